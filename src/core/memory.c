@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory: one memfd, mapped shared.
+ *
+ * gfn -> frame is a flat array for RAM (4 bytes a page) and a small hash for pages outside RAM
+ * (shared info or grant frames in holes). Engines read it on TLB misses from any thread: array
+ * entries are atomic, the hash is behind a reader-writer lock and its size is bounded.
+ */
+#include "core/memory.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+
+enum { MEM_MAX_OUTSIDE = 4096 }; /* gfns outside RAM that may be backed at once */
+#define MEM_GFN_LIMIT (1ull << 40) /* 52 physical address bits */
+
+struct mem {
+    int fd;
+    uint8_t *base;
+    size_t size; /* bytes mapped: RAM and extra frames */
+    uint64_t low_pages, high_pages;
+    uint32_t extra_first, extra;
+    _Atomic uint32_t *ram_frame;  /* by RAM page index: low pages, then high pages */
+    struct mem_frame_info *info;  /* by frame */
+    GRWLock outside_lock;
+    GHashTable *outside;          /* gfn -> frame + 1 */
+    _Atomic unsigned nr_outside;
+};
+
+static bool mem_allocate(struct mem *mem, GError **err)
+{
+    mem->fd = memfd_create("pvemu-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (mem->fd < 0 || ftruncate(mem->fd, (off_t)mem->size) != 0) {
+        return error_set(err, PVEMU_ERROR_HOST, "cannot make %zu MiB of guest memory: %s",
+                         mem->size >> 20, g_strerror(errno));
+    }
+    mem->base = mmap(NULL, mem->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                     mem->fd, 0);
+    if (mem->base == MAP_FAILED) {
+        mem->base = NULL;
+        error_set(err, PVEMU_ERROR_HOST, "cannot map %zu MiB of guest memory: %s",
+                  mem->size >> 20, g_strerror(errno));
+        error_hint(err, "a smaller -m may do, or a higher `ulimit -v`");
+        return false;
+    }
+    return true;
+}
+
+struct mem *mem_new(uint64_t ram_bytes, uint32_t extra, GError **err)
+{
+    struct mem *mem = g_new0(struct mem, 1);
+    uint64_t pages = ram_bytes >> MEM_PAGE_SHIFT;
+
+    g_assert((ram_bytes & (MEM_PAGE_SIZE - 1)) == 0 && pages + extra < MEM_HOLE);
+    mem->low_pages = MIN(pages, MEM_LOW_END >> MEM_PAGE_SHIFT);
+    mem->high_pages = pages - mem->low_pages;
+    mem->extra_first = (uint32_t)pages;
+    mem->extra = extra;
+    mem->size = (pages + extra) << MEM_PAGE_SHIFT;
+    g_rw_lock_init(&mem->outside_lock);
+    mem->outside = g_hash_table_new(NULL, NULL);
+    if (!mem_allocate(mem, err)) {
+        mem_free(mem);
+        return NULL;
+    }
+    mem->ram_frame = g_new(_Atomic uint32_t, pages);
+    for (uint64_t i = 0; i < pages; i++) {
+        atomic_init(&mem->ram_frame[i], (uint32_t)i);
+    }
+    mem->info = g_new0(struct mem_frame_info, pages + extra);
+    return mem;
+}
+
+void mem_free(struct mem *mem)
+{
+    if (mem == NULL) {
+        return;
+    }
+    if (mem->base != NULL) {
+        munmap(mem->base, mem->size);
+    }
+    if (mem->fd >= 0) {
+        close(mem->fd);
+    }
+    g_free(mem->ram_frame);
+    g_free(mem->info);
+    g_hash_table_destroy(mem->outside);
+    g_rw_lock_clear(&mem->outside_lock);
+    g_free(mem);
+}
+
+uint64_t mem_ram_bytes(const struct mem *mem)
+{
+    return (mem->low_pages + mem->high_pages) << MEM_PAGE_SHIFT;
+}
+
+uint64_t mem_low_bytes(const struct mem *mem)
+{
+    return mem->low_pages << MEM_PAGE_SHIFT;
+}
+
+uint64_t mem_high_bytes(const struct mem *mem)
+{
+    return mem->high_pages << MEM_PAGE_SHIFT;
+}
+
+int mem_fd(const struct mem *mem)
+{
+    return mem->fd;
+}
+
+void *mem_frame_hva(const struct mem *mem, uint32_t frame)
+{
+    return mem->base + ((uint64_t)frame << MEM_PAGE_SHIFT);
+}
+
+uint32_t mem_hva_frame(const struct mem *mem, const void *hva)
+{
+    return (uint32_t)((size_t)((const uint8_t *)hva - mem->base) >> MEM_PAGE_SHIFT);
+}
+
+struct mem_frame_info *mem_frame_info(const struct mem *mem, uint32_t frame)
+{
+    return &mem->info[frame];
+}
+
+uint32_t mem_extra_frame(const struct mem *mem, uint32_t index)
+{
+    g_assert(index < mem->extra);
+    return mem->extra_first + index;
+}
+
+/* The slot of a gfn in ram_frame, or NULL when the gfn is outside RAM. */
+static _Atomic uint32_t *mem_ram_slot(const struct mem *mem, uint64_t gfn)
+{
+    const uint64_t high = MEM_HIGH_START >> MEM_PAGE_SHIFT;
+
+    if (gfn < mem->low_pages) {
+        return &mem->ram_frame[gfn];
+    }
+    if (gfn >= high && gfn - high < mem->high_pages) {
+        return &mem->ram_frame[mem->low_pages + (gfn - high)];
+    }
+    return NULL;
+}
+
+uint32_t mem_gfn_frame(const struct mem *mem, uint64_t gfn)
+{
+    struct mem *m = (struct mem *)mem; /* the lock is not part of the value */
+    _Atomic uint32_t *slot = mem_ram_slot(mem, gfn);
+    uint32_t frame;
+
+    if (slot != NULL) {
+        return atomic_load_explicit(slot, memory_order_acquire);
+    }
+    if (atomic_load_explicit(&m->nr_outside, memory_order_acquire) == 0) {
+        return MEM_HOLE;
+    }
+    g_rw_lock_reader_lock(&m->outside_lock);
+    frame = GPOINTER_TO_UINT(g_hash_table_lookup(m->outside, GSIZE_TO_POINTER(gfn))) - 1;
+    g_rw_lock_reader_unlock(&m->outside_lock);
+    return frame; /* absent: 0 - 1 == MEM_HOLE */
+}
+
+void *mem_page(const struct mem *mem, uint64_t gfn)
+{
+    uint32_t frame = mem_gfn_frame(mem, gfn);
+
+    return frame == MEM_HOLE ? NULL : mem_frame_hva(mem, frame);
+}
+
+bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
+{
+    _Atomic uint32_t *slot = mem_ram_slot(mem, gfn);
+    bool ok = true;
+
+    if (gfn >= MEM_GFN_LIMIT) {
+        return false;
+    }
+    if (slot != NULL) {
+        atomic_store_explicit(slot, frame, memory_order_release);
+        return true;
+    }
+    g_rw_lock_writer_lock(&mem->outside_lock);
+    if (frame == MEM_HOLE) {
+        g_hash_table_remove(mem->outside, GSIZE_TO_POINTER(gfn));
+    } else if (g_hash_table_size(mem->outside) < MEM_MAX_OUTSIDE ||
+               g_hash_table_contains(mem->outside, GSIZE_TO_POINTER(gfn))) {
+        g_hash_table_insert(mem->outside, GSIZE_TO_POINTER(gfn), GUINT_TO_POINTER(frame + 1));
+    } else {
+        ok = false;
+    }
+    atomic_store_explicit(&mem->nr_outside, g_hash_table_size(mem->outside),
+                          memory_order_release);
+    g_rw_lock_writer_unlock(&mem->outside_lock);
+    return ok;
+}
+
+void mem_written(struct mem *mem, uint32_t frame)
+{
+    struct mem_frame_info *info = &mem->info[frame];
+    uint8_t flags = atomic_load_explicit(&info->flags, memory_order_acquire);
+
+    if ((flags & MEM_DIRTY) == 0) {
+        atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
+    }
+    if ((flags & MEM_CODE) != 0) {
+        atomic_fetch_add_explicit(&info->code_generation, 1, memory_order_release);
+    }
+}
+
+static void mem_range_written(struct mem *mem, const void *hva, size_t len)
+{
+    uint32_t first = mem_hva_frame(mem, hva);
+    uint32_t last = mem_hva_frame(mem, (const uint8_t *)hva + len - 1);
+
+    for (uint32_t frame = first; frame <= last; frame++) {
+        mem_written(mem, frame);
+    }
+}
+
+void *mem_map(struct mem *mem, uint64_t gpa, size_t len, enum mem_access access)
+{
+    uint64_t gfn = gpa >> MEM_PAGE_SHIFT;
+    uint64_t last, end;
+    uint32_t first;
+    uint8_t *hva;
+
+    if (len == 0 || !checked_add(gpa, len - 1, &end)) {
+        return NULL;
+    }
+    last = end >> MEM_PAGE_SHIFT;
+    first = mem_gfn_frame(mem, gfn);
+    if (first == MEM_HOLE || last - gfn >= mem->size >> MEM_PAGE_SHIFT) {
+        return NULL;
+    }
+    for (uint64_t i = 1; i <= last - gfn; i++) {
+        if (mem_gfn_frame(mem, gfn + i) != first + i) {
+            return NULL;
+        }
+    }
+    hva = (uint8_t *)mem_frame_hva(mem, first) + (gpa & (MEM_PAGE_SIZE - 1));
+    if ((access & MEM_WRITE) != 0) {
+        mem_range_written(mem, hva, len);
+    }
+    return hva;
+}
+
+void mem_unmap(struct mem *mem, void *hva, size_t len, enum mem_access access)
+{
+    if (hva != NULL && len > 0 && (access & MEM_WRITE) != 0) {
+        mem_range_written(mem, hva, len);
+    }
+}
+
+/* Bytes of [gpa, gpa+len) that lie in the first page. */
+static size_t mem_chunk(uint64_t gpa, size_t len)
+{
+    return MIN(len, (size_t)(MEM_PAGE_SIZE - (gpa & (MEM_PAGE_SIZE - 1))));
+}
+
+bool mem_read(struct mem *mem, uint64_t gpa, void *buf, size_t len)
+{
+    uint8_t *out = buf;
+
+    while (len > 0) {
+        size_t chunk = mem_chunk(gpa, len);
+        const uint8_t *page = mem_page(mem, gpa >> MEM_PAGE_SHIFT);
+
+        if (page == NULL) {
+            return false;
+        }
+        memcpy(out, page + (gpa & (MEM_PAGE_SIZE - 1)), chunk);
+        out += chunk, gpa += chunk, len -= chunk;
+    }
+    return true;
+}
+
+bool mem_write(struct mem *mem, uint64_t gpa, const void *buf, size_t len)
+{
+    const uint8_t *in = buf;
+
+    while (len > 0) {
+        size_t chunk = mem_chunk(gpa, len);
+        uint8_t *page = mem_page(mem, gpa >> MEM_PAGE_SHIFT);
+
+        if (page == NULL) {
+            return false;
+        }
+        memcpy(page + (gpa & (MEM_PAGE_SIZE - 1)), in, chunk);
+        mem_written(mem, mem_hva_frame(mem, page));
+        in += chunk, gpa += chunk, len -= chunk;
+    }
+    return true;
+}

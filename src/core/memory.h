@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory. RAM is one memfd, mapped shared; a `frame` is a page's index in it. Guest
+ * physical frames (gfn) 0.. map to frames: RAM first (with the hole below 4 GiB left out), then
+ * `extra` frames for pages the hypervisor owns (shared info, grant table, rings), which have no
+ * gfn until one is given to them.
+ *
+ * mem_map() and friends are the only door for devices and pv/: they check bounds, mark pages
+ * dirty and tell engines about written code. Engines use mem_page() for their TLBs.
+ *
+ * Code tracking: every frame has a generation. An engine that caches anything derived from a
+ * frame's bytes sets MEM_CODE before it reads them and remembers the generation; whoever writes
+ * to a frame with MEM_CODE bumps the generation. Cached code is good while its generation is the
+ * frame's.
+ */
+#ifndef PVEMU_CORE_MEMORY_H
+#define PVEMU_CORE_MEMORY_H
+
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { MEM_PAGE_SHIFT = 12, MEM_PAGE_SIZE = 1 << MEM_PAGE_SHIFT };
+#define MEM_HOLE UINT32_MAX /* "no frame" */
+#define MEM_LOW_END 0xc0000000ull  /* RAM below 4 GiB ends here at the latest */
+#define MEM_HIGH_START 0x100000000ull
+
+enum mem_access { MEM_READ = 1, MEM_WRITE = 2 };
+enum mem_frame_flags { MEM_CODE = 1 << 0, MEM_DIRTY = 1 << 1 };
+
+struct mem_frame_info {
+    _Atomic uint32_t code_generation;
+    _Atomic uint8_t flags; /* enum mem_frame_flags */
+};
+
+struct mem;
+
+/* ram_bytes is a multiple of 4 KiB; extra is a number of frames. Zeroed. */
+struct mem *mem_new(uint64_t ram_bytes, uint32_t extra, GError **err);
+void mem_free(struct mem *mem);
+
+uint64_t mem_ram_bytes(const struct mem *mem);
+uint64_t mem_low_bytes(const struct mem *mem);  /* RAM below 4 GiB, from gpa 0 */
+uint64_t mem_high_bytes(const struct mem *mem); /* RAM from MEM_HIGH_START */
+int mem_fd(const struct mem *mem);              /* the memfd; borrowed */
+
+/* Frame <-> host address. hva must lie inside guest memory. */
+void *mem_frame_hva(const struct mem *mem, uint32_t frame);
+uint32_t mem_hva_frame(const struct mem *mem, const void *hva);
+struct mem_frame_info *mem_frame_info(const struct mem *mem, uint32_t frame);
+uint32_t mem_extra_frame(const struct mem *mem, uint32_t index); /* the index-th extra frame */
+
+/* The frame behind a gfn, MEM_HOLE when there is none. Any thread. */
+uint32_t mem_gfn_frame(const struct mem *mem, uint64_t gfn);
+/* Host address of the page at gfn, NULL when there is none (MMIO or nothing). Any thread. */
+void *mem_page(const struct mem *mem, uint64_t gfn);
+
+/* Puts `frame` (or MEM_HOLE) at gfn; the caller makes all vCPUs flush (VCPU_REQ_TLB_FLUSH).
+ * false when gfn is outside the physical address space or too many gfns outside RAM are in use. Board lock. */
+bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame);
+
+/*
+ * Maps [gpa, gpa+len) for the host. NULL unless all of it is backed and contiguous in the host
+ * (always so within one page). With MEM_WRITE the pages are marked dirty and their code
+ * generation bumped now and again at mem_unmap. The pointer is good until mem_unmap; a
+ * concurrent guest may change the bytes at any time: read each field once.
+ */
+void *mem_map(struct mem *mem, uint64_t gpa, size_t len, enum mem_access access);
+void mem_unmap(struct mem *mem, void *hva, size_t len, enum mem_access access);
+
+/* Copies; may cross pages. false (and nothing is promised about *buf or the guest range beyond
+ * the failing page) when part of the range is not backed. */
+bool mem_read(struct mem *mem, uint64_t gpa, void *buf, size_t len);
+bool mem_write(struct mem *mem, uint64_t gpa, const void *buf, size_t len);
+
+/* To be called by whoever wrote to guest memory through mem_page()/mem_frame_hva(). */
+void mem_written(struct mem *mem, uint32_t frame);
+
+#endif

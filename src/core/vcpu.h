@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A virtual CPU as the rest of the house sees it: its state, the engine that runs it, and the
+ * table of callbacks by which an engine asks the board for everything that is not CPU.
+ *
+ * Threads: struct vcpu belongs to its vCPU thread while run() is active; other threads may only
+ * set bits in `request` (through vcpu_request). When the vCPU is stopped (run() has returned and the thread
+ * waits) the holder of the board lock may read and write the state.
+ */
+#ifndef PVEMU_CORE_VCPU_H
+#define PVEMU_CORE_VCPU_H
+
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/cpu.h"
+
+struct bus;
+struct mem;
+struct vcpu;
+struct cpu_model; /* cpu/x86/cpuid.h: the CPUID profile */
+
+/* Bits of vcpu.request. An engine looks at the word at least at every backward or indirect
+ * branch and whenever IF becomes 1. */
+enum vcpu_request {
+    VCPU_REQ_STOP = 1 << 0,      /* return EXIT_KICK as soon as an instruction boundary is reached */
+    VCPU_REQ_IRQ = 1 << 1,       /* ask irq_ack() when interrupts are enabled; the engine clears the bit before asking */
+    VCPU_REQ_NMI = 1 << 2,       /* set cpu.nmi_pending; cleared by the engine */
+    VCPU_REQ_TLB_FLUSH = 1 << 3, /* guest-physical layout changed: drop every cached translation; cleared by the engine */
+};
+
+enum exit_kind {
+    EXIT_KICK,     /* VCPU_REQ_STOP was seen (the board clears it) */
+    EXIT_HALT,     /* HLT; rip is after it, cpu.halted is set; RFLAGS.IF tells whether it can ever end */
+    EXIT_SHUTDOWN, /* triple fault */
+    EXIT_DEBUG,    /* breakpoint or single step asked by set_debug */
+    EXIT_ERROR,    /* the engine cannot go on; exit.message says why */
+};
+
+/* Port, memory-mapped and hypercall accesses are not exits: they happen in the middle of an
+ * instruction, and an engine calls the board for them (vcpu_board_ops) with the state at home. */
+struct exit {
+    enum exit_kind kind;
+    char message[160]; /* EXIT_ERROR and EXIT_SHUTDOWN: one line of evidence */
+};
+
+/*
+ * What an engine asks of the board. All run on the vCPU's thread, the board lock NOT held by the caller
+ * (the callee takes it). cpu state is at home before hypercall(), rdmsr() and wrmsr();
+ * rip is already after the instruction for hypercall().
+ */
+struct vcpu_board_ops {
+    uint64_t (*pio_read)(struct vcpu *v, uint16_t port, unsigned size);
+    void (*pio_write)(struct vcpu *v, uint16_t port, unsigned size, uint64_t value);
+    /* gpa is not RAM; size is 1, 2, 4 or 8 and the access does not cross a page. */
+    uint64_t (*mmio_read)(struct vcpu *v, uint64_t gpa, unsigned size);
+    void (*mmio_write)(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t value);
+    /* VMCALL/VMMCALL (or SYSCALL from a PV kernel). Arguments in the registers by the Xen
+     * convention of the current mode; result goes to RAX. CPL is checked by the callee. */
+    void (*hypercall)(struct vcpu *v);
+    /* The vector of the interrupt to deliver now, or -1. Acknowledges it. */
+    int (*irq_ack)(struct vcpu *v);
+    /* MSRs the CPU itself does not own (0x1b, x2APIC 0x800.., Xen 0x40000000, ...). false: #GP. */
+    bool (*rdmsr)(struct vcpu *v, uint32_t index, uint64_t *value);
+    bool (*wrmsr)(struct vcpu *v, uint32_t index, uint64_t value);
+    /* CR8 is the local APIC's task priority. */
+    uint64_t (*read_cr8)(struct vcpu *v);
+    void (*write_cr8)(struct vcpu *v, uint64_t value);
+};
+
+enum vcpu_flush {
+    VCPU_FLUSH_ALL,       /* CR0.PG, CR0.WP, CR4.PAE/PSE/PGE/SMEP/SMAP, EFER.NXE changes: global entries too */
+    VCPU_FLUSH_NONGLOBAL, /* MOV CR3 */
+    VCPU_FLUSH_PAGE,      /* INVLPG gva: global too */
+};
+
+/* The contract of an engine (cpu/interp, cpu/dbt, cpu/kvm). */
+struct accel_ops {
+    const char *name; /* the word of -accel */
+    /* Whether this host can run it; *err says why not. */
+    bool (*probe)(GError **err);
+    /* Allocates v->engine. Called before the vCPU's thread starts. */
+    bool (*vcpu_init)(struct vcpu *v, GError **err);
+    void (*vcpu_fini)(struct vcpu *v);
+    /* Runs guest code on this thread until an exit. All state is at home afterwards. */
+    void (*run)(struct vcpu *v, struct exit *exit);
+    /* Makes a run() on another thread notice v->request soon. Async-signal-safe. May be NULL
+     * when polling `request` is enough. */
+    void (*kick)(struct vcpu *v);
+    /* The state was changed from outside (reset, load, debugger): forget everything cached. */
+    void (*state_changed)(struct vcpu *v);
+    /* The vCPU's own instructions changed translations; called by cpu/x86 on the vCPU's thread.
+     * gva matters for VCPU_FLUSH_PAGE. May be NULL. */
+    void (*tlb_flush)(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
+};
+
+struct vcpu {
+    struct cpu_x86 cpu;
+    unsigned id;
+    _Atomic uint32_t request;
+    const struct accel_ops *accel;
+    void *engine; /* the engine's own, one per vCPU */
+    const struct cpu_model *model;
+    struct mem *mem;
+    const struct vcpu_board_ops *board_ops;
+    void *board;
+    uint64_t insn_count; /* instructions retired, as far as the engine counts them */
+};
+
+/* Sets request bits and kicks the engine. Any thread. Does not wake a halted vCPU's thread: the
+ * board does (machine/run.c), through its own wrapper. */
+static inline void vcpu_request(struct vcpu *v, uint32_t bits)
+{
+    atomic_fetch_or_explicit(&v->request, bits, memory_order_release);
+    if (v->accel != NULL && v->accel->kick != NULL) {
+        v->accel->kick(v);
+    }
+}
+
+#endif
