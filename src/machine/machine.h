@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A machine: a guest with its board, vCPUs, devices and back ends. machine_new() puts everything
+ * together, machine_start() lets it run, the main loop of `context` drives its timers and back
+ * ends. Functions are called on the main loop's thread, board lock not held.
+ *
+ * Lock order: board lock, then anything in src/io. Nobody waits for a vCPU thread with the board lock held.
+ */
+#ifndef PVEMU_MACHINE_MACHINE_H
+#define PVEMU_MACHINE_MACHINE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "core/board.h"
+#include "core/chardev.h"
+
+struct machine;
+
+enum machine_run_state { MACHINE_CREATED, MACHINE_RUNNING, MACHINE_PAUSED, MACHINE_ENDED };
+
+/* Why the guest's run ended, for the verdict. */
+struct machine_end {
+    enum stop_reason reason;
+    int code;             /* STOP_EXIT_CODE */
+    char message[200];    /* evidence: triple fault at ..., engine error */
+};
+
+struct machine_events {
+    /* The guest ended or wants a reset. Returns what to do with it (EXIT, RESET, PAUSE). Main loop, lock not held. */
+    enum config_action (*stopped)(void *opaque, const struct machine_end *end);
+    /* Every byte of console output (hvc0, ttyS0 and the early console), once and in order. Lock held: be quick. */
+    void (*output)(void *opaque, const uint8_t *buf, size_t len);
+    /* The guest said it crashed (Xen crash notice), before `stopped`. */
+    void (*state_changed)(void *opaque, enum machine_run_state state);
+};
+
+/* Opens everything the configuration names, loads the kernel. console is borrowed and may be NULL. */
+struct machine *machine_new(const struct config *config, GMainContext *context,
+                            struct chardev *console, const struct machine_events *events,
+                            void *opaque, GError **err);
+/* Stops the vCPUs, drains and closes the disks, frees. */
+void machine_free(struct machine *m);
+
+/* Starts the vCPU threads (paused when the configuration says so). */
+bool machine_start(struct machine *m, GError **err);
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+enum machine_run_state machine_state(const struct machine *m);
+/* Asks the guest through xenstore: "poweroff" or "reboot". false when it cannot hear. */
+bool machine_request_shutdown(struct machine *m, const char *word);
+/* Back to a fresh boot of the same kernel. */
+bool machine_reset(struct machine *m, GError **err);
+/* Keyboard input for the guest; returns how much was taken. */
+size_t machine_input(struct machine *m, const uint8_t *buf, size_t len);
+
+/* One line for the person: "Linux 6.1.0 (bzImage, xz) by PVH, interpreter, 1 CPU, 512 MiB, ...". Caller frees. */
+char *machine_describe(const struct machine *m);
+/* The final kernel command line; borrowed. */
+const char *machine_cmdline(const struct machine *m);
+/* What was done about the initramfs, one line or NULL; borrowed. */
+const char *machine_initrd_note(const struct machine *m);
+/* ns the guest has run. */
+uint64_t machine_uptime_ns(struct machine *m);
+/* Runs on each thread pvemu starts, as its first act; class says which kind (for the sandbox). */
+enum thread_class { THREAD_VCPU, THREAD_IO };
+void machine_set_thread_hook(struct machine *m, void (*hook)(void *opaque, enum thread_class cls), void *opaque);
+
+#endif
