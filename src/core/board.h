@@ -66,6 +66,10 @@ struct board_ops {
     unsigned (*nr_vcpus)(struct board *b);
     /* The guest ends or wants reset; the main loop acts on it, vCPUs stop soon. The first one wins. Any thread. */
     void (*stop)(struct board *b, enum stop_reason reason, int code);
+    /* Optional: the host's TSC, so that tests can step it. NULL: RDTSC. Any thread. */
+    uint64_t (*host_tsc)(struct board *b);
+    /* Optional: VCPUOP_up. The state of a parked vCPU was filled in by pv/: let it run. Lock held. NULL: not offered. */
+    void (*vcpu_start)(struct board *b, unsigned vcpu);
 };
 
 struct board {

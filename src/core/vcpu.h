@@ -58,7 +58,9 @@ struct vcpu_board_ops {
     uint64_t (*mmio_read)(struct vcpu *v, uint64_t gpa, unsigned size);
     void (*mmio_write)(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t value);
     /* VMCALL/VMMCALL (or SYSCALL from a PV kernel). Arguments in the registers by the Xen
-     * convention of the current mode; result goes to RAX. CPL is checked by the callee. */
+     * convention of the current mode; result goes to RAX. CPL is checked by the callee. It may move
+     * rip back to the instruction (a long call goes on later) and may set cpu.halted (the vCPU sleeps in the
+     * call: return EXIT_HALT). The engine looks at rip, cpu.halted and `request` as soon as it returns. */
     void (*hypercall)(struct vcpu *v);
     /* The vector of the interrupt to deliver now, or -1. Acknowledges it. */
     int (*irq_ack)(struct vcpu *v);
@@ -68,6 +70,16 @@ struct vcpu_board_ops {
     /* CR8 is the local APIC's task priority. */
     uint64_t (*read_cr8)(struct vcpu *v);
     void (*write_cr8)(struct vcpu *v, uint64_t value);
+};
+
+/*
+ * Translation for pv/, which knows no CPU code: hypercall arguments are linear addresses. The machine wires it
+ * to cpu/x86. On the vCPU's own thread or on a stopped vCPU; the board lock may be held.
+ */
+struct vcpu_mmu_ops {
+    /* gva (canonical) by the current tables with supervisor rights; `write` wants R/W and sets D.
+     * false: a fault, which is not raised. No MMIO is touched: the caller checks that gpa is RAM. */
+    bool (*translate)(struct vcpu *v, uint64_t gva, bool write, uint64_t *gpa);
 };
 
 enum vcpu_flush {
@@ -105,6 +117,7 @@ struct vcpu {
     const struct cpu_model *model;
     struct mem *mem;
     const struct vcpu_board_ops *board_ops;
+    const struct vcpu_mmu_ops *mmu; /* set by the machine; NULL: nothing can be translated */
     void *board;
     uint64_t insn_count; /* instructions retired, as far as the engine counts them */
 };
