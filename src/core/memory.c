@@ -201,6 +201,25 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
     return ok;
 }
 
+void mem_clear(struct mem *mem)
+{
+    uint64_t pages = mem->low_pages + mem->high_pages;
+
+    if (madvise(mem->base, mem->size, MADV_REMOVE) != 0) {
+        memset(mem->base, 0, mem->size);
+    }
+    g_rw_lock_writer_lock(&mem->outside_lock);
+    g_hash_table_remove_all(mem->outside);
+    atomic_store(&mem->nr_outside, 0);
+    g_rw_lock_writer_unlock(&mem->outside_lock);
+    for (uint64_t i = 0; i < pages; i++) {
+        atomic_store_explicit(&mem->ram_frame[i], (uint32_t)i, memory_order_relaxed);
+    }
+    for (uint64_t i = 0; i < pages + mem->extra; i++) {
+        mem_written(mem, (uint32_t)i);
+    }
+}
+
 void mem_written(struct mem *mem, uint32_t frame)
 {
     struct mem_frame_info *info = &mem->info[frame];

@@ -75,6 +75,9 @@ void mem_unmap(struct mem *mem, void *hva, size_t len, enum mem_access access);
 bool mem_read(struct mem *mem, uint64_t gpa, void *buf, size_t len);
 bool mem_write(struct mem *mem, uint64_t gpa, const void *buf, size_t len);
 
+/* Back to zeroed RAM and the initial layout (guest reset). vCPUs stopped, nothing mapped. */
+void mem_clear(struct mem *mem);
+
 /* To be called by whoever wrote to guest memory through mem_page()/mem_frame_hva(). */
 void mem_written(struct mem *mem, uint32_t frame);
 

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The guest's life: start, pause, resume, reset, end.
+ *
+ * A stop can come from any thread at any moment (a hypercall, a triple fault, the debug-exit port).
+ * It is noted once, every vCPU parks at its next instruction boundary, and the main loop decides.
+ */
+#include "machine/machine_private.h"
+
+#include "base/log.h"
+#include "base/report.h"
+
+static void machine_set_state(struct machine *m, enum machine_run_state state)
+{
+    if (m->state == state) {
+        return;
+    }
+    m->state = state;
+    if (m->events.state_changed != NULL) {
+        m->events.state_changed(m->events_opaque, state);
+    }
+}
+
+void lifecycle_stop_message(struct machine *m, enum stop_reason reason, const char *message)
+{
+    bool expected = false;
+
+    if (!atomic_compare_exchange_strong(&m->stop_posted, &expected, true)) {
+        return; /* the first reason wins */
+    }
+    m->end.reason = reason;
+    g_strlcpy(m->end.message, message, sizeof(m->end.message));
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        vcpu_request(&m->vcpus[i]->vcpu, VCPU_REQ_STOP);
+        run_wake(m->vcpus[i]);
+    }
+    m->board.ops->post(&m->board, &m->stop_work);
+}
+
+void lifecycle_stop(struct board *b, enum stop_reason reason, int code)
+{
+    struct machine *m = machine_of(b);
+
+    if (!atomic_load(&m->stop_posted)) {
+        m->end.code = code;
+    }
+    lifecycle_stop_message(m, reason, "");
+}
+
+/* On the main loop, lock held. */
+static void lifecycle_stop_work(void *opaque)
+{
+    struct machine *m = opaque;
+    enum config_action action = ACTION_EXIT;
+    g_autoptr(GError) err = NULL;
+
+    run_park(m);
+    board_clock_freeze(m);
+    g_mutex_unlock(&m->board.lock);
+    if (m->events.stopped != NULL) {
+        action = m->events.stopped(m->events_opaque, &m->end);
+    }
+    if (action == ACTION_RESET && !machine_reset(m, &err)) {
+        report_gerror(err);
+        action = ACTION_EXIT;
+    }
+    if (action == ACTION_EXIT) {
+        machine_set_state(m, MACHINE_ENDED);
+    } else if (action == ACTION_PAUSE) {
+        machine_set_state(m, MACHINE_PAUSED);
+    }
+    g_mutex_lock(&m->board.lock);
+}
+
+void lifecycle_init(struct machine *m)
+{
+    m->stop_work.fn = lifecycle_stop_work;
+    m->stop_work.opaque = m;
+    m->hold = true;
+    g_cond_init(&m->parked);
+    g_cond_init(&m->resume);
+}
+
+bool machine_start(struct machine *m, GError **err)
+{
+    if (!run_start(m, err)) {
+        return false;
+    }
+    machine_set_state(m, MACHINE_PAUSED);
+    if (!m->config->paused) {
+        machine_resume(m);
+    }
+    return true;
+}
+
+void machine_pause(struct machine *m)
+{
+    g_mutex_lock(&m->board.lock);
+    run_park(m);
+    board_clock_freeze(m);
+    g_mutex_unlock(&m->board.lock);
+    if (m->state == MACHINE_RUNNING) {
+        machine_set_state(m, MACHINE_PAUSED);
+    }
+}
+
+void machine_resume(struct machine *m)
+{
+    if (m->state != MACHINE_PAUSED || atomic_load(&m->stop_posted)) {
+        return; /* ended, or held after its end: nothing that could run */
+    }
+    g_mutex_lock(&m->board.lock);
+    board_clock_thaw(m);
+    pv_time_update(m->pv);
+    run_unpark(m);
+    g_mutex_unlock(&m->board.lock);
+    machine_set_state(m, MACHINE_RUNNING);
+}
+
+enum machine_run_state machine_state(const struct machine *m)
+{
+    return m->state;
+}
+
+bool machine_reset(struct machine *m, GError **err)
+{
+    bool ok;
+
+    g_mutex_lock(&m->board.lock);
+    run_park(m);
+    g_mutex_unlock(&m->board.lock);
+    devices_drain(m); /* completions need the lock */
+    g_mutex_lock(&m->board.lock);
+    mem_clear(m->board.mem);
+    pv_domain_reset(m->pv);
+    devices_reset(m);
+    ok = pvh_load(m, err);
+    atomic_store(&m->stop_posted, false);
+    memset(&m->end, 0, sizeof(m->end));
+    g_mutex_unlock(&m->board.lock);
+    if (ok) {
+        machine_set_state(m, MACHINE_PAUSED);
+        machine_resume(m);
+    }
+    return ok;
+}
+
+bool machine_request_shutdown(struct machine *m, const char *word)
+{
+    bool heard;
+
+    g_mutex_lock(&m->board.lock);
+    heard = m->state == MACHINE_RUNNING && pv_domain_request_shutdown(m->pv, word);
+    g_mutex_unlock(&m->board.lock);
+    return heard;
+}
+
+uint64_t machine_uptime_ns(struct machine *m)
+{
+    return board_now_ns(&m->board);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of src/machine share. */
+#ifndef PVEMU_MACHINE_PRIVATE_H
+#define PVEMU_MACHINE_PRIVATE_H
+
+#include "core/block.h"
+#include "core/bus.h"
+#include "core/device.h"
+#include "core/memory.h"
+#include "core/net.h"
+#include "core/vcpu.h"
+#include "cpu/x86/x86.h"
+#include "hw/apic.h"
+#include "machine/machine.h"
+#include "pv/domain.h"
+
+struct blkback;
+struct boot_image;
+struct io_pool;
+struct netback;
+struct pv_console;
+
+struct vcpu_thread {
+    struct vcpu vcpu; /* first */
+    struct machine *machine;
+    GThread *thread;
+    bool stopped;               /* parked in run.c, state at home (board lock) */
+    _Atomic bool sleeping;      /* in a futex wait on vcpu.request */
+};
+
+/* The board's clock: ns and guest TSC are the same counter, so they cannot drift apart. */
+struct board_clock {
+    uint64_t tsc_hz;
+    _Atomic uint64_t tsc_base;  /* host TSC at board time 0, moved on by every pause */
+    _Atomic bool frozen;
+    uint64_t frozen_tsc;        /* host TSC when frozen */
+};
+
+struct machine {
+    struct board board; /* first */
+    const struct config *config;
+    GMainContext *context;
+    struct machine_events events;
+    void *events_opaque;
+    struct chardev *console;
+    void (*thread_hook)(void *opaque, enum thread_class cls);
+    void *thread_hook_opaque;
+
+    struct bus *pio, *mmio;
+    struct cpu_model *model;
+    const struct accel_ops *accel;
+    struct vcpu_thread **vcpus;
+    unsigned nr_vcpus;
+    struct apic_bus apic;
+    struct device *uart, *debug_exit, *debug_port, *pm;
+
+    struct pv_domain *pv;
+    struct pv_console *pv_console;
+    struct io_pool *io_pool;
+    struct {
+        struct block *block;
+        struct blkback *back;
+    } *disks;
+    unsigned nr_disks;
+    struct net *net;
+    struct netback *netback;
+
+    struct boot_image *image;
+    void *initrd;
+    size_t initrd_len;
+    char *cmdline, *initrd_note;
+    struct pv_memory_range *map;
+    unsigned map_len;
+
+    /* Board services (board.c). */
+    struct board_clock clock;
+    GSource *source;
+    int timer_fd, work_fd;
+    struct timer *timers;       /* sorted; board lock */
+    uint64_t timer_programmed;  /* board ns the timerfd is set for, UINT64_MAX: off */
+    GMutex work_lock;
+    struct work *works, **works_tail;
+
+    /* Life (lifecycle.c). */
+    enum machine_run_state state;
+    GCond parked;               /* a vCPU thread has parked */
+    GCond resume;
+    bool hold;                  /* vCPUs stay parked; board lock */
+    bool quit;
+    _Atomic bool stop_posted;
+    struct machine_end end;
+    struct work stop_work;
+};
+
+static inline struct machine *machine_of(struct board *b)
+{
+    return (struct machine *)b;
+}
+
+/* board.c */
+bool board_init(struct machine *m, GError **err);
+void board_fini(struct machine *m);
+void board_clock_start(struct machine *m);
+void board_clock_freeze(struct machine *m);
+/* Lets time go on; the TSC offsets of all vCPUs are set anew. vCPUs parked. */
+void board_clock_thaw(struct machine *m);
+extern const struct vcpu_board_ops machine_vcpu_ops;
+
+/* run.c */
+bool run_start(struct machine *m, GError **err);
+/* Parks every vCPU; returns when they are. Board lock held (released while waiting). */
+void run_park(struct machine *m);
+void run_unpark(struct machine *m);
+void run_join(struct machine *m);
+void run_wake(struct vcpu_thread *vt);
+
+/* devices.c */
+bool devices_create(struct machine *m, GError **err);
+void devices_reset(struct machine *m);
+void devices_free(struct machine *m);
+void devices_drain(struct machine *m); /* waits for disk requests; board lock NOT held */
+
+/* pvh.c */
+bool pvh_create(struct machine *m, GError **err);
+bool pvh_load(struct machine *m, GError **err);
+
+/* lifecycle.c */
+void lifecycle_init(struct machine *m);
+void lifecycle_stop(struct board *b, enum stop_reason reason, int code);
+void lifecycle_stop_message(struct machine *m, enum stop_reason reason, const char *message);
+
+#endif
