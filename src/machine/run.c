@@ -34,17 +34,27 @@ void run_wake(struct vcpu_thread *vt)
     }
 }
 
-/* Whether a halted vCPU has a reason to go on. Board lock held. */
+/* An interrupt is waiting that RFLAGS.IF lets in. Board lock held. */
+static bool vcpu_interrupted(struct machine *m, const struct vcpu *v)
+{
+    return (v->cpu.rflags & CPU_IF) != 0 && (lapic_pending(m->apic.lapic[v->id]) ||
+                                             pv_pending_vector(m->pv, v->id) >= 0);
+}
+
+/* Whether a halted vCPU (HLT, or asleep in a hypercall) goes on; clears cpu.halted if so. Lock held. */
 static bool vcpu_awake(struct machine *m, struct vcpu *v)
 {
-    if (pv_vcpu_poll_done(m->pv, v->id)) {
-        return true;
+    bool in_hypercall = pv_vcpu_sleeping(m->pv, v);
+
+    if (in_hypercall && vcpu_interrupted(m, v)) {
+        pv_vcpu_wake(m->pv, v->id);
+        in_hypercall = pv_vcpu_sleeping(m->pv, v);
     }
-    if ((v->cpu.rflags & CPU_IF) != 0 &&
-        (lapic_pending(m->apic.lapic[v->id]) || pv_upcall_waiting(m->pv, v->id))) {
-        return true;
+    if (!in_hypercall && v->cpu.halted &&
+        (vcpu_interrupted(m, v) || (v->cpu.nmi_pending && !v->cpu.nmi_blocked))) {
+        v->cpu.halted = false;
     }
-    return v->cpu.nmi_pending && !v->cpu.nmi_blocked;
+    return !v->cpu.halted;
 }
 
 /* Sleeps until the halted vCPU may go on or somebody wants it to stop. */
@@ -74,7 +84,6 @@ static void run_sleep(struct machine *m, struct vcpu_thread *vt)
         awake = vcpu_awake(m, v);
         g_mutex_unlock(&m->board.lock);
         if (awake) {
-            v->cpu.halted = false;
             atomic_fetch_or(&v->request, VCPU_REQ_IRQ);
             break;
         }
@@ -95,11 +104,16 @@ static void exit_halt(struct vcpu_thread *vt, const struct exit *exit)
 {
     struct machine *m = vt->machine;
     struct vcpu *v = &vt->vcpu;
+    bool off;
 
     (void)exit;
-    /* HLT that nothing can end is how a PVH guest powers off (docs/xen.md). */
-    if ((v->cpu.rflags & CPU_IF) == 0 && !v->cpu.nmi_pending &&
-        !pv_vcpu_waits(m->pv, v->id)) {
+    if ((v->cpu.rflags & CPU_IF) != 0 || v->cpu.nmi_pending) {
+        return;
+    }
+    g_mutex_lock(&m->board.lock);
+    off = !pv_vcpu_sleeping(m->pv, v) && v->cpu.halted;
+    g_mutex_unlock(&m->board.lock);
+    if (off) { /* HLT that nothing can end is how a PVH guest powers off (docs/xen.md) */
         log_debug(LOG_MACHINE, "vCPU %u: HLT with interrupts off", v->id);
         lifecycle_stop(&m->board, STOP_POWEROFF, 0);
     }

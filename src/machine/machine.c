@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Putting a machine together and taking it apart.
+ *
+ * Lock order: board lock > back-end locks in src/io > the work list's lock. Nobody waits for a
+ * vCPU thread or drains a disk with the board lock held (run_park releases it while it waits).
+ */
+#include "machine/machine_private.h"
+
+#include "base/error.h"
+#include "boot/boot_image.h"
+#include "cpu/interp/interp.h"
+
+static bool machine_guest_read(struct vcpu *v, uint64_t gva, void *buf, size_t len)
+{
+    struct x86_fault fault;
+
+    return x86_read_linear(v, gva, buf, len, X86_READ, &fault);
+}
+
+static bool machine_guest_write(struct vcpu *v, uint64_t gva, const void *buf, size_t len)
+{
+    struct x86_fault fault;
+
+    return x86_write_linear(v, gva, buf, len, X86_WRITE, &fault);
+}
+
+static const struct vcpu_mmu_ops machine_mmu_ops = {
+    .read_linear = machine_guest_read, .write_linear = machine_guest_write,
+    .probe = x86_probe,
+};
+
+static bool machine_make_vcpus(struct machine *m, GError **err)
+{
+    m->nr_vcpus = m->config->smp;
+    m->vcpus = g_new0(struct vcpu_thread *, m->nr_vcpus);
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        struct vcpu_thread *vt = g_aligned_alloc0(1, sizeof(*vt), 64);
+
+        m->vcpus[i] = vt;
+        vt->machine = m;
+        vt->vcpu.id = i;
+        vt->vcpu.accel = m->accel;
+        vt->vcpu.model = m->model;
+        vt->vcpu.mem = m->board.mem;
+        vt->vcpu.board_ops = &machine_vcpu_ops;
+        vt->vcpu.mmu = &machine_mmu_ops;
+        vt->vcpu.board = &m->board;
+        cpu_reset(&vt->vcpu.cpu);
+        if (!m->accel->vcpu_init(&vt->vcpu, err)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool machine_build(struct machine *m, GError **err)
+{
+    m->model = cpu_model_new_host(err);
+    if (m->model == NULL || !m->accel->probe(err)) {
+        return false;
+    }
+    m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
+    m->image = boot_image_open(m->config->kernel, err);
+    if (m->image == NULL || !boot_image_check_pvh(m->image, err) || !devices_open(m, err)) {
+        return false;
+    }
+    if (!boot_files_prepare(m, err)) {
+        return false;
+    }
+    m->board.mem = mem_new(m->config->memory_bytes, PV_EXTRA_FRAMES, err);
+    if (m->board.mem == NULL) {
+        return false;
+    }
+    m->pio = bus_new(&m->board.lock);
+    m->mmio = bus_new(&m->board.lock);
+    return machine_make_vcpus(m, err) && pvh_create(m, err) && devices_create(m, err) &&
+           pvh_load(m, err);
+}
+
+struct machine *machine_new(const struct config *config, GMainContext *context,
+                            struct chardev *console, const struct machine_events *events,
+                            void *opaque, GError **err)
+{
+    struct machine *m = g_new0(struct machine, 1);
+
+    m->config = config;
+    m->context = context;
+    m->console = console;
+    m->events = *events;
+    m->events_opaque = opaque;
+    m->accel = &interp_accel_ops;
+    lifecycle_init(m);
+    if (!board_init(m, err) || !machine_build(m, err)) {
+        machine_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void machine_free(struct machine *m)
+{
+    if (m == NULL) {
+        return;
+    }
+    if (m->vcpus != NULL) {
+        run_join(m);
+    }
+    devices_free(m);
+    for (unsigned i = 0; i < m->apic.nr; i++) {
+        lapic_free(m->apic.lapic[i]);
+    }
+    ioapic_free(m->apic.ioapic);
+    pv_domain_free(m->pv);
+    for (unsigned i = 0; m->vcpus != NULL && i < m->nr_vcpus; i++) {
+        if (m->vcpus[i] != NULL) {
+            m->accel->vcpu_fini(&m->vcpus[i]->vcpu);
+            g_aligned_free(m->vcpus[i]);
+        }
+    }
+    g_free(m->vcpus);
+    bus_free(m->pio);
+    bus_free(m->mmio);
+    mem_free(m->board.mem);
+    boot_image_free(m->image);
+    cpu_model_free(m->model);
+    g_free(m->initrd);
+    g_free(m->cmdline);
+    g_free(m->initrd_note);
+    g_free(m->map);
+    board_fini(m);
+    g_free(m);
+}
+
+void machine_set_thread_hook(struct machine *m,
+                             void (*hook)(void *opaque, enum thread_class cls), void *opaque)
+{
+    m->thread_hook = hook;
+    m->thread_hook_opaque = opaque;
+}
+
+const char *machine_cmdline(const struct machine *m)
+{
+    return m->cmdline;
+}
+
+const char *machine_initrd_note(const struct machine *m)
+{
+    return m->initrd_note;
+}
+
+char *machine_describe(const struct machine *m)
+{
+    g_autofree char *format = boot_image_describe(m->image);
+    g_autofree char *release = boot_image_release(m->image);
+    g_autoptr(GString) s = g_string_new(NULL);
+
+    g_string_append_printf(s, "Linux %s (%s) by PVH, %s, %u CPU%s, %" G_GUINT64_FORMAT " MiB",
+                           release != NULL ? release : "of unknown version", format,
+                           m->accel->name, m->nr_vcpus, m->nr_vcpus > 1 ? "s" : "",
+                           m->config->memory_bytes >> 20);
+    for (unsigned i = 0; i < m->nr_disks; i++) {
+        const struct config_disk *d = g_ptr_array_index(m->config->disks, i);
+
+        g_string_append_printf(s, ", disk %s (%s)", d->path,
+                               d->read_only                              ? "read-only"
+                               : d->snapshot || m->config->snapshot ? "writes thrown away"
+                                                                         : "writes kept");
+    }
+    return g_string_free(g_steal_pointer(&s), FALSE);
+}
