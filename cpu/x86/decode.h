@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { INSN_MAX_LEN = 15, INSN_MAX_OPERANDS = 5 };
+enum { INSN_MAX_LEN = 15, INSN_MAX_OPERANDS = 6 };
 
 enum insn_mode { INSN_MODE_16, INSN_MODE_32, INSN_MODE_64 }; /* CS.D / CS.L decide */
 
