@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * vif back end: nodes, connection and state; netback_tx.c and netback_rx.c move the frames.
+ * xen/io/netif.h and docs/xen.md name the keys. Everything the front end writes is checked here once, when
+ * it connects.
+ */
+#include "pv/netback.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "pv/netback_priv.h"
+
+static struct netback *netback_of(struct xenbus_device *dev)
+{
+    return (struct netback *)dev;
+}
+
+static void netback_publish(struct xenbus_device *dev)
+{
+    struct netback *nb = netback_of(dev);
+    const uint8_t *m = nb->net->mac;
+    g_autofree char *mac = g_strdup_printf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2],
+                                           m[3], m[4], m[5]);
+    unsigned gso = nb->net->tx_gso, csum = nb->net->tx_csum;
+
+    xenbus_front_write(dev, "mac", "%s", mac);
+    xenbus_front_write(dev, "handle", "%u", dev->id);
+    xenbus_front_write(dev, "mtu", "%u", nb->net->mtu);
+    xenbus_back_write(dev, "mac", "%s", mac);
+    xenbus_back_write(dev, "handle", "%u", dev->id);
+    xenbus_back_write(dev, "type", "vif");
+    xenbus_back_write(dev, "script", "%s", "");
+    xenbus_back_write(dev, "feature-rx-copy", "1");
+    xenbus_back_write(dev, "feature-rx-flip", "0");
+    xenbus_back_write(dev, "feature-rx-notify", "1");
+    xenbus_back_write(dev, "feature-sg", "1");
+    xenbus_back_write(dev, "feature-gso-tcpv4", "%u", gso);
+    xenbus_back_write(dev, "feature-gso-tcpv6", "%u", gso);
+    xenbus_back_write(dev, "feature-ipv6-csum-offload", "%u", csum);
+    xenbus_back_write(dev, "feature-split-event-channels", "1");
+    xenbus_back_write(dev, "feature-multicast-control", "0");
+}
+
+/* A 0/1 key; absent is 0. */
+static bool netback_front_flag(struct xenbus_device *dev, const char *key)
+{
+    uint64_t value;
+
+    return xenbus_front_uint(dev, key, 1, &value) && value == 1;
+}
+
+static bool netback_map_ring(struct netback *nb, const char *key, struct gnttab_mapping *map,
+                             struct ring *ring, size_t entry_size, GError **err)
+{
+    uint64_t ref;
+    int rc;
+
+    if (!xenbus_front_uint(&nb->dev, key, UINT32_MAX, &ref)) {
+        return error_set(err, PVEMU_ERROR_GUEST, "%s is missing or no number", key);
+    }
+    rc = gnttab_map(nb->dev.domain, (uint32_t)ref, true, map);
+    if (rc != 0) {
+        return error_set(err, PVEMU_ERROR_GUEST, "%s: grant %u cannot be mapped (%d)", key,
+                         (unsigned)ref, rc);
+    }
+    ring_init(ring, &map->hva, 1, (unsigned)entry_size);
+    return true;
+}
+
+static bool netback_bind(struct netback *nb, const char *key, struct evtchn_host *chan,
+                         GError **err)
+{
+    uint64_t port;
+
+    if (!xenbus_front_uint(&nb->dev, key, UINT32_MAX, &port)) {
+        return error_set(err, PVEMU_ERROR_GUEST, "%s is missing or no number", key);
+    }
+    if (evtchn_host_bind(nb->dev.domain, chan, (uint32_t)port) != 0) {
+        return error_set(err, PVEMU_ERROR_GUEST, "%s: port %u cannot be bound", key,
+                         (unsigned)port);
+    }
+    return true;
+}
+
+/* Also the way back from a connection that failed half-way. */
+static void netback_release(struct netback *nb)
+{
+    nb->attached = false;
+    evtchn_host_unbind(&nb->tx_chan);
+    evtchn_host_unbind(&nb->rx_chan);
+    if (nb->tx_map.hva != NULL) {
+        gnttab_unmap(nb->dev.domain, &nb->tx_map);
+    }
+    if (nb->rx_map.hva != NULL) {
+        gnttab_unmap(nb->dev.domain, &nb->rx_map);
+    }
+    memset(&nb->tx_map, 0, sizeof(nb->tx_map));
+    memset(&nb->rx_map, 0, sizeof(nb->rx_map));
+    nb->rx_first = nb->rx_count = 0;
+    nb->rx_waiting = false;
+}
+
+static void netback_notified_tx(void *opaque)
+{
+    struct netback *nb = opaque;
+    struct board *b = nb->dev.domain->board;
+
+    b->ops->post(b, &nb->tx_work);
+    if (!nb->split) {
+        b->ops->post(b, &nb->rx_work);
+    }
+}
+
+static void netback_notified_rx(void *opaque)
+{
+    struct netback *nb = opaque;
+    struct board *b = nb->dev.domain->board;
+
+    b->ops->post(b, &nb->rx_work);
+}
+
+static bool netback_bind_channels(struct netback *nb, GError **err)
+{
+    g_autofree char *one = xenbus_front_read(&nb->dev, "event-channel");
+
+    nb->split = one == NULL;
+    if (!nb->split) {
+        return netback_bind(nb, "event-channel", &nb->tx_chan, err);
+    }
+    return netback_bind(nb, "event-channel-tx", &nb->tx_chan, err) &&
+           netback_bind(nb, "event-channel-rx", &nb->rx_chan, err);
+}
+
+static bool netback_attach(struct netback *nb, GError **err)
+{
+    struct xenbus_device *dev = &nb->dev;
+
+    if (!netback_front_flag(dev, "request-rx-copy")) {
+        return error_set(err, PVEMU_ERROR_GUEST, "the front end does not ask for request-rx-copy, "
+                         "and page flipping is not offered");
+    }
+    nb->front_sg = netback_front_flag(dev, "feature-sg");
+    nb->front_gso4 = netback_front_flag(dev, "feature-gso-tcpv4");
+    nb->front_gso6 = netback_front_flag(dev, "feature-gso-tcpv6");
+    nb->front_no_csum = netback_front_flag(dev, "feature-no-csum-offload");
+    nb->attached = netback_map_ring(nb, "tx-ring-ref", &nb->tx_map, &nb->tx,
+                                    sizeof(struct netif_tx_request), err) &&
+                   netback_map_ring(nb, "rx-ring-ref", &nb->rx_map, &nb->rx,
+                                    sizeof(struct netif_rx_request), err) &&
+                   netback_bind_channels(nb, err);
+    return nb->attached;
+}
+
+/* Requests that were made before the channels were bound are found now. */
+static void netback_start(struct netback *nb)
+{
+    struct board *b = nb->dev.domain->board;
+
+    b->ops->post(b, &nb->tx_work);
+    b->ops->post(b, &nb->rx_work);
+}
+
+static bool netback_connect(struct xenbus_device *dev, GError **err)
+{
+    struct netback *nb = netback_of(dev);
+
+    if (!netback_attach(nb, err)) {
+        netback_release(nb);
+        return false;
+    }
+    xenbus_back_write(dev, "hotplug-status", "connected");
+    netback_start(nb);
+    log_debug(LOG_PV, "vif %u: connected, %s event channels%s%s", dev->id,
+              nb->split ? "two" : "one", nb->front_sg ? ", sg" : "",
+              nb->front_gso4 ? ", gso" : "");
+    return true;
+}
+
+static bool netback_disconnect(struct xenbus_device *dev)
+{
+    struct netback *nb = netback_of(dev);
+
+    netback_release(nb);
+    nb->net->ops->rx_ready(nb->net); /* what was held back is dropped now */
+    return true;
+}
+
+/* Rings and channels are found again through the front end's keys; requests that were taken but not answered
+ * are still in their slots. */
+static void netback_dev_state(struct xenbus_device *dev, struct state *s)
+{
+    struct netback *nb = netback_of(dev);
+    bool attached = nb->attached;
+
+    state_bool(s, "attached", &attached);
+    if (!state_loading(s) || !state_ok(s) || !attached) {
+        return;
+    }
+    if (!netback_attach(nb, NULL)) {
+        netback_release(nb);
+        state_fail(s, "vif: the front end's rings or channels are not there");
+        return;
+    }
+    ring_attach(&nb->tx);
+    ring_attach(&nb->rx);
+    netback_start(nb);
+}
+
+static const struct xenbus_type netback_type = {
+    .name = "vif",
+    .publish = netback_publish,
+    .connect = netback_connect,
+    .disconnect = netback_disconnect,
+    .state = netback_dev_state,
+};
+
+static void netback_link(void *opaque, bool up)
+{
+    struct netback *nb = opaque;
+
+    nb->link_up = up;
+    log_debug(LOG_PV, "vif %u: link %s", nb->dev.id, up ? "up" : "down");
+}
+
+struct netback *netback_new(struct pv_domain *d, struct net *net, unsigned index, GError **err)
+{
+    struct netback *nb;
+
+    if (index >= NETBACK_MAX_CARDS) {
+        error_set(err, PVEMU_ERROR_LIMIT, "more than %d network cards", NETBACK_MAX_CARDS);
+        return NULL;
+    }
+    nb = g_new0(struct netback, 1);
+    nb->net = net;
+    nb->link_up = true;
+    nb->tx_work.fn = netback_tx_run;
+    nb->rx_work.fn = netback_rx_run;
+    nb->tx_work.opaque = nb->rx_work.opaque = nb;
+    nb->tx_chan.notified = netback_notified_tx;
+    nb->rx_chan.notified = netback_notified_rx;
+    nb->tx_chan.opaque = nb->rx_chan.opaque = nb;
+    xenbus_device_init(&nb->dev, &netback_type, d, index);
+    net->ops->set_rx(net, netback_rx, netback_link, nb);
+    return nb;
+}
+
+void netback_free(struct netback *nb)
+{
+    if (nb == NULL) {
+        return;
+    }
+    nb->net->ops->set_rx(nb->net, NULL, NULL, NULL);
+    xenbus_device_fini(&nb->dev);
+    g_free(nb);
+}
+
+void netback_reset(struct netback *nb)
+{
+    xenbus_device_reset(&nb->dev);
+}
+
+void netback_state(struct netback *nb, struct state *s)
+{
+    xenbus_device_state(&nb->dev, s);
+}
+
+void netback_get_stats(const struct netback *nb, struct netback_stats *stats)
+{
+    *stats = nb->stats;
+}
