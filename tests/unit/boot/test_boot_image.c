@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: MIT */
+/* Reading kernel images: every wrapping, the notes, and each message word for word. */
+#include <elf.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <xen/features.h>
+
+#include "base/error.h"
+#include "boot/boot_image.h"
+#include "fake_kernel.h"
+
+static struct boot_image *open_ok(GByteArray *file)
+{
+    GError *err = NULL;
+    struct boot_image *img = boot_image_from_memory("vmlinuz", file->data, file->len, &err);
+
+    g_assert_no_error(err);
+    g_assert_nonnull(img);
+    g_byte_array_free(file, TRUE);
+    return img;
+}
+
+/* The message without hint; frees the file. */
+static void expect_error(GByteArray *file, const char *name, const char *message,
+                         const char *hint)
+{
+    GError *err = NULL;
+    struct boot_image *img = boot_image_from_memory(name, file->data, file->len, &err);
+    g_autofree char *got_hint = NULL;
+    g_autofree char *got = NULL;
+
+    g_assert_null(img);
+    g_assert_nonnull(err);
+    got = error_split_hint(err, &got_hint);
+    g_assert_cmpstr(got, ==, message);
+    g_assert_cmpstr(got_hint, ==, hint);
+    g_error_free(err);
+    g_byte_array_free(file, TRUE);
+}
+
+static GByteArray *bytes_of(const void *bytes, size_t len, size_t at, size_t whole)
+{
+    GByteArray *a = g_byte_array_new();
+
+    g_byte_array_set_size(a, (guint)whole);
+    memset(a->data, 0, whole);
+    memcpy(a->data + at, bytes, len);
+    return a;
+}
+
+static void check_fake(const struct boot_image *img)
+{
+    const struct boot_notes *n = &img->notes;
+
+    g_assert_cmpuint(img->elf_class, ==, 64);
+    g_assert_cmpuint(img->nr_segments, ==, 2);
+    g_assert_cmphex(img->segments[0].gpa, ==, FAKE_TEXT_GPA);
+    g_assert_cmphex(img->segments[0].bytes[0], ==, 0xe8);
+    g_assert_cmphex(img->segments[0].bytes[9], ==, 1);
+    g_assert_cmphex(img->segments[1].gpa, ==, FAKE_DATA_GPA);
+    g_assert_cmphex(img->segments[1].bytes[1], ==, 0x41);
+    g_assert_cmphex(img->phys_start, ==, FAKE_TEXT_GPA);
+    g_assert_cmphex(img->phys_end, ==, FAKE_DATA_GPA + FAKE_DATA_MEM);
+    g_assert_true(img->has_pvh);
+    g_assert_true(img->has_pv);
+    g_assert_cmphex(n->phys32_entry, ==, FAKE_ENTRY);
+    g_assert_cmphex(n->entry, ==, 0xffffffff81001000);
+    g_assert_cmphex(n->virt_base, ==, 0xffffffff80000000);
+    g_assert_cmphex(n->init_p2m, ==, 0x8000000000);
+    g_assert_cmpstr(n->guest_os, ==, "linux");
+    g_assert_cmphex(n->features_supported, ==,
+                    0x8801 | 1u << XENFEAT_pae_pgdir_above_4gb);
+    g_assert_cmphex(n->features_required, ==, 1u << XENFEAT_writable_page_tables);
+    g_assert_cmphex(n->present & 1u << 2, ==, 0);
+    g_assert_cmpuint(n->nr_l1_mfn_valid, ==, 1);
+    g_assert_true(n->mod_start_pfn);
+    g_assert_cmpstr(img->version, ==, FAKE_VERSION);
+}
+
+static void test_wrappings(void)
+{
+    static const struct {
+        enum unpack_format format;
+        const char *words;
+    } cases[] = {
+        {UNPACK_GZIP, "bzImage, gzip"}, {UNPACK_BZIP2, "bzImage, bzip2"},
+        {UNPACK_LZMA, "bzImage, lzma"}, {UNPACK_XZ, "bzImage, xz"},
+        {UNPACK_LZ4, "bzImage, lz4"},   {UNPACK_ZSTD, "bzImage, zstd"},
+        {UNPACK_NONE, "bzImage"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        GByteArray *elf = fake_kernel_elf(0);
+        struct boot_image *img = open_ok(fake_kernel_bzimage(cases[i].format, elf));
+        g_autofree char *words = boot_image_describe(img);
+        g_autofree char *release = boot_image_release(img);
+
+        g_assert_cmpstr(words, ==, cases[i].words);
+        g_assert_cmpstr(release, ==, "6.1.0-99-fake");
+        check_fake(img);
+        boot_image_free(img);
+        g_byte_array_free(elf, TRUE);
+    }
+}
+
+static void test_plain_and_packed_elf(void)
+{
+    GByteArray *elf = fake_kernel_elf(0);
+    struct boot_image *img = open_ok(fake_kernel_pack(UNPACK_ZSTD, elf));
+    g_autofree char *words = boot_image_describe(img);
+
+    g_assert_cmpstr(words, ==, "ELF, zstd");
+    check_fake(img);
+    boot_image_free(img);
+    img = open_ok(elf);
+    g_assert_null(img->compression);
+    check_fake(img);
+    boot_image_free(img);
+}
+
+static void test_legacy_section(void)
+{
+    struct boot_image *img = open_ok(fake_kernel_elf(FAKE_LEGACY));
+    GError *err = NULL;
+
+    g_assert_true(img->notes.legacy);
+    g_assert_true(img->has_pv);
+    g_assert_false(img->has_pvh);
+    g_assert_cmphex(img->notes.paddr_offset, ==, 0xc0000000);
+    g_assert_cmphex(img->notes.hypercall_page, ==, 0xc0002000);
+    g_assert_true(img->notes.bsd_symtab);
+    g_assert_false(boot_image_check_pvh(img, &err));
+    g_assert_cmpstr(err->message, ==,
+                    "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
+                    "hint: it is a Xen PV kernel: use -machine pv; or build it with CONFIG_PVH=y");
+    g_error_free(err);
+    boot_image_free(img);
+}
+
+/* A vmlinux with debug information: the tail stays on disk unless it is needed. */
+static void test_file_front(void)
+{
+    g_autofree char *path = NULL;
+    GByteArray *elf = fake_kernel_elf(0);
+    int fd = g_file_open_tmp("pvemu-boot-XXXXXX", &path, NULL);
+    size_t load = elf->len, whole = 3 << 20;
+    struct boot_image *img;
+    GError *err = NULL;
+
+    g_assert_cmpint(fd, >=, 0);
+    g_byte_array_set_size(elf, (guint)whole);
+    memset(elf->data + load, 0xee, whole - load);
+    g_assert_true(g_file_set_contents(path, (char *)elf->data, (gssize)whole, NULL));
+    img = boot_image_open(path, &err);
+    g_assert_no_error(err);
+    check_fake(img);
+    g_assert_cmpuint(img->elf_len, <=, 1 << 20);
+    g_assert_false(img->elf_complete);
+    boot_image_free(img);
+    g_byte_array_free(elf, TRUE);
+    close(fd);
+    g_unlink(path);
+}
+
+static void test_open_errors(void)
+{
+    g_autofree char *dir = g_dir_make_tmp("pvemu-boot-XXXXXX", NULL);
+    g_autofree char *missing = g_build_filename(dir, "vmlinuz", NULL);
+    g_autofree char *want_missing =
+        g_strdup_printf("cannot open kernel '%s': no such file", missing);
+    g_autofree char *want_dir = g_strdup_printf(
+        "'%s' is a directory without a built kernel (arch/x86/boot/bzImage)", dir);
+    GError *err = NULL;
+
+    g_assert_null(boot_image_open(missing, &err));
+    g_assert_cmpstr(err->message, ==, want_missing);
+    g_assert_cmpint(err->code, ==, PVEMU_ERROR_HOST);
+    g_clear_error(&err);
+    g_assert_null(boot_image_open(dir, &err));
+    g_assert_cmpstr(err->message, ==, want_dir);
+    g_clear_error(&err);
+    g_assert_null(boot_image_open("/dev/null", &err));
+    g_assert_cmpstr(err->message, ==, "kernel '/dev/null' is not a regular file");
+    g_clear_error(&err);
+    g_rmdir(dir);
+}
+
+static void test_not_kernels(void)
+{
+    static const char disk_hint[] = "a disk goes to -disk; -kernel wants a Linux kernel";
+    static const struct {
+        const char *magic;
+        size_t len, at, whole;
+        const char *message, *hint;
+    } cases[] = {
+        {"", 0, 0, 0, "'f' is not a kernel: it is an empty file", NULL},
+        {"QFI\xfb", 4, 0, 4096, "'f' is not a kernel: it is a qcow2 disk image", disk_hint},
+        {"\x55\xaa", 2, 0x1fe, 4096,
+         "'f' is not a kernel: it is a disk image with a boot sector", disk_hint},
+        {"\x53\xef", 2, 0x438, 4096,
+         "'f' is not a kernel: it is an ext2/3/4 file system image", disk_hint},
+        {"CD001", 5, 0x8001, 0x9000, "'f' is not a kernel: it is an ISO 9660 (CD-ROM) image",
+         disk_hint},
+        {"070701", 6, 0, 512, "'f' is not a kernel: it is an initramfs (cpio archive)",
+         "an initramfs goes to -initrd; -kernel wants a Linux kernel"},
+        {"MZ", 2, 0, 512, "'f' is not a kernel: it is a Windows or EFI program", NULL},
+        {"#!/bin/sh\n", 10, 0, 10, "'f' is not a kernel: it is a script", NULL},
+        {"hello\n", 6, 0, 6, "'f' is not a kernel: it is a text file", NULL},
+        {"", 0, 0, 4096, "'f' is not a kernel: it is a file of zeros", NULL},
+        {"\x01\x02\x03", 3, 0, 64, "'f' is not a kernel: it is an unknown kind of file", NULL},
+        {"ARM\x64", 4, 0x38, 512, "'f' is a 64-bit ARM kernel; pvemu runs x86 guests", NULL},
+        {"\x7f" "ELF", 4, 0, 16, "'f' is an ELF file with a damaged header", NULL},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        expect_error(bytes_of(cases[i].magic, cases[i].len, cases[i].at, MAX(cases[i].whole, 1)),
+                     "f", i == 0 ? "'f' is not a kernel: it is a file of zeros"
+                                 : cases[i].message, cases[i].hint);
+    }
+    expect_error(g_byte_array_new(), "f", cases[0].message, NULL);
+}
+
+static GByteArray *elf_with(size_t at, uint16_t value)
+{
+    GByteArray *elf = fake_kernel_elf(0);
+
+    memcpy(elf->data + at, &value, 2);
+    return elf;
+}
+
+static void test_other_elfs(void)
+{
+    GByteArray *elf = fake_kernel_elf(0);
+    GByteArray *arm = elf_with(18, EM_AARCH64);
+
+    expect_error(fake_kernel_pack(UNPACK_GZIP, arm), "vmlinux.gz",
+                 "'vmlinux.gz' is a 64-bit ARM kernel; pvemu runs x86 guests", NULL);
+    expect_error(arm, "vmlinux", "'vmlinux' is a 64-bit ARM kernel; pvemu runs x86 guests", NULL);
+    expect_error(elf_with(18, 12345), "f",
+                 "'f' is a kernel for machine type 12345; pvemu runs x86 guests", NULL);
+    expect_error(elf_with(16, ET_REL), "ext4.ko",
+                 "'ext4.ko' is not a kernel: it is an object file or a kernel module", NULL);
+    expect_error(elf_with(16, ET_CORE), "f", "'f' is not a kernel: it is a core dump", NULL);
+    expect_error(elf_with(64, PT_INTERP), "ls",
+                 "'ls' is not a kernel: it is a program for an operating system", NULL);
+    elf->data[EI_DATA] = ELFDATA2MSB;
+    elf->data[18] = 0;
+    elf->data[19] = EM_S390;
+    expect_error(elf, "image", "'image' is an s390x kernel; pvemu runs x86 guests", NULL);
+}
+
+static void test_damage(void)
+{
+    GByteArray *elf = fake_kernel_elf(0);
+    GByteArray *file = fake_kernel_bzimage(UNPACK_XZ, elf);
+    GByteArray *text = bytes_of("hello world\n", 12, 0, 12);
+    static const char again[] = "copy or download it again";
+    uint32_t length;
+
+    g_byte_array_set_size(file, 0x700);
+    memcpy(&length, file->data + 0x24c, 4);
+    {
+        g_autofree char *want = g_strdup_printf(
+            "'vmlinuz' is cut short: the bzImage needs %u bytes, the file has 1792",
+            0x400 + 0x300 + length);
+
+        expect_error(file, "vmlinuz", want, again);
+    }
+    file = fake_kernel_bzimage(UNPACK_GZIP, elf);
+    length = file->len;
+    file->data[length - 64 - 8] ^= 0xff; /* the CRC */
+    {
+        g_autofree char *want = g_strdup_printf(
+            "'vmlinuz' holds a gzip payload that is damaged at offset %u (checksum)",
+            length - 64 - 4);
+
+        expect_error(file, "vmlinuz", want, NULL);
+    }
+    file = fake_kernel_bzimage(UNPACK_LZ4, elf);
+    memset(file->data + 0x704, 0xff, 4);
+    expect_error(file, "vmlinuz",
+                 "'vmlinuz' holds an lz4 payload that is damaged at offset 1796 "
+                 "(impossible block size)", NULL);
+    file = fake_kernel_pack(UNPACK_GZIP, elf);
+    g_byte_array_set_size(file, 1000);
+    expect_error(file, "vmlinux.gz",
+                 "'vmlinux.gz' holds a gzip payload that is cut short at offset 1000", again);
+    file = fake_kernel_bzimage(UNPACK_ZSTD, elf);
+    length = file->len;
+    file->data[length - 64 - 4] ^= 1; /* the size word */
+    {
+        g_autofree char *want = g_strdup_printf(
+            "'vmlinuz' holds a zstd payload that is damaged at offset %u (wrong size)",
+            length - 64 - 4);
+
+        expect_error(file, "vmlinuz", want, NULL);
+    }
+    expect_error(fake_kernel_pack(UNPACK_XZ, text), "a.xz",
+                 "'a.xz' is not a kernel: it is a text file, packed with xz", NULL);
+    file = fake_kernel_bzimage(UNPACK_NONE, text);
+    expect_error(file, "vmlinuz", "'vmlinuz' is a bzImage without a payload", NULL);
+    file = fake_kernel_bzimage(UNPACK_GZIP, elf);
+    file->data[0x206] = 6;
+    expect_error(file, "old", "'old' uses boot protocol 2.06; pvemu needs 2.08 (Linux 2.6.26) or "
+                 "newer", NULL);
+    g_byte_array_set_size(elf, 0x2000);
+    expect_error(elf, "vmlinux", "'vmlinux' is cut short: segment 0 needs 36864 bytes at 4096, "
+                 "the file has 8192", again);
+    g_byte_array_free(text, TRUE);
+}
+
+static void test_lzo(void)
+{
+    GByteArray *elf = fake_kernel_elf(0);
+    GByteArray *file = fake_kernel_bzimage(UNPACK_LZO, elf);
+    GError *err = NULL;
+
+    g_assert_null(boot_image_from_memory("vmlinuz", file->data, file->len, &err));
+    if (strstr(err->message, "built without") == NULL) {
+        g_test_skip("built with lzo");
+    } else {
+        g_assert_cmpstr(err->message, ==,
+                        "'vmlinuz' holds an lzo payload, and this pvemu was built without lzo\n"
+                        "hint: build pvemu with -Dlzo=enabled, or use a kernel packed otherwise");
+    }
+    g_error_free(err);
+    g_byte_array_free(file, TRUE);
+    g_byte_array_free(elf, TRUE);
+}
+
+static void test_bomb(void)
+{
+    static const uint8_t zeros[1 << 20];
+    GByteArray *in = bytes_of(zeros, sizeof(zeros), 0, sizeof(zeros));
+    GByteArray *packed = fake_kernel_pack(UNPACK_GZIP, in);
+    struct unpack u = {.in = packed->data, .in_len = packed->len, .max = 100000};
+
+    g_assert_cmpint(unpack_run(UNPACK_GZIP, &u), ==, UNPACK_TOO_BIG);
+    g_assert_null(u.out);
+    u.max = sizeof(zeros);
+    g_assert_cmpint(unpack_run(UNPACK_GZIP, &u), ==, UNPACK_OK);
+    g_assert_cmpuint(u.out_len, ==, sizeof(zeros));
+    g_free(u.out);
+    g_byte_array_free(in, TRUE);
+    g_byte_array_free(packed, TRUE);
+}
+
+static void test_checks(void)
+{
+    static const struct {
+        unsigned flags;
+        bool pv;
+        const char *message;
+    } cases[] = {
+        {FAKE_NO_PVH, false,
+         "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
+         "hint: it is a Xen PV kernel: use -machine pv; or build it with CONFIG_PVH=y"},
+        {FAKE_NO_NOTES, false,
+         "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
+         "hint: build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)"},
+        {FAKE_NO_NOTES, true,
+         "'vmlinuz' is not a Xen PV kernel (no ELF notes XEN_VERSION \"xen-3.0\" and LOADER "
+         "\"generic\")\nhint: build the kernel with CONFIG_XEN_PV=y"},
+        {FAKE_UNKNOWN_FEATURE, true,
+         "'vmlinuz' requires the Xen feature 'time_travel', which pvemu does not know"},
+        {FAKE_ENTRY_OUTSIDE, false,
+         "'vmlinuz' is damaged: its PVH entry 0x5000000 lies outside the kernel"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct boot_image *img = open_ok(fake_kernel_elf(cases[i].flags));
+        GError *err = NULL;
+        bool ok = cases[i].pv ? boot_image_check_pv(img, &err) : boot_image_check_pvh(img, &err);
+
+        g_assert_false(ok);
+        g_assert_cmpstr(err->message, ==, cases[i].message);
+        g_error_free(err);
+        boot_image_free(img);
+    }
+}
+
+/* No single wrong byte in the headers may do harm (run with a sanitizer to see all of it). */
+static void test_flipped_bytes(void)
+{
+    GByteArray *elf = fake_kernel_elf(FAKE_LEGACY);
+    GByteArray *noted = fake_kernel_elf(0);
+
+    for (size_t at = 0; at < 0x600; at++) {
+        for (unsigned bit = 0; bit < 8; bit++) {
+            GByteArray *const files[] = {elf, noted};
+
+            for (unsigned i = 0; i < 2; i++) {
+                files[i]->data[at] ^= (uint8_t)(1u << bit);
+                boot_image_free(
+                    boot_image_from_memory("f", files[i]->data, files[i]->len, NULL));
+                files[i]->data[at] ^= (uint8_t)(1u << bit);
+            }
+        }
+    }
+    g_byte_array_free(elf, TRUE);
+    g_byte_array_free(noted, TRUE);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/boot/image/every-wrapping", test_wrappings);
+    g_test_add_func("/boot/image/plain-and-packed-elf", test_plain_and_packed_elf);
+    g_test_add_func("/boot/image/legacy-section", test_legacy_section);
+    g_test_add_func("/boot/image/reads-only-the-front", test_file_front);
+    g_test_add_func("/boot/image/open-errors", test_open_errors);
+    g_test_add_func("/boot/image/names-what-is-no-kernel", test_not_kernels);
+    g_test_add_func("/boot/image/other-elf-files", test_other_elfs);
+    g_test_add_func("/boot/image/damage", test_damage);
+    g_test_add_func("/boot/image/lzo-not-built", test_lzo);
+    g_test_add_func("/boot/unpack/bounded", test_bomb);
+    g_test_add_func("/boot/image/entry-checks", test_checks);
+    g_test_add_func("/boot/image/flipped-bytes", test_flipped_bytes);
+    return g_test_run();
+}
