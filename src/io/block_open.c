@@ -94,10 +94,21 @@ static bool block_open_fd(const struct block_open_options *o, bool writing, int 
     return true;
 }
 
+/* A path as a shell takes it, in quotes only where it has to be. */
+static char *block_shell_word(const char *path)
+{
+    for (const char *c = path; *c != '\0'; c++) {
+        if (!g_ascii_isalnum(*c) && strchr("/._-+:,@", *c) == NULL) {
+            return g_shell_quote(path);
+        }
+    }
+    return g_strdup(path);
+}
+
 static bool block_check_format(const struct block_open_options *o, int fd, GError **err)
 {
     char head[128] = { 0 };
-    g_autofree char *quoted = NULL;
+    g_autofree char *from = NULL, *to = NULL, *path_raw = NULL;
 
     if (o->format != NULL) {
         if (strcmp(o->format, "raw") == 0) {
@@ -118,15 +129,17 @@ static bool block_check_format(const struct block_open_options *o, int fd, GErro
         if (memcmp(head + m->offset, m->bytes, m->len) != 0) {
             continue;
         }
-        quoted = g_shell_quote(o->path);
+        path_raw = g_strconcat(o->path, ".raw", NULL);
+        from = block_shell_word(o->path);
+        to = block_shell_word(path_raw);
         error_set(err, PVEMU_ERROR_IMAGE, "disk '%s' is %s; pvemu reads raw images", o->path,
                   m->what);
         if (m->remedy != NULL) {
             error_hint(err, "unpack it: %s %s; or add ,format=raw if it is meant as it is",
-                       m->remedy, quoted);
+                       m->remedy, from);
         } else {
-            error_hint(err, "convert it: qemu-img convert -O raw %s %s.raw; or add "
-                            ",format=raw if it is meant as it is", quoted, quoted);
+            error_hint(err, "convert it: qemu-img convert -O raw %s %s; or add "
+                            ",format=raw if it is meant as it is", from, to);
         }
         return false;
     }
@@ -205,8 +218,10 @@ static bool block_measure(const struct block_open_options *o, int fd, const stru
         geo->physical_sector_size = MAX(geo->physical_sector_size, o->sector_size);
     }
     if (geo->size < geo->sector_size) {
+        g_autofree char *word = block_shell_word(o->path);
+
         error_set(err, PVEMU_ERROR_IMAGE, "disk '%s' is empty", o->path);
-        error_hint(err, "give it a size first: truncate -s 1G %s", o->path);
+        error_hint(err, "give it a size first: truncate -s 1G %s", word);
         return false;
     }
     return true;
