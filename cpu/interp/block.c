@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The cache of decoded blocks. A block is keyed by frame, offset and mode, never by virtual address, so
+ * it survives every change of page tables; per-vCPU `jumps` maps rip to block between such changes.
+ *
+ * A block keeps a copy of its source bytes. When the generation of its frame moved on, the copy is compared
+ * with memory: equal blocks live on, others are decoded anew in place, so pointers to a struct block stay
+ * good until the whole cache is dropped, which happens when the arena is full.
+ */
+#include "engine.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "hot.h"
+
+enum { ARENA_SIZE = 64 << 20, ARENA_RESERVE = 64 << 10, WINDOW = 2 * MEM_PAGE_SIZE };
+
+bool interp_blocks_init(struct interp *e, GError **err)
+{
+    size_t jumps = sizeof(struct jump) * JUMP_SIZE;
+    size_t hash = sizeof(struct block *) * BLOCK_HASH_SIZE;
+
+    e->arena_size = ARENA_SIZE;
+    e->arena = mmap(NULL, e->arena_size + jumps + hash, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (e->arena == MAP_FAILED) {
+        e->arena = NULL;
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "no memory for the interpreter's cache");
+        return false;
+    }
+    e->jumps = (struct jump *)(void *)(e->arena + e->arena_size);
+    e->hash = (struct block **)(void *)(e->arena + e->arena_size + jumps);
+    return true;
+}
+
+void interp_blocks_fini(struct interp *e)
+{
+    if (e->arena != NULL) {
+        munmap(e->arena, e->arena_size + sizeof(struct jump) * JUMP_SIZE +
+                             sizeof(struct block *) * BLOCK_HASH_SIZE);
+    }
+}
+
+void interp_blocks_drop(struct interp *e)
+{
+    memset(e->jumps, 0, sizeof(struct jump) * JUMP_SIZE);
+    memset(e->hash, 0, sizeof(struct block *) * BLOCK_HASH_SIZE);
+    e->arena_used = 0;
+    e->link_slot = NULL;
+    e->current = NULL;
+}
+
+static void *block_alloc(struct interp *e, size_t size)
+{
+    void *p = e->arena + e->arena_used;
+
+    e->arena_used += (size + 15) & ~(size_t)15;
+    return p;
+}
+
+/* Source bytes of one decoding: the page's, then the next page's when it was asked for. */
+struct window {
+    uint8_t bytes[INSN_MAX_LEN * 2 + BLOCK_MAX_OPS * INSN_MAX_LEN];
+    unsigned avail;
+    bool second;
+};
+
+/* Marks the frame, then reads: a write after the mark bumps the generation (memory.h). */
+static uint32_t block_mark(struct interp *e, uint32_t frame)
+{
+    struct mem_frame_info *info = mem_frame_info(e->v->mem, frame);
+    uint32_t generation;
+
+    do {
+        if ((atomic_fetch_or(&info->flags, MEM_CODE) & MEM_CODE) == 0) {
+            interp_tlb_protect(e, frame);
+        }
+        generation = atomic_load(&info->code_generation);
+    } while ((atomic_load(&info->flags) & MEM_CODE) == 0);
+    return generation;
+}
+
+/* Whether cpu.rip + len - 1 is inside the code segment; 64-bit code has no limit. */
+static bool block_fetch_ok(struct interp *e, unsigned len)
+{
+    const struct cpu_x86 *cpu = &e->v->cpu;
+
+    if (interp_is64(e)) {
+        return true;
+    }
+    return cpu->rip + len - 1 <= cpu->seg[CPU_CS].limit;
+}
+
+static uint64_t block_linear(const struct interp *e, uint64_t rip)
+{
+    if (interp_is64(e)) {
+        return rip;
+    }
+    return (uint32_t)(e->v->cpu.seg[CPU_CS].base + rip);
+}
+
+/* Where the code at a linear address lies. false: e->fault. MMIO is not executed: #GP would hide a bug
+ * in the guest, so it reads as zeros, like open bus does nothing good either. */
+static bool block_frame(struct interp *e, uint64_t va, uint32_t *frame)
+{
+    uint64_t gpa;
+    uint8_t *hva;
+
+    if (!interp_resolve(e, va, X86_EXEC, &hva, &gpa)) {
+        return false;
+    }
+    if (hva == NULL) {
+        return interp_fault_code(e, CPU_GP, 0);
+    }
+    *frame = mem_hva_frame(e->v->mem, hva);
+    return true;
+}
+
+static unsigned block_hash(uint32_t frame, unsigned offset, unsigned mode)
+{
+    uint64_t key = ((uint64_t)frame << 12 | offset) * 16 + mode;
+
+    return (unsigned)(key * 0x9e3779b97f4a7c15ull >> (64 - BLOCK_HASH_BITS));
+}
+
+/* One decoded instruction to its record. */
+static void block_emit(struct interp *e, struct op *op, struct insn *in, unsigned ip)
+{
+    op->ip = (uint16_t)ip;
+    op->len = in->len;
+    if ((e->mode & MODE_SLOW) == 0 && hot_select(e, op, in)) {
+        return;
+    }
+    op->in = block_alloc(e, sizeof(*in));
+    memcpy(op->in, in, sizeof(*in));
+    if ((in->flags & INSN_F_SYSTEM) != 0) {
+        op->fn = interp_op_system;
+    } else if (in->id == INSN_NATIVE && interp_native_prepare(e, op)) {
+        op->fn = interp_op_native;
+    } else {
+        op->fn = interp_op_generic;
+    }
+}
+
+/* System instructions may change anything; unknown ones fault. */
+static bool block_ends(const struct interp *e, const struct insn *in)
+{
+    if ((in->flags & INSN_F_SYSTEM) != 0 || in->id == INSN_INVALID || in->id == INSN_UD) {
+        return true;
+    }
+    return (in->flags & INSN_F_BRANCH) != 0 &&
+           ((in->flags & INSN_F_COND) == 0 || (e->mode & MODE_CODE) != MODE_64);
+}
+
+enum block_step { STEP_OK, STEP_STOP, STEP_FAULT };
+
+/* Decodes the instruction at `at` (offset from the block's start). */
+static enum block_step block_decode_one(struct interp *e, struct window *w, unsigned at,
+                                        struct block *b, struct insn *in)
+{
+    enum insn_decode_result r = insn_decode(in, (enum insn_mode)(e->mode & MODE_CODE),
+                                            w->bytes + at, MIN(w->avail - at, INSN_MAX_LEN));
+
+    if (r == INSN_MORE && at == 0 && !w->second) {
+        uint64_t next = PAGE_BASE(block_linear(e, e->v->cpu.rip)) + MEM_PAGE_SIZE;
+        const uint8_t *page;
+
+        if (!interp_is64(e)) {
+            next &= UINT32_MAX;
+        }
+        if (!block_frame(e, next, &b->frame2)) {
+            return STEP_FAULT;
+        }
+        b->crosses = w->second = true;
+        b->generation2 = block_mark(e, b->frame2);
+        page = mem_frame_hva(e->v->mem, b->frame2);
+        memcpy(w->bytes + w->avail, page, INSN_MAX_LEN);
+        w->avail += INSN_MAX_LEN;
+        return block_decode_one(e, w, at, b, in);
+    }
+    if (r == INSN_MORE) {
+        return STEP_STOP; /* crosses the page: a block of its own, when it is reached */
+    }
+    if (r == INSN_TOO_LONG || !block_fetch_ok(e, at + in->len)) {
+        if (at != 0) {
+            return STEP_STOP;
+        }
+        interp_fault_code(e, CPU_GP, 0);
+        return STEP_FAULT;
+    }
+    return STEP_OK;
+}
+
+static bool block_feature_ok(const struct interp *e, const struct insn *in)
+{
+    return in->feature == INSN_FEAT_BASE || e->v->model == NULL ||
+           cpu_model_has(e->v->model, in->feature);
+}
+
+static unsigned block_decode_ops(struct interp *e, struct block *b, struct window *w,
+                                 struct op *ops, unsigned *nr, enum block_step *step)
+{
+    unsigned at = 0, n = 0;
+
+    while (n < BLOCK_MAX_OPS && at < w->avail) {
+        struct insn in;
+
+        *step = block_decode_one(e, w, at, b, &in);
+        if (*step != STEP_OK) {
+            break;
+        }
+        if ((in.flags & INSN_F_SYSTEM) == 0 && !block_feature_ok(e, &in)) {
+            in.id = INSN_UD;
+            in.flags &= ~(uint32_t)INSN_F_BRANCH;
+        }
+        if (b->crosses && n == 0) {
+            ops[n].fn = interp_op_check_second;
+            ops[n].number = 0;
+            n++;
+        }
+        block_emit(e, &ops[n], &in, b->offset + at);
+        ops[n].number = (uint8_t)(b->crosses ? n : n + 1);
+        n++;
+        at += in.len;
+        if (block_ends(e, &in) || b->crosses || (e->mode & MODE_SLOW) != 0) {
+            *nr = n;
+            return at;
+        }
+    }
+    *nr = n;
+    return at;
+}
+
+/* Decodes what is at cpu.rip into *b (frame, offset and mode are set). */
+static bool block_fill(struct interp *e, struct block *b)
+{
+    struct op ops[BLOCK_MAX_OPS + 2];
+    enum block_step step = STEP_OK;
+    struct window w;
+    const uint8_t *page;
+    unsigned nr = 0;
+
+    b->crosses = false;
+    b->generation_now = &mem_frame_info(e->v->mem, b->frame)->code_generation;
+    b->generation = block_mark(e, b->frame);
+    page = mem_frame_hva(e->v->mem, b->frame);
+    w.second = false;
+    w.avail = MIN(MEM_PAGE_SIZE - b->offset, BLOCK_MAX_OPS * INSN_MAX_LEN);
+    memcpy(w.bytes, page + b->offset, w.avail);
+    memset(ops, 0, sizeof(ops));
+    b->bytes = (uint16_t)block_decode_ops(e, b, &w, ops, &nr, &step);
+    if (b->bytes == 0) {
+        return false; /* e->fault */
+    }
+    ops[nr].fn = interp_op_end;
+    ops[nr].ip = (uint16_t)(b->offset + b->bytes);
+    ops[nr].number = ops[nr - 1].number;
+    b->nr_ops = (uint16_t)nr;
+    b->ops = block_alloc(e, (nr + 1) * sizeof(struct op));
+    memcpy(b->ops, ops, (nr + 1) * sizeof(struct op));
+    b->source = block_alloc(e, b->bytes);
+    memcpy(b->source, w.bytes, b->bytes);
+    return true;
+}
+
+static bool block_unchanged(struct interp *e, struct block *b)
+{
+    const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
+    unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
+
+    if (memcmp(b->source, page + b->offset, first) != 0) {
+        return false;
+    }
+    return !b->crosses || memcmp(b->source + first, mem_frame_hva(e->v->mem, b->frame2),
+                                 b->bytes - first) == 0;
+}
+
+/* The frames still hold what was decoded? Takes note of the new generations. */
+static bool block_check(struct interp *e, struct block *b)
+{
+    b->generation = block_mark(e, b->frame);
+    if (b->crosses) {
+        b->generation2 = block_mark(e, b->frame2);
+    }
+    e->code_misses[b->frame % PAGE_HASH_SIZE] = 0;
+    return block_unchanged(e, b);
+}
+
+/* The second half of a page-crossing block lies where it was decoded from? */
+static bool block_second_same(struct interp *e, const struct block *b)
+{
+    uint64_t next = PAGE_BASE(block_linear(e, e->v->cpu.rip)) + MEM_PAGE_SIZE;
+    uint32_t frame;
+
+    if (!interp_is64(e)) {
+        next &= UINT32_MAX;
+    }
+    return block_frame(e, next, &frame) && frame == b->frame2;
+}
+
+static struct block *block_lookup(struct interp *e, uint32_t frame, unsigned offset, unsigned mode)
+{
+    struct block *b = e->hash[block_hash(frame, offset, mode)];
+
+    while (b != NULL && (b->frame != frame || b->offset != offset || b->mode != mode)) {
+        b = b->hash_next;
+    }
+    return b;
+}
+
+static struct block *block_make(struct interp *e, uint32_t frame, unsigned offset)
+{
+    struct block *b, **slot;
+
+    if (e->arena_size - e->arena_used < ARENA_RESERVE) {
+        interp_blocks_drop(e);
+    }
+    slot = &e->hash[block_hash(frame, offset, e->mode)];
+    b = block_alloc(e, sizeof(*b));
+    memset(b, 0, sizeof(*b));
+    b->frame = frame;
+    b->offset = (uint16_t)offset;
+    b->mode = e->mode;
+    if (!block_fill(e, b)) {
+        return NULL;
+    }
+    b->hash_next = *slot;
+    *slot = b;
+    return b;
+}
+
+/* Decodes again in place. When the arena is full everything goes, and the caller starts over. */
+static bool block_redo(struct interp *e, struct block *b)
+{
+    if (e->arena_size - e->arena_used < ARENA_RESERVE) {
+        interp_blocks_drop(e);
+        return false;
+    }
+    return block_fill(e, b);
+}
+
+bool interp_block_renew(struct interp *e, struct block *b)
+{
+    interp_fpu_home(e);
+    return block_check(e, b) || (!b->crosses && block_redo(e, b));
+}
+
+/* Finds or makes the block for frame:offset; crossing ones are checked against the current tables. */
+static struct block *block_at(struct interp *e, uint32_t frame, unsigned offset)
+{
+    struct block *b = block_lookup(e, frame, offset, e->mode);
+
+    if (b == NULL) {
+        return block_make(e, frame, offset);
+    }
+    if (b->crosses && !block_second_same(e, b)) {
+        return block_redo(e, b) ? b : NULL;
+    }
+    if (*b->generation_now != b->generation || b->crosses) {
+        if (!block_check(e, b) && !block_redo(e, b)) {
+            return NULL;
+        }
+    }
+    return b;
+}
+
+struct block *interp_block_find(struct interp *e)
+{
+    uint64_t rip = e->v->cpu.rip, va = block_linear(e, rip);
+    struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+    struct block *b;
+    uint32_t frame;
+
+    interp_fpu_home(e);
+    if (!block_fetch_ok(e, 1)) {
+        e->fault_pending = true;
+        interp_fault_code(e, CPU_GP, 0);
+        return NULL;
+    }
+    if (!block_frame(e, va, &frame)) {
+        e->fault_pending = true;
+        return NULL;
+    }
+    e->fault.vector = 0xff;
+    b = block_at(e, frame, (unsigned)(va & (MEM_PAGE_SIZE - 1)));
+    if (b == NULL) {
+        e->fault_pending = e->fault.vector != 0xff; /* else the cache was dropped: once more */
+        return NULL;
+    }
+    if ((e->mode & MODE_CODE) == MODE_64 || (e->mode & MODE_FLAT) != 0) {
+        jump->rip = rip;
+        jump->key = e->jump_key;
+        jump->block = b;
+    }
+    return b;
+}

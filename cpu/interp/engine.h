@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The interpreter's own state and the seams between its files.
+ *
+ * General registers live in v->cpu.gpr and rip in v->cpu.rip (exact only at block ends and in slow
+ * paths). The six status flags live packed in e->fl, the other flags in v->cpu.rflags. The vector and x87
+ * state may be resident in the host's registers (e->fpu_resident): every file but the cold ones is
+ * compiled with -mgeneral-regs-only, and interp_fpu_home() is called before anything else may run.
+ */
+#ifndef PVEMU_CPU_INTERP_ENGINE_H
+#define PVEMU_CPU_INTERP_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <signal.h>
+#include <stdint.h>
+
+#include "core/memory.h"
+#include "core/vcpu.h"
+#include "cpu/x86/x86.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define PAGE_BASE(va) ((va) & ~0xfffull)
+
+enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
+enum tlb_index { TLB_USER, TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_NR };
+#define TLB_NONE UINT64_MAX /* never equal to a page address */
+
+/* One page: tag == page address means that kind of access may go to va + addend. */
+struct tlb_entry {
+    uint64_t read, write, exec;
+    uint64_t addend;
+};
+
+struct tlb {
+    struct tlb_entry entry[TLB_SIZE];
+    uint64_t used[TLB_SIZE / 64]; /* entries that may be valid */
+    uint8_t global[TLB_SIZE];
+    uint8_t shift[TLB_SIZE];      /* log2 of the guest's page size */
+};
+
+/* What distinguishes two decodings of the same bytes. */
+enum interp_mode {
+    MODE_16 = INSN_MODE_16, MODE_32 = INSN_MODE_32, MODE_64 = INSN_MODE_64,
+    MODE_CODE = 3,
+    MODE_FLAT = 1 << 2,   /* 32-bit: CS DS ES SS are base 0, limit 4 GiB, and SS.B is set */
+    MODE_SLOW = 1 << 3,   /* one instruction a block, generic handlers: traps, breakpoints, #AC */
+};
+
+struct op;
+struct block;
+struct interp;
+
+/* Runs an instruction and those after it; returns the next block, or NULL: look at cpu.rip. */
+typedef struct block *(*op_fn)(struct vcpu *v, struct op *op, struct interp *e);
+
+struct op {
+    op_fn fn;
+    uint16_t base, index, seg; /* offsets into struct vcpu of what an address adds up */
+    uint16_t ip;               /* offset of the instruction in its page */
+    uint8_t dst, src;          /* offsets of register operands in struct vcpu */
+    uint8_t len, shift;        /* length; scale as a shift */
+    int32_t disp;              /* displacement; branches: target, as an offset from the page */
+    union {
+        uint64_t imm;
+        struct insn *in;       /* generic handlers */
+        struct block *link;    /* direct branches within a page */
+    };
+    uint8_t number;            /* instructions in the block up to and including this one */
+    uint8_t pad[7];
+};
+
+/* A straight run of instructions in one page (the last may reach into the next page). */
+struct block {
+    struct op *ops;
+    _Atomic uint32_t *generation_now;
+    uint32_t generation;
+    uint32_t frame;
+    uint16_t offset;
+    uint8_t mode;
+    bool crosses;             /* one instruction that goes on in frame2 */
+    uint16_t bytes;           /* how many source bytes */
+    uint16_t nr_ops;
+    uint32_t frame2, generation2;
+    struct block *hash_next;
+    uint8_t *source;
+};
+
+enum { JUMP_BITS = 13, JUMP_SIZE = 1 << JUMP_BITS };
+struct jump {
+    uint64_t rip;
+    uint64_t key; /* epoch and mode; 0 is never valid */
+    struct block *block;
+};
+
+/* A guest memory operand, checked and ready: nothing can fail any more. */
+struct mref {
+    uint64_t va;
+    unsigned len, len1;      /* in all; in the first page */
+    uint8_t *part[2];        /* host addresses, NULL for MMIO */
+    uint64_t gpa[2];
+    bool code[2];            /* a write must be reported (MEM_CODE) */
+};
+
+enum { BLOCK_HASH_BITS = 15, BLOCK_HASH_SIZE = 1 << BLOCK_HASH_BITS, BLOCK_MAX_OPS = 64 };
+enum { PAGE_HASH_SIZE = 1024 };
+
+struct interp {
+    struct vcpu *v;
+    struct tlb *tlb;          /* of the current privilege */
+    uint32_t fl;              /* status flags: AH:AL after lahf; seto %al */
+    bool fpu_resident;
+    bool break_block;         /* leave the block after this instruction */
+    bool fault_pending;
+    bool special;             /* TF, RF, breakpoints: one instruction at a time */
+    bool align_check;         /* CR0.AM, EFLAGS.AC and CPL 3 */
+    uint8_t mode;             /* enum interp_mode of the next block */
+    uint32_t request_mask;    /* bits of v->request that matter now */
+    uint64_t jump_key;        /* epoch << 8 | mode */
+    uint64_t epoch;
+    uint64_t page_rip;        /* guest address of offset 0 of the current page */
+    struct block *current;
+    struct op *link_slot;     /* a branch that wants to know its target block */
+    uint64_t native_missing;  /* INSN_F_X87.. classes that are not allowed now */
+    uint64_t fpu_thread_rsp;  /* trampoline: where a fault in a thunk returns to */
+    uint64_t zero;
+    struct x86_fault fault;
+    struct mref m;            /* memory operand of the current instruction */
+    uint64_t dr6_hit;         /* data breakpoints met by the current instruction */
+
+    struct jump *jumps;
+    struct block **hash;
+    uint8_t *arena;
+    size_t arena_used, arena_size;
+    uint64_t code_misses[PAGE_HASH_SIZE]; /* frame << 8 | writes since its code last ran */
+    uint64_t large_regions[4]; /* filter of 2 MiB and 1 GiB regions cached from large pages */
+
+    struct native *native;
+    uint8_t *alt_stack;
+    stack_t previous_alt;
+    uint32_t host_mxcsr, mxcsr_mask;
+    bool drop_blocks;         /* the thunk cache was reset: no block may run any more */
+    struct tlb tlbs[TLB_NR];
+};
+
+/* access.c */
+/* A page's host address, or NULL and *gpa for MMIO. false: e->fault. */
+bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva, uint64_t *gpa);
+/* Checks an access of len bytes at a linear address and fills *m. */
+bool interp_mref(struct interp *e, uint64_t va, unsigned len, unsigned access, struct mref *m);
+void interp_mref_read(struct interp *e, const struct mref *m, void *buf);
+void interp_mref_write(struct interp *e, const struct mref *m, const void *buf);
+uint64_t interp_mref_load(struct interp *e, const struct mref *m);
+void interp_mref_store(struct interp *e, const struct mref *m, uint64_t val);
+/* Segmentation and canonical checks: logical to linear. */
+bool interp_linear(struct interp *e, enum cpu_segreg seg, uint64_t offset, unsigned len,
+                   unsigned access, uint64_t *va);
+/* The offset of the memory operand; rip-relative ones need cpu.rip at the instruction. */
+uint64_t interp_offset(const struct interp *e, const struct insn *in);
+bool interp_fault(struct interp *e, uint8_t vector);              /* no error code; returns false */
+bool interp_fault_code(struct interp *e, uint8_t vector, uint32_t error);
+/* A store went to a frame that holds code. */
+void interp_code_written(struct interp *e, uint32_t frame);
+
+/* tlb.c */
+void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva);
+/* Nobody may write to this frame unseen any more. */
+void interp_tlb_protect(struct interp *e, uint32_t frame);
+void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access, const struct x86_mapping *map,
+                     uint8_t *hva);
+
+/* generic.c: one instruction that is neither system nor native, at cpu.rip; moves rip. false: e->fault. */
+bool interp_generic(struct interp *e, const struct insn *in);
+typedef bool (*interp_insn_fn)(struct interp *e, const struct insn *in);
+/* Opens operand i (memory: into e->m), reads and writes it. */
+bool interp_operand(struct interp *e, const struct insn *in, unsigned i, unsigned access);
+uint64_t interp_get(struct interp *e, const struct insn *in, unsigned i);
+void interp_set(struct interp *e, const struct insn *in, unsigned i, uint64_t val);
+/* flow.c, strings.c */
+extern const interp_insn_fn interp_flow_table[INSN_SYSTEM_FIRST];
+bool interp_string(struct interp *e, const struct insn *in);
+bool interp_push(struct interp *e, uint64_t val, unsigned size);
+
+/* native.c */
+struct native;
+bool interp_native_init(struct interp *e, GError **err);
+void interp_native_fini(struct interp *e);
+bool interp_native(struct interp *e, const struct insn *in);
+void interp_fpu_home(struct interp *e);
+void interp_fpu_load(struct interp *e);
+/* Finds the thunk of op->in once and for all; false: interp_native() looks each time. */
+bool interp_native_prepare(struct interp *e, struct op *op);
+bool interp_native_op(struct interp *e, const struct op *op);
+void interp_native_enter_thread(struct interp *e);
+void interp_native_leave_thread(struct interp *e);
+
+/* block.c */
+bool interp_blocks_init(struct interp *e, GError **err);
+void interp_blocks_fini(struct interp *e);
+/* The block at cpu.rip for e->mode; NULL: e->fault. */
+struct block *interp_block_find(struct interp *e);
+void interp_blocks_drop(struct interp *e);
+/* The generation moved on: the same block, checked or decoded anew. false: look it up again. */
+bool interp_block_renew(struct interp *e, struct block *b);
+
+/* host.c: what the host must have, and the MXCSR bits it knows. */
+bool interp_host_probe(GError **err);
+uint32_t interp_host_mxcsr_mask(void);
+
+/* run.c */
+void interp_mode_changed(struct interp *e);
+void interp_flags_home(struct interp *e);
+void interp_flags_fetch(struct interp *e);
+struct block *interp_op_generic(struct vcpu *v, struct op *op, struct interp *e);
+struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e);
+struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e);
+struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e);
+struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct interp *e);
+struct block *interp_op_end(struct vcpu *v, struct op *op, struct interp *e);
+
+static inline bool interp_is64(const struct interp *e)
+{
+    return (e->mode & MODE_CODE) == MODE_64;
+}
+
+static inline bool interp_canonical(uint64_t va)
+{
+    return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+static inline uint64_t interp_mask(unsigned size)
+{
+    return size >= 8 ? UINT64_MAX : (1ull << (size * 8)) - 1;
+}
+
+static inline uint64_t interp_gpr(const struct interp *e, unsigned reg, unsigned size)
+{
+    if ((reg & INSN_HIGH_BYTE) != 0) {
+        return (e->v->cpu.gpr[reg & 3] >> 8) & 0xff;
+    }
+    return e->v->cpu.gpr[reg] & interp_mask(size);
+}
+
+static inline void interp_set_gpr(struct interp *e, unsigned reg, unsigned size, uint64_t val)
+{
+    uint64_t *gpr = &e->v->cpu.gpr[reg & 15];
+
+    if ((reg & INSN_HIGH_BYTE) != 0) {
+        ((uint8_t *)&e->v->cpu.gpr[reg & 3])[1] = (uint8_t)val;
+    } else if (size == 1) {
+        *(uint8_t *)gpr = (uint8_t)val;
+    } else if (size == 2) {
+        *(uint16_t *)gpr = (uint16_t)val;
+    } else {
+        *gpr = size == 4 ? (uint32_t)val : val;
+    }
+}
+
+/* User or supervisor, for x86_translate(). */
+static inline unsigned interp_user(const struct interp *e)
+{
+    return e->v->cpu.cpl == 3 ? X86_USER : 0;
+}
+
+#endif

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine: runs blocks, looks at requests between them, delivers faults and interrupts, and the
+ * handlers that every block may contain. When something asks for it (TF, RF, breakpoints, #AC) blocks shrink to one
+ * instruction and every boundary is looked at.
+ */
+#include "engine.h"
+
+#include <inttypes.h>
+
+#include "alu.h"
+#include "interp.h"
+
+#include "hot.h"
+
+void interp_flags_home(struct interp *e)
+{
+    uint64_t *rflags = &e->v->cpu.rflags;
+
+    *rflags = (*rflags & ~(uint64_t)CPU_STATUS_FLAGS) | alu_unpack(e->fl) | 2;
+}
+
+void interp_flags_fetch(struct interp *e)
+{
+    e->fl = alu_pack(e->v->cpu.rflags) | 0x200;
+}
+
+static bool run_segment_flat(const struct cpu_segment *s)
+{
+    return s->base == 0 && s->limit == UINT32_MAX && !s->unusable;
+}
+
+static unsigned run_code_mode(const struct cpu_x86 *cpu)
+{
+    unsigned mode = x86_insn_mode(cpu);
+    const struct cpu_segment *s = cpu->seg;
+
+    if (mode == INSN_MODE_32 && run_segment_flat(&s[CPU_CS]) && run_segment_flat(&s[CPU_DS]) &&
+        run_segment_flat(&s[CPU_ES]) && run_segment_flat(&s[CPU_SS]) &&
+        (s[CPU_SS].attr & CPU_SEG_DB) != 0 && (s[CPU_DS].attr & s[CPU_ES].attr & 0xe) == 2) {
+        mode |= MODE_FLAT;
+    }
+    return mode;
+}
+
+/* Classes of native instructions that fault now; the details are x86_native_allowed()'s. */
+static uint64_t run_native_missing(const struct cpu_x86 *cpu)
+{
+    uint64_t missing = INSN_F_AVX512;
+
+    if ((cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) != 0) {
+        missing |= INSN_F_X87 | INSN_F_MMX | INSN_F_SSE | INSN_F_AVX;
+    }
+    if ((cpu->cr4 & CPU_CR4_OSFXSR) == 0) {
+        missing |= INSN_F_SSE;
+    }
+    if ((cpu->cr4 & CPU_CR4_OSXSAVE) == 0 || (cpu->xcr0 & 6) != 6) {
+        missing |= INSN_F_AVX;
+    }
+    return missing;
+}
+
+/* To be called whenever control state may have changed: between instructions only. */
+void interp_mode_changed(struct interp *e)
+{
+    struct cpu_x86 *cpu = &e->v->cpu;
+    unsigned mode = run_code_mode(cpu);
+
+    e->tlb = &e->tlbs[cpu->cpl == 3 ? TLB_USER
+                      : (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0
+                          ? TLB_SUPERVISOR_AC
+                          : TLB_SUPERVISOR];
+    e->align_check = cpu->cpl == 3 && (cpu->cr0 & CPU_CR0_AM) != 0 && (cpu->rflags & CPU_AC) != 0;
+    e->special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0;
+    if (e->special || e->align_check) {
+        mode |= MODE_SLOW;
+    }
+    e->mode = (uint8_t)mode;
+    e->jump_key = e->epoch << 8 | mode;
+    e->native_missing = run_native_missing(cpu);
+    e->request_mask = VCPU_REQ_STOP | VCPU_REQ_NMI | VCPU_REQ_TLB_FLUSH |
+                      ((cpu->rflags & CPU_IF) != 0 ? VCPU_REQ_IRQ : 0);
+}
+
+/* ---- handlers that every block may contain ---- */
+
+static struct block *run_leave(struct vcpu *v, const struct op *op, struct interp *e)
+{
+    (void)e;
+    v->insn_count += op->number;
+    return NULL;
+}
+
+static struct block *run_leave_fault(struct vcpu *v, const struct op *op, struct interp *e)
+{
+    e->fault_pending = true;
+    v->insn_count += op->number - 1u;
+    return NULL;
+}
+
+struct block *interp_op_generic(struct vcpu *v, struct op *op, struct interp *e)
+{
+    uint64_t next = e->page_rip + op->ip + op->len;
+
+    v->cpu.rip = e->page_rip + op->ip;
+    if (!interp_generic(e, op->in)) {
+        return run_leave_fault(v, op, e);
+    }
+    if (e->break_block || v->cpu.rip != next) {
+        return run_leave(v, op, e);
+    }
+    return op[1].fn(v, op + 1, e);
+}
+
+/* A hot handler met something it does not do: the generic way, from the block's own bytes. */
+struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e)
+{
+    uint64_t next = e->page_rip + op->ip + op->len;
+    const struct block *b = e->current;
+    struct insn in;
+
+    interp_fpu_home(e);
+    if (insn_decode(&in, (enum insn_mode)(e->mode & MODE_CODE), b->source + (op->ip - b->offset),
+                    op->len) != INSN_OK) {
+        g_assert_not_reached();
+    }
+    v->cpu.rip = e->page_rip + op->ip;
+    if (!interp_generic(e, &in)) {
+        return run_leave_fault(v, op, e);
+    }
+    if (e->break_block || v->cpu.rip != next) {
+        return run_leave(v, op, e);
+    }
+    return op[1].fn(v, op + 1, e);
+}
+
+struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e)
+{
+    v->cpu.rip = e->page_rip + op->ip;
+    if (unlikely(!interp_native_op(e, op))) {
+        return run_leave_fault(v, op, e);
+    }
+    if (unlikely(e->break_block)) {
+        v->cpu.rip += op->len;
+        return run_leave(v, op, e);
+    }
+    return op[1].fn(v, op + 1, e);
+}
+
+struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
+{
+    v->cpu.rip = e->page_rip + op->ip;
+    interp_fpu_home(e);
+    interp_flags_home(e);
+    if (!x86_system_insn(v, op->in, &e->fault)) {
+        interp_flags_fetch(e);
+        return run_leave_fault(v, op, e);
+    }
+    interp_flags_fetch(e);
+    interp_mode_changed(e);
+    return run_leave(v, op, e);
+}
+
+/* First in a block that reaches into a second page: that page's bytes are still the ones decoded? */
+struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct interp *e)
+{
+    struct block *b = e->current;
+
+    if (mem_frame_info(v->mem, b->frame2)->code_generation != b->generation2 &&
+        !interp_block_renew(e, b)) {
+        b->generation--; /* find it again, the long way */
+        e->jump_key = ++e->epoch << 8 | e->mode;
+        return NULL;
+    }
+    return op[1].fn(v, op + 1, e);
+}
+
+/* Behind the last instruction of a block that does not end in a branch. */
+struct block *interp_op_end(struct vcpu *v, struct op *op, struct interp *e)
+{
+    v->cpu.rip = e->page_rip + op->ip;
+    if (!interp_is64(e)) {
+        v->cpu.rip &= (e->mode & MODE_CODE) == MODE_32 ? UINT32_MAX : 0xffff;
+    }
+    return run_leave(v, op, e);
+}
+
+/* ---- events ---- */
+
+static bool run_shutdown(struct interp *e, struct exit *exit, unsigned vector)
+{
+    exit->kind = EXIT_SHUTDOWN;
+    g_snprintf(exit->message, sizeof(exit->message),
+               "triple fault: vector %u at rip 0x%" PRIx64 " cs 0x%x rsp 0x%" PRIx64
+               " cr2 0x%" PRIx64, vector, e->v->cpu.rip, e->v->cpu.seg[CPU_CS].selector,
+               e->v->cpu.gpr[CPU_RSP], e->v->cpu.cr2);
+    return false;
+}
+
+/* State home, an event delivered, state fetched. false: triple fault. */
+static bool run_deliver(struct interp *e, struct exit *exit, int vector,
+                        const struct x86_fault *fault)
+{
+    bool ok;
+
+    interp_fpu_home(e);
+    interp_flags_home(e);
+    if (fault != NULL) {
+        ok = x86_raise(e->v, fault);
+        vector = fault->vector;
+    } else {
+        ok = vector == CPU_NMI ? x86_nmi(e->v) : x86_interrupt(e->v, (uint8_t)vector);
+    }
+    e->v->cpu.halted = false;
+    e->v->cpu.irq_shadow = false;
+    interp_flags_fetch(e);
+    interp_mode_changed(e);
+    return ok || run_shutdown(e, exit, (unsigned)vector);
+}
+
+static bool run_interrupts(struct interp *e, struct exit *exit)
+{
+    struct vcpu *v = e->v;
+    int vector;
+
+    if (v->cpu.nmi_pending && !v->cpu.nmi_blocked) {
+        v->cpu.nmi_pending = false;
+        return run_deliver(e, exit, CPU_NMI, NULL);
+    }
+    if ((v->cpu.rflags & CPU_IF) == 0 || (atomic_load(&v->request) & VCPU_REQ_IRQ) == 0) {
+        return true;
+    }
+    atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
+    interp_fpu_home(e);
+    interp_flags_home(e);
+    vector = v->board_ops->irq_ack(v);
+    if (vector < 0) {
+        return true;
+    }
+    /* There may be another one. */
+    atomic_fetch_or(&v->request, VCPU_REQ_IRQ);
+    return run_deliver(e, exit, vector, NULL);
+}
+
+/* Requests from other threads. false: leave run(). */
+static bool run_requests(struct interp *e, struct exit *exit)
+{
+    struct vcpu *v = e->v;
+    uint32_t request = atomic_load(&v->request);
+
+    if ((request & VCPU_REQ_TLB_FLUSH) != 0) {
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
+        interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
+    }
+    if ((request & VCPU_REQ_NMI) != 0) {
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);
+        v->cpu.nmi_pending = true;
+    }
+    if ((request & VCPU_REQ_STOP) != 0) {
+        exit->kind = EXIT_KICK;
+        return false;
+    }
+    if (v->cpu.irq_shadow) {
+        return true;
+    }
+    return run_interrupts(e, exit);
+}
+
+/* After HLT: sleep, unless an interrupt is there already. */
+static bool run_halted(struct interp *e, struct exit *exit)
+{
+    e->v->cpu.irq_shadow = false;
+    if (!run_requests(e, exit)) {
+        return false;
+    }
+    if (e->v->cpu.halted) {
+        exit->kind = EXIT_HALT;
+        return false;
+    }
+    return true;
+}
+
+/* An instruction breakpoint at rip (SDM vol. 3 17.2.5)? */
+static uint64_t run_code_breakpoint(const struct interp *e)
+{
+    const struct cpu_x86 *cpu = &e->v->cpu;
+    uint64_t hit = 0;
+
+    if ((cpu->rflags & CPU_RF) != 0) {
+        return 0;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        if ((cpu->dr[7] >> (2 * i) & 3) != 0 && (cpu->dr[7] >> (16 + 4 * i) & 15) == 0 &&
+            cpu->dr[i] == cpu->rip + (interp_is64(e) ? 0 : cpu->seg[CPU_CS].base)) {
+            hit |= 1u << i;
+        }
+    }
+    return hit;
+}
+
+static bool run_fault(struct interp *e, struct exit *exit)
+{
+    e->fault_pending = false;
+    return run_deliver(e, exit, -1, &e->fault);
+}
+
+static struct block *run_find(struct interp *e)
+{
+    uint64_t rip = e->v->cpu.rip;
+    struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+
+    if (likely(jump->rip == rip && jump->key == e->jump_key)) {
+        return jump->block;
+    }
+    return interp_block_find(e);
+}
+
+/* Outside 64-bit mode a block may reach over the limit of CS: then one instruction at a time. */
+static bool run_beyond_limit(const struct interp *e, const struct block *b)
+{
+    return !interp_is64(e) &&
+           e->v->cpu.rip + b->bytes - 1 > e->v->cpu.seg[CPU_CS].limit;
+}
+
+static void run_block(struct interp *e, struct block *b)
+{
+    if (unlikely(*b->generation_now != b->generation) && !interp_block_renew(e, b)) {
+        e->jump_key = ++e->epoch << 8 | e->mode;
+        return;
+    }
+    e->current = b;
+    e->break_block = false;
+    e->page_rip = e->v->cpu.rip - b->offset;
+    (void)b->ops->fn(e->v, b->ops, e);
+    e->current = NULL;
+}
+
+/* One instruction with everything looked at. false: leave run(). */
+static bool run_slowly(struct interp *e, struct exit *exit)
+{
+    struct cpu_x86 *cpu = &e->v->cpu;
+    uint64_t hit = run_code_breakpoint(e), old_rip = cpu->rip;
+    bool tf = (cpu->rflags & CPU_TF) != 0, rf = (cpu->rflags & CPU_RF) != 0;
+    struct block *b;
+
+    if (hit != 0) {
+        struct x86_fault fault = {.vector = CPU_DB, .dr6 = hit};
+
+        cpu->rflags |= CPU_RF; /* in the saved image: a fault, not a trap */
+        return run_deliver(e, exit, -1, &fault);
+    }
+    e->dr6_hit = 0;
+    e->mode |= MODE_SLOW;
+    e->jump_key = e->epoch << 8 | e->mode;
+    b = run_find(e);
+    if (b != NULL && run_beyond_limit(e, b)) {
+        e->fault_pending = true;
+        interp_fault_code(e, CPU_GP, 0);
+    } else if (b != NULL) {
+        if (rf) {
+            cpu->rflags &= ~(uint64_t)CPU_RF; /* the instruction may set it again */
+        }
+        run_block(e, b);
+        if (rf && (e->fault_pending || cpu->rip == old_rip)) {
+            cpu->rflags |= CPU_RF; /* not completed */
+        }
+    }
+    interp_mode_changed(e);
+    if (e->fault_pending) {
+        return run_fault(e, exit);
+    }
+    if ((tf || e->dr6_hit != 0) && b != NULL && !cpu->irq_shadow) {
+        struct x86_fault fault = {.vector = CPU_DB, .dr6 = e->dr6_hit | (tf ? 1u << 14 : 0)};
+
+        return run_deliver(e, exit, -1, &fault);
+    }
+    return true;
+}
+
+static bool run_one(struct interp *e, struct exit *exit)
+{
+    struct block *b;
+
+    if (unlikely(e->special)) {
+        return run_slowly(e, exit);
+    }
+    b = run_find(e);
+    if (unlikely(b == NULL)) {
+        return !e->fault_pending || run_fault(e, exit);
+    }
+    if (unlikely(run_beyond_limit(e, b))) {
+        return run_slowly(e, exit);
+    }
+    run_block(e, b);
+    return likely(!e->fault_pending) || run_fault(e, exit);
+}
+
+static bool run_attention(struct interp *e, struct exit *exit)
+{
+    struct cpu_x86 *cpu = &e->v->cpu;
+
+    if (e->drop_blocks) {
+        e->drop_blocks = false;
+        interp_blocks_drop(e);
+    }
+    if (cpu->halted) {
+        return run_halted(e, exit);
+    }
+    if (!run_requests(e, exit)) {
+        return false;
+    }
+    cpu->irq_shadow = false; /* it covers the block that comes now */
+    return true;
+}
+
+static void interp_run(struct vcpu *v, struct exit *exit)
+{
+    struct interp *e = v->engine;
+
+    exit->kind = EXIT_KICK;
+    exit->message[0] = '\0';
+    interp_native_enter_thread(e);
+    interp_flags_fetch(e);
+    interp_mode_changed(e);
+    e->fault_pending = false;
+    e->current = NULL;
+    for (;;) {
+        if (unlikely((atomic_load_explicit(&v->request, memory_order_relaxed) &
+                      e->request_mask) != 0 ||
+                     v->cpu.halted || v->cpu.irq_shadow || v->cpu.nmi_pending ||
+                     e->drop_blocks) &&
+            !run_attention(e, exit)) {
+            break;
+        }
+        if (!run_one(e, exit)) {
+            break;
+        }
+    }
+    interp_fpu_home(e);
+    interp_flags_home(e);
+    interp_native_leave_thread(e);
+}
+
+/* ---- the contract ---- */
+
+static bool interp_vcpu_init(struct vcpu *v, GError **err)
+{
+    struct interp *e = g_aligned_alloc0(1, sizeof(*e), 64);
+
+    v->engine = e;
+    e->v = v;
+    e->mxcsr_mask = interp_host_mxcsr_mask();
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
+            e->tlbs[i].entry[slot] = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, 0};
+        }
+    }
+    e->epoch = 1;
+    if (!interp_blocks_init(e, err) || !interp_native_init(e, err)) {
+        return false;
+    }
+    interp_mode_changed(e);
+    return true;
+}
+
+static void interp_vcpu_fini(struct vcpu *v)
+{
+    struct interp *e = v->engine;
+
+    if (e != NULL) {
+        interp_native_fini(e);
+        interp_blocks_fini(e);
+        g_aligned_free(e);
+        v->engine = NULL;
+    }
+}
+
+static void interp_state_changed(struct vcpu *v)
+{
+    struct interp *e = v->engine;
+
+    interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
+}
+
+static void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+{
+    interp_tlb_flush(v->engine, kind, gva);
+}
+
+const struct accel_ops interp_accel_ops = {
+    .name = "interp",
+    .probe = interp_host_probe,
+    .vcpu_init = interp_vcpu_init,
+    .vcpu_fini = interp_vcpu_fini,
+    .run = interp_run,
+    .state_changed = interp_state_changed,
+    .tlb_flush = interp_accel_flush,
+};

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * MOVS STOS LODS SCAS CMPS (SDM vol. 2). A repeated instruction runs in pieces: as many elements as lie in one
+ * page of each operand go to the host's own string instruction; after each piece the registers show what
+ * is done, so a fault or an interrupt finds a restartable state, and rip stays until RCX is 0.
+ */
+#include "engine.h"
+
+#include "alu.h"
+
+struct string {
+    const struct insn *in;
+    unsigned size;
+    uint64_t mask;      /* of the address size */
+    int64_t step;
+    bool rep;
+    bool uses_src, uses_dst;
+    unsigned dst_access;
+    uint64_t rsi, rdi, rcx;
+};
+
+enum { STRING_MAX_RUN = 65536 }; /* elements before interrupts are looked at again */
+
+static bool string_open_src(struct interp *e, const struct string *s, struct mref *m)
+{
+    uint64_t va;
+
+    return interp_linear(e, s->in->seg, s->rsi & s->mask, s->size, X86_READ, &va) &&
+           interp_mref(e, va, s->size, X86_READ, m);
+}
+
+static bool string_open_dst(struct interp *e, const struct string *s, struct mref *m)
+{
+    uint64_t va;
+
+    return interp_linear(e, CPU_ES, s->rdi & s->mask, s->size, s->dst_access, &va) &&
+           interp_mref(e, va, s->size, s->dst_access, m);
+}
+
+static void string_compare(struct interp *e, const struct string *s, uint64_t a, uint64_t b)
+{
+    (void)ALU_BY_SIZE(sub, s->size, &e->fl, a, b);
+}
+
+/* One element the plain way: any mode, MMIO, page-crossing, either direction. */
+static bool string_one(struct interp *e, struct string *s)
+{
+    struct mref src, dst;
+
+    if ((s->uses_src && !string_open_src(e, s, &src)) ||
+        (s->uses_dst && !string_open_dst(e, s, &dst))) {
+        return false;
+    }
+    switch (s->in->id) {
+    case INSN_MOVS: interp_mref_store(e, &dst, interp_mref_load(e, &src)); break;
+    case INSN_STOS: interp_mref_store(e, &dst, e->v->cpu.gpr[CPU_RAX]); break;
+    case INSN_LODS: interp_set_gpr(e, CPU_RAX, s->size, interp_mref_load(e, &src)); break;
+    case INSN_SCAS:
+        string_compare(e, s, e->v->cpu.gpr[CPU_RAX], interp_mref_load(e, &dst));
+        break;
+    default: {
+        uint64_t a = interp_mref_load(e, &src);
+
+        string_compare(e, s, a, interp_mref_load(e, &dst));
+        break;
+    }
+    }
+    if (s->uses_src) {
+        s->rsi += (uint64_t)s->step;
+    }
+    if (s->uses_dst) {
+        s->rdi += (uint64_t)s->step;
+    }
+    return true;
+}
+
+/* Elements from off up to the end of its page, when the linear address is plainly usable. */
+static uint64_t string_room(uint64_t va, unsigned size)
+{
+    return (MEM_PAGE_SIZE - (va & (MEM_PAGE_SIZE - 1))) / size;
+}
+
+/* Opens a run of bytes: *hva, and *n cut to what lies in this page and (32-bit) segment. false: do one. */
+static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
+                            const struct string *s, unsigned access, uint8_t **hva, uint64_t *n)
+{
+    struct mref m;
+    uint64_t va, room;
+
+    if (!interp_linear(e, seg, off & s->mask, s->size, access, &va)) {
+        return false;
+    }
+    room = string_room(va, s->size);
+    *n = MIN(*n, room);
+    if (*n < 2 || (off & s->mask) + *n * s->size - 1 > s->mask ||
+        !interp_linear(e, seg, off & s->mask, (unsigned)(*n * s->size), access, &va) ||
+        !interp_mref(e, va, (unsigned)(*n * s->size), access, &m) || m.part[0] == NULL ||
+        m.code[0]) {
+        return false;
+    }
+    *hva = m.part[0];
+    return true;
+}
+
+#define STRING_HOST(insn)                                                                         \
+    switch (s->size) {                                                                            \
+    case 1: STRING_HOST_ONE(insn "b"); break;                                                     \
+    case 2: STRING_HOST_ONE(insn "w"); break;                                                     \
+    case 4: STRING_HOST_ONE(insn "l"); break;                                                     \
+    default: STRING_HOST_ONE(insn "q"); break;                                                    \
+    }
+
+static void string_host_copy(const struct string *s, uint8_t *dst, uint8_t *src, uint64_t n)
+{
+#define STRING_HOST_ONE(x)                                                                        \
+    __asm__ volatile("rep " x : "+D"(dst), "+S"(src), "+c"(n) : : "memory")
+    STRING_HOST("movs")
+#undef STRING_HOST_ONE
+}
+
+static void string_host_fill(const struct string *s, uint8_t *dst, uint64_t val, uint64_t n)
+{
+#define STRING_HOST_ONE(x) __asm__ volatile("rep " x : "+D"(dst), "+c"(n) : "a"(val) : "memory")
+    STRING_HOST("stos")
+#undef STRING_HOST_ONE
+}
+
+/* Returns how many were compared; flags are those of the last one. */
+static uint64_t string_host_scan(struct interp *e, const struct string *s, uint8_t *dst,
+                                 uint64_t n, bool until_equal)
+{
+    uint64_t left = n, val = e->v->cpu.gpr[CPU_RAX];
+    uint32_t f;
+
+#define STRING_HOST_ONE(x)                                                                        \
+    if (until_equal) {                                                                            \
+        __asm__ volatile("repne " x ALU_SAVE "\n\tmovl %%eax, %0"                                 \
+                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val) : : "cc", "memory");     \
+    } else {                                                                                      \
+        __asm__ volatile("repe " x ALU_SAVE "\n\tmovl %%eax, %0"                                  \
+                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val) : : "cc", "memory");     \
+    }
+    STRING_HOST("scas")
+#undef STRING_HOST_ONE
+    e->fl = f;
+    return n - left;
+}
+
+static uint64_t string_host_compare(struct interp *e, const struct string *s, uint8_t *dst,
+                                    uint8_t *src, uint64_t n, bool until_equal)
+{
+    uint64_t left = n;
+    uint32_t f;
+
+#define STRING_HOST_ONE(x)                                                                        \
+    if (until_equal) {                                                                            \
+        __asm__ volatile("repne " x ALU_SAVE : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)      \
+                         : : "cc", "memory");                                                     \
+    } else {                                                                                      \
+        __asm__ volatile("repe " x ALU_SAVE : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)       \
+                         : : "cc", "memory");                                                     \
+    }
+    STRING_HOST("cmps")
+#undef STRING_HOST_ONE
+    e->fl = f;
+    return n - left;
+}
+
+/* A run of elements within one page of each operand, forward. Returns how many were done; 0: use
+ * string_one(), which also finds the fault if there is one. */
+static uint64_t string_run(struct interp *e, struct string *s)
+{
+    uint64_t n = MIN(s->rcx & s->mask, (uint64_t)STRING_MAX_RUN);
+    uint8_t *src = NULL, *dst = NULL;
+    bool until_equal = (s->in->prefixes & INSN_P_REPNE) != 0;
+
+    if (s->step < 0 || e->special || e->align_check) {
+        return 0;
+    }
+    if ((s->uses_src && !string_run_open(e, s->in->seg, s->rsi, s, X86_READ, &src, &n)) ||
+        (s->uses_dst && !string_run_open(e, CPU_ES, s->rdi, s, s->dst_access, &dst, &n))) {
+        return 0;
+    }
+    switch (s->in->id) {
+    case INSN_MOVS: string_host_copy(s, dst, src, n); break;
+    case INSN_STOS: string_host_fill(s, dst, e->v->cpu.gpr[CPU_RAX], n); break;
+    case INSN_SCAS: n = string_host_scan(e, s, dst, n, until_equal); break;
+    case INSN_CMPS: n = string_host_compare(e, s, dst, src, n, until_equal); break;
+    default: { /* LODS: only the last one shows */
+        uint64_t val = 0;
+
+        __builtin_memcpy(&val, src + (n - 1) * s->size, 1);
+        for (unsigned i = 1; i < s->size; i++) {
+            val |= (uint64_t)src[(n - 1) * s->size + i] << (8 * i);
+        }
+        interp_set_gpr(e, CPU_RAX, s->size, val);
+        break;
+    }
+    }
+    if (s->uses_src) {
+        s->rsi += n * s->size;
+    }
+    if (s->uses_dst) {
+        s->rdi += n * s->size;
+    }
+    return n;
+}
+
+/* Registers move by the address size; 32-bit ones zero the upper half. */
+static void string_commit(struct interp *e, const struct string *s)
+{
+    if (s->uses_src) {
+        interp_set_gpr(e, CPU_RSI, s->in->addrsize, s->rsi);
+    }
+    if (s->uses_dst) {
+        interp_set_gpr(e, CPU_RDI, s->in->addrsize, s->rdi);
+    }
+    if (s->rep) {
+        interp_set_gpr(e, CPU_RCX, s->in->addrsize, s->rcx);
+    }
+}
+
+static bool string_compares(const struct string *s)
+{
+    return s->in->id == INSN_SCAS || s->in->id == INSN_CMPS;
+}
+
+/* REPE stops when ZF is clear, REPNE when it is set. */
+static bool string_stops(const struct interp *e, const struct string *s)
+{
+    return string_compares(s) &&
+           ((e->fl & 0x4000) != 0) == ((s->in->prefixes & INSN_P_REPNE) != 0);
+}
+
+static bool string_repeat(struct interp *e, struct string *s, bool *done)
+{
+    unsigned budget = STRING_MAX_RUN;
+
+    *done = false;
+    while ((s->rcx & s->mask) != 0) {
+        uint64_t n = string_run(e, s);
+
+        if (n == 0) {
+            if (!string_one(e, s)) {
+                string_commit(e, s);
+                return false;
+            }
+            n = 1;
+        }
+        s->rcx -= n;
+        if (string_stops(e, s)) {
+            break;
+        }
+        if (n >= budget || e->special || e->break_block || e->dr6_hit != 0 ||
+            (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) != 0) {
+            if ((s->rcx & s->mask) == 0) {
+                break;
+            }
+            string_commit(e, s);
+            e->break_block = true;
+            return true;
+        }
+        budget -= (unsigned)n;
+    }
+    *done = true;
+    return true;
+}
+
+bool interp_string(struct interp *e, const struct insn *in)
+{
+    struct cpu_x86 *cpu = &e->v->cpu;
+    struct string s = {
+        .in = in, .size = in->opsize, .mask = interp_mask(in->addrsize),
+        .step = (cpu->rflags & CPU_DF) != 0 ? -(int64_t)in->opsize : (int64_t)in->opsize,
+        .rep = (in->prefixes & (INSN_P_REP | INSN_P_REPNE)) != 0,
+        .uses_src = in->id == INSN_MOVS || in->id == INSN_LODS || in->id == INSN_CMPS,
+        .uses_dst = in->id != INSN_LODS,
+        .dst_access = in->id == INSN_MOVS || in->id == INSN_STOS ? X86_WRITE : X86_READ,
+        .rsi = cpu->gpr[CPU_RSI], .rdi = cpu->gpr[CPU_RDI], .rcx = cpu->gpr[CPU_RCX],
+    };
+    bool done = true;
+
+    if (!s.rep) {
+        if (!string_one(e, &s)) {
+            return false;
+        }
+    } else if ((s.rcx & s.mask) == 0) {
+        s.uses_src = s.uses_dst = false; /* nothing happens; not even to the upper halves */
+        return true;
+    } else if (!string_repeat(e, &s, &done)) {
+        return false;
+    }
+    if (done) {
+        string_commit(e, &s);
+    } else {
+        cpu->rip -= in->len; /* the caller moves on: come back to this instruction */
+    }
+    return true;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The soft TLB: per vCPU, direct mapped, one table for each of user, supervisor, and supervisor with
+ * EFLAGS.AC under SMAP (SDM vol. 3 4.6). A write tag is given only when D is set already and the frame
+ * holds no decoded code, so a hit needs nothing more.
+ */
+#include "engine.h"
+
+static unsigned tlb_slot(uint64_t va)
+{
+    return (unsigned)(va >> 12) & (TLB_SIZE - 1);
+}
+
+static void tlb_clear(struct tlb *t, unsigned slot)
+{
+    struct tlb_entry *en = &t->entry[slot];
+
+    en->read = en->write = en->exec = TLB_NONE;
+    t->used[slot / 64] &= ~(1ull << (slot % 64));
+}
+
+static void tlb_clear_all(struct tlb *t, bool keep_global)
+{
+    for (unsigned w = 0; w < TLB_SIZE / 64; w++) {
+        uint64_t bits = t->used[w];
+
+        while (bits != 0) {
+            unsigned slot = w * 64 + (unsigned)__builtin_ctzll(bits);
+
+            bits &= bits - 1;
+            if (!keep_global || !t->global[slot]) {
+                tlb_clear(t, slot);
+            }
+        }
+    }
+}
+
+/* A filter of regions that large pages were cached for: two bits of 256 for an address. */
+static unsigned tlb_region_bit(uint64_t va, unsigned shift)
+{
+    return (unsigned)((va >> shift) * 0x9e3779b1u >> 7) & 255;
+}
+
+static bool tlb_large_seen(const struct interp *e, uint64_t va)
+{
+    static const uint8_t shifts[] = {21, 22, 30};
+
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned bit = tlb_region_bit(va, shifts[i]);
+
+        if ((e->large_regions[bit / 64] >> (bit % 64) & 1) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void tlb_flush_page(struct interp *e, uint64_t va)
+{
+    bool large = tlb_large_seen(e, va);
+
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        struct tlb *t = &e->tlbs[i];
+
+        tlb_clear(t, tlb_slot(va));
+        for (unsigned slot = 0; large && slot < TLB_SIZE; slot++) {
+            const struct tlb_entry *en = &t->entry[slot];
+            uint64_t page = en->read != TLB_NONE ? en->read : en->exec;
+
+            if (t->shift[slot] > 12 && page != TLB_NONE &&
+                page >> t->shift[slot] == va >> t->shift[slot]) {
+                tlb_clear(t, slot);
+            }
+        }
+    }
+}
+
+void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
+{
+    if (kind == VCPU_FLUSH_PAGE) {
+        tlb_flush_page(e, gva);
+    } else {
+        for (unsigned i = 0; i < TLB_NR; i++) {
+            tlb_clear_all(&e->tlbs[i], kind == VCPU_FLUSH_NONGLOBAL);
+        }
+        if (kind == VCPU_FLUSH_ALL) {
+            for (unsigned i = 0; i < 4; i++) {
+                e->large_regions[i] = 0;
+            }
+        }
+    }
+    e->epoch++;
+    e->jump_key = e->epoch << 8 | e->mode;
+    e->break_block = true;
+}
+
+void interp_tlb_protect(struct interp *e, uint32_t frame)
+{
+    uint64_t hva = (uint64_t)(uintptr_t)mem_frame_hva(e->v->mem, frame);
+
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        struct tlb *t = &e->tlbs[i];
+
+        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
+            struct tlb_entry *en = &t->entry[slot];
+
+            if (en->write != TLB_NONE && en->write + en->addend == hva) {
+                en->write = TLB_NONE;
+            }
+        }
+    }
+}
+
+static unsigned tlb_page_shift(uint64_t size)
+{
+    return (unsigned)__builtin_ctzll(size);
+}
+
+/* May this kind of access be written, going by the walk that was made? */
+static bool tlb_may_write(const struct interp *e, const struct x86_mapping *map, unsigned access)
+{
+    if ((access & X86_WRITE) != 0) {
+        return true;
+    }
+    return (access & X86_READ) != 0 && map->writable && map->dirty;
+}
+
+void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access, const struct x86_mapping *map,
+                     uint8_t *hva)
+{
+    uint64_t page = PAGE_BASE(va);
+    unsigned slot = tlb_slot(va);
+    struct tlb_entry *en = &e->tlb->entry[slot];
+    uint64_t addend = (uint64_t)(uintptr_t)hva - va;
+    struct mem_frame_info *info;
+
+    if ((en->read != page && en->exec != page) || en->addend != addend) {
+        en->read = en->write = en->exec = TLB_NONE;
+    }
+    en->addend = addend;
+    e->tlb->used[slot / 64] |= 1ull << (slot % 64);
+    e->tlb->global[slot] = map->global;
+    e->tlb->shift[slot] = (uint8_t)tlb_page_shift(map->page_size);
+    if (map->page_size > MEM_PAGE_SIZE) {
+        unsigned bit = tlb_region_bit(va, tlb_page_shift(map->page_size));
+
+        e->large_regions[bit / 64] |= 1ull << (bit % 64);
+    }
+    if ((access & X86_EXEC) != 0) {
+        en->exec = page;
+        return;
+    }
+    en->read = page;
+    if (tlb_may_write(e, map, access)) {
+        info = mem_frame_info(e->v->mem, mem_hva_frame(e->v->mem, hva));
+        if ((atomic_load(&info->flags) & MEM_CODE) == 0) {
+            atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
+            en->write = page;
+        }
+    }
+}
