@@ -195,7 +195,14 @@ static void netback_dev_state(struct xenbus_device *dev, struct state *s)
     bool attached = nb->attached;
 
     state_bool(s, "attached", &attached);
-    if (!state_loading(s) || !state_ok(s) || !attached) {
+    if (!state_loading(s) || !state_ok(s)) {
+        return;
+    }
+    if (attached != dev->connected) {
+        state_fail(s, "vif: attached and connected disagree");
+        return;
+    }
+    if (!attached) {
         return;
     }
     if (!netback_attach(nb, NULL)) {
