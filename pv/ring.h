@@ -20,6 +20,7 @@ struct ring {
     unsigned entry_size;   /* bytes of a slot: max(request, response) */
     uint32_t req_cons;     /* private */
     uint32_t rsp_prod;     /* private: next response to write */
+    uint32_t rsp_pushed;   /* private: responses that the front end was shown */
 };
 
 /* entries = the largest power of two that fits nr_pages * 4096 - 64 bytes. */
@@ -34,7 +35,8 @@ void ring_get(struct ring *r, void *req, size_t size);
 void ring_put(struct ring *r, const void *rsp, size_t size);
 /* Publishes the responses; true when the front end wants an event. */
 bool ring_push(struct ring *r);
-/* Arms the request event and looks again: true when more requests came in (keep going). */
+/* Arms the request event and looks again: true when more requests came in, or the index became impossible (keep
+ * going: ring_pending() tells). */
 bool ring_final_check(struct ring *r);
 
 #endif

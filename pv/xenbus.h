@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/report.h"
 #include "core/state.h"
 
 struct pv_domain;
@@ -26,7 +27,11 @@ struct xenbus_type {
     /* Unmap, unbind. Called only after a successful connect. May finish later: then returns false and the
      * type calls xenbus_disconnected() when in-flight requests are done. */
     bool (*disconnect)(struct xenbus_device *dev);
+    /* Loading: dev->connected is already as it was saved, the store, grants and event channels are loaded; the
+     * type maps its rings and binds its channel again here (connect() is not called), or fails the stream. */
     void (*state)(struct xenbus_device *dev, struct state *s);
+    /* After xenbus_device_unplug(): the front end let go; the owner may free the device later (post). May be NULL. */
+    void (*unplugged)(struct xenbus_device *dev);
 };
 
 struct xenbus_device {
@@ -37,9 +42,13 @@ struct xenbus_device {
     bool connected;
     bool broken;          /* misbehaved: closed until the front end starts over */
     bool disconnecting;
+    bool unplugging;      /* online=0: the front end was asked to let go */
     char *front_path;     /* /local/domain/1/device/vbd/51712 */
     char *back_path;      /* /local/domain/0/backend/vbd/1/51712 */
     struct xs_watch *watch;
+    char *error_path;     /* where the front end's driver reports in words */
+    struct xs_watch *error_watch;
+    struct report_gate gate;
 };
 
 /* Makes the nodes and starts to listen. */
@@ -50,6 +59,8 @@ void xenbus_device_fini(struct xenbus_device *dev);
 void xenbus_device_reset(struct xenbus_device *dev);
 void xenbus_device_state(struct xenbus_device *dev, struct state *s);
 void xenbus_disconnected(struct xenbus_device *dev);
+/* Asks the front end to let go of the device (hot unplug); back_state is 6 when it has. */
+void xenbus_device_unplug(struct xenbus_device *dev);
 
 /* Front end broke the protocol: warns (limited), closes the device. Never anything else. */
 void xenbus_break(struct xenbus_device *dev, const char *fmt, ...) G_GNUC_PRINTF(2, 3);

@@ -9,6 +9,7 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct pv_domain;
@@ -37,10 +38,15 @@ char **xs_directory(struct xenstore *xs, const char *path);
 /* perms as on the wire, e.g. "n1", "r0": owner first. Applies to the node only; children made later inherit. */
 void xs_set_perms(struct xenstore *xs, const char *path, const char *const *perms, unsigned count);
 
-/* A watch of domain 0 on path and everything below. fn runs later from the main loop (posted), lock held. */
+/* A watch of domain 0 on path and everything below. fn runs later from the main loop (posted), lock held.
+ * Identical events are merged; after too many different ones a single call with the watch's own path stands for all.
+ * There is no event at registration. */
 typedef void (*xs_watch_fn)(void *opaque, const char *path);
 struct xs_watch *xs_watch_add(struct xenstore *xs, const char *path, xs_watch_fn fn, void *opaque);
 void xs_watch_remove(struct xenstore *xs, struct xs_watch *w);
+
+/* Memory held by nodes, watches, transactions and unread output. */
+size_t xenstore_bytes(const struct xenstore *xs);
 
 /* Runs posted watch callbacks now (unit tests with a fake board, machine shutdown). */
 void xs_run_watches(struct xenstore *xs);
