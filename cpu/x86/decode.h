@@ -156,8 +156,8 @@ struct insn {
     uint8_t opcode_off, modrm_off, disp_off, disp_len, imm_off, imm_len;
     uint8_t feature;     /* enum insn_feature */
     uint32_t flags;      /* enum insn_flags */
-    int64_t disp;        /* displacement or moffs; RIP-relative: without rip */
-    uint64_t imm;
+    int64_t disp;        /* displacement or moffs; RIP-relative: without rip; EVEX: disp8 not scaled */
+    uint64_t imm;        /* IMM: extended to op.size, zero above; REL: sign-extended to 64 bits */
     uint64_t imm2;       /* far selector; ENTER nesting level; EXTRQ/INSERTQ second byte */
     struct insn_operand op[INSN_MAX_OPERANDS]; /* Intel order: destination first */
     uint8_t bytes[INSN_MAX_LEN];
@@ -170,6 +170,7 @@ enum insn_decode_result {
 };
 
 /*
+ * XOP and EVEX get lengths, addressing and generic operands (memory size 0): no guest is shown them.
  * Decodes one instruction from the first `avail` bytes at `bytes`. Pure: no state, no allocation.
  * Handles LOCK rules (INSN_INVALID when not allowed).
  */

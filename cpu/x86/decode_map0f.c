@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The 0F opcode map without MMX and SSE: integer and system instructions (SDM vol. 2 table A-3 and groups
- * 6 to 9, 15, 16). Features that are never shown to guests (SGX, TSX, user interrupts, WAITPKG ...) have
- * INSN_FEAT_OTHER; MPX and the CET hints lie in NOP space and are NOPs, as on parts without them.
+ * The 0F opcode map without MMX and SSE: integer and system instructions (SDM vol. 2 table A-3
+ and groups
+ * 6 to 9, 15, 16). Features that are never shown to guests (SGX, TSX, user interrupts,
+ WAITPKG ...) have
+ * INSN_FEAT_OTHER; MPX and the CET hints lie in NOP space and are NOPs, as on parts without
+ them.
  */
 #define INSN_TABLE_NAMES
 #include "cpu/x86/decode_tables.h"
@@ -29,7 +32,8 @@
     N(CET, MEM | SUB(5) | PF3, 0, RW(Mq)), /* RSTORSSP */ \
     I(INVLPG, MEM | SUB(7), PRIV, AD(M0)), \
     I(VMCALL, MRM(0xc1) | NP, BR, NO), \
-    I(VMX, MRM(0xc2) | NP, 0, NO), I(VMX, MRM(0xc3) | NP, 0, NO), I(VMX, MRM(0xc4) | NP, 0, NO), \
+    I(VMX, MRM(0xc2) | NP, 0, NO), I(VMX, MRM(0xc3) | NP, 0, NO), \
+    I(VMX, MRM(0xc4) | NP, 0, NO), \
     I(VMX, MRM(0xd4) | NP, 0, NO), /* VMFUNC */ \
     F(MONITOR, MONITOR, MRM(0xc8) | NP, 0, NO), F(MWAIT, MONITOR, MRM(0xc9) | NP, 0, NO), \
     F(CLAC, SMAP, MRM(0xca) | NP, 0, NO), F(STAC, SMAP, MRM(0xcb) | NP, 0, NO), \
@@ -45,6 +49,7 @@
     N(OTHER, MRM(0xcc) | P66, 0, NO), N(OTHER, MRM(0xcd) | P66, 0, NO), \
     N(OTHER, MRM(0xce) | P66, 0, NO), N(OTHER, MRM(0xcf) | P66, 0, NO), \
     N(OTHER, MRM(0xd5) | NP, 0, NO), N(OTHER, MRM(0xd6) | NP, FW, NO), \
+    N(OTHER, MRM(0xe8) | NP, 0, NO), /* SERIALIZE */ \
     /* SETSSBSY SAVEPREVSSP, XSUSLDTRK XRESLDTRK, UIRET TESTUI CLUI STUI */ \
     N(CET, MRM(0xe8) | PF3, 0, NO), N(CET, MRM(0xea) | PF3, 0, NO), \
     N(OTHER, MRM(0xe8) | PF2, 0, NO), N(OTHER, MRM(0xe9) | PF2, 0, NO), \
@@ -76,8 +81,8 @@
 #define GROUP15 LIST( \
     I(FXSAVE, MEM | SUB(0) | NP, 0, W(M0)), I(FXRSTOR, MEM | SUB(1) | NP, 0, M0), \
     N(BASE, MEM | SUB(2) | NP, SSE, Md), N(BASE, MEM | SUB(3) | NP, SSE, W(Md)), \
-    F(XSAVE, XSAVE, MEM | SUB(4) | NP, 0, W(M0)), F(XRSTOR, XSAVE, MEM | SUB(5) | NP, 0, M0), \
-    F(XSAVEOPT, XSAVEOPT, MEM | SUB(6) | NP, 0, W(M0)), \
+    F(XSAVE, XSAVE, MEM | SUB(4) | NP, 0, RW(M0)), F(XRSTOR, XSAVE, MEM | SUB(5) | NP, 0, M0), \
+    F(XSAVEOPT, XSAVEOPT, MEM | SUB(6) | NP, 0, RW(M0)), \
     I(CLFLUSH, MEM | SUB(7) | NP, 0, AD(M0)), \
     F(CLFLUSH, CLFLUSHOPT, MEM | SUB(7) | P66, 0, AD(M0)), \
     F(CLFLUSH, CLWB, MEM | SUB(6) | P66, 0, AD(M0)), \
@@ -95,15 +100,17 @@
     N(OTHER, REG | SUB(6) | PF2, FW, Rd, rDXd, rAXd)) /* UMWAIT */
 
 #define MOV_CR(id, ...) LIST( \
-    I(id, SUB(0), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(2), PRIV | INSN_A_REGFORM, __VA_ARGS__), \
-    I(id, SUB(3), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(4), PRIV | INSN_A_REGFORM, __VA_ARGS__))
+    I(id, SUB(0), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(2), \
+    PRIV | INSN_A_REGFORM, __VA_ARGS__), \
+    I(id, SUB(3), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(4),
+    PRIV | INSN_A_REGFORM, __VA_ARGS__))
 
 const struct insn_desc *const insn_map_0f[256] = {
     [0x00] = GROUP6,
     [0x01] = GROUP7,
-    [0x02] = ONE(LAR, 0, FW | NOREAL, W(Gv), EvMw),
-    [0x03] = ONE(LSL, 0, FW | NOREAL, W(Gv), EvMw),
-    [0x05] = ONE(SYSCALL, 0, BR | FR, NO),
+    [0x02] = ONE(LAR, 0, FW | NOREAL, RW(Gv), EvMw),
+    [0x03] = ONE(LSL, 0, FW | NOREAL, RW(Gv), EvMw),
+    [0x05] = ONE(SYSCALL, 0, BR | FRW, NO),
     [0x06] = ONE(CLTS, 0, PRIV, NO),
     [0x07] = ONE(SYSRET, 0, BR | FW | PRIV, NO),
     [0x08] = ONE(INVD, 0, PRIV, NO),
@@ -159,8 +166,8 @@ const struct insn_desc *const insn_map_0f[256] = {
     [0xb9] = ONE(UD, 0, BR, Gv, Ev),
     [0xba] = GROUP8,
     [0xbb] = ONE(BTC, 0, FW | LK, RW(Ev), Gv),
-    /* On parts without them TZCNT and LZCNT are BSF and BSR, which may keep the destination: hence no feature
-     * and a destination that is also read. */
+    /* On parts without them TZCNT and LZCNT are BSF and BSR, which may keep the destination:
+     * hence no feature, and a destination that is also read. */
     [0xbc] = LIST(N(BASE, PF3, FW, RW(Gv), Ev), I(BSF, 0, FW, RW(Gv), Ev)),
     [0xbd] = LIST(N(BASE, PF3, FW, RW(Gv), Ev), I(BSR, 0, FW, RW(Gv), Ev)),
     [0xbe] = ONE(MOVSX, 0, 0, W(Gv), Eb),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The MMX and SSE part of the 0F opcode map (SDM vol. 2 table A-3). All of it is native: what matters is the
- * exact size of the memory operand and which general registers are touched.
+ * The MMX and SSE part of the 0F opcode map (SDM vol. 2 table A-3). All of it is native: what
+ * matters is the exact size of the memory operand and which general registers are touched.
  */
 #define INSN_TABLE_NAMES
 #include "cpu/x86/decode_tables.h"
@@ -15,7 +15,8 @@
 #define FP2(o) [o] = LIST(N(BASE, NP, SSE, RW(Vx), Wx), N(BASE, P66, SSE, RW(Vx), Wx))
 #define FP4(o) [o] = LIST(N(BASE, NP, SSE, RW(Vx), Wx), N(BASE, P66, SSE, RW(Vx), Wx), \
                           N(BASE, PF3, SSE, RW(Vx), Wd), N(BASE, PF2, SSE, RW(Vx), Wq))
-#define SHIFT_IMM(n) N(BASE, REG | SUB(n) | NP, MMX, RW(Nq), Ib), N(BASE, REG | SUB(n) | P66, SSE, RW(Ux), Ib)
+#define SHIFT_IMM(n) N(BASE, REG | SUB(n) | NP, MMX, RW(Nq), Ib),
+    N(BASE, REG | SUB(n) | P66, SSE, RW(Ux), Ib)
 
 const struct insn_desc *const insn_map_0f_sse[256] = {
     [0x10] = LIST(N(BASE, NP, SSE | UNAL, W(Vx), Wx), N(BASE, P66, SSE | UNAL, W(Vx), Wx),
@@ -45,7 +46,7 @@ const struct insn_desc *const insn_map_0f_sse[256] = {
     [0x2e] = LIST(N(BASE, NP, SSE | FW, Vx, Wd), N(BASE, P66, SSE | FW, Vx, Wq)),
     [0x2f] = LIST(N(BASE, NP, SSE | FW, Vx, Wd), N(BASE, P66, SSE | FW, Vx, Wq)),
 
-    [0x50] = LIST(N(BASE, NFX | REG, SSE, W(Gd), Ux)),
+    [0x50] = LIST(N(BASE, NFX | REG, SSE, W(Gy), Ux)),
     [0x51] = LIST(N(BASE, NFX, SSE, W(Vx), Wx),
                   N(BASE, PF3, SSE, RW(Vx), Wd), N(BASE, PF2, SSE, RW(Vx), Wq)),
     [0x52] = LIST(N(BASE, NP, SSE, W(Vx), Wx), N(BASE, PF3, SSE, RW(Vx), Wd)),
@@ -87,7 +88,8 @@ const struct insn_desc *const insn_map_0f_sse[256] = {
     [0xc2] = LIST(N(BASE, NFX, SSE, RW(Vx), Wx, Ib), N(BASE, PF3, SSE, RW(Vx), Wd, Ib),
                   N(BASE, PF2, SSE, RW(Vx), Wq, Ib)),
     [0xc4] = LIST(N(BASE, NP, MMX, RW(Pq), EdMw, Ib), N(BASE, P66, SSE, RW(Vx), EdMw, Ib)),
-    [0xc5] = LIST(N(BASE, NP | REG, MMX, W(Gd), Nq, Ib), N(BASE, P66 | REG, SSE, W(Gd), Ux, Ib)),
+    [0xc5] = LIST(N(BASE, NP | REG, MMX, W(Gd), Nq, Ib), N(BASE, P66 | REG, SSE, W(Gd),
+                  Ux, Ib)),
     [0xc6] = LIST(N(BASE, NFX, SSE, RW(Vx), Wx, Ib)),
 
     [0xd0] = LIST(N(SSE3, P66, SSE, RW(Vx), Wx), N(SSE3, PF2, SSE, RW(Vx), Wx)),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The one-byte opcode map (SDM vol. 2 appendix A, table A-2) with its groups (A-6). x87 (D8..DF) stands in
- * decode_x87.c; prefixes, VEX, EVEX and XOP are recognised by decode.c before it looks here.
+ * The one-byte opcode map (SDM vol. 2 appendix A, table A-2) with its groups (A-6). x87
+ * (D8..DF) stands in decode_x87.c; prefixes, VEX, EVEX and XOP are recognised by decode.c
+ * before it looks here.
  */
 #define INSN_TABLE_NAMES
 #include "cpu/x86/decode_tables.h"
@@ -71,7 +72,8 @@ const struct insn_desc *const insn_map_1[256] = {
     [0x60] = ONE(PUSHA, N64, 0, NO),
     [0x61] = ONE(POPA, N64, 0, NO),
     [0x62] = ONE(BOUND, N64 | MEM, 0, Gv, Ma),
-    [0x63] = LIST(I(MOVSXD, M64, 0, W(Gv), Ez), I(ARPL, N64, FW | NOREAL, RW(Ew), Gw)),
+    /* With 66 Intel reads 2 bytes, AMD 4. */
+    [0x63] = LIST(I(MOVSXD, M64, 0, W(Gv), Ed), I(ARPL, N64, FW | NOREAL, RW(Ew), Gw)),
     [0x68] = ONE(PUSH, 0, D64, Iz),
     [0x69] = ONE(IMUL3, 0, FW, W(Gv), Ev, Iz),
     [0x6a] = ONE(PUSH, 0, D64, Ibs),

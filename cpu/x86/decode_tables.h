@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The decoder's tables: one list of descriptors per opcode and map, tried from first to last. A descriptor says when it
- * applies (a mask and a value over a key made of prefixes, mode and ModRM), what the instruction
- * is, and its operands in the letters of the SDM's appendix A. Private to the decoder and to tests that
- * walk the tables; the short names are only for the table files.
+ * The decoder's tables: one list of descriptors per opcode and map, tried from first to last. A
+ * descriptor says when it applies (a mask and a value over a key made of prefixes, mode and
+ * ModRM), what the instruction is, and its operands in the letters of the SDM's appendix A.
+ * Private to the decoder and to tests that walk the tables; the short names are only for the
+ * table files.
  */
 #ifndef PVEMU_CPU_X86_DECODE_TABLES_H
 #define PVEMU_CPU_X86_DECODE_TABLES_H
@@ -11,8 +12,8 @@
 #include "cpu/x86/decode.h"
 
 struct insn_desc {
-    uint64_t cond;     /* high half: mask, low half: value, against the key below */
-    uint32_t flags;    /* enum insn_flags and enum insn_attr */
+    uint64_t cond;  /* high half: mask, low half: value, against the key below */
+    uint32_t flags; /* enum insn_flags and enum insn_attr */
     uint16_t id;
     uint8_t feature;
     uint16_t op[INSN_MAX_OPERANDS]; /* operand codes; 0 ends */
@@ -44,51 +45,102 @@ enum insn_key {
 
 /* Attributes only the decoder needs; they share a word with enum insn_flags. */
 enum insn_attr {
-    INSN_A_DEF64 = 1 << 22,   /* 64-bit operand size by default in 64-bit mode; 66 makes 16 */
-    INSN_A_FORCE64 = 1 << 23, /* always 64 in 64-bit mode (near branches) */
-    INSN_A_OPZ = 1 << 24,     /* operand size at most 4 (I/O) */
-    INSN_A_BYTE = 1 << 25,    /* operand size 1 although the first operand does not say so */
-    INSN_A_REGFORM = 1 << 26, /* ModRM.mod is ignored: always registers (MOV CRn) */
+    INSN_A_DEF64 = 1 << 22,     /* 64-bit operand size by default in 64-bit mode; 66 makes 16 */
+    INSN_A_FORCE64 = 1 << 23,   /* always 64 in 64-bit mode (near branches) */
+    INSN_A_OPZ = 1 << 24,       /* operand size at most 4 (I/O) */
+    INSN_A_BYTE = 1 << 25,      /* operand size 1 although the first operand does not say so */
+    INSN_A_REGFORM = 1 << 26,   /* ModRM.mod is ignored: always registers (MOV CRn) */
     INSN_A_UNALIGNED = 1 << 27, /* legacy SSE without the alignment rule */
-    INSN_A_INT256 = 1 << 28,  /* feature AVX, but AVX2 for 256 bits */
+    INSN_A_INT256 = 1 << 28,    /* feature AVX, but AVX2 for 256 bits */
     INSN_A_MASK = (int)0xffc00000u,
 };
 
 /* Where an operand comes from. */
 enum insn_src {
     X_NONE,
-    X_E, X_R, X_M, X_G,       /* ModRM: GPR or memory, GPR only, memory only; reg field */
-    X_Z,                      /* low opcode bits */
-    X_AX, X_CX, X_DX, X_BX, X_SI, X_DI, /* fixed GPR */
-    X_B,                      /* GPR in vvvv */
-    X_IB, X_IBS, X_IW, X_ID, X_IZ, X_IV, X_I1, X_IB2, /* immediates */
-    X_JB, X_JZ, X_O, X_AP,    /* relative, moffs, far pointer */
-    X_S, X_S0, X_S1, X_S2, X_S3, X_S4, X_S5, X_C, X_D, /* segment, control, debug */
-    X_W, X_U, X_V, X_H, X_L, X_XMM0, /* vectors: rm or memory, rm, reg, vvvv, is4, XMM0 */
-    X_MV,                     /* memory with a vector index */
-    X_Q, X_N, X_P,            /* MMX: rm or memory, rm, reg */
-    X_ST0, X_STI,             /* x87 */
-    X_KE, X_KR, X_KG, X_KH,   /* mask: rm or memory, rm, reg, vvvv */
-    X_SRC, X_DST,             /* strings */
+    X_E,
+    X_R,
+    X_M,
+    X_G, /* ModRM: GPR or memory, GPR only, memory only; reg field */
+    X_Z, /* low opcode bits */
+    X_AX,
+    X_CX,
+    X_DX,
+    X_BX,
+    X_SI,
+    X_DI, /* fixed GPR */
+    X_B,  /* GPR in vvvv */
+    X_IB,
+    X_IBS,
+    X_IW,
+    X_ID,
+    X_IZ,
+    X_IV,
+    X_I1,
+    X_IB2, /* immediates */
+    X_JB,
+    X_JZ,
+    X_O,
+    X_AP, /* relative, moffs, far pointer */
+    X_S,
+    X_S0,
+    X_S1,
+    X_S2,
+    X_S3,
+    X_S4,
+    X_S5,
+    X_C,
+    X_D, /* segment, control, debug */
+    X_W,
+    X_U,
+    X_V,
+    X_H,
+    X_L,
+    X_XMM0, /* vectors: rm or memory, rm, reg, vvvv, is4, XMM0 */
+    X_MV,   /* memory with a vector index */
+    X_Q,
+    X_N,
+    X_P, /* MMX: rm or memory, rm, reg */
+    X_ST0,
+    X_STI, /* x87 */
+    X_KE,
+    X_KR,
+    X_KG,
+    X_KH, /* mask: rm or memory, rm, reg, vvvv */
+    X_SRC,
+    X_DST, /* strings */
 };
 
 enum insn_size {
-    S_0, S_B, S_W, S_D, S_Q, S_DQ, S_QQ, S_ZZ, S_T, /* 0 1 2 4 8 16 32 64 10 */
+    S_0,
+    S_B,
+    S_W,
+    S_D,
+    S_Q,
+    S_DQ,
+    S_QQ,
+    S_ZZ,
+    S_T, /* 0 1 2 4 8 16 32 64 10 */
     S_VARIABLE,
     S_V = S_VARIABLE, /* operand size */
-    S_Z,      /* operand size, at most 4 */
-    S_Y,      /* 8 with W in 64-bit mode, else 4 */
-    S_YM,     /* 8 in 64-bit mode, else 4 */
-    S_X, S_XH, S_XQ, S_XE, /* vector length and its fractions */
-    S_P,      /* far pointer: operand size + 2 */
-    S_A,      /* BOUND: twice the operand size */
-    S_TBL,    /* descriptor table: 2 + 4 or 8 */
-    S_ENV, S_FSAVE, /* x87 environment and state, by operand size */
-    S_VW,     /* register: operand size; memory: 2 */
-    S_DB, S_DWM, /* register: 4; memory: 1, 2 */
+    S_Z,              /* operand size, at most 4 */
+    S_Y,              /* 8 with W in 64-bit mode, else 4 */
+    S_YM,             /* 8 in 64-bit mode, else 4 */
+    S_X,
+    S_XH,
+    S_XQ,
+    S_XE,  /* vector length and its fractions */
+    S_P,   /* far pointer: operand size + 2 */
+    S_A,   /* BOUND: twice the operand size */
+    S_TBL, /* descriptor table: 2 + 4 or 8 */
+    S_ENV,
+    S_FSAVE, /* x87 environment and state, by operand size */
+    S_VW,    /* register: operand size; memory: 2 */
+    S_DB,
+    S_DWM, /* register: 4; memory: 1, 2 */
 };
 
-#define INSN_OPC(src, size) ((src) | (size) << 6 | OPA_READ << 12)
+#define INSN_OPC(src, size)    ((src) | (size) << 6 | OPA_READ << 12)
 #define INSN_COND(mask, value) ((uint64_t)(mask) << 32 | (uint64_t)(value))
 
 #ifdef INSN_TABLE_NAMES
@@ -122,7 +174,8 @@ enum insn_size {
 enum {
     FR = INSN_F_READS_FLAGS, FW = INSN_F_WRITES_FLAGS, FRW = FR | FW,
     LK = INSN_F_LOCKABLE, BR = INSN_F_BRANCH, JC = INSN_F_BRANCH | INSN_F_COND,
-    D64 = INSN_A_DEF64, F64 = INSN_A_FORCE64, OPZ = INSN_A_OPZ, PRIV = INSN_F_PRIV0, IOPL = INSN_F_IOPL,
+    D64 = INSN_A_DEF64, F64 = INSN_A_FORCE64, OPZ = INSN_A_OPZ,
+    PRIV = INSN_F_PRIV0, IOPL = INSN_F_IOPL,
     NOREAL = INSN_F_NO_REAL, X87 = INSN_F_X87, MMX = INSN_F_MMX, SSE = INSN_F_SSE,
     AVX = INSN_F_AVX | INSN_F_NO_REAL, AV2 = AVX | INSN_A_INT256, VNR = INSN_F_NO_REAL,
     UNAL = INSN_A_UNALIGNED, ALN = INSN_F_ALIGNED,
