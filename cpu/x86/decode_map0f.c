@@ -102,7 +102,7 @@
 #define MOV_CR(id, ...) LIST( \
     I(id, SUB(0), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(2), \
     PRIV | INSN_A_REGFORM, __VA_ARGS__), \
-    I(id, SUB(3), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(4),
+    I(id, SUB(3), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(4), \
     PRIV | INSN_A_REGFORM, __VA_ARGS__))
 
 const struct insn_desc *const insn_map_0f[256] = {

@@ -13,7 +13,7 @@
 #define BIN41(o) SSE41(o, RW(Vx), Wx)
 #define SHA(o, ...) [o] = LIST(N(SHA, NP, SSE, __VA_ARGS__))
 /* With F3 these are Key Locker. */
-#define AES(o) [o] = LIST(N(AES, P66, SSE, RW(Vx), Wx), N(OTHER, PF3 | MEM, SSE | FW, RW(Vx),
+#define AES(o) [o] = LIST(N(AES, P66, SSE, RW(Vx), Wx), N(OTHER, PF3 | MEM, SSE | FW, RW(Vx), \
                   M0))
 
 const struct insn_desc *const insn_map_0f38[256] = {

@@ -15,7 +15,7 @@
 #define FP2(o) [o] = LIST(N(BASE, NP, SSE, RW(Vx), Wx), N(BASE, P66, SSE, RW(Vx), Wx))
 #define FP4(o) [o] = LIST(N(BASE, NP, SSE, RW(Vx), Wx), N(BASE, P66, SSE, RW(Vx), Wx), \
                           N(BASE, PF3, SSE, RW(Vx), Wd), N(BASE, PF2, SSE, RW(Vx), Wq))
-#define SHIFT_IMM(n) N(BASE, REG | SUB(n) | NP, MMX, RW(Nq), Ib),
+#define SHIFT_IMM(n) N(BASE, REG | SUB(n) | NP, MMX, RW(Nq), Ib), \
     N(BASE, REG | SUB(n) | P66, SSE, RW(Ux), Ib)
 
 const struct insn_desc *const insn_map_0f_sse[256] = {

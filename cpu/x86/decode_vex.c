@@ -118,7 +118,7 @@ const struct insn_desc *const insn_vex_0f[256] = {
 };
 
 #define FMAP(o) [o] = LIST(N(FMA, P66, AVX, RW(Vx), Hx, Wx))
-#define FMAS(o) [o] = LIST(N(FMA, P66 | W0, AVX, RW(Vdq), Hdq, Wd), N(FMA, P66, AVX, RW(Vdq),
+#define FMAS(o) [o] = LIST(N(FMA, P66 | W0, AVX, RW(Vdq), Hdq, Wd), N(FMA, P66, AVX, RW(Vdq), \
                   Hdq, Wq))
 #define FMA12(o) FMAP(o + 0), FMAP(o + 1), FMAP(o + 2), FMAS(o + 3), FMAP(o + 4), FMAS(o + 5), \
     FMAP(o + 6), FMAS(o + 7), FMAP(o + 8), FMAS(o + 9)
@@ -215,9 +215,9 @@ const struct insn_desc *const insn_vex_0f38[256] = {
 };
 
 /* FMA4: W exchanges the two last sources. */
-#define F4P(o) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vx), Hx, Wx, Lx), N(FMA4, P66, AVX, W(Vx),
+#define F4P(o) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vx), Hx, Wx, Lx), N(FMA4, P66, AVX, W(Vx), \
                   Hx, Lx, Wx))
-#define F4S(o, w) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vdq), Hdq, w, Ldq),
+#define F4S(o, w) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vdq), Hdq, w, Ldq), \
                   N(FMA4, P66, AVX, W(Vdq), Hdq, Ldq, w))
 #define KSHIFT(o) [o] = LIST(N(AVX512, P66 | L0 | REG, VNR, W(KG), KR, Ib))
 #define L0I(o, ...) [o] = LIST(N(AVX, P66 | L0, AVX, __VA_ARGS__))
