@@ -100,10 +100,10 @@
     N(OTHER, REG | SUB(6) | PF2, FW, Rd, rDXd, rAXd)) /* UMWAIT */
 
 #define MOV_CR(id, ...) LIST( \
-    I(id, SUB(0), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(2), \
-    PRIV | INSN_A_REGFORM, __VA_ARGS__), \
-    I(id, SUB(3), PRIV | INSN_A_REGFORM, __VA_ARGS__), I(id, SUB(4), \
-    PRIV | INSN_A_REGFORM, __VA_ARGS__))
+    I(id, SUB(0), PRIV | INSN_A_REGFORM, __VA_ARGS__), \
+    I(id, SUB(2), PRIV | INSN_A_REGFORM, __VA_ARGS__), \
+    I(id, SUB(3), PRIV | INSN_A_REGFORM, __VA_ARGS__), \
+    I(id, SUB(4), PRIV | INSN_A_REGFORM, __VA_ARGS__))
 
 const struct insn_desc *const insn_map_0f[256] = {
     [0x00] = GROUP6,

@@ -13,8 +13,8 @@
 #define BIN41(o) SSE41(o, RW(Vx), Wx)
 #define SHA(o, ...) [o] = LIST(N(SHA, NP, SSE, __VA_ARGS__))
 /* With F3 these are Key Locker. */
-#define AES(o) [o] = LIST(N(AES, P66, SSE, RW(Vx), Wx), N(OTHER, PF3 | MEM, SSE | FW, RW(Vx), \
-                  M0))
+#define AES(o) [o] = LIST(N(AES, P66, SSE, RW(Vx), Wx), \
+                  N(OTHER, PF3 | MEM, SSE | FW, RW(Vx), M0))
 
 const struct insn_desc *const insn_map_0f38[256] = {
     SSSE3(0x00), SSSE3(0x01), SSSE3(0x02), SSSE3(0x03), SSSE3(0x04), SSSE3(0x05),
@@ -39,8 +39,8 @@ const struct insn_desc *const insn_map_0f38[256] = {
     [0xd8] = LIST(N(OTHER, PF3 | MEM, SSE | FW, M0)),
     [0xdb] = LIST(N(AES, P66, SSE, W(Vx), Wx)),
     AES(0xdd), AES(0xde), AES(0xdf),
-    [0xdc] = LIST(N(AES, P66, SSE, RW(Vx), Wx), N(OTHER, PF3, SSE | FW, RW(Vx),
-                  INSN_OPC(X_W, S_0))),
+    [0xdc] = LIST(N(AES, P66, SSE, RW(Vx), Wx),
+                  N(OTHER, PF3, SSE | FW, RW(Vx), INSN_OPC(X_W, S_0))),
     [0xf0] = LIST(F(MOVBE, MOVBE, NFX | MEM, 0, W(Gv), Mv),
                   N(SSE42, PF2, 0, RW(Gy), Eb)), /* CRC32 */
     [0xf1] = LIST(F(MOVBE, MOVBE, NFX | MEM, 0, W(Mv), Gv), N(SSE42, PF2, 0, RW(Gy), Ev)),

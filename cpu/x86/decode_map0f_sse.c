@@ -88,8 +88,8 @@ const struct insn_desc *const insn_map_0f_sse[256] = {
     [0xc2] = LIST(N(BASE, NFX, SSE, RW(Vx), Wx, Ib), N(BASE, PF3, SSE, RW(Vx), Wd, Ib),
                   N(BASE, PF2, SSE, RW(Vx), Wq, Ib)),
     [0xc4] = LIST(N(BASE, NP, MMX, RW(Pq), EdMw, Ib), N(BASE, P66, SSE, RW(Vx), EdMw, Ib)),
-    [0xc5] = LIST(N(BASE, NP | REG, MMX, W(Gd), Nq, Ib), N(BASE, P66 | REG, SSE, W(Gd),
-                  Ux, Ib)),
+    [0xc5] = LIST(N(BASE, NP | REG, MMX, W(Gd), Nq, Ib),
+                  N(BASE, P66 | REG, SSE, W(Gd), Ux, Ib)),
     [0xc6] = LIST(N(BASE, NFX, SSE, RW(Vx), Wx, Ib)),
 
     [0xd0] = LIST(N(SSE3, P66, SSE, RW(Vx), Wx), N(SSE3, PF2, SSE, RW(Vx), Wx)),

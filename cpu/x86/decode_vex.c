@@ -28,14 +28,14 @@ const struct insn_desc *const insn_vex_0f[256] = {
     [0x11] = LIST(N(AVX, NFX, AVX, W(Wx), Vx),
                   N(AVX, PF3 | MEM, AVX, W(Md), Vdq), N(AVX, PF3, AVX, W(Udq), Hdq, Vdq),
                   N(AVX, PF2 | MEM, AVX, W(Mq), Vdq), N(AVX, PF2, AVX, W(Udq), Hdq, Vdq)),
-    [0x12] = LIST(N(AVX, NP | L0, AVX, W(Vx), Hx, Wq), N(AVX, P66 | L0 | MEM, AVX, W(Vx),
-                  Hx, Mq),
+    [0x12] = LIST(N(AVX, NP | L0, AVX, W(Vx), Hx, Wq),
+                  N(AVX, P66 | L0 | MEM, AVX, W(Vx), Hx, Mq),
                   N(AVX, PF3, AVX, W(Vx), Wx),
                   N(AVX, PF2 | L0, AVX, W(Vx), Wq), N(AVX, PF2, AVX, W(Vx), Wx)),
     [0x13] = LIST(N(AVX, NFX | L0 | MEM, AVX, W(Mq), Vx)),
     FV2(0x14), FV2(0x15),
-    [0x16] = LIST(N(AVX, NP | L0, AVX, W(Vx), Hx, Wq), N(AVX, P66 | L0 | MEM, AVX, W(Vx),
-                  Hx, Mq),
+    [0x16] = LIST(N(AVX, NP | L0, AVX, W(Vx), Hx, Wq),
+                  N(AVX, P66 | L0 | MEM, AVX, W(Vx), Hx, Mq),
                   N(AVX, PF3, AVX, W(Vx), Wx)),
     [0x17] = LIST(N(AVX, NFX | L0 | MEM, AVX, W(Mq), Vx)),
     [0x28] = LIST(N(AVX, NFX, AVX | ALN, W(Vx), Wx)),
@@ -87,15 +87,15 @@ const struct insn_desc *const insn_vex_0f[256] = {
                   N(AVX512, NP | L0 | W1 | MEM, VNR, W(KE(S_Q)), KG),
                   N(AVX512, P66 | L0 | W0 | MEM, VNR, W(KE(S_B)), KG),
                   N(AVX512, P66 | L0 | W1 | MEM, VNR, W(KE(S_D)), KG)),
-    [0x92] = LIST(N(AVX512, NFX | L0 | W0, VNR, W(KG), Rd), N(AVX512, PF2 | L0, VNR, W(KG),
-                  Ry)),
-    [0x93] = LIST(N(AVX512, NFX | L0 | W0, VNR, W(Gd), KR), N(AVX512, PF2 | L0, VNR, W(Gy),
-                  KR)),
+    [0x92] = LIST(N(AVX512, NFX | L0 | W0, VNR, W(KG), Rd),
+                  N(AVX512, PF2 | L0, VNR, W(KG), Ry)),
+    [0x93] = LIST(N(AVX512, NFX | L0 | W0, VNR, W(Gd), KR),
+                  N(AVX512, PF2 | L0, VNR, W(Gy), KR)),
     [0x98] = LIST(N(AVX512, NFX | L0 | REG, VNR | FW, KG, KR)),
     [0x99] = LIST(N(AVX512, NFX | L0 | REG, VNR | FW, KG, KR)),
 
-    [0xae] = LIST(N(AVX, NP | L0 | MEM | SUB(2), AVX, Md), N(AVX, NP | L0 | MEM | SUB(3),
-                  AVX, W(Md))),
+    [0xae] = LIST(N(AVX, NP | L0 | MEM | SUB(2), AVX, Md),
+                  N(AVX, NP | L0 | MEM | SUB(3), AVX, W(Md))),
     [0xc2] = LIST(N(AVX, NFX, AVX, W(Vx), Hx, Wx, Ib), N(AVX, PF3, AVX, W(Vdq), Hdq, Wd, Ib),
                   N(AVX, PF2, AVX, W(Vdq), Hdq, Wq, Ib)),
     [0xc4] = LIST(N(AVX, P66 | L0, AVX, W(Vx), Hx, EdMw, Ib)),
@@ -118,8 +118,8 @@ const struct insn_desc *const insn_vex_0f[256] = {
 };
 
 #define FMAP(o) [o] = LIST(N(FMA, P66, AVX, RW(Vx), Hx, Wx))
-#define FMAS(o) [o] = LIST(N(FMA, P66 | W0, AVX, RW(Vdq), Hdq, Wd), N(FMA, P66, AVX, RW(Vdq), \
-                  Hdq, Wq))
+#define FMAS(o) [o] = LIST(N(FMA, P66 | W0, AVX, RW(Vdq), Hdq, Wd), \
+                  N(FMA, P66, AVX, RW(Vdq), Hdq, Wq))
 #define FMA12(o) FMAP(o + 0), FMAP(o + 1), FMAP(o + 2), FMAS(o + 3), FMAP(o + 4), FMAS(o + 5), \
     FMAP(o + 6), FMAS(o + 7), FMAP(o + 8), FMAS(o + 9)
 #define GAT (AVX | INSN_F_VSIB | INSN_F_MASKED_MEM)
@@ -185,14 +185,14 @@ const struct insn_desc *const insn_vex_0f38[256] = {
     [0x8c] = LIST(N(AVX2, P66 | MEM, MASKED, W(Vx), Hx, Mx)),
     [0x8e] = LIST(N(AVX2, P66 | MEM, MASKED, W(Mx), Hx, Vx)),
     /* Gathers: dword index 90 92, qword index 91 93 (dword data then fills half a register). */
-    [0x90] = LIST(N(AVX2, P66 | W0, GAT, RW(Vx), MVd, RW(Hx)), N(AVX2, P66, GAT, RW(Vx),
-                  MVq, RW(Hx))),
-    [0x91] = LIST(N(AVX2, P66 | W0, GAT, RW(Vxh), MVd, RW(Hxh)), N(AVX2, P66, GAT, RW(Vx),
-                  MVq, RW(Hx))),
-    [0x92] = LIST(N(AVX2, P66 | W0, GAT, RW(Vx), MVd, RW(Hx)), N(AVX2, P66, GAT, RW(Vx),
-                  MVq, RW(Hx))),
-    [0x93] = LIST(N(AVX2, P66 | W0, GAT, RW(Vxh), MVd, RW(Hxh)), N(AVX2, P66, GAT, RW(Vx),
-                  MVq, RW(Hx))),
+    [0x90] = LIST(N(AVX2, P66 | W0, GAT, RW(Vx), MVd, RW(Hx)),
+                  N(AVX2, P66, GAT, RW(Vx), MVq, RW(Hx))),
+    [0x91] = LIST(N(AVX2, P66 | W0, GAT, RW(Vxh), MVd, RW(Hxh)),
+                  N(AVX2, P66, GAT, RW(Vx), MVq, RW(Hx))),
+    [0x92] = LIST(N(AVX2, P66 | W0, GAT, RW(Vx), MVd, RW(Hx)),
+                  N(AVX2, P66, GAT, RW(Vx), MVq, RW(Hx))),
+    [0x93] = LIST(N(AVX2, P66 | W0, GAT, RW(Vxh), MVd, RW(Hxh)),
+                  N(AVX2, P66, GAT, RW(Vx), MVq, RW(Hx))),
     FMA12(0x96), FMA12(0xa6), FMA12(0xb6),
     [0xcf] = LIST(N(GFNI, P66 | W0, AVX, W(Vx), Hx, Wx)),
     [0xdb] = LIST(N(AES, P66 | L0, AVX, W(Vx), Wx)),
@@ -201,22 +201,22 @@ const struct insn_desc *const insn_vex_0f38[256] = {
     [0xde] = LIST(N(AES, P66 | L0, AVX, W(Vx), Hx, Wx), N(VAES, P66, AVX, W(Vx), Hx, Wx)),
     [0xdf] = LIST(N(AES, P66 | L0, AVX, W(Vx), Hx, Wx), N(VAES, P66, AVX, W(Vx), Hx, Wx)),
     [0xf2] = LIST(GPR3(BMI1, NP, FW, W(Gy), By, Ey)),                /* ANDN */
-    [0xf3] = LIST(GPR3(BMI1, NP | SUB(1), FW, W(By), Ey), GPR3(BMI1, NP | SUB(2), FW, W(By),
-                  Ey),
+    [0xf3] = LIST(GPR3(BMI1, NP | SUB(1), FW, W(By), Ey),
+                  GPR3(BMI1, NP | SUB(2), FW, W(By), Ey),
                   GPR3(BMI1, NP | SUB(3), FW, W(By), Ey)),           /* BLSR BLSMSK BLSI */
     [0xf5] = LIST(GPR3(BMI2, NP, FW, W(Gy), Ey, By),                 /* BZHI */
-                  GPR3(BMI2, PF3, 0, W(Gy), By, Ey), GPR3(BMI2, PF2, 0, W(Gy),
-                  By, Ey)), /* PEXT PDEP */
+                  GPR3(BMI2, PF3, 0, W(Gy), By, Ey),
+                  GPR3(BMI2, PF2, 0, W(Gy), By, Ey)), /* PEXT PDEP */
     [0xf6] = LIST(GPR3(BMI2, PF2, 0, W(Gy), W(By), Ey, rDXy)),       /* MULX */
-    [0xf7] = LIST(GPR3(BMI1, NP, FW, W(Gy), Ey, By), GPR3(BMI2, P66, 0, W(Gy),
-                  Ey, By), /* BEXTR SHLX */
-                  GPR3(BMI2, PF3, 0, W(Gy), Ey, By), GPR3(BMI2, PF2, 0, W(Gy),
-                  Ey, By)), /* SARX SHRX */
+    [0xf7] = LIST(GPR3(BMI1, NP, FW, W(Gy), Ey, By),
+                  GPR3(BMI2, P66, 0, W(Gy), Ey, By), /* BEXTR SHLX */
+                  GPR3(BMI2, PF3, 0, W(Gy), Ey, By),
+                  GPR3(BMI2, PF2, 0, W(Gy), Ey, By)), /* SARX SHRX */
 };
 
 /* FMA4: W exchanges the two last sources. */
-#define F4P(o) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vx), Hx, Wx, Lx), N(FMA4, P66, AVX, W(Vx), \
-                  Hx, Lx, Wx))
+#define F4P(o) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vx), Hx, Wx, Lx), \
+                  N(FMA4, P66, AVX, W(Vx), Hx, Lx, Wx))
 #define F4S(o, w) [o] = LIST(N(FMA4, P66 | W0, AVX, W(Vdq), Hdq, w, Ldq), \
                   N(FMA4, P66, AVX, W(Vdq), Hdq, Ldq, w))
 #define KSHIFT(o) [o] = LIST(N(AVX512, P66 | L0 | REG, VNR, W(KG), KR, Ib))
@@ -248,13 +248,13 @@ const struct insn_desc *const insn_vex_0f3a[256] = {
     [0x40] = LIST(N(AVX, P66, AVX, W(Vx), Hx, Wx, Ib)),
     L0I(0x41, W(Vx), Hx, Wx, Ib),
     PI(0x42),
-    [0x44] = LIST(N(PCLMUL, P66 | L0, AVX, W(Vx), Hx, Wx, Ib), N(VPCLMUL, P66, AVX, W(Vx),
-                  Hx, Wx, Ib)),
+    [0x44] = LIST(N(PCLMUL, P66 | L0, AVX, W(Vx), Hx, Wx, Ib),
+                  N(VPCLMUL, P66, AVX, W(Vx), Hx, Wx, Ib)),
     [0x46] = LIST(N(AVX2, P66 | W0 | L1, AVX, W(Vx), Hx, Wx, Ib)),
-    [0x48] = LIST(N(XOP, P66 | W0, AVX, W(Vx), Hx, Wx, Lx), N(XOP, P66, AVX, W(Vx),
-                  Hx, Lx, Wx)),
-    [0x49] = LIST(N(XOP, P66 | W0, AVX, W(Vx), Hx, Wx, Lx), N(XOP, P66, AVX, W(Vx),
-                  Hx, Lx, Wx)),
+    [0x48] = LIST(N(XOP, P66 | W0, AVX, W(Vx), Hx, Wx, Lx),
+                  N(XOP, P66, AVX, W(Vx), Hx, Lx, Wx)),
+    [0x49] = LIST(N(XOP, P66 | W0, AVX, W(Vx), Hx, Wx, Lx),
+                  N(XOP, P66, AVX, W(Vx), Hx, Lx, Wx)),
     [0x4a] = LIST(N(AVX, P66 | W0, AVX, W(Vx), Hx, Wx, Lx)),
     [0x4b] = LIST(N(AVX, P66 | W0, AVX, W(Vx), Hx, Wx, Lx)),
     [0x4c] = LIST(N(AVX, P66 | W0, AV2, W(Vx), Hx, Wx, Lx)),

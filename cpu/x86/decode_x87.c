@@ -70,6 +70,6 @@ const struct insn_desc *const insn_x87[8] = {
                FR_(0, STi),            /* FFREEP */
                FR_(1, RW(ST0), RW(STi)), FR_(2, W(STi), ST0), FR_(3, W(STi), ST0),
                N(BASE, MRM(0xe0), X87, W(rAXw)), /* FNSTSW AX */
-               N(BASE, REG | SUB(5), X87 | FW, ST0, STi), N(BASE, REG | SUB(6),
-               X87 | FW, ST0, STi)),
+               N(BASE, REG | SUB(5), X87 | FW, ST0, STi),
+               N(BASE, REG | SUB(6), X87 | FW, ST0, STi)),
 };
