@@ -55,6 +55,7 @@ REPORT_FUNCTION(report_warn, "warning: ", false)
 REPORT_FUNCTION(report_note, "note: ", false)
 REPORT_FUNCTION(report_hint, "hint: ", true)
 REPORT_FUNCTION(report_info, "", false)
+REPORT_FUNCTION(report_verdict, "", true)
 
 void report_gerror(const GError *err)
 {

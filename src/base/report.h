@@ -16,6 +16,7 @@ void report_warn(const char *fmt, ...) G_GNUC_PRINTF(1, 2);  /* "pvemu: warning:
 void report_note(const char *fmt, ...) G_GNUC_PRINTF(1, 2);  /* "pvemu: note: ..." */
 void report_hint(const char *fmt, ...) G_GNUC_PRINTF(1, 2);  /* "pvemu: hint: ..." */
 void report_info(const char *fmt, ...) G_GNUC_PRINTF(1, 2);  /* "pvemu: ..." */
+void report_verdict(const char *fmt, ...) G_GNUC_PRINTF(1, 2); /* "pvemu: ...", even with -q */
 /* Error with its hint line, if any; does not free err. */
 void report_gerror(const GError *err);
 

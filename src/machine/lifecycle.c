@@ -129,7 +129,7 @@ bool machine_reset(struct machine *m, GError **err)
     g_mutex_lock(&m->board.lock);
     run_park(m);
     g_mutex_unlock(&m->board.lock);
-    devices_drain(m); /* completions need the lock */
+    devices_disconnect(m); /* completions need the lock */
     g_mutex_lock(&m->board.lock);
     mem_clear(m->board.mem);
     pv_domain_reset(m->pv);

@@ -11,24 +11,20 @@
 #include "boot/boot_image.h"
 #include "cpu/interp/interp.h"
 
-static bool machine_guest_read(struct vcpu *v, uint64_t gva, void *buf, size_t len)
+/* Hypercall arguments: supervisor rights whatever the CPL, and no fault for the guest. */
+static bool machine_translate(struct vcpu *v, uint64_t gva, bool write, uint64_t *gpa)
 {
+    struct x86_mapping map;
     struct x86_fault fault;
 
-    return x86_read_linear(v, gva, buf, len, X86_READ, &fault);
+    if (!x86_translate(v, gva, write ? X86_WRITE : X86_READ, &map, &fault)) {
+        return false;
+    }
+    *gpa = map.gpa;
+    return true;
 }
 
-static bool machine_guest_write(struct vcpu *v, uint64_t gva, const void *buf, size_t len)
-{
-    struct x86_fault fault;
-
-    return x86_write_linear(v, gva, buf, len, X86_WRITE, &fault);
-}
-
-static const struct vcpu_mmu_ops machine_mmu_ops = {
-    .read_linear = machine_guest_read, .write_linear = machine_guest_write,
-    .probe = x86_probe,
-};
+static const struct vcpu_mmu_ops machine_mmu_ops = {.translate = machine_translate};
 
 static bool machine_make_vcpus(struct machine *m, GError **err)
 {
@@ -137,6 +133,16 @@ void machine_set_thread_hook(struct machine *m,
 {
     m->thread_hook = hook;
     m->thread_hook_opaque = opaque;
+}
+
+const char *machine_accel_name(const struct machine *m)
+{
+    return m->accel->name;
+}
+
+GMutex *machine_lock(struct machine *m)
+{
+    return &m->board.lock;
 }
 
 const char *machine_cmdline(const struct machine *m)

@@ -62,6 +62,10 @@ char *machine_describe(const struct machine *m);
 const char *machine_cmdline(const struct machine *m);
 /* What was done about the initramfs, one line or NULL; borrowed. */
 const char *machine_initrd_note(const struct machine *m);
+/* The word of -accel for what runs it; borrowed. */
+const char *machine_accel_name(const struct machine *m);
+/* The board lock; borrowed. */
+GMutex *machine_lock(struct machine *m);
 /* ns the guest has run. */
 uint64_t machine_uptime_ns(struct machine *m);
 /* Runs on each thread pvemu starts, as its first act; class says which kind (for the sandbox). */

@@ -16,6 +16,7 @@
 
 struct blkback;
 struct boot_image;
+struct console_split;
 struct io_pool;
 struct netback;
 struct pv_console;
@@ -45,6 +46,7 @@ struct machine {
     struct chardev *console;
     void (*thread_hook)(void *opaque, enum thread_class cls);
     void *thread_hook_opaque;
+    void (*config_net_sandbox)(void);
 
     struct bus *pio, *mmio;
     struct cpu_model *model;
@@ -52,7 +54,8 @@ struct machine {
     struct vcpu_thread **vcpus;
     unsigned nr_vcpus;
     struct apic_bus apic;
-    struct device *uart, *debug_exit, *debug_port, *pm;
+    struct device *uart, *debug_exit, *debug_port, *pm, *ioapic_window;
+    struct console_split *split;
 
     struct pv_domain *pv;
     struct pv_console *pv_console;
@@ -115,10 +118,17 @@ void run_join(struct machine *m);
 void run_wake(struct vcpu_thread *vt);
 
 /* devices.c */
+/* Host sides: network, disks. Before guest memory and threads exist. */
+bool devices_open(struct machine *m, GError **err);
+/* Back ends let go of the guest (reset). vCPUs parked, board lock NOT held. */
+void devices_disconnect(struct machine *m);
 bool devices_create(struct machine *m, GError **err);
 void devices_reset(struct machine *m);
 void devices_free(struct machine *m);
 void devices_drain(struct machine *m); /* waits for disk requests; board lock NOT held */
+
+/* boot_files.c: initrd and command line. */
+bool boot_files_prepare(struct machine *m, GError **err);
 
 /* pvh.c */
 bool pvh_create(struct machine *m, GError **err);

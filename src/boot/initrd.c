@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Policy of the automatic initramfs: where the root is, which modules it takes, where they come
+ * from, and what to say when something is missing. The archive is two cpio archives in a row
+ * (Linux unpacks both): ours with init, then the modules, which is the part that is remembered.
+ * It is not compressed: a few hundred kilobytes are unpacked faster than inflated by any engine.
+ */
+#include "boot/initrd.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "boot/cpio.h"
+#include "boot/ext_fs.h"
+#include "boot/init_program.h"
+#include "boot/modules.h"
+
+enum { CACHED_MAX = 64 << 20 };
+
+const char *const initrd_xen_modules[] = {"xen_blkfront", "xen_netfront", NULL};
+
+/* Modules that mounting a type of file system takes, where they are modules at all. */
+static const struct {
+    const char *type;
+    const char *modules[6];
+} FS_MODULES[] = {
+    {"ext2", {"ext4"}},
+    {"ext3", {"ext4"}},
+    {"ext4", {"ext4"}},
+    {"xfs", {"xfs", "?crc32c"}},
+    {"btrfs", {"btrfs", "?crc32c"}},
+    {"f2fs", {"f2fs", "?crc32"}},
+    {"squashfs", {"squashfs"}},
+    {"erofs", {"erofs"}},
+    {"iso9660", {"isofs"}},
+    {"vfat", {"vfat", "?nls_cp437", "?nls_iso8859_1", "?nls_ascii", "?nls_utf8"}},
+};
+
+static void initrd_warn(struct initrd *out, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+
+static void initrd_warn(struct initrd *out, const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    g_ptr_array_add(out->warnings, g_strdup_vprintf(fmt, ap));
+    va_end(ap);
+}
+
+/* --- the root file system ------------------------------------------------------------------ */
+
+/* How much a volume looks like a root: the highest wins, 0 is never chosen. */
+static unsigned volume_score(const struct disk_reader *disk, const struct disk_volume *v)
+{
+    static const char *const signs[] = {"/sbin/init", "/etc/os-release", "/etc/fstab", "/bin/sh"};
+    struct ext_fs *fs;
+    unsigned score = 1;
+
+    if (!disk_is_linux_fs(v)) {
+        return 0;
+    }
+    score += v->root_type ? 100 : 0;
+    fs = g_str_has_prefix(v->type, "ext") ? ext_fs_open(disk, v->offset, v->size, NULL) : NULL;
+    for (size_t i = 0; fs != NULL && i < G_N_ELEMENTS(signs); i++) {
+        score += ext_fs_exists(fs, signs[i]) ? 10 : 0;
+    }
+    ext_fs_close(fs);
+    return score;
+}
+
+static const struct disk_volume *layout_root(const struct disk_reader *disk,
+                                             const struct disk_layout *layout)
+{
+    const struct disk_volume *best = NULL;
+    unsigned best_score = 0;
+
+    for (unsigned i = 0; i < layout->count; i++) {
+        const struct disk_volume *v = &layout->volumes[i];
+        unsigned score = volume_score(disk, v);
+
+        if (score > best_score || (score == best_score && best != NULL && v->size > best->size)) {
+            best = v;
+            best_score = score;
+        }
+    }
+    return best;
+}
+
+static const struct disk_volume *layout_find(const struct disk_layout *layout, const char *type)
+{
+    for (unsigned i = 0; i < layout->count; i++) {
+        if (g_strcmp0(layout->volumes[i].type, type) == 0) {
+            return &layout->volumes[i];
+        }
+    }
+    return NULL;
+}
+
+/* Says why there is no root; true when an attempt may still make sense. */
+static bool layout_no_root(const struct initrd_request *req, const struct disk_layout *layout,
+                           struct initrd *out, GError **err)
+{
+    static const char *const wrapped[][2] = {
+        {"LVM2", "an LVM volume group"}, {"LUKS", "an encrypted volume (LUKS)"},
+        {"RAID", "a RAID member"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(wrapped); i++) {
+        if (layout_find(layout, wrapped[i][0]) != NULL) {
+            error_set(err, PVEMU_ERROR_IMAGE,
+                      "the root on '%s' is inside %s, which needs the guest's own initramfs",
+                      req->disk_name, wrapped[i][1]);
+            error_hint(err, "give it with -initrd (in the image: /boot/initrd.img-<version>)");
+            return false;
+        }
+    }
+    if (layout->table == NULL && layout->volumes[0].type == NULL) {
+        initrd_warn(out, "'%s' has no partition table and no file system that is known; the guest "
+                    "will look for its root on /dev/%s", req->disk_name, req->device);
+        out->root = g_strdup_printf("/dev/%s", req->device);
+        return true;
+    }
+    initrd_warn(out, "no Linux file system was found on '%s' (%s%s)", req->disk_name,
+                layout->table != NULL ? layout->table : layout->volumes[0].type,
+                layout->table != NULL ? " partitions" : "");
+    return true;
+}
+
+static void volume_name(struct initrd *out, const char *device, const struct disk_volume *v)
+{
+    char last = device[strlen(device) - 1];
+
+    out->root = v->partition == 0
+                    ? g_strdup_printf("/dev/%s", device)
+                    : g_strdup_printf("/dev/%s%s%u", device, g_ascii_isdigit(last) ? "p" : "",
+                                      v->partition);
+    out->root_type = g_strdup(v->type);
+}
+
+/* --- modules ------------------------------------------------------------------------------- */
+
+static GBytes *tree_ext_read(void *opaque, const char *path, size_t max)
+{
+    return ext_fs_read(opaque, path, max);
+}
+
+static void tree_ext_list(void *opaque, const char *path,
+                          void (*fn)(void *fn_opaque, const char *name, bool is_dir),
+                          void *fn_opaque)
+{
+    ext_fs_list(opaque, path, fn, fn_opaque);
+}
+
+/* All names to ask for; the caller frees the array only. */
+static GPtrArray *wanted_modules(const struct initrd_request *req, const char *fs_type)
+{
+    GPtrArray *names = g_ptr_array_new();
+
+    for (const char *const *m = req->modules; m != NULL && *m != NULL; m++) {
+        g_ptr_array_add(names, (gpointer)(uintptr_t)*m);
+    }
+    for (size_t i = 0; fs_type != NULL && i < G_N_ELEMENTS(FS_MODULES); i++) {
+        if (strcmp(FS_MODULES[i].type, fs_type) == 0) {
+            for (unsigned k = 0; k < 6 && FS_MODULES[i].modules[k] != NULL; k++) {
+                g_ptr_array_add(names, (gpointer)(uintptr_t)FS_MODULES[i].modules[k]);
+            }
+        }
+    }
+    g_ptr_array_add(names, NULL);
+    return names;
+}
+
+static bool collect_from_disk(const struct initrd_request *req, const struct disk_volume *v,
+                              const char *release, const char *const *names,
+                              struct module_set *set)
+{
+    static const char *const folders[] = {"/lib/modules", "/usr/lib/modules"};
+    struct ext_fs *fs;
+
+    if (v == NULL || v->type == NULL || !g_str_has_prefix(v->type, "ext")) {
+        return false;
+    }
+    fs = ext_fs_open(req->disk, v->offset, v->size, NULL);
+    for (size_t i = 0; fs != NULL && !set->folder_found && i < G_N_ELEMENTS(folders); i++) {
+        struct module_tree tree = {tree_ext_read, tree_ext_list, fs};
+        g_autofree char *dir = g_build_filename(folders[i], release, NULL);
+
+        if (ext_fs_exists(fs, dir)) {
+            module_set_clear(set);
+            modules_collect(&tree, dir, names, set);
+        }
+    }
+    ext_fs_close(fs);
+    return set->folder_found;
+}
+
+static GBytes *archive_modules(const struct module_set *set)
+{
+    GByteArray *out = g_byte_array_new();
+    GString *list = g_string_new(NULL);
+
+    if (set->modules->len == 0) {
+        g_string_free(list, TRUE);
+        return g_byte_array_free_to_bytes(out);
+    }
+    cpio_dir(out, "pvemu");
+    for (guint i = 0; i < set->modules->len; i++) {
+        const struct module *m = g_ptr_array_index(set->modules, i);
+        g_autofree char *name = g_strdup_printf("pvemu/%s.ko", m->name);
+        size_t len;
+        const void *bytes = g_bytes_get_data(m->ko, &len);
+
+        cpio_file(out, name, 0600, bytes, len);
+        g_string_append_printf(list, "/%s\n", name);
+    }
+    cpio_file(out, "pvemu/modules", 0600, list->str, list->len);
+    cpio_end(out);
+    g_string_free(list, TRUE);
+    return g_byte_array_free_to_bytes(out);
+}
+
+static char *module_names(const struct module_set *set)
+{
+    GString *s = g_string_new(NULL);
+
+    for (guint i = 0; i < set->modules->len; i++) {
+        const struct module *m = g_ptr_array_index(set->modules, i);
+
+        g_string_append_printf(s, "%s%s", i > 0 ? " " : "", m->name);
+    }
+    return g_string_free(s, FALSE);
+}
+
+/* --- the remembered set -------------------------------------------------------------------- */
+
+static char *cache_path(const struct initrd_request *req, const struct disk_volume *v,
+                        const char *release)
+{
+    g_autofree char *key = NULL;
+    g_autofree char *file = NULL;
+
+    if (req->cache_dir == NULL || release == NULL) {
+        return NULL;
+    }
+    key = v != NULL && v->uuid[0] != '\0'
+              ? g_strdup(v->uuid)
+              : g_compute_checksum_for_string(G_CHECKSUM_SHA256, req->disk_name, -1);
+    file = g_strdup_printf("%s-%s.cpio", key, release);
+    return g_build_filename(req->cache_dir, file, NULL);
+}
+
+static void cache_store(const char *path, GBytes *archive)
+{
+    g_autofree char *dir = path != NULL ? g_path_get_dirname(path) : NULL;
+    size_t len;
+    const char *bytes = g_bytes_get_data(archive, &len);
+
+    /* Failing to remember is no reason to complain: the disk has it next time too. */
+    if (path != NULL && len > 0 && len <= CACHED_MAX && g_mkdir_with_parents(dir, 0700) == 0) {
+        g_file_set_contents(path, bytes, (gssize)len, NULL);
+    }
+}
+
+static GBytes *cache_load(const char *path)
+{
+    return path != NULL ? module_tree_host.read(NULL, path, CACHED_MAX) : NULL;
+}
+
+/* --- joining it ---------------------------------------------------------------------------- */
+
+/* Whether a driver is built in, by the name prefix of its parameters in the kernel's data. */
+static bool image_has_driver(const struct boot_image *img, const char *name)
+{
+    g_autofree char *mark = g_strdup_printf("%s.", name);
+
+    return img != NULL && memmem(img->elf, img->elf_len, mark, strlen(mark)) != NULL;
+}
+
+static void warn_missing(const struct initrd_request *req, const struct module_set *set,
+                         const char *where, struct initrd *out)
+{
+    for (guint i = 0; i < set->missing->len; i++) {
+        initrd_warn(out, "%s has no module %s; without it the guest may not find its root", where,
+                    (const char *)g_ptr_array_index(set->missing, i));
+    }
+}
+
+static void warn_no_modules(const struct initrd_request *req, const char *release,
+                            const struct disk_volume *v, struct initrd *out)
+{
+    if (image_has_driver(req->image, "xen_blkfront")) {
+        return; /* a kernel with everything built in */
+    }
+    if (release == NULL) {
+        initrd_warn(out, "the kernel does not tell its version, so no modules were looked for");
+        return;
+    }
+    initrd_warn(out, "no modules for Linux %s in '%s' or on this host, and xen_blkfront is not "
+                "built in: root on %s will fail%s", release, req->disk_name, req->device,
+                v != NULL && v->needs_recovery
+                    ? " (the image was not cleanly unmounted; it may hide them)" : "");
+}
+
+/* Returns the module archive (never NULL) and fills out->about. */
+static GBytes *find_modules(const struct initrd_request *req, const struct disk_volume *v,
+                            const char *release, struct module_set *set, struct initrd *out)
+{
+    GPtrArray *names = wanted_modules(req, out->root_type);
+    const char *const *wanted = (const char *const *)names->pdata;
+    g_autofree char *cached = cache_path(req, v, release);
+    GBytes *archive = NULL;
+    const char *source = NULL;
+
+    if (release != NULL && collect_from_disk(req, v, release, wanted, set)) {
+        source = req->disk_name;
+        archive = archive_modules(set);
+        cache_store(cached, archive);
+    } else if ((archive = cache_load(cached)) != NULL) {
+        out->about = g_strdup_printf("modules for %s as remembered from an earlier start", release);
+    } else if (release != NULL && req->host_modules != NULL) {
+        g_autofree char *dir = g_build_filename(req->host_modules, release, NULL);
+
+        module_set_clear(set);
+        modules_collect(&module_tree_host, dir, wanted, set);
+        source = set->folder_found ? dir : NULL;
+        archive = set->folder_found ? archive_modules(set) : NULL;
+        if (source != NULL) {
+            source = "this host";
+        }
+    }
+    if (source != NULL) {
+        g_autofree char *list = module_names(set);
+
+        out->about = g_strdup_printf("%s (from %s)", list[0] != '\0' ? list : "no modules needed",
+                                     source);
+        warn_missing(req, set, source, out);
+    }
+    if (archive == NULL) {
+        warn_no_modules(req, release, v, out);
+        out->about = g_strdup("no modules");
+        archive = g_bytes_new(NULL, 0);
+    }
+    g_ptr_array_free(names, TRUE);
+    return archive;
+}
+
+static GBytes *join_archives(GBytes *modules)
+{
+    GByteArray *out = g_byte_array_new();
+    size_t len;
+    const void *bytes = g_bytes_get_data(modules, &len);
+
+    cpio_dir(out, "dev");
+    cpio_char_device(out, "dev/console", 5, 1);
+    cpio_file(out, "init", 0755, init_program, init_program_size);
+    cpio_end(out);
+    g_byte_array_append(out, bytes, (guint)len);
+    return g_byte_array_free_to_bytes(out);
+}
+
+bool initrd_make(const struct initrd_request *req, struct initrd *out, GError **err)
+{
+    g_autofree char *release = boot_image_release(req->image);
+    g_autofree struct disk_layout *layout = g_new0(struct disk_layout, 1);
+    const struct disk_volume *root = NULL;
+    struct module_set set = {0};
+    GBytes *modules;
+
+    memset(out, 0, sizeof(*out));
+    out->warnings = g_ptr_array_new_with_free_func(g_free);
+    if (req->disk != NULL) {
+        disk_probe(req->disk, layout);
+        root = layout_root(req->disk, layout);
+        if (root != NULL) {
+            volume_name(out, req->device, root);
+        } else if (!layout_no_root(req, layout, out, err)) {
+            initrd_clear(out);
+            return false;
+        }
+    }
+    modules = find_modules(req, root, release, &set, out);
+    /* Not needed when the kernel's own list says that all is built in. */
+    if (!(set.folder_found && set.modules->len == 0 && set.missing->len == 0)) {
+        out->bytes = join_archives(modules);
+    }
+    g_bytes_unref(modules);
+    module_set_clear(&set);
+    return true;
+}
+
+void initrd_clear(struct initrd *initrd)
+{
+    if (initrd->bytes != NULL) {
+        g_bytes_unref(initrd->bytes);
+    }
+    if (initrd->warnings != NULL) {
+        g_ptr_array_free(initrd->warnings, TRUE);
+    }
+    g_free(initrd->root);
+    g_free(initrd->root_type);
+    g_free(initrd->about);
+    memset(initrd, 0, sizeof(*initrd));
+}
+
+char *initrd_default_cache_dir(void)
+{
+    return g_build_filename(g_get_user_cache_dir(), "pvemu", "modules", NULL);
+}

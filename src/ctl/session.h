@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One run of a guest from start to verdict: joins the machine, the console's text, time limits
+ * and signals, and says at the end how it went.
+ */
+#ifndef PVEMU_CTL_SESSION_H
+#define PVEMU_CTL_SESSION_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+#include "base/config.h"
+#include "core/chardev.h"
+#include "machine/machine.h"
+
+struct session;
+
+/* Makes the machine. console is borrowed. */
+struct session *session_new(const struct config *config, GMainContext *context,
+                            struct chardev *console, GError **err);
+void session_free(struct session *s);
+struct machine *session_machine(struct session *s);
+/* The board lock, for the console's handlers; borrowed. */
+GMutex *session_board_lock(struct session *s);
+/* Starts the guest and runs the main loop to the end. Returns the exit status. */
+int session_run(struct session *s, GError **err);
+/* Ctrl-A X and the control socket's quit. */
+void session_quit(struct session *s);
+/* The verdict as one line without prefix, for the last line on stderr; borrowed. Valid after session_run. */
+const char *session_verdict(const struct session *s);
+
+#endif

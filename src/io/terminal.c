@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* Raw mode and the guardian child that undoes it. */
+#include "io/terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/report.h"
+
+/* Leave the alternate screen, show the cursor, wrap lines, no colours, normal keypad and mouse. */
+static const char TERMINAL_SANE[] =
+    "\033[?1049l\033[?25h\033[?7h\033[0m\033[?1l\033>\033[?1000l\033[?1002l\033[?1003l\033[?2004l\r\n";
+
+enum { GUARD_RAW = 'r', GUARD_RESTORED = 'n', GUARD_QUIT = 'q' };
+
+struct terminal {
+    struct termios saved;
+    bool raw;
+    int pipe; /* to the guardian; its end of file is our end */
+    pid_t guardian;
+};
+
+static void terminal_put_back(const struct termios *saved)
+{
+    ssize_t ignored;
+
+    tcsetattr(STDIN_FILENO, TCSADRAIN, saved);
+    ignored = write(STDOUT_FILENO, TERMINAL_SANE, sizeof(TERMINAL_SANE) - 1);
+    (void)ignored;
+}
+
+/* The guardian's whole life. Only system calls: it was forked from a process that may grow threads. */
+static void guardian_run(int fd, const struct termios *saved)
+{
+    bool raw = false;
+    char word;
+    ssize_t n;
+
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
+    signal(SIGTSTP, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
+    prctl(PR_SET_NAME, "pvemu-guardian");
+    for (;;) {
+        n = read(fd, &word, 1);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0 || word == GUARD_QUIT) {
+            break;
+        }
+        raw = word == GUARD_RAW;
+    }
+    if (raw) {
+        terminal_put_back(saved);
+    }
+    _exit(0);
+}
+
+struct terminal *terminal_new(GError **err)
+{
+    struct terminal *t;
+    int fds[2];
+
+    if (!isatty(STDIN_FILENO)) {
+        return NULL;
+    }
+    t = g_new0(struct terminal, 1);
+    if (tcgetattr(STDIN_FILENO, &t->saved) != 0 || pipe2(fds, O_CLOEXEC) != 0) {
+        error_set(err, PVEMU_ERROR_HOST, "cannot prepare the terminal: %s", g_strerror(errno));
+        g_free(t);
+        return NULL;
+    }
+    t->guardian = fork();
+    if (t->guardian == 0) {
+        close(fds[1]);
+        guardian_run(fds[0], &t->saved);
+    }
+    close(fds[0]);
+    t->pipe = fds[1];
+    if (t->guardian < 0) {
+        error_set(err, PVEMU_ERROR_HOST, "cannot start the terminal's guardian: %s", g_strerror(errno));
+        close(t->pipe);
+        g_free(t);
+        return NULL;
+    }
+    return t;
+}
+
+static void terminal_tell(const struct terminal *t, char word)
+{
+    while (write(t->pipe, &word, 1) < 0 && errno == EINTR) {
+    }
+}
+
+void terminal_enter_raw(struct terminal *t)
+{
+    struct termios raw = t->saved;
+
+    cfmakeraw(&raw);
+    terminal_tell(t, GUARD_RAW); /* first: a kill between the two must find it told */
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &raw);
+    t->raw = true;
+    report_set_raw_tty(isatty(STDERR_FILENO));
+}
+
+void terminal_restore(struct terminal *t)
+{
+    if (t == NULL || !t->raw) {
+        return;
+    }
+    t->raw = false;
+    terminal_put_back(&t->saved);
+    terminal_tell(t, GUARD_RESTORED);
+    report_set_raw_tty(false);
+}
+
+void terminal_free(struct terminal *t)
+{
+    if (t == NULL) {
+        return;
+    }
+    terminal_restore(t);
+    terminal_tell(t, GUARD_QUIT);
+    close(t->pipe);
+    while (waitpid(t->guardian, NULL, 0) < 0 && errno == EINTR) {
+    }
+    g_free(t);
+}
+
+bool terminal_size(unsigned *columns, unsigned *rows)
+{
+    struct winsize size;
+
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0) {
+        return false;
+    }
+    *columns = size.ws_col;
+    *rows = size.ws_row;
+    return true;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The user's terminal: raw while a guest has it, and put back after every way of ending.
+ *
+ * A guardian child holds the old settings and waits for this process to end; it puts them back
+ * when nobody else can (SIGKILL, a crash). It is forked before there is guest memory or any
+ * thread and holds nothing but the terminal and one pipe.
+ */
+#ifndef PVEMU_IO_TERMINAL_H
+#define PVEMU_IO_TERMINAL_H
+
+#include <glib.h>
+#include <stdbool.h>
+
+struct terminal;
+
+/* NULL with *err unset when stdin is not a terminal. */
+struct terminal *terminal_new(GError **err);
+/* Raw mode on; the guardian is told what to restore. */
+void terminal_enter_raw(struct terminal *t);
+/* The old settings back, and what full-screen programs leave behind: cursor shown, wrap on,
+ * colours off, alternate screen left. Idempotent. Async-signal-safe. */
+void terminal_restore(struct terminal *t);
+/* Restores, ends the guardian, frees. */
+void terminal_free(struct terminal *t);
+/* false: unknown. */
+bool terminal_size(unsigned *columns, unsigned *rows);
+
+#endif

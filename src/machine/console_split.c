@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* One terminal for two guest consoles. */
+#include "machine/console_split.h"
+
+#include <glib.h>
+
+struct split_port {
+    struct chardev chr; /* first */
+    struct console_split *split;
+    const struct chardev_handlers *handlers;
+    void *opaque;
+};
+
+struct console_split {
+    struct chardev *back;
+    struct split_port port[CONSOLE_NR_PORTS];
+    struct split_port *active; /* where input goes */
+};
+
+static struct split_port *port_of(struct chardev *chr)
+{
+    return (struct split_port *)chr;
+}
+
+static size_t split_write(struct chardev *chr, const uint8_t *buf, size_t len)
+{
+    struct split_port *p = port_of(chr);
+    struct chardev *back = p->split->back;
+
+    p->split->active = p;
+    return back == NULL ? len : back->ops->write(back, buf, len);
+}
+
+static void split_set_handlers(struct chardev *chr, const struct chardev_handlers *handlers,
+                               void *opaque)
+{
+    port_of(chr)->handlers = handlers;
+    port_of(chr)->opaque = opaque;
+}
+
+static void split_rx_ready(struct chardev *chr)
+{
+    struct console_split *c = port_of(chr)->split;
+
+    if (c->back != NULL && c->active == port_of(chr)) {
+        c->back->ops->rx_ready(c->back);
+    }
+}
+
+static bool split_get_size(struct chardev *chr, unsigned *columns, unsigned *rows)
+{
+    struct chardev *back = port_of(chr)->split->back;
+
+    return back != NULL && back->ops->get_size(back, columns, rows);
+}
+
+static void split_port_close(struct chardev *chr)
+{
+    split_set_handlers(chr, NULL, NULL);
+}
+
+static const struct chardev_ops split_ops = {
+    .name = "console", .write = split_write, .set_handlers = split_set_handlers,
+    .rx_ready = split_rx_ready, .get_size = split_get_size, .close = split_port_close,
+};
+
+size_t console_split_input(struct console_split *c, const uint8_t *buf, size_t len)
+{
+    const struct split_port *p = c->active;
+
+    return p->handlers == NULL ? 0 : p->handlers->rx(p->opaque, buf, len);
+}
+
+static size_t split_rx(void *opaque, const uint8_t *buf, size_t len)
+{
+    return console_split_input(opaque, buf, len);
+}
+
+static void split_tx_ready(void *opaque)
+{
+    struct console_split *c = opaque;
+    struct split_port *active = c->active; /* writing makes a port active: keep the choice */
+
+    for (unsigned i = 0; i < CONSOLE_NR_PORTS; i++) {
+        const struct split_port *p = &c->port[i];
+
+        if (p->handlers != NULL && p->handlers->tx_ready != NULL) {
+            p->handlers->tx_ready(p->opaque);
+        }
+    }
+    c->active = active;
+}
+
+static void split_resize(void *opaque, unsigned columns, unsigned rows)
+{
+    const struct console_split *c = opaque;
+
+    for (unsigned i = 0; i < CONSOLE_NR_PORTS; i++) {
+        const struct split_port *p = &c->port[i];
+
+        if (p->handlers != NULL && p->handlers->resize != NULL) {
+            p->handlers->resize(p->opaque, columns, rows);
+        }
+    }
+}
+
+static const struct chardev_handlers split_handlers = {
+    .rx = split_rx, .tx_ready = split_tx_ready, .resize = split_resize};
+
+struct console_split *console_split_new(struct chardev *chr)
+{
+    struct console_split *c = g_new0(struct console_split, 1);
+
+    c->back = chr;
+    for (unsigned i = 0; i < CONSOLE_NR_PORTS; i++) {
+        c->port[i].chr.ops = &split_ops;
+        c->port[i].split = c;
+    }
+    c->active = &c->port[CONSOLE_HVC];
+    if (chr != NULL) {
+        chr->ops->set_handlers(chr, &split_handlers, c);
+    }
+    return c;
+}
+
+void console_split_free(struct console_split *c)
+{
+    if (c == NULL) {
+        return;
+    }
+    if (c->back != NULL) {
+        c->back->ops->set_handlers(c->back, NULL, NULL);
+    }
+    g_free(c);
+}
+
+struct chardev *console_split_port(struct console_split *c, enum console_port port)
+{
+    return &c->port[port].chr;
+}

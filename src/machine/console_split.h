@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One terminal for two guest consoles (hvc0 and ttyS0): both print on it, input goes to the one
+ * that printed last. Board lock held.
+ */
+#ifndef PVEMU_MACHINE_CONSOLE_SPLIT_H
+#define PVEMU_MACHINE_CONSOLE_SPLIT_H
+
+#include "core/chardev.h"
+
+enum console_port { CONSOLE_HVC, CONSOLE_SERIAL, CONSOLE_NR_PORTS };
+
+struct console_split;
+
+/* chr is borrowed; NULL: output goes nowhere, input comes from console_split_input alone. */
+struct console_split *console_split_new(struct chardev *chr);
+void console_split_free(struct console_split *c);
+/* The character device for one of the two; owned by the split. */
+struct chardev *console_split_port(struct console_split *c, enum console_port port);
+/* Types; returns how much was taken. */
+size_t console_split_input(struct console_split *c, const uint8_t *buf, size_t len);
+
+#endif
