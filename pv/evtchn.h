@@ -30,7 +30,9 @@ void evtchn_state(struct pv_domain *d, struct state *s);
 /* Toolstack side: a port of the guest, unbound, for domain 0. 0 when there is none left. */
 uint32_t evtchn_alloc_for_host(struct pv_domain *d);
 /* Binds the host end to a guest port that was allocated unbound for domain 0. -EINVAL otherwise (wrong
- * port, bound already). The guest may close the port at any time: notify is then a no-op. */
+ * port, bound already). Events sent before are lost: look at the ring after binding. The guest may close the
+ * port at any time: h->port becomes 0 and notify is then a no-op. After state was loaded the port is unbound again:
+ * each owner of a host end binds it anew. */
 int evtchn_host_bind(struct pv_domain *d, struct evtchn_host *h, uint32_t port);
 void evtchn_host_unbind(struct evtchn_host *h);
 /* Sends an event to the guest. */
@@ -41,6 +43,14 @@ void evtchn_virq(struct pv_domain *d, unsigned vcpu, unsigned virq);
 
 /* True when the vCPU's upcall is pending. For PVH: used at (re)enabling of the upcall vector. */
 bool evtchn_upcall_pending(struct pv_domain *d, unsigned vcpu);
+
+/* Delivers the upcall of a vCPU again if it is pending (after a vector or vcpu_info was set). */
+void evtchn_inject(struct pv_domain *d, unsigned vcpu);
+/* Marks the upcall pending and every selector bit, so that nothing is lost when vcpu_info moves. */
+void evtchn_mark_all(struct pv_domain *d, unsigned vcpu);
+/* SCHEDOP_poll: whether the port's pending bit is set; ports from 1 to EVTCHN_MAX_PORTS - 1. */
+enum { EVTCHN_MAX_PORTS = 4096 };
+bool evtchn_is_pending(struct pv_domain *d, uint32_t port);
 
 /* HYPERVISOR_event_channel_op(cmd, arg) */
 int64_t evtchn_op(struct pv_domain *d, struct vcpu *v, uint32_t cmd, uint64_t arg_gva);

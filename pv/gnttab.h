@@ -25,12 +25,14 @@ struct gnttab_mapping {
     uint32_t ref;
     bool write;
     uint32_t frame;  /* memory frame, for accounting */
+    uint32_t epoch;  /* of the table: a mapping may outlive a reset */
 };
 
 /* Maps one granted page. 0, or a negative GNTST_* code (GNTST_bad_gntref, GNTST_permission_denied, ...).
  * The grant's GTF_reading/GTF_writing are set until gnttab_unmap. Takes no lock of its own: board lock held. */
 int gnttab_map(struct pv_domain *d, uint32_t ref, bool write, struct gnttab_mapping *map);
-/* Marks the page written when mapped for write; clears the bits after the last mapping. */
+/* Marks the page written when mapped for write; clears the bits after the last mapping. Harmless on a mapping that
+ * is not there (hva NULL) or was made before gnttab_reset. */
 void gnttab_unmap(struct pv_domain *d, struct gnttab_mapping *map);
 /* One-shot copies to or from a granted page at offset (offset + len <= 4096). 0 or GNTST_*. */
 int gnttab_copy_from(struct pv_domain *d, uint32_t ref, unsigned offset, void *buf, size_t len);
@@ -45,6 +47,8 @@ uint32_t gnttab_frame(struct pv_domain *d, uint64_t idx);
 /* Toolstack: fills a reserved entry (GNTTAB_RESERVED_CONSOLE, _XENSTORE). */
 void gnttab_set_reserved(struct pv_domain *d, uint32_t ref, uint64_t gfn);
 
-int64_t gnttab_op(struct pv_domain *d, struct vcpu *v, uint32_t cmd, uint64_t arg_gva, uint32_t count);
+/* HYPERVISOR_grant_table_op(cmd, arg, count) */
+struct hypercall;
+int64_t gnttab_op(struct hypercall *h);
 
 #endif

@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * HYPERVISOR_memory_op for translated guests (xen/memory.h; xen-abi 2.3, 2.4), and the layout it changes.
+ *
+ * The layout is: every RAM gfn has its own frame or none; the hypervisor's extra frames lie where
+ * the guest put them, each at one gfn at most. Nothing else can be made, so there is nothing to count
+ * references of. A page that the guest gives back is discarded on the host and comes back zeroed.
+ * Refused on purpose: exchange, increase_reservation (a translated guest could not reach the
+ * pages), moves of one RAM page to another gfn, foreign mappings.
+ */
+#include "pv/memory.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "pv/domain.h"
+#include "pv/gnttab.h"
+#include "pv/guest_access.h"
+#include "pv/hypercall.h"
+#include "pv/xen_abi.h"
+
+enum {
+    MEMORY_CMD_BITS = 6,      /* the rest of cmd says where a continuation goes on */
+    MEMORY_MAX_ORDER = 9,     /* as Xen allows a guest without devices */
+    MEMORY_LIST_BATCH = 16,   /* extents read from the guest at once */
+};
+
+/* --- Layout ----------------------------------------------------------------------------- */
+
+/* The frame that a RAM gfn has by itself; MEM_HOLE outside RAM. */
+static uint32_t memory_natural_frame(const struct pv_domain *d, uint64_t gfn)
+{
+    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    const uint64_t high = mem_high_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    const uint64_t high_start = MEM_HIGH_START >> MEM_PAGE_SHIFT;
+
+    if (gfn < low) {
+        return (uint32_t)gfn;
+    }
+    if (gfn >= high_start && gfn - high_start < high) {
+        return (uint32_t)(low + (gfn - high_start));
+    }
+    return MEM_HOLE;
+}
+
+/* Gives the host its memory back; the page reads as zeroes afterwards. */
+static void memory_discard(struct pv_domain *d, uint32_t frame)
+{
+    void *hva = mem_frame_hva(d->mem, frame);
+
+    if (madvise(hva, MEM_PAGE_SIZE, MADV_REMOVE) != 0) {
+        memset(hva, 0, MEM_PAGE_SIZE);
+    }
+    mem_written(d->mem, frame);
+}
+
+/* Changes what lies at gfn, keeping count of RAM pages and of where extra frames are. */
+static bool memory_set(struct pv_domain *d, uint64_t gfn, uint32_t frame)
+{
+    const uint32_t natural = memory_natural_frame(d, gfn);
+    const uint32_t old = mem_gfn_frame(d->mem, gfn);
+
+    if (old == frame) {
+        return true;
+    }
+    if (!mem_set_gfn(d->mem, gfn, frame)) {
+        return false;
+    }
+    if (old != MEM_HOLE && old == natural) {
+        d->ram_holes++;
+    } else if (old != MEM_HOLE) {
+        for (unsigned i = 0; i < PV_EXTRA_FRAMES; i++) {
+            if (d->extra_gfn[i] == gfn) {
+                d->extra_gfn[i] = PV_NO_GFN;
+            }
+        }
+    }
+    if (frame != MEM_HOLE && frame == natural) {
+        d->ram_holes--;
+    }
+    return true;
+}
+
+bool pv_memory_place(struct pv_domain *d, unsigned extra, uint64_t gfn)
+{
+    const uint32_t frame = mem_extra_frame(d->mem, extra);
+    const uint64_t from = d->extra_gfn[extra];
+    uint32_t old = gfn == PV_NO_GFN ? MEM_HOLE : mem_gfn_frame(d->mem, gfn);
+
+    if (from == gfn) {
+        return true;
+    }
+    if (gfn != PV_NO_GFN) {
+        if (!memory_set(d, gfn, frame)) {
+            return false;
+        }
+        if (old != MEM_HOLE && old == memory_natural_frame(d, gfn)) {
+            memory_discard(d, old);
+        }
+    }
+    if (from != PV_NO_GFN) {
+        memory_set(d, from, MEM_HOLE);
+    }
+    d->extra_gfn[extra] = gfn;
+    pv_request_all(d, VCPU_REQ_TLB_FLUSH);
+    return true;
+}
+
+void pv_memory_reset(struct pv_domain *d)
+{
+    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    const uint64_t high = mem_high_bytes(d->mem) >> MEM_PAGE_SHIFT;
+
+    for (unsigned i = 0; i < PV_EXTRA_FRAMES; i++) {
+        pv_memory_place(d, i, PV_NO_GFN);
+    }
+    for (uint64_t i = 0; d->ram_holes > 0 && i < low + high; i++) {
+        uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+
+        memory_set(d, gfn, (uint32_t)i);
+    }
+    pv_request_all(d, VCPU_REQ_TLB_FLUSH);
+}
+
+uint64_t pv_memory_pages(const struct pv_domain *d)
+{
+    return d->ram_pages - d->ram_holes;
+}
+
+/* --- Reservations ----------------------------------------------------------------------- */
+
+/* Whether one extent of 2^order pages can be given back or had: all of it, or nothing is done. */
+static bool memory_extent_ok(struct pv_domain *d, uint64_t gfn, unsigned order, bool populate)
+{
+    const uint64_t pages = 1ull << order;
+
+    if (gfn > UINT64_MAX - pages) {
+        return false;
+    }
+    for (uint64_t i = 0; i < pages; i++) {
+        uint32_t frame = mem_gfn_frame(d->mem, gfn + i);
+
+        if (populate ? frame != MEM_HOLE || memory_natural_frame(d, gfn + i) == MEM_HOLE
+                     : frame == MEM_HOLE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order, bool populate)
+{
+    for (uint64_t i = 0; i < 1ull << order; i++) {
+        uint32_t natural = memory_natural_frame(d, gfn + i);
+        bool own = mem_gfn_frame(d->mem, gfn + i) == natural;
+
+        memory_set(d, gfn + i, populate ? natural : MEM_HOLE);
+        /* At populate too: another vCPU may have written to the page before it flushed. */
+        if (natural != MEM_HOLE && (populate || own)) {
+            memory_discard(d, natural);
+        }
+    }
+}
+
+/* populate_physmap, decrease_reservation. Returns the number of extents done in all. */
+static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t start)
+{
+    struct pv_domain *d = h->d;
+    struct xen_memory_reservation op;
+    const bool populate = cmd == XENMEM_populate_physmap;
+    uint64_t list;
+    uint64_t i = start;
+    int64_t error;
+
+    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+        return (int64_t)start;
+    }
+    if (!hypercall_domid_self(d, op.domid, &error)) {
+        return (int64_t)start;
+    }
+    list = (uint64_t)(uintptr_t)op.extent_start.p;
+    /* As in Xen: a start beyond the list, or more extents than a result can count, is nothing done. */
+    if (op.extent_order > MEMORY_MAX_ORDER || start > op.nr_extents ||
+        op.nr_extents > INT64_MAX >> (MEMORY_CMD_BITS + 3)) {
+        return (int64_t)start;
+    }
+    while (i < op.nr_extents) {
+        uint64_t gfns[MEMORY_LIST_BATCH];
+        uint64_t n = MIN(op.nr_extents - i, (uint64_t)MEMORY_LIST_BATCH);
+
+        if (!guest_read(h->v, list + i * sizeof(uint64_t), gfns, n * sizeof(uint64_t))) {
+            break;
+        }
+        for (uint64_t k = 0; k < n; k++, i++) {
+            if (!hypercall_spend(h, 1u << op.extent_order)) {
+                h->arg[0] = cmd | i << MEMORY_CMD_BITS;
+                h->again = true;
+                goto out;
+            }
+            if (!memory_extent_ok(d, gfns[k], op.extent_order, populate)) {
+                goto out;
+            }
+            memory_change_extent(d, gfns[k], op.extent_order, populate);
+        }
+    }
+out:
+    if (i > start) {
+        pv_request_all(d, VCPU_REQ_TLB_FLUSH);
+    }
+    return (int64_t)i;
+}
+
+/* --- The physical map ------------------------------------------------------------------- */
+
+static int64_t memory_map_space(struct pv_domain *d, unsigned space, uint64_t idx, uint64_t gfn)
+{
+    uint32_t frame;
+
+    switch (space) {
+    case XENMAPSPACE_shared_info:
+        if (idx != 0) {
+            return -EINVAL;
+        }
+        return pv_memory_place(d, PV_FRAME_SHARED_INFO, gfn) ? 0 : -EINVAL;
+    case XENMAPSPACE_grant_table:
+        if (gfn == PV_NO_GFN) {
+            return -EINVAL;
+        }
+        frame = gnttab_frame(d, idx);
+        if (frame == MEM_HOLE) {
+            return -EINVAL;
+        }
+        return pv_memory_place(d, PV_FRAME_GRANT0 + (unsigned)idx, gfn) ? 0 : -EINVAL;
+    case XENMAPSPACE_gmfn:
+    case XENMAPSPACE_gmfn_range:
+        return -EOPNOTSUPP;
+    case XENMAPSPACE_gmfn_foreign:
+    case XENMAPSPACE_dev_mmio:
+        return -EPERM;
+    default:
+        return -EINVAL;
+    }
+}
+
+static int64_t memory_add_to_physmap(struct hypercall *h)
+{
+    struct xen_add_to_physmap op;
+    int64_t error;
+
+    if (h->compat) {
+        struct {
+            uint16_t domid, size;
+            uint32_t space, idx, gpfn;
+        } op32;
+
+        if (!guest_read(h->v, h->arg[1], &op32, sizeof(op32))) {
+            return -EFAULT;
+        }
+        op = (struct xen_add_to_physmap){.domid = op32.domid, .space = op32.space,
+                                         .idx = op32.idx, .gpfn = op32.gpfn};
+    } else if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+        return -EFAULT;
+    }
+    if (!hypercall_domid_self(h->d, op.domid, &error)) {
+        return error;
+    }
+    if (op.gpfn == PV_NO_GFN) {
+        return -EINVAL;
+    }
+    return memory_map_space(h->d, op.space, op.idx, op.gpfn);
+}
+
+static int64_t memory_add_batch(struct hypercall *h, uint64_t start)
+{
+    struct xen_add_to_physmap_batch op;
+    int64_t error;
+
+    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+        return -EFAULT;
+    }
+    if (!hypercall_domid_self(h->d, op.domid, &error)) {
+        return error;
+    }
+    if (start > op.size) {
+        return -EILSEQ;
+    }
+    for (uint64_t i = start; i < op.size; i++) {
+        xen_ulong_t idx;
+        xen_pfn_t gfn;
+        int result;
+
+        if (!hypercall_spend(h, 1)) {
+            h->arg[0] = XENMEM_add_to_physmap_batch | i << MEMORY_CMD_BITS;
+            h->again = true;
+            return 0;
+        }
+        if (!guest_read(h->v, (uint64_t)(uintptr_t)op.idxs.p + i * sizeof(idx), &idx, sizeof(idx)) ||
+            !guest_read(h->v, (uint64_t)(uintptr_t)op.gpfns.p + i * sizeof(gfn), &gfn, sizeof(gfn))) {
+            return -EFAULT;
+        }
+        result = gfn == PV_NO_GFN ? -EINVAL : (int)memory_map_space(h->d, op.space, idx, gfn);
+        if (!guest_write(h->v, (uint64_t)(uintptr_t)op.errs.p + i * sizeof(result), &result,
+                         sizeof(result))) {
+            return -EFAULT;
+        }
+    }
+    return 0;
+}
+
+static int64_t memory_remove_from_physmap(struct hypercall *h)
+{
+    struct xen_remove_from_physmap op;
+    uint32_t frame;
+    int64_t error;
+
+    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+        return -EFAULT;
+    }
+    if (!hypercall_domid_self(h->d, op.domid, &error)) {
+        return error;
+    }
+    frame = mem_gfn_frame(h->d->mem, op.gpfn);
+    if (frame == MEM_HOLE) {
+        return -ENOENT;
+    }
+    memory_set(h->d, op.gpfn, MEM_HOLE);
+    if (frame == memory_natural_frame(h->d, op.gpfn)) {
+        memory_discard(h->d, frame);
+    }
+    pv_request_all(h->d, VCPU_REQ_TLB_FLUSH);
+    return 0;
+}
+
+/* --- Questions -------------------------------------------------------------------------- */
+
+static int64_t memory_map_op(struct hypercall *h)
+{
+    struct {
+        uint64_t addr, size;
+        uint32_t type;
+    } __attribute__((packed)) entry; /* struct e820entry of the guest */
+    struct xen_memory_map op = {0};
+    uint32_t op32[2];
+    uint64_t buffer;
+    bool ok;
+
+    if (h->compat) {
+        ok = guest_read(h->v, h->arg[1], op32, sizeof(op32));
+        op.nr_entries = op32[0];
+        buffer = op32[1];
+    } else {
+        ok = guest_read(h->v, h->arg[1], &op, sizeof(op));
+        buffer = (uint64_t)(uintptr_t)op.buffer.p;
+    }
+    if (!ok) {
+        return -EFAULT;
+    }
+    if (h->d->map_len == 0) {
+        return -ENOSYS;
+    }
+    op.nr_entries = MIN(op.nr_entries, h->d->map_len);
+    for (unsigned i = 0; i < op.nr_entries; i++) {
+        const struct pv_memory_range *r = &h->d->map[i];
+
+        entry.addr = r->start;
+        entry.size = r->len;
+        entry.type = r->type;
+        if (!guest_write(h->v, buffer + (uint64_t)i * sizeof(entry), &entry, sizeof(entry))) {
+            return -EFAULT;
+        }
+    }
+    /* nr_entries comes first in both layouts. */
+    return guest_write(h->v, h->arg[1], &op.nr_entries, sizeof(op.nr_entries)) ? 0 : -EFAULT;
+}
+
+/* The highest gfn that is backed. */
+static uint64_t memory_max_gfn(const struct pv_domain *d)
+{
+    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    const uint64_t high = mem_high_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    uint64_t max = high > 0 ? (MEM_HIGH_START >> MEM_PAGE_SHIFT) + high - 1 : low - 1;
+
+    for (unsigned i = 0; i < PV_EXTRA_FRAMES; i++) {
+        if (d->extra_gfn[i] != PV_NO_GFN) {
+            max = MAX(max, d->extra_gfn[i]);
+        }
+    }
+    return max;
+}
+
+static int64_t memory_question(struct hypercall *h, uint32_t cmd)
+{
+    uint16_t domid;
+    int64_t error;
+
+    if (!guest_read(h->v, h->arg[1], &domid, sizeof(domid))) {
+        return -EFAULT;
+    }
+    if (!hypercall_domid_self(h->d, domid, &error)) {
+        return error;
+    }
+    switch (cmd) {
+    case XENMEM_current_reservation:
+        return (int64_t)pv_memory_pages(h->d);
+    case XENMEM_maximum_reservation:
+        return (int64_t)h->d->ram_pages;
+    default:
+        return (int64_t)memory_max_gfn(h->d);
+    }
+}
+
+int64_t memory_op(struct hypercall *h)
+{
+    const uint32_t cmd = h->arg[0] & ((1u << MEMORY_CMD_BITS) - 1);
+    const uint64_t start = h->arg[0] >> MEMORY_CMD_BITS;
+
+    switch (cmd) {
+    case XENMEM_add_to_physmap:
+        return memory_add_to_physmap(h);
+    case XENMEM_memory_map:
+        return memory_map_op(h);
+    case XENMEM_maximum_ram_page:
+        return (int64_t)memory_max_gfn(h->d);
+    case XENMEM_current_reservation:
+    case XENMEM_maximum_reservation:
+    case XENMEM_maximum_gpfn:
+        return memory_question(h, cmd);
+    case XENMEM_set_memory_map:
+    case XENMEM_acquire_resource:
+    case 20: /* paging_op, access_op, sharing_op, claim_pages: the toolstack's */
+    case 21:
+    case 22:
+    case 24:
+        return -EPERM;
+    case XENMEM_get_vnumainfo:
+        return -EOPNOTSUPP;
+    default:
+        break;
+    }
+    if (h->compat) {
+        return -ENOSYS; /* the rest has wider structures in 64-bit mode */
+    }
+    switch (cmd) {
+    case XENMEM_populate_physmap:
+    case XENMEM_decrease_reservation:
+        return memory_reservation(h, cmd, start);
+    case XENMEM_increase_reservation:
+        return (int64_t)start; /* none */
+    case XENMEM_add_to_physmap_batch:
+        return memory_add_batch(h, start);
+    case XENMEM_remove_from_physmap:
+        return memory_remove_from_physmap(h);
+    default:
+        return -ENOSYS; /* exchange, machphys and machine maps, and what nobody knows */
+    }
+}
+
+/* --- State ------------------------------------------------------------------------------ */
+
+/* RAM pages that are holes, as a bitmap over RAM. */
+static void memory_state_holes(struct pv_domain *d, struct state *s)
+{
+    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    size_t len = (size_t)(d->ram_pages + 7) / 8;
+    g_autofree uint8_t *bitmap = g_malloc0(len);
+    void *blob = bitmap;
+
+    for (uint64_t i = 0; !state_loading(s) && i < d->ram_pages; i++) {
+        uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+
+        if (mem_gfn_frame(d->mem, gfn) != i) {
+            bitmap[i / 8] |= (uint8_t)(1u << (i % 8));
+        }
+    }
+    state_blob(s, "ram-holes", &blob, &len, len);
+    if (state_loading(s)) {
+        g_autofree uint8_t *loaded = blob == bitmap ? NULL : blob;
+
+        if (!state_ok(s) || loaded == NULL || len != (size_t)(d->ram_pages + 7) / 8) {
+            state_fail(s, "memory: the guest has another amount of RAM");
+            return;
+        }
+        for (uint64_t i = 0; i < d->ram_pages; i++) {
+            if ((loaded[i / 8] >> (i % 8) & 1) != 0) {
+                uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+
+                memory_set(d, gfn, MEM_HOLE);
+            }
+        }
+    }
+}
+
+void pv_memory_state(struct pv_domain *d, struct state *s)
+{
+    if (state_loading(s)) {
+        pv_memory_reset(d);
+    }
+    memory_state_holes(d, s);
+    for (unsigned i = 0; i < PV_EXTRA_FRAMES; i++) {
+        uint64_t gfn = d->extra_gfn[i];
+
+        state_u64(s, "extra-gfn", &gfn);
+        if (state_loading(s) && state_ok(s) && gfn != PV_NO_GFN && !pv_memory_place(d, i, gfn)) {
+            state_fail(s, "memory: a page lies at an impossible address");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* What a Xen toolstack does for a guest: its xenstore nodes, its CPUID leaves, shutdown requests. */
+#ifndef PVEMU_PV_TOOLSTACK_H
+#define PVEMU_PV_TOOLSTACK_H
+
+struct pv_domain;
+
+/* Writes the guest's standard nodes (xen-abi 6.2), at creation and again after a reset. */
+void toolstack_publish(struct pv_domain *d);
+
+#endif
