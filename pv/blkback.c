@@ -249,7 +249,7 @@ static void blkback_load_connection(struct blkback *b, const uint32_t *refs, uns
         return;
     }
     b->ring.req_cons = req_cons;
-    b->ring.rsp_prod = rsp_prod;
+    b->ring.rsp_prod = b->ring.rsp_pushed = rsp_prod;
     b->running = true;
     blkback_post(b);
 }
@@ -283,7 +283,8 @@ static void blkback_xenbus_state(struct xenbus_device *dev, struct state *s)
         state_fail(s, "the size of a disk has changed");
         return;
     }
-    if (protocol > BLK_PROTOCOL_X86_32 || count > 1u << BLK_MAX_RING_ORDER
+    if (running != dev->connected || protocol > BLK_PROTOCOL_X86_32
+        || count > 1u << BLK_MAX_RING_ORDER
         || (running && (count == 0 || (count & (count - 1)) != 0))) {
         state_fail(s, "a disk's ring is not valid");
         return;
