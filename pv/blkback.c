@@ -137,6 +137,7 @@ static void blkback_unmap_ring(struct blkback *b)
         gnttab_unmap(b->domain, &b->ring_page[i]);
     }
     b->nr_ring_pages = 0;
+    memset(&b->ring, 0, sizeof(b->ring));
 }
 
 static bool blkback_map_ring(struct blkback *b, const uint32_t *refs, unsigned count,

@@ -296,6 +296,23 @@ static void test_x86_32(gconstpointer kind)
     run_all(kind, BLK_PROTOCOL_X86_32);
 }
 
+/* Sums that only a huge disk, or several segments together, would let pass. */
+static void test_sums(void)
+{
+    struct block blk = { .size = UINT64_C(1) << 50, .sector_size = 512 };
+    struct blk_request r = { .op = BLKIF_OP_READ, .nr_segments = 2 };
+
+    r.seg[0] = (struct blk_segment){ 1, 5, 2, 0 };
+    r.seg[1] = (struct blk_segment){ 1, 0, 7, 0 };
+    g_assert_cmpint(blk_request_check_range(&r, &blk), ==, BLKIF_RSP_ERROR);
+    r.seg[0] = (struct blk_segment){ 1, 4, 7, 0 };
+    r.seg[1] = (struct blk_segment){ 1, 4, 7, 0 };
+    g_assert_cmpint(blk_request_check_range(&r, &blk), ==, BLKIF_RSP_OKAY);
+    g_assert_cmpuint(r.nr_sectors, ==, 8);
+    blk.sector_size = 4096;
+    g_assert_cmpint(blk_request_check_range(&r, &blk), ==, BLKIF_RSP_ERROR);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -307,5 +324,6 @@ int main(int argc, char **argv)
         g_test_add_data_func(path64, &kinds[i], test_x86_64);
         g_test_add_data_func(path32, &kinds[i], test_x86_32);
     }
+    g_test_add_func("/pv/blk-matrix/sums", test_sums);
     return g_test_run();
 }

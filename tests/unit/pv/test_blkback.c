@@ -402,6 +402,7 @@ static void test_ring_prod(struct fixture *x, gconstpointer data)
 {
     static const uint32_t lies[] = { 33, 1000, 1u << 31, UINT32_MAX };
     struct blk_front *f = &x->f;
+    struct front_request good = front_request(BLKIF_OP_READ, 0, 1);
 
     (void)data;
     for (unsigned i = 0; i < G_N_ELEMENTS(lies); i++) {
@@ -411,7 +412,14 @@ static void test_ring_prod(struct fixture *x, gconstpointer data)
         front_kick(f);
         g_assert_cmpint(front_back_state(f), ==, XenbusStateClosing);
         g_assert_cmpuint(gnttab_mapped(f->d), ==, 0);
-        front_kick(f); /* nobody listens any more */
+        f->req_prod -= lies[i]; /* too late, whatever it is: nobody listens any more */
+        front_queue(f, &good);
+        front_kick(f);
+        g_mutex_lock(&f->fb->board.lock);
+        blkback_post(f->b);
+        g_mutex_unlock(&f->fb->board.lock);
+        front_settle(f);
+        g_assert_cmpuint(f->disk->queued, ==, 0);
         front_set_state(f, XenbusStateConnected);
         g_assert_cmpint(front_back_state(f), ==, XenbusStateClosing);
         front_set_state(f, XenbusStateClosed);
@@ -484,6 +492,37 @@ static void test_persistent(struct fixture *x, gconstpointer data)
     g_assert_cmpuint(gnttab_mapped(f->d), ==, 1 + 3);
     front_set_state(f, XenbusStateClosed);
     g_assert_cmpuint(gnttab_mapped(f->d), ==, 0);
+}
+
+/* More grants than are kept: the others are mapped for the request alone. */
+static void test_persistent_bound(struct fixture *x, gconstpointer data)
+{
+    enum { FIRST = 2048, COUNT = 5 * 256 };
+    struct blk_front *f = &x->f;
+    struct blk_segment *seg = (struct blk_segment *)(void *)data_page(f, 511);
+    struct front_request r = { .op = BLKIF_OP_INDIRECT, .flag = BLKIF_OP_READ, .nr = 256,
+                               .indirect_ref = front_ref(FRONT_DATA_GFN + 511) };
+
+    (void)data;
+    g_mutex_lock(&f->fb->board.lock);
+    blkback_offer_persistent(f->b);
+    for (unsigned i = 0; i < COUNT; i++) {
+        *front_grant_entry(f, FIRST + i) = (grant_entry_v1_t){
+            .flags = GTF_permit_access, .frame = FRONT_DATA_GFN + i % 256 };
+    }
+    g_mutex_unlock(&f->fb->board.lock);
+    front_prepare(f, 0, BLK_PROTOCOL_X86_64);
+    g_mutex_lock(&f->fb->board.lock);
+    front_write_key(f, "feature-persistent", "1");
+    g_mutex_unlock(&f->fb->board.lock);
+    front_set_state(f, XenbusStateInitialised);
+    for (unsigned n = 0; n < COUNT / 256; n++) {
+        for (unsigned i = 0; i < 256; i++) {
+            seg[i] = (struct blk_segment){ FIRST + n * 256 + i, 0, 7, 0 };
+        }
+        g_assert_cmpint(front_do(f, r), ==, BLKIF_RSP_OKAY);
+    }
+    g_assert_cmpuint(gnttab_mapped(f->d), ==, 1 + BLK_MAX_PERSISTENT);
 }
 
 /* --- Reset, free, save --- */
@@ -607,6 +646,7 @@ int main(int argc, char **argv)
     TEST("/pv/blkback/break-in-flight", test_break_in_flight);
     TEST("/pv/blkback/port-closed", test_port_closed);
     TEST("/pv/blkback/persistent", test_persistent);
+    TEST("/pv/blkback/persistent-bound", test_persistent_bound);
     TEST("/pv/blkback/reset-in-flight", test_reset_in_flight);
     g_test_add_func("/pv/blkback/free-in-flight", test_free_in_flight);
     TEST("/pv/blkback/state", test_state);
