@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The ACPI tables, after the ACPI specification 6.1 chapter 5.2. The choice of a hardware-reduced
- * platform follows from what the machine is: nothing with a legacy interrupt line exists except
- * the serial port behind the IOAPIC. The MADT follows Xen's numbering: processor id = vCPU,
- * APIC id = 2 * vCPU; vCPUs beyond the online ones have disabled entries.
+ * The ACPI tables, after the ACPI specification 6.1 chapter 5.2. The choice of a
+ * hardware-reduced platform follows from what the machine is: nothing with a legacy interrupt
+ * line exists except the serial port behind the IOAPIC. The MADT follows Xen's numbering:
+ * processor id = vCPU, APIC id = 2 * vCPU; vCPUs beyond the online ones have disabled entries.
  */
 #include "boot/acpi.h"
 
@@ -13,10 +13,16 @@
 
 enum {
     ACPI_HEADER = 36,
-    FADT_LENGTH = 276, FADT_REVISION = 6, FADT_MINOR = 1,
-    MADT_REVISION = 4, DSDT_REVISION = 2,
-    MADT_LAPIC = 0, MADT_IOAPIC = 1,
-    UART_PORT = 0x3f8, UART_PORTS = 8, UART_GSI = 4,
+    FADT_LENGTH = 276,
+    FADT_REVISION = 6,
+    FADT_MINOR = 1,
+    MADT_REVISION = 4,
+    DSDT_REVISION = 2,
+    MADT_LAPIC = 0,
+    MADT_IOAPIC = 1,
+    UART_PORT = 0x3f8,
+    UART_PORTS = 8,
+    UART_GSI = 4,
 };
 
 #define LAPIC_GPA  0xfee00000u
@@ -149,8 +155,8 @@ static size_t acpi_fadt(uint64_t dsdt, GByteArray *out)
     t = out->data + at;
     memset(t + ACPI_HEADER, 0, FADT_LENGTH - ACPI_HEADER);
     acpi_put(t + 40, dsdt, 4);
-    acpi_put(t + 96, 0xffff, 2);  /* P_LVL2_LAT: no C2 */
-    acpi_put(t + 98, 0xffff, 2);  /* P_LVL3_LAT: no C3 */
+    acpi_put(t + 96, 0xffff, 2); /* P_LVL2_LAT: no C2 */
+    acpi_put(t + 98, 0xffff, 2); /* P_LVL3_LAT: no C3 */
     acpi_put(t + 109, FADT_NO_VGA | FADT_NO_CMOS, 2);
     acpi_put(t + 112,
              FADT_WBINVD | FADT_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_SUPPORTED |
@@ -159,7 +165,7 @@ static size_t acpi_fadt(uint64_t dsdt, GByteArray *out)
     acpi_gas_port(t + 116, ACPI_PORT_RESET);
     t[128] = ACPI_RESET_VALUE;
     t[131] = FADT_MINOR;
-    acpi_put(t + 140, dsdt, 8);   /* X_DSDT */
+    acpi_put(t + 140, dsdt, 8); /* X_DSDT */
     acpi_gas_port(t + 244, ACPI_PORT_SLEEP_CONTROL);
     acpi_gas_port(t + 256, ACPI_PORT_SLEEP_STATUS);
     memcpy(t + 268, "PVEMU\0\0\0", 8); /* hypervisor vendor */
@@ -184,7 +190,8 @@ void acpi_build(const struct acpi_params *params, uint64_t gpa, GByteArray *out)
     uint8_t rsdp[36] = {0};
     uint64_t dsdt, fadt, madt;
 
-    g_assert(params->nr_vcpus >= 1 && MAX(params->max_vcpus, params->nr_vcpus) <= ACPI_MAX_VCPUS);
+    g_assert(params->nr_vcpus >= 1 &&
+             MAX(params->max_vcpus, params->nr_vcpus) <= ACPI_MAX_VCPUS);
     g_byte_array_append(out, rsdp, sizeof(rsdp)); /* filled in last */
     dsdt = gpa + acpi_dsdt(params, out);
     fadt = gpa + acpi_fadt(dsdt, out);

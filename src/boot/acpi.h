@@ -25,15 +25,15 @@ enum {
 
     ACPI_TABLES_GPA = 0xe0000, /* where pvh_build puts them */
     ACPI_TABLES_MAX = 0x20000,
-    ACPI_MAX_VCPUS = 127,      /* APIC ids are 2 * vcpu and must stay below 255 */
+    ACPI_MAX_VCPUS = 127, /* APIC ids are 2 * vcpu and must stay below 255 */
 };
 
 struct acpi_params {
-    unsigned nr_vcpus;    /* online at start, at least 1 */
-    unsigned max_vcpus;   /* entries in the MADT; 0: nr_vcpus */
-    bool ioapic;          /* an IOAPIC at 0xfec00000, GSI base 0 */
+    unsigned nr_vcpus;  /* online at start, at least 1 */
+    unsigned max_vcpus; /* entries in the MADT; 0: nr_vcpus */
+    bool ioapic;        /* an IOAPIC at 0xfec00000, GSI base 0 */
     uint8_t ioapic_id;
-    bool uart;            /* COM1 at 0x3f8, GSI 4 (needs ioapic) */
+    bool uart; /* COM1 at 0x3f8, GSI 4 (needs ioapic) */
 };
 
 /* The APIC id of a vCPU: Xen's rule. Its ACPI processor id is the vCPU's number. */

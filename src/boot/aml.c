@@ -8,9 +8,18 @@
 #include <string.h>
 
 enum {
-    AML_ZERO = 0x00, AML_ONE = 0x01, AML_NAME = 0x08, AML_BYTE = 0x0a, AML_WORD = 0x0b,
-    AML_DWORD = 0x0c, AML_QWORD = 0x0e, AML_SCOPE = 0x10, AML_BUFFER = 0x11, AML_PACKAGE = 0x12,
-    AML_EXT = 0x5b, AML_EXT_DEVICE = 0x82,
+    AML_ZERO = 0x00,
+    AML_ONE = 0x01,
+    AML_NAME = 0x08,
+    AML_BYTE = 0x0a,
+    AML_WORD = 0x0b,
+    AML_DWORD = 0x0c,
+    AML_QWORD = 0x0e,
+    AML_SCOPE = 0x10,
+    AML_BUFFER = 0x11,
+    AML_PACKAGE = 0x12,
+    AML_EXT = 0x5b,
+    AML_EXT_DEVICE = 0x82,
     AML_LENGTH_MAX = 0xfff,
 };
 

@@ -22,8 +22,8 @@ enum { FILE_FIRST = 1 << 20 }; /* read before deciding how much is needed */
 
 struct image_file {
     uint8_t *bytes;
-    size_t len;      /* bytes read so far */
-    uint64_t whole;  /* size of the file */
+    size_t len;     /* bytes read so far */
+    uint64_t whole; /* size of the file */
 };
 
 static const char *image_errno_words(int error)
@@ -39,7 +39,8 @@ static const char *image_errno_words(int error)
 }
 
 /* Reads until `want` bytes (or the whole file) are there. */
-static bool image_read(struct image_file *f, int fd, uint64_t want, const char *name, GError **err)
+static bool image_read(struct image_file *f, int fd, uint64_t want, const char *name,
+                       GError **err)
 {
     want = MIN(want, f->whole);
     if (want > FILE_MAX) {
@@ -96,11 +97,14 @@ static bool image_unpack_error(const struct boot_image *img, enum unpack_format 
         error_set(err, PVEMU_ERROR_HOST,
                   "'%s' holds %s %s payload, and this pvemu was built without %s", img->name,
                   article, name, name);
-        error_hint(err, "build pvemu with -D%s=enabled, or use a kernel packed otherwise", name);
+        error_hint(err, "build pvemu with -D%s=enabled, or use a kernel packed otherwise",
+                   name);
         return false;
     case UNPACK_NO_MEMORY:
-        return error_set(err, PVEMU_ERROR_HOST, "'%s' holds %s %s payload that cannot be "
-                         "unpacked: %s", img->name, article, name, u->why);
+        return error_set(err, PVEMU_ERROR_HOST,
+                         "'%s' holds %s %s payload that cannot be "
+                         "unpacked: %s",
+                         img->name, article, name, u->why);
     case UNPACK_DAMAGED:
     case UNPACK_OK:
         break;
@@ -117,8 +121,8 @@ static bool image_unpack(struct boot_image *img, struct image_span packed, uint6
                          uint32_t size, GError **err)
 {
     enum unpack_format format = unpack_detect(packed.bytes, packed.len);
-    struct unpack u = {.in = packed.bytes, .in_len = packed.len, .max = BOOT_MAX_UNPACKED,
-                       .size_hint = size};
+    struct unpack u = {
+        .in = packed.bytes, .in_len = packed.len, .max = BOOT_MAX_UNPACKED, .size_hint = size};
     enum unpack_result result = unpack_run(format, &u);
 
     if (result != UNPACK_OK) {
@@ -178,7 +182,8 @@ static bool image_load_bzimage(struct boot_image *img, const struct image_file *
     }
     packed = payload;
     if (unpack_detect(payload.bytes, payload.len) != UNPACK_GZIP) {
-        packed.len -= 4; /* the size word is gzip's own trailer, and an addition to the others */
+        packed.len -=
+            4; /* the size word is gzip's own trailer, and an addition to the others */
     }
     return image_unpack(img, packed, base, image_le32(payload.bytes + payload.len - 4), err);
 }
@@ -192,7 +197,8 @@ static bool image_load_packed(struct boot_image *img, const struct image_file *f
     if (!elf_is(img->elf, img->elf_len)) {
         const char *ignored;
         struct image_span inner = {img->elf, img->elf_len};
-        bool foreign = strstr(image_guess(inner.bytes, inner.len, &ignored), "pvemu runs") != NULL;
+        bool foreign =
+            strstr(image_guess(inner.bytes, inner.len, &ignored), "pvemu runs") != NULL;
 
         return image_not_kernel(img, inner, foreign ? NULL : img->compression, err);
     }
@@ -283,10 +289,13 @@ static char *image_in_tree(const char *dir, GError **err)
     if (g_file_test(built, G_FILE_TEST_IS_REGULAR)) {
         return g_steal_pointer(&built);
     }
-    error_set(err, PVEMU_ERROR_IMAGE, "'%s' is a directory without a built kernel "
-              "(arch/x86/boot/bzImage)", dir);
+    error_set(err, PVEMU_ERROR_IMAGE,
+              "'%s' is a directory without a built kernel "
+              "(arch/x86/boot/bzImage)",
+              dir);
     if (g_file_test(source, G_FILE_TEST_EXISTS)) {
-        error_hint(err, "this looks like a kernel tree that is not built; run `make -j16 bzImage`");
+        error_hint(err,
+                   "this looks like a kernel tree that is not built; run `make -j16 bzImage`");
     }
     return NULL;
 }
@@ -297,7 +306,8 @@ static void image_hint_missing(const char *path, GError **err)
     g_autofree char *source = g_build_filename(dir, "header.S", NULL);
 
     if (g_str_has_suffix(path, "bzImage") && g_file_test(source, G_FILE_TEST_EXISTS)) {
-        error_hint(err, "this looks like a kernel tree that is not built; run `make -j16 bzImage`");
+        error_hint(err,
+                   "this looks like a kernel tree that is not built; run `make -j16 bzImage`");
     }
 }
 
@@ -403,10 +413,12 @@ bool boot_image_check_pvh(const struct boot_image *img, GError **err)
 {
     if (!img->has_pvh) {
         error_set(err, PVEMU_ERROR_IMAGE,
-                  "'%s' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)", img->name);
-        error_hint(err, img->has_pv
-                            ? "it is a Xen PV kernel: use -machine pv; or build it with CONFIG_PVH=y"
-                            : "build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)");
+                  "'%s' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)",
+                  img->name);
+        error_hint(err,
+                   img->has_pv
+                       ? "it is a Xen PV kernel: use -machine pv; or build it with CONFIG_PVH=y"
+                       : "build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)");
         return false;
     }
     if (img->notes.phys32_entry < img->phys_start || img->notes.phys32_entry >= img->phys_end) {
@@ -420,9 +432,11 @@ bool boot_image_check_pvh(const struct boot_image *img, GError **err)
 bool boot_image_check_pv(const struct boot_image *img, GError **err)
 {
     if (!img->has_pv) {
-        error_set(err, PVEMU_ERROR_IMAGE,
-                  "'%s' is not a Xen PV kernel (no ELF notes XEN_VERSION \"xen-3.0\" and LOADER "
-                  "\"generic\")", img->name);
+        error_set(
+            err, PVEMU_ERROR_IMAGE,
+            "'%s' is not a Xen PV kernel (no ELF notes XEN_VERSION \"xen-3.0\" and LOADER "
+            "\"generic\")",
+            img->name);
         error_hint(err, img->has_pvh ? "it has a PVH entry: use -machine pvh"
                                      : "build the kernel with CONFIG_XEN_PV=y");
         return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A kernel file, unpacked and described: what it is, where its pieces go in guest memory and how
- * it can be entered. Content decides, never the file's name. The file is hostile.
+ * A kernel file, unpacked and described: what it is, where its pieces go in guest memory and
+ * how it can be entered. Content decides, never the file's name. The file is hostile.
  *
  * Every message names the image as the caller called it and says what was found instead.
  */
@@ -27,37 +27,37 @@ struct boot_segment {
     const uint8_t *bytes; /* inside boot_image.elf */
     uint64_t file_size;
     uint64_t mem_size;
-    uint32_t flags;       /* PF_R, PF_W, PF_X */
+    uint32_t flags; /* PF_R, PF_W, PF_X */
 };
 
-/* Xen's ELF notes (or the older __xen_guest section). A number is meaningful when its bit is set
- * in `present`; strings are NULL when absent. */
+/* Xen's ELF notes (or the older __xen_guest section). A number is meaningful when its bit is
+ * set in `present`; strings are NULL when absent. */
 struct boot_notes {
-    uint32_t present;             /* bit n: note number n was there */
-    bool legacy;                  /* read from __xen_guest */
-    uint64_t entry;               /* 1: PV entry, virtual */
-    uint64_t hypercall_page;      /* 2: virtual */
-    uint64_t virt_base;           /* 3 */
-    uint64_t paddr_offset;        /* 4 */
-    char *xen_version;            /* 5 */
-    char *guest_os;               /* 6 */
-    char *guest_version;          /* 7 */
-    char *loader;                 /* 8 */
-    char *pae_mode;               /* 9 */
-    char *features;               /* 10 */
-    uint32_t features_supported;  /* 10 and 17: XENFEAT_* bits */
-    uint32_t features_required;   /* "!name" in 10 */
-    char *unknown_required;       /* a required feature that is not known: PV cannot load it */
-    bool bsd_symtab;              /* 11 is "yes" */
-    uint64_t hv_start_low;        /* 12 */
+    uint32_t present;            /* bit n: note number n was there */
+    bool legacy;                 /* read from __xen_guest */
+    uint64_t entry;              /* 1: PV entry, virtual */
+    uint64_t hypercall_page;     /* 2: virtual */
+    uint64_t virt_base;          /* 3 */
+    uint64_t paddr_offset;       /* 4 */
+    char *xen_version;           /* 5 */
+    char *guest_os;              /* 6 */
+    char *guest_version;         /* 7 */
+    char *loader;                /* 8 */
+    char *pae_mode;              /* 9 */
+    char *features;              /* 10 */
+    uint32_t features_supported; /* 10 and 17: XENFEAT_* bits */
+    uint32_t features_required;  /* "!name" in 10 */
+    char *unknown_required;      /* a required feature that is not known: PV cannot load it */
+    bool bsd_symtab;             /* 11 is "yes" */
+    uint64_t hv_start_low;       /* 12 */
     struct {
         uint64_t mask, value;
     } l1_mfn_valid[BOOT_MAX_L1_MFN_VALID]; /* 13 */
     unsigned nr_l1_mfn_valid;
-    bool suspend_cancel;          /* 14 */
-    uint64_t init_p2m;            /* 15 */
-    bool mod_start_pfn;           /* 16 */
-    uint32_t phys32_entry;        /* 18: PVH entry, physical */
+    bool suspend_cancel;                        /* 14 */
+    uint64_t init_p2m;                          /* 15 */
+    bool mod_start_pfn;                         /* 16 */
+    uint32_t phys32_entry;                      /* 18: PVH entry, physical */
     uint32_t reloc_align, reloc_min, reloc_max; /* 19 */
 };
 
@@ -73,11 +73,11 @@ struct boot_image {
     struct boot_notes notes;
     struct boot_segment segments[BOOT_MAX_SEGMENTS];
     unsigned nr_segments;
-    uint64_t phys_start;     /* lowest gpa of all segments */
-    uint64_t phys_end;       /* one after the highest */
-    uint8_t *elf;            /* owned; the ELF file (its debug information may be cut off) */
+    uint64_t phys_start; /* lowest gpa of all segments */
+    uint64_t phys_end;   /* one after the highest */
+    uint8_t *elf;        /* owned; the ELF file (its debug information may be cut off) */
     size_t elf_len;
-    bool elf_complete;       /* nothing was cut off: section headers and symbols can be read */
+    bool elf_complete; /* nothing was cut off: section headers and symbols can be read */
 };
 
 struct boot_image *boot_image_open(const char *path, GError **err);

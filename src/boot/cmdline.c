@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Composes the kernel command line (Documentation/admin-guide/kernel-parameters.rst of Linux). */
+/* Composes the kernel command line (Documentation/admin-guide/kernel-parameters.rst of Linux).
+ */
 #include "boot/cmdline.h"
 
 #include <glib.h>

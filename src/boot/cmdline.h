@@ -6,13 +6,13 @@
 #include <stdbool.h>
 
 struct cmdline_request {
-    const char *console; /* "hvc0"; NULL: none */
-    const char *root;    /* "/dev/xvda1"; NULL: no root= */
+    const char *console;   /* "hvc0"; NULL: none */
+    const char *root;      /* "/dev/xvda1"; NULL: no root= */
     const char *root_type; /* for rootfstype=; NULL: let the guest find out */
-    bool read_only;      /* the disk is: ro instead of rw */
-    bool unattended;     /* adds panic=-1 */
-    const char *append;  /* -append; NULL: nothing */
-    const char *replace; /* -cmdline: taken as it is, nothing else counts; NULL: not given */
+    bool read_only;        /* the disk is: ro instead of rw */
+    bool unattended;       /* adds panic=-1 */
+    const char *append;    /* -append; NULL: nothing */
+    const char *replace;   /* -cmdline: taken as it is, nothing else counts; NULL: not given */
 };
 
 /* The caller frees. A default that the user also gives (console=, root=, ro or rw, panic=) is

@@ -29,8 +29,8 @@ static void cpio_add(GByteArray *out, const struct cpio_entry *e)
     /* magic ino mode uid gid nlink mtime size devmajor devminor rdevmajor rdevminor namesize
      * check; ino 0 is good because nothing is hard-linked */
     g_snprintf(header, sizeof(header),
-               "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 0u, e->mode, 0u, 0u,
-               nlink, 0u, (unsigned)e->len, 0u, 0u, e->major, e->minor, name_len, 0u);
+               "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", 0u, e->mode, 0u,
+               0u, nlink, 0u, (unsigned)e->len, 0u, 0u, e->major, e->minor, name_len, 0u);
     g_byte_array_append(out, (const uint8_t *)header, 110);
     g_byte_array_append(out, (const uint8_t *)e->name, name_len);
     cpio_pad(out);
@@ -48,14 +48,14 @@ void cpio_dir(GByteArray *out, const char *name)
 void cpio_file(GByteArray *out, const char *name, uint32_t permissions, const void *bytes,
                size_t len)
 {
-    cpio_add(out, &(struct cpio_entry){.name = name, .mode = S_IFREG | permissions,
-                                       .bytes = bytes, .len = len});
+    cpio_add(out, &(struct cpio_entry){
+                      .name = name, .mode = S_IFREG | permissions, .bytes = bytes, .len = len});
 }
 
 void cpio_char_device(GByteArray *out, const char *name, unsigned major, unsigned minor)
 {
-    cpio_add(out, &(struct cpio_entry){.name = name, .mode = S_IFCHR | 0600, .major = major,
-                                       .minor = minor});
+    cpio_add(out, &(struct cpio_entry){
+                      .name = name, .mode = S_IFCHR | 0600, .major = major, .minor = minor});
 }
 
 void cpio_end(GByteArray *out)

@@ -14,7 +14,7 @@
 #include "boot/image_parts.h"
 
 enum {
-    PROBE_BYTES = 0x10400,  /* as far as btrfs' superblock */
+    PROBE_BYTES = 0x10400, /* as far as btrfs' superblock */
     GPT_MAX_ENTRIES = 256,
     MBR_MAX_LOGICAL = 32,
     SECTOR = 512,
@@ -54,9 +54,9 @@ bool disk_read(const struct disk_reader *disk, void *buf, size_t len, uint64_t o
 static void disk_uuid(struct disk_volume *v, const uint8_t *id)
 {
     g_snprintf(v->uuid, sizeof(v->uuid),
-               "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0], id[1],
-               id[2], id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11], id[12],
-               id[13], id[14], id[15]);
+               "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", id[0],
+               id[1], id[2], id[3], id[4], id[5], id[6], id[7], id[8], id[9], id[10], id[11],
+               id[12], id[13], id[14], id[15]);
 }
 
 static void disk_label(struct disk_volume *v, const uint8_t *label, size_t len)

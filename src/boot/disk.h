@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is on a disk: partition table and the kinds of the volumes on it, from their superblocks.
- * Only reads, and only through disk_reader, so that the bytes may come from anywhere. The disk
- * is hostile.
+ * What is on a disk: partition table and the kinds of the volumes on it, from their
+ * superblocks. Only reads, and only through disk_reader, so that the bytes may come from
+ * anywhere. The disk is hostile.
  */
 #ifndef PVEMU_BOOT_DISK_H
 #define PVEMU_BOOT_DISK_H
@@ -27,9 +27,9 @@ enum { DISK_MAX_VOLUMES = 64, DISK_LABEL_SIZE = 64, DISK_UUID_SIZE = 40 };
 struct disk_volume {
     unsigned partition; /* as Linux numbers them; 0: the whole disk */
     uint64_t offset, size;
-    bool root_type;     /* its GPT type says: root file system of an x86-64 Linux */
-    const char *type;   /* "ext4", "xfs", "swap", "LVM2", "LUKS" ...; NULL: unknown */
-    bool needs_recovery; /* ext: the journal is not empty */
+    bool root_type;              /* its GPT type says: root file system of an x86-64 Linux */
+    const char *type;            /* "ext4", "xfs", "swap", "LVM2", "LUKS" ...; NULL: unknown */
+    bool needs_recovery;         /* ext: the journal is not empty */
     char label[DISK_LABEL_SIZE]; /* printable ASCII */
     char uuid[DISK_UUID_SIZE];   /* "" when the type has none */
 };

@@ -178,7 +178,8 @@ static void elf_section_legacy(void *opaque, const char *name, uint32_t type,
 }
 
 /* Says what an ELF file is that cannot be an x86 kernel. */
-static bool elf_check_kind(const struct boot_image *img, const struct elf_header *h, GError **err)
+static bool elf_check_kind(const struct boot_image *img, const struct elf_header *h,
+                           GError **err)
 {
     const char *what = NULL;
 
@@ -237,8 +238,9 @@ static bool elf_take_load(struct boot_image *img, const struct elf_phdr *p, uint
                          img->name, BOOT_MAX_SEGMENTS);
     }
     if (p->filesz > p->memsz || !checked_add(p->paddr, p->memsz, &end)) {
-        return error_set(err, PVEMU_ERROR_IMAGE, "'%s' is damaged: segment %u has impossible sizes",
-                         img->name, img->nr_segments);
+        return error_set(err, PVEMU_ERROR_IMAGE,
+                         "'%s' is damaged: segment %u has impossible sizes", img->name,
+                         img->nr_segments);
     }
     if (!checked_range(p->offset, p->filesz, img->elf_len)) {
         error_set(err, PVEMU_ERROR_IMAGE,
@@ -248,9 +250,12 @@ static bool elf_take_load(struct boot_image *img, const struct elf_phdr *p, uint
         error_hint(err, "copy or download it again");
         return false;
     }
-    *seg = (struct boot_segment){.gpa = p->paddr, .gva = p->vaddr,
-                                 .bytes = img->elf + p->offset, .file_size = p->filesz,
-                                 .mem_size = p->memsz, .flags = p->flags};
+    *seg = (struct boot_segment){.gpa = p->paddr,
+                                 .gva = p->vaddr,
+                                 .bytes = img->elf + p->offset,
+                                 .file_size = p->filesz,
+                                 .mem_size = p->memsz,
+                                 .flags = p->flags};
     img->phys_start = MIN(img->phys_start, p->paddr);
     img->phys_end = MAX(img->phys_end, end);
     img->nr_segments++;
@@ -280,8 +285,7 @@ static bool elf_take_phdrs(struct boot_image *img, const struct elf_header *h, u
             return false;
         }
         if (p.type == PT_NOTE && checked_range(p.offset, p.filesz, img->elf_len)) {
-            notes_parse(&img->notes,
-                        (struct image_span){img->elf + p.offset, (size_t)p.filesz},
+            notes_parse(&img->notes, (struct image_span){img->elf + p.offset, (size_t)p.filesz},
                         p.align == 8 ? 8 : 4);
         }
     }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * libext2fs on top of a disk_reader. The I/O manager has no working write, so the image cannot
- * be changed whatever the library does. The library hands its manager nothing but a name, so the
- * name carries the address of the ext_fs.
+ * be changed whatever the library does. The library hands its manager nothing but a name, so
+ * the name carries the address of the ext_fs.
  *
- * A journal that needs recovery is not replayed: what is read may be a little old. Kernel modules
- * do not change, so old is as good as new; the caller knows what to do when they are not there.
+ * A journal that needs recovery is not replayed: what is read may be a little old. Kernel
+ * modules do not change, so old is as good as new; the caller knows what to do when they are
+ * not there.
  */
 #include "boot/ext_fs.h"
 
@@ -49,10 +50,11 @@ static errcode_t ext_io_set_blksize(io_channel channel, int size)
 }
 
 /* count: blocks, or bytes when negative. What lies beyond the end reads as an error. */
-static errcode_t ext_io_read64(io_channel channel, unsigned long long block, int count, void *buf)
+static errcode_t ext_io_read64(io_channel channel, unsigned long long block, int count,
+                               void *buf)
 {
     struct ext_fs *self = ext_io_self(channel);
-    uint64_t len = count < 0 ? (uint64_t)-(int64_t)count
+    uint64_t len = count < 0 ? (uint64_t) - (int64_t)count
                              : (uint64_t)count * (unsigned)channel->block_size;
     uint64_t at;
 
@@ -75,7 +77,8 @@ static errcode_t ext_io_write64(io_channel channel, unsigned long long block, in
     return EROFS;
 }
 
-static errcode_t ext_io_write(io_channel channel, unsigned long block, int count, const void *buf)
+static errcode_t ext_io_write(io_channel channel, unsigned long block, int count,
+                              const void *buf)
 {
     return EROFS;
 }
@@ -167,7 +170,8 @@ static GBytes *ext_fs_read_all(ext2_file_t file, size_t max)
     while (bytes != NULL && len < size) {
         unsigned got = 0;
 
-        if (ext2fs_file_read(file, bytes + len, (unsigned)MIN(size - len, 1 << 20), &got) != 0 ||
+        if (ext2fs_file_read(file, bytes + len, (unsigned)MIN(size - len, 1 << 20), &got) !=
+                0 ||
             got == 0) {
             return NULL;
         }
@@ -205,8 +209,7 @@ static int ext_fs_entry(ext2_ino_t dir, int entry, struct ext2_dir_entry *dirent
     g_autofree char *name = g_strndup(dirent->name, (size_t)ext2fs_dirent_name_len(dirent));
 
     if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0 && strchr(name, '/') == NULL) {
-        listing->fn(listing->opaque, name,
-                    ext2fs_dirent_file_type(dirent) == EXT2_FT_DIR);
+        listing->fn(listing->opaque, name, ext2fs_dirent_file_type(dirent) == EXT2_FT_DIR);
     }
     return ++listing->count >= EXT_LIST_MAX ? DIRENT_ABORT : 0;
 }

@@ -19,7 +19,8 @@ void ext_fs_close(struct ext_fs *fs);
 bool ext_fs_exists(struct ext_fs *fs, const char *path);
 /* The contents of a regular file of at most `max` bytes; NULL when there is no such file. */
 GBytes *ext_fs_read(struct ext_fs *fs, const char *path, size_t max);
-/* Calls fn for each name in a directory (but . and ..); is_dir is what the entry says. Bounded. */
+/* Calls fn for each name in a directory (but . and ..); is_dir is what the entry says. Bounded.
+ */
 typedef void (*ext_fs_entry_fn)(void *opaque, const char *name, bool is_dir);
 void ext_fs_list(struct ext_fs *fs, const char *path, ext_fs_entry_fn fn, void *opaque);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Names what a file is when it is not the kernel that was hoped for, from its first bytes (and a
- * few magic numbers further in). Only for messages: nothing is decided here.
+ * Names what a file is when it is not the kernel that was hoped for, from its first bytes (and
+ * a few magic numbers further in). Only for messages: nothing is decided here.
  */
 #include <elf.h>
 #include <string.h>

@@ -26,8 +26,8 @@ static inline uint64_t image_le64(const uint8_t *p)
     return (uint64_t)image_le32(p) | (uint64_t)image_le32(p + 4) << 32;
 }
 
-/* A copy of at most `max` bytes up to the first NUL, with everything but printable ASCII replaced
- * by '?' (it is shown on terminals). The caller frees. */
+/* A copy of at most `max` bytes up to the first NUL, with everything but printable ASCII
+ * replaced by '?' (it is shown on terminals). The caller frees. */
 char *image_text(const uint8_t *bytes, size_t len, size_t max);
 
 /* bzimage.c: whether it is a Linux x86 boot image. */
@@ -56,7 +56,8 @@ void notes_clear(struct boot_notes *notes);
 /* image_guess.c: words for what a file that is no kernel looks like ("a qcow2 disk image"), and
  * a hint or NULL. */
 const char *image_guess(const uint8_t *bytes, size_t len, const char **hint);
-/* Words for another architecture's ELF machine number ("a 64-bit ARM"), NULL for x86 or unknown. */
+/* Words for another architecture's ELF machine number ("a 64-bit ARM"), NULL for x86 or
+ * unknown. */
 const char *image_machine(unsigned machine, bool is64);
 
 #endif

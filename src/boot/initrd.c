@@ -3,7 +3,8 @@
  * Policy of the automatic initramfs: where the root is, which modules it takes, where they come
  * from, and what to say when something is missing. The archive is two cpio archives in a row
  * (Linux unpacks both): ours with init, then the modules, which is the part that is remembered.
- * It is not compressed: a few hundred kilobytes are unpacked faster than inflated by any engine.
+ * It is not compressed: a few hundred kilobytes are unpacked faster than inflated by any
+ * engine.
  */
 #include "boot/initrd.h"
 
@@ -48,12 +49,14 @@ static void initrd_warn(struct initrd *out, const char *fmt, ...)
     va_end(ap);
 }
 
-/* --- the root file system ------------------------------------------------------------------ */
+/* --- the root file system ------------------------------------------------------------------
+ */
 
 /* How much a volume looks like a root: the highest wins, 0 is never chosen. */
 static unsigned volume_score(const struct disk_reader *disk, const struct disk_volume *v)
 {
-    static const char *const signs[] = {"/sbin/init", "/etc/os-release", "/etc/fstab", "/bin/sh"};
+    static const char *const signs[] = {"/sbin/init", "/etc/os-release", "/etc/fstab",
+                                        "/bin/sh"};
     struct ext_fs *fs;
     unsigned score = 1;
 
@@ -79,7 +82,8 @@ static const struct disk_volume *layout_root(const struct disk_reader *disk,
         const struct disk_volume *v = &layout->volumes[i];
         unsigned score = volume_score(disk, v);
 
-        if (score > best_score || (score == best_score && best != NULL && v->size > best->size)) {
+        if (score > best_score ||
+            (score == best_score && best != NULL && v->size > best->size)) {
             best = v;
             best_score = score;
         }
@@ -102,7 +106,8 @@ static bool layout_no_root(const struct initrd_request *req, const struct disk_l
                            struct initrd *out, GError **err)
 {
     static const char *const wrapped[][2] = {
-        {"LVM2", "an LVM volume group"}, {"LUKS", "an encrypted volume (LUKS)"},
+        {"LVM2", "an LVM volume group"},
+        {"LUKS", "an encrypted volume (LUKS)"},
         {"RAID", "a RAID member"},
     };
 
@@ -116,8 +121,10 @@ static bool layout_no_root(const struct initrd_request *req, const struct disk_l
         }
     }
     if (layout->table == NULL && layout->volumes[0].type == NULL) {
-        initrd_warn(out, "'%s' has no partition table and no file system that is known; the guest "
-                    "will look for its root on /dev/%s", req->disk_name, req->device);
+        initrd_warn(out,
+                    "'%s' has no partition table and no file system that is known; the guest "
+                    "will look for its root on /dev/%s",
+                    req->disk_name, req->device);
         out->root = g_strdup_printf("/dev/%s", req->device);
         return true;
     }
@@ -138,7 +145,8 @@ static void volume_name(struct initrd *out, const char *device, const struct dis
     out->root_type = g_strdup(v->type);
 }
 
-/* --- modules ------------------------------------------------------------------------------- */
+/* --- modules -------------------------------------------------------------------------------
+ */
 
 static GBytes *tree_ext_read(void *opaque, const char *path, size_t max)
 {
@@ -232,11 +240,14 @@ static char *module_names(const struct module_set *set)
     return g_string_free(s, FALSE);
 }
 
-/* --- the remembered set -------------------------------------------------------------------- */
+/* --- the remembered set --------------------------------------------------------------------
+ */
 
+/* One file per file system, kernel and set of names asked for. */
 static char *cache_path(const struct initrd_request *req, const struct disk_volume *v,
-                        const char *release)
+                        const char *release, const char *const *wanted)
 {
+    g_autofree char *names = g_strjoinv(" ", (char **)(uintptr_t)wanted);
     g_autofree char *key = NULL;
     g_autofree char *file = NULL;
 
@@ -246,7 +257,7 @@ static char *cache_path(const struct initrd_request *req, const struct disk_volu
     key = v != NULL && v->uuid[0] != '\0'
               ? g_strdup(v->uuid)
               : g_compute_checksum_for_string(G_CHECKSUM_SHA256, req->disk_name, -1);
-    file = g_strdup_printf("%s-%s.cpio", key, release);
+    file = g_strdup_printf("%s-%s-%08x.cpio", key, release, g_str_hash(names));
     return g_build_filename(req->cache_dir, file, NULL);
 }
 
@@ -267,7 +278,8 @@ static GBytes *cache_load(const char *path)
     return path != NULL ? module_tree_host.read(NULL, path, CACHED_MAX) : NULL;
 }
 
-/* --- joining it ---------------------------------------------------------------------------- */
+/* --- joining it ----------------------------------------------------------------------------
+ */
 
 /* Whether a driver is built in, by the name prefix of its parameters in the kernel's data. */
 static bool image_has_driver(const struct boot_image *img, const char *name)
@@ -277,12 +289,11 @@ static bool image_has_driver(const struct boot_image *img, const char *name)
     return img != NULL && memmem(img->elf, img->elf_len, mark, strlen(mark)) != NULL;
 }
 
-static void warn_missing(const struct initrd_request *req, const struct module_set *set,
-                         const char *where, struct initrd *out)
+static void warn_missing(const struct module_set *set, const char *where, struct initrd *out)
 {
     for (guint i = 0; i < set->missing->len; i++) {
-        initrd_warn(out, "%s has no module %s; without it the guest may not find its root", where,
-                    (const char *)g_ptr_array_index(set->missing, i));
+        initrd_warn(out, "%s has no module %s; without it the guest may not find its root",
+                    where, (const char *)g_ptr_array_index(set->missing, i));
     }
 }
 
@@ -296,10 +307,13 @@ static void warn_no_modules(const struct initrd_request *req, const char *releas
         initrd_warn(out, "the kernel does not tell its version, so no modules were looked for");
         return;
     }
-    initrd_warn(out, "no modules for Linux %s in '%s' or on this host, and xen_blkfront is not "
-                "built in: root on %s will fail%s", release, req->disk_name, req->device,
+    initrd_warn(out,
+                "no modules for Linux %s in '%s' or on this host, and xen_blkfront is not "
+                "built in: root on %s will fail%s",
+                release, req->disk_name, req->device,
                 v != NULL && v->needs_recovery
-                    ? " (the image was not cleanly unmounted; it may hide them)" : "");
+                    ? " (the image was not cleanly unmounted; it may hide them)"
+                    : "");
 }
 
 /* Returns the module archive (never NULL) and fills out->about. */
@@ -308,7 +322,7 @@ static GBytes *find_modules(const struct initrd_request *req, const struct disk_
 {
     GPtrArray *names = wanted_modules(req, out->root_type);
     const char *const *wanted = (const char *const *)names->pdata;
-    g_autofree char *cached = cache_path(req, v, release);
+    g_autofree char *cached = cache_path(req, v, release, wanted);
     GBytes *archive = NULL;
     const char *source = NULL;
 
@@ -317,24 +331,22 @@ static GBytes *find_modules(const struct initrd_request *req, const struct disk_
         archive = archive_modules(set);
         cache_store(cached, archive);
     } else if ((archive = cache_load(cached)) != NULL) {
-        out->about = g_strdup_printf("modules for %s as remembered from an earlier start", release);
+        out->about =
+            g_strdup_printf("modules for %s as remembered from an earlier start", release);
     } else if (release != NULL && req->host_modules != NULL) {
         g_autofree char *dir = g_build_filename(req->host_modules, release, NULL);
 
         module_set_clear(set);
         modules_collect(&module_tree_host, dir, wanted, set);
-        source = set->folder_found ? dir : NULL;
+        source = set->folder_found ? "this host" : NULL;
         archive = set->folder_found ? archive_modules(set) : NULL;
-        if (source != NULL) {
-            source = "this host";
-        }
     }
     if (source != NULL) {
         g_autofree char *list = module_names(set);
 
-        out->about = g_strdup_printf("%s (from %s)", list[0] != '\0' ? list : "no modules needed",
-                                     source);
-        warn_missing(req, set, source, out);
+        out->about = g_strdup_printf("%s (from %s)",
+                                     list[0] != '\0' ? list : "no modules needed", source);
+        warn_missing(set, source, out);
     }
     if (archive == NULL) {
         warn_no_modules(req, release, v, out);

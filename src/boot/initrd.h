@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An initramfs made on the spot, for a kernel whose block driver or root file system is a module
- * (every distribution's) when the user gave none. It holds the small init of src/boot/init and
- * the modules, which come from the first of these that has them:
+ * An initramfs made on the spot, for a kernel whose block driver or root file system is a
+ * module (every distribution's) when the user gave none. It holds the small init of
+ * src/boot/init and the modules, which come from the first of these that has them:
  *
  *     the disk image's own /lib/modules/<release>   (ext2/3/4, read without mounting)
  *     what was remembered from an earlier start of the same disk and kernel
@@ -24,9 +24,9 @@ struct initrd_request {
     const struct disk_reader *disk; /* NULL: there is no disk to boot from */
     const char *disk_name;          /* for messages: "root.img" */
     const char *device;             /* the guest's name for the disk: "xvda" */
-    const char *const *modules;     /* drivers wanted, NULL-terminated; "?name": only if there */
-    const char *cache_dir;          /* where sets are remembered; NULL: nowhere */
-    const char *host_modules;       /* "/lib/modules"; NULL: do not look there */
+    const char *const *modules; /* drivers wanted, NULL-terminated; "?name": only if there */
+    const char *cache_dir;      /* where sets are remembered; NULL: nowhere */
+    const char *host_modules;   /* "/lib/modules"; NULL: do not look there */
 };
 
 struct initrd {
@@ -40,8 +40,8 @@ struct initrd {
 /* The drivers every Xen guest wants. */
 extern const char *const initrd_xen_modules[];
 
-/* Fills *out. false only when there is no way that a root on this disk can be mounted (LVM, LUKS,
- * an unreadable disk): *err says why and what to do. */
+/* Fills *out. false only when there is no way that a root on this disk can be mounted (LVM,
+ * LUKS, an unreadable disk): *err says why and what to do. */
 bool initrd_make(const struct initrd_request *req, struct initrd *out, GError **err);
 void initrd_clear(struct initrd *initrd);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Collects modules. Names come from modules.dep, or from a walk when it is missing; what a module
- * needs is read from its own .modinfo section (depends= and softdep=), so both cases are one.
- * modules.builtin says what needs no module; modules.alias turns "crc32c" into a module's name.
- * The folder may come from a hostile disk: counts, sizes and depth are bounded.
+ * Collects modules. Names come from modules.dep, or from a walk when it is missing; what a
+ * module needs is read from its own .modinfo section (depends= and softdep=), so both cases are
+ * one. modules.builtin says what needs no module; modules.alias turns "crc32c" into a module's
+ * name. The folder may come from a hostile disk: counts, sizes and depth are bounded.
  */
 #include "boot/modules.h"
 
@@ -224,7 +224,8 @@ struct modinfo {
     GPtrArray *needs; /* char *: hard; "?name": soft */
 };
 
-static void modinfo_words(struct modinfo *info, const char *text, const char *delimiters, bool soft)
+static void modinfo_words(struct modinfo *info, const char *text, const char *delimiters,
+                          bool soft)
 {
     g_auto(GStrv) words = g_strsplit_set(text, delimiters, 64);
 
@@ -374,7 +375,8 @@ static GBytes *host_read(void *opaque, const char *path, size_t max)
 }
 
 static void host_list(void *opaque, const char *path,
-                      void (*fn)(void *fn_opaque, const char *name, bool is_dir), void *fn_opaque)
+                      void (*fn)(void *fn_opaque, const char *name, bool is_dir),
+                      void *fn_opaque)
 {
     GDir *dir = g_dir_open(path, 0, NULL);
     const char *name;

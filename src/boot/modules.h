@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Kernel modules from a folder /lib/modules/<release>, wherever it lies: those asked for and all
- * they need, unpacked and in loading order.
+ * Kernel modules from a folder /lib/modules/<release>, wherever it lies: those asked for and
+ * all they need, unpacked and in loading order.
  */
 #ifndef PVEMU_BOOT_MODULES_H
 #define PVEMU_BOOT_MODULES_H
@@ -18,8 +18,8 @@ struct module_tree {
 };
 
 struct module {
-    char *name;   /* with '_', without .ko */
-    GBytes *ko;   /* unpacked */
+    char *name; /* with '_', without .ko */
+    GBytes *ko; /* unpacked */
 };
 
 struct module_set {

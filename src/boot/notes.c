@@ -192,7 +192,8 @@ void notes_parse(struct boot_notes *notes, struct image_span block, unsigned ali
             return;
         }
         desc = (struct image_span){block.bytes + desc_at, desc_len};
-        if (name_len == 4 && memcmp(block.bytes + at + 12, "Xen", 4) == 0 && type < BOOT_NOTES) {
+        if (name_len == 4 && memcmp(block.bytes + at + 12, "Xen", 4) == 0 &&
+            type < BOOT_NOTES) {
             bool good = true;
 
             if (notes_is_string(type)) {
@@ -263,7 +264,8 @@ void notes_parse_legacy(struct boot_notes *notes, struct image_span text)
             notes_legacy_pair(notes, *pair, equals + 1);
         }
     }
-    /* Here the page is a frame number, and p_paddr counts from VIRT_BASE unless said otherwise. */
+    /* Here the page is a frame number, and p_paddr counts from VIRT_BASE unless said otherwise.
+     */
     if ((notes->present & 1u << XEN_ELFNOTE_HYPERCALL_PAGE) != 0) {
         notes->hypercall_page = notes->virt_base + (notes->hypercall_page << 12);
     }

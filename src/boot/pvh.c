@@ -125,12 +125,13 @@ static bool pvh_check_kernel(const struct boot_image *img, const struct mem *mem
 
     if (img->phys_end > MEM_LOW_END) {
         return error_set(err, PVEMU_ERROR_IMAGE,
-                         "'%s' wants to be loaded above 3 GiB (up to 0x%" G_GINT64_MODIFIER "x)",
+                         "'%s' wants to be loaded above 3 GiB (up to 0x%" G_GINT64_MODIFIER
+                         "x)",
                          img->name, img->phys_end);
     }
     if (page_up(img->phys_end) + MEM_PAGE_SIZE + params->initrd_len > low) {
-        return pvh_too_small(img, mem, page_up(img->phys_end) + MEM_PAGE_SIZE + params->initrd_len,
-                             err);
+        return pvh_too_small(img, mem,
+                             page_up(img->phys_end) + MEM_PAGE_SIZE + params->initrd_len, err);
     }
     for (unsigned i = 0; i < img->nr_segments; i++) {
         const struct boot_segment *seg = &img->segments[i];
@@ -248,8 +249,8 @@ static void pvh_tables(const struct pvh_params *params, uint64_t base, struct pv
         memmap[i].type = out->e820.entries[i].type;
     }
     if (params->cmdline != NULL) {
-        info.cmdline_paddr = pvh_append(tables, base, params->cmdline,
-                                        strlen(params->cmdline) + 1);
+        info.cmdline_paddr =
+            pvh_append(tables, base, params->cmdline, strlen(params->cmdline) + 1);
     }
     if (out->initrd_len > 0) {
         info.modlist_paddr = pvh_append(tables, base, &module, sizeof(module));
@@ -331,8 +332,8 @@ bool pvh_build(const struct boot_image *img, struct mem *mem, const struct pvh_p
          (out->initrd_len == 0 ||
           mem_write(mem, out->initrd, params->initrd, params->initrd_len));
     g_byte_array_free(tables, TRUE);
-    return ok || error_set(err, PVEMU_ERROR_IMAGE,
-                           "'%s' does not fit into the guest's memory", img->name);
+    return ok || error_set(err, PVEMU_ERROR_IMAGE, "'%s' does not fit into the guest's memory",
+                           img->name);
 }
 
 static struct cpu_segment pvh_segment(uint16_t selector, uint16_t type, uint32_t limit)

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Loads a kernel for its PVH entry: Xen's "x86/HVM direct boot" (xen/arch-x86/hvm/start_info.h).
+ * Loads a kernel for its PVH entry: Xen's "x86/HVM direct boot"
+ * (xen/arch-x86/hvm/start_info.h).
  *
  * Where things go:
  *     kernel         where its segments say (p_paddr)
- *     right after it command line, module list, memory map, start info (FreeBSD expects them there)
- *     below the top  initrd, at the end of RAM below 4 GiB, page aligned
- *     0xe0000        ACPI tables, in the classic BIOS area that no e820 map calls RAM
+ *     right after it command line, module list, memory map, start info (FreeBSD expects them
+ * there) below the top  initrd, at the end of RAM below 4 GiB, page aligned 0xe0000        ACPI
+ * tables, in the classic BIOS area that no e820 map calls RAM
  */
 #ifndef PVEMU_BOOT_PVH_H
 #define PVEMU_BOOT_PVH_H
@@ -21,7 +22,11 @@
 #include "core/memory.h"
 
 enum e820_type {
-    E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3, E820_NVS = 4, E820_UNUSABLE = 5,
+    E820_RAM = 1,
+    E820_RESERVED = 2,
+    E820_ACPI = 3,
+    E820_NVS = 4,
+    E820_UNUSABLE = 5,
 };
 enum { E820_MAX = 64, PVH_CMDLINE_MAX = 2047 };
 
@@ -36,13 +41,14 @@ struct e820_map {
 };
 
 struct pvh_params {
-    const char *cmdline;            /* NULL: none */
-    const void *initrd;             /* NULL: none; borrowed */
+    const char *cmdline; /* NULL: none */
+    const void *initrd;  /* NULL: none; borrowed */
     size_t initrd_len;
     struct acpi_params acpi;
-    const struct e820_entry *taken; /* ranges inside RAM that are not the guest's RAM; may be NULL */
+    const struct e820_entry
+        *taken; /* ranges inside RAM that are not the guest's RAM; may be NULL */
     unsigned nr_taken;
-    uint32_t flags;                 /* SIF_* for the start info; 0 for an ordinary domU */
+    uint32_t flags; /* SIF_* for the start info; 0 for an ordinary domU */
 };
 
 struct pvh_layout {

@@ -16,12 +16,13 @@
 #include <zstd.h>
 
 enum {
-    CHUNK = 256 * 1024,          /* least growth of the output */
-    LZ4_LEGACY_BLOCK = 8 << 20,  /* largest block of the legacy frame, unpacked */
+    CHUNK = 256 * 1024, /* least growth of the output */
+    LZ4_MAGIC = 4,
+    LZ4_LEGACY_BLOCK = 8 << 20, /* largest block of the legacy frame, unpacked */
 };
-static const uint64_t LZMA_MEMORY = 256ull << 20; /* dictionary limit: Linux uses up to 128 MiB */
+static const uint64_t LZMA_MEMORY = 256ull
+                                    << 20; /* dictionary limit: Linux uses up to 128 MiB */
 
-static const uint8_t LZ4_LEGACY_MAGIC[] = {0x02, 0x21, 0x4c, 0x18};
 static const uint8_t LZ4_FRAME_MAGIC[] = {0x04, 0x22, 0x4d, 0x18};
 
 static const struct {
@@ -51,8 +52,8 @@ enum unpack_format unpack_detect(const uint8_t *bytes, size_t len)
 
 const char *unpack_name(enum unpack_format format)
 {
-    static const char *const names[] = {"none", "gzip", "bzip2", "lzma", "xz",
-                                        "lzo",  "lz4",  "zstd"};
+    static const char *const names[] = {"none", "gzip", "bzip2", "lzma",
+                                        "xz",   "lzo",  "lz4",   "zstd"};
 
     return names[format];
 }
@@ -127,9 +128,9 @@ static enum unpack_result unpack_gzip(struct unpack *u)
         if (ret == Z_BUF_ERROR || (ret == Z_OK && u->in_pos == u->in_len && z.avail_out > 0)) {
             result = unpack_fail(u, UNPACK_TRUNCATED, "the data ends too early");
         } else if (ret != Z_OK && ret != Z_STREAM_END) {
-            result = unpack_fail(u, ret == Z_MEM_ERROR ? UNPACK_NO_MEMORY : UNPACK_DAMAGED,
-                                 z.msg != NULL && strstr(z.msg, "check") != NULL
-                                     ? "checksum" : "invalid data");
+            result = unpack_fail(
+                u, ret == Z_MEM_ERROR ? UNPACK_NO_MEMORY : UNPACK_DAMAGED,
+                z.msg != NULL && strstr(z.msg, "check") != NULL ? "checksum" : "invalid data");
         }
     }
     inflateEnd(&z);
@@ -246,11 +247,11 @@ static enum unpack_result unpack_zstd(struct unpack *u)
     return result;
 }
 
-/* Blocks of {u32 packed size, bytes} to the end of the input. A size word that cannot be a block
- * and is the last word is the unpacked size that Linux appends. */
+/* Blocks of {u32 packed size, bytes} to the end of the input. A size word that cannot be a
+ * block and is the last word is the unpacked size that Linux appends. */
 static enum unpack_result unpack_lz4_legacy(struct unpack *u)
 {
-    u->in_pos = sizeof(LZ4_LEGACY_MAGIC);
+    u->in_pos = LZ4_MAGIC;
     while (u->in_len - u->in_pos > 4) {
         enum unpack_result result;
         uint32_t packed;
@@ -308,7 +309,8 @@ static enum unpack_result unpack_lz4(struct unpack *u)
             break;
         }
         out_now = u->out_cap - u->out_len;
-        ret = LZ4F_decompress(z, u->out + u->out_len, &out_now, u->in + u->in_pos, &in_now, NULL);
+        ret =
+            LZ4F_decompress(z, u->out + u->out_len, &out_now, u->in + u->in_pos, &in_now, NULL);
         if (LZ4F_isError(ret)) {
             result = unpack_fail(u, UNPACK_DAMAGED, "checksum or invalid data");
             break;
@@ -357,7 +359,8 @@ enum unpack_result unpack_run(enum unpack_format format, struct unpack *u)
     if (u->size_hint > u->max) {
         result = unpack_fail(u, UNPACK_TOO_BIG, "it unpacks to more than is allowed");
     } else if (u->size_hint > 0 && u->size_hint / 2048 <= u->in_len) {
-        result = unpack_reserve(u, (size_t)u->size_hint); /* believable: no codec packs tighter */
+        result =
+            unpack_reserve(u, (size_t)u->size_hint); /* believable: no codec packs tighter */
     }
     if (result == UNPACK_OK) {
         result = unpack_dispatch(format, u);

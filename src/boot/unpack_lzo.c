@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The lzop container with liblzo2, for kernels built with CONFIG_KERNEL_LZO. Picked by meson with
- * -Dlzo=enabled. Checksums in the container are skipped, not checked: liblzo2 checks the stream.
+ * The lzop container with liblzo2, for kernels built with CONFIG_KERNEL_LZO. Picked by meson
+ * with -Dlzo=enabled. Checksums in the container are skipped, not checked: liblzo2 checks the
+ * stream.
  */
 #include "boot/unpack.h"
 
@@ -10,7 +11,10 @@
 
 enum {
     LZOP_MAGIC = 9,
-    LZOP_ADLER_D = 1 << 0, LZOP_ADLER_C = 1 << 1, LZOP_CRC_D = 1 << 8, LZOP_CRC_C = 1 << 9,
+    LZOP_ADLER_D = 1 << 0,
+    LZOP_ADLER_C = 1 << 1,
+    LZOP_CRC_D = 1 << 8,
+    LZOP_CRC_C = 1 << 9,
     LZOP_FILTER = 1 << 11,
     LZOP_BLOCK_MAX = 64 << 20,
 };
@@ -59,8 +63,8 @@ static bool lzo_header(struct unpack *u, uint32_t *flags)
            lzo_take(u, name_len, &bytes) && lzo_take(u, 4, &bytes);
 }
 
-static enum unpack_result lzo_block(struct unpack *u, const uint8_t *packed, uint32_t packed_len,
-                                    uint32_t len)
+static enum unpack_result lzo_block(struct unpack *u, const uint8_t *packed,
+                                    uint32_t packed_len, uint32_t len)
 {
     enum unpack_result result = unpack_reserve(u, len);
     lzo_uint got = len;
@@ -108,8 +112,8 @@ enum unpack_result unpack_lzo(struct unpack *u)
         }
         sums = ((flags & LZOP_ADLER_D) != 0 ? 4u : 0u) + ((flags & LZOP_CRC_D) != 0 ? 4u : 0u);
         if (packed_len < len) {
-            sums += ((flags & LZOP_ADLER_C) != 0 ? 4u : 0u) +
-                    ((flags & LZOP_CRC_C) != 0 ? 4u : 0u);
+            sums +=
+                ((flags & LZOP_ADLER_C) != 0 ? 4u : 0u) + ((flags & LZOP_CRC_C) != 0 ? 4u : 0u);
         }
         if (!lzo_take(u, sums, &bytes) || !lzo_take(u, packed_len, &bytes)) {
             break;

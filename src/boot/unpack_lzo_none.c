@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Stands in for unpack_lzo.c in builds without the option `lzo` (the library is GPL, so it is off
- * unless asked for): the format is still recognised and named in the message.
+ * Stands in for unpack_lzo.c in builds without the option `lzo` (the library is GPL, so it is
+ * off unless asked for): the format is still recognised and named in the message.
  */
 #include "boot/unpack.h"
 

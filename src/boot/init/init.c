@@ -79,7 +79,9 @@ static void parse_options(char *text, struct options *o)
 static void mount_basics(void)
 {
     static const char *const mounts[][2] = {
-        {"/dev", "devtmpfs"}, {"/proc", "proc"}, {"/sys", "sysfs"},
+        {"/dev", "devtmpfs"},
+        {"/proc", "proc"},
+        {"/sys", "sysfs"},
     };
 
     for (unsigned i = 0; i < 3; i++) {

@@ -112,8 +112,10 @@ static bool superblock_read(const char *path, struct superblock *s)
         bool journal = (sb[0x45c] & 4) != 0;
         bool newer = (sb[0x460] & 0xc0) != 0 || sb[0x461] != 0;
 
-        *s = (struct superblock){newer ? "ext4" : journal ? "ext3" : "ext2", sb + 0x478, 16,
-                                 sb + 0x468};
+        *s = (struct superblock){newer     ? "ext4"
+                                 : journal ? "ext3"
+                                           : "ext2",
+                                 sb + 0x478, 16, sb + 0x468};
     } else if (len >= 512 && memcmp(sb, "XFSB", 4) == 0) {
         *s = (struct superblock){"xfs", sb + 108, 12, sb + 32};
     } else if (len >= 0x10400 && memcmp(sb + 0x10040, "_BHRfS_M", 8) == 0) {
@@ -217,7 +219,8 @@ static bool gpt_entry_matches(const uint8_t *entry, const struct search *search)
     return strcmp(text, search->want) == 0;
 }
 
-static bool match_gpt(const char *disk, const char *node, unsigned sector, struct search *search)
+static bool match_gpt(const char *disk, const char *node, unsigned sector,
+                      struct search *search)
 {
     uint64_t entries_at = le(sb + sector + 72, 8);
     unsigned count = (unsigned)le(sb + sector + 80, 4);
@@ -296,7 +299,8 @@ bool root_find(const char *spec, char *path, size_t size)
     }
     for (unsigned i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
         if (str_starts(spec, forms[i].prefix)) {
-            struct search search = {spec + strlen(forms[i].prefix), forms[i].by_label, path, size};
+            struct search search = {spec + strlen(forms[i].prefix), forms[i].by_label, path,
+                                    size};
 
             return each_device(forms[i].match, &search);
         }

@@ -48,7 +48,8 @@ long sys_write(int fd, const void *buf, size_t len)
 long sys_mount(const char *source, const char *target, const char *type, unsigned long flags,
                const char *data)
 {
-    return sys_call(__NR_mount, (long)source, (long)target, (long)type, (long)flags, (long)data);
+    return sys_call(__NR_mount, (long)source, (long)target, (long)type, (long)flags,
+                    (long)data);
 }
 
 long sys_mkdir(const char *path)

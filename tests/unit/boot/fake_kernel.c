@@ -62,7 +62,8 @@ static GByteArray *fake_notes(unsigned flags)
     note_text(a, XEN_ELFNOTE_PAE_MODE, "yes");
     note_text(a, XEN_ELFNOTE_FEATURES,
               (flags & FAKE_UNKNOWN_FEATURE) != 0
-                  ? "!time_travel" : "!writable_page_tables|pae_pgdir_above_4gb");
+                  ? "!time_travel"
+                  : "!writable_page_tables|pae_pgdir_above_4gb");
     note(a, XEN_ELFNOTE_L1_MFN_VALID, l1, sizeof(l1));
     note_number(a, XEN_ELFNOTE_SUSPEND_CANCEL, 1);
     note_number(a, XEN_ELFNOTE_INIT_P2M, 0x8000000000);
@@ -84,11 +85,11 @@ static void fake_sections(GByteArray *a)
     Elf64_Ehdr *eh;
     uint64_t shoff;
 
-    s[1] = (Elf64_Shdr){.sh_name = 1, .sh_type = SHT_STRTAB, .sh_offset = a->len,
-                        .sh_size = sizeof(names)};
+    s[1] = (Elf64_Shdr){
+        .sh_name = 1, .sh_type = SHT_STRTAB, .sh_offset = a->len, .sh_size = sizeof(names)};
     put(a, names, sizeof(names));
-    s[2] = (Elf64_Shdr){.sh_name = 11, .sh_type = SHT_PROGBITS, .sh_offset = a->len,
-                        .sh_size = sizeof(guest)};
+    s[2] = (Elf64_Shdr){
+        .sh_name = 11, .sh_type = SHT_PROGBITS, .sh_offset = a->len, .sh_size = sizeof(guest)};
     put(a, guest, sizeof(guest));
     shoff = a->len;
     put(a, s, sizeof(s));
@@ -106,17 +107,32 @@ GByteArray *fake_kernel_elf(unsigned flags)
     GByteArray *notes = fake_notes(flags);
     Elf64_Ehdr eh = {
         .e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
-        .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_version = 1, .e_entry = FAKE_TEXT_GPA,
-        .e_phoff = sizeof(eh), .e_ehsize = sizeof(eh), .e_phentsize = sizeof(Elf64_Phdr),
-        .e_phnum = with_notes ? 3 : 2, .e_shentsize = sizeof(Elf64_Shdr),
+        .e_type = ET_EXEC,
+        .e_machine = EM_X86_64,
+        .e_version = 1,
+        .e_entry = FAKE_TEXT_GPA,
+        .e_phoff = sizeof(eh),
+        .e_ehsize = sizeof(eh),
+        .e_phentsize = sizeof(Elf64_Phdr),
+        .e_phnum = with_notes ? 3 : 2,
+        .e_shentsize = sizeof(Elf64_Shdr),
     };
     Elf64_Phdr ph[3] = {
-        {.p_type = PT_LOAD, .p_flags = PF_R | PF_X, .p_offset = TEXT_AT,
-         .p_vaddr = 0xffffffff81000000, .p_paddr = FAKE_TEXT_GPA, .p_filesz = FAKE_TEXT_SIZE,
+        {.p_type = PT_LOAD,
+         .p_flags = PF_R | PF_X,
+         .p_offset = TEXT_AT,
+         .p_vaddr = 0xffffffff81000000,
+         .p_paddr = FAKE_TEXT_GPA,
+         .p_filesz = FAKE_TEXT_SIZE,
          .p_memsz = FAKE_TEXT_MEM},
         /* like Linux's per-CPU segment: virtual address 0 */
-        {.p_type = PT_LOAD, .p_flags = PF_R | PF_W, .p_offset = DATA_AT, .p_vaddr = 0,
-         .p_paddr = FAKE_DATA_GPA, .p_filesz = FAKE_DATA_SIZE, .p_memsz = FAKE_DATA_MEM},
+        {.p_type = PT_LOAD,
+         .p_flags = PF_R | PF_W,
+         .p_offset = DATA_AT,
+         .p_vaddr = 0,
+         .p_paddr = FAKE_DATA_GPA,
+         .p_filesz = FAKE_DATA_SIZE,
+         .p_memsz = FAKE_DATA_MEM},
         {.p_type = PT_NOTE, .p_offset = NOTES_AT, .p_filesz = notes->len, .p_align = 4},
     };
 
@@ -125,7 +141,8 @@ GByteArray *fake_kernel_elf(unsigned flags)
     pad_to(a, NOTES_AT);
     put(a, notes->data, notes->len);
     pad_to(a, TEXT_AT);
-    for (uint32_t i = 0; i < FAKE_TEXT_SIZE / 8; i++) { /* call instructions: the BCJ filter acts */
+    for (uint32_t i = 0; i < FAKE_TEXT_SIZE / 8;
+         i++) { /* call instructions: the BCJ filter acts */
         uint8_t code[8] = {0xe8, (uint8_t)i, (uint8_t)(i >> 8), 0, 0, 0x90, 0x90, 0xc3};
 
         put(a, code, sizeof(code));
@@ -162,13 +179,14 @@ static size_t pack_gzip(const GByteArray *in, uint8_t *out, size_t cap)
 static size_t pack_lzma(const GByteArray *in, uint8_t *out, size_t cap, bool alone)
 {
     lzma_options_lzma options;
-    lzma_filter filters[3] = {{LZMA_FILTER_X86, NULL}, {LZMA_FILTER_LZMA2, &options},
-                              {LZMA_VLI_UNKNOWN, NULL}};
+    lzma_filter filters[3] = {
+        {LZMA_FILTER_X86, NULL}, {LZMA_FILTER_LZMA2, &options}, {LZMA_VLI_UNKNOWN, NULL}};
     lzma_stream z = LZMA_STREAM_INIT;
 
     lzma_lzma_preset(&options, 6);
     g_assert_cmpint(alone ? lzma_alone_encoder(&z, &options)
-                          : lzma_stream_encoder(&z, filters, LZMA_CHECK_CRC32), ==, LZMA_OK);
+                          : lzma_stream_encoder(&z, filters, LZMA_CHECK_CRC32),
+                    ==, LZMA_OK);
     z.next_in = in->data;
     z.avail_in = in->len;
     z.next_out = out;
@@ -211,7 +229,8 @@ GByteArray *fake_kernel_pack(enum unpack_format format, const GByteArray *in)
         break;
     case UNPACK_BZIP2:
         g_assert_cmpint(BZ2_bzBuffToBuffCompress((char *)a->data, &bz_len, (char *)in->data,
-                                                 in->len, 9, 0, 0), ==, BZ_OK);
+                                                 in->len, 9, 0, 0),
+                        ==, BZ_OK);
         len = bz_len;
         break;
     case UNPACK_LZMA:

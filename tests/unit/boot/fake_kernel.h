@@ -9,9 +9,9 @@
 #include "boot/unpack.h"
 
 enum fake_kernel_flags {
-    FAKE_NO_PVH = 1 << 0,       /* leave out PHYS32_ENTRY */
-    FAKE_NO_NOTES = 1 << 1,     /* no PT_NOTE at all */
-    FAKE_LEGACY = 1 << 2,       /* a __xen_guest section instead of notes */
+    FAKE_NO_PVH = 1 << 0,   /* leave out PHYS32_ENTRY */
+    FAKE_NO_NOTES = 1 << 1, /* no PT_NOTE at all */
+    FAKE_LEGACY = 1 << 2,   /* a __xen_guest section instead of notes */
     FAKE_UNKNOWN_FEATURE = 1 << 3,
     FAKE_ENTRY_OUTSIDE = 1 << 4,
 };

@@ -55,8 +55,8 @@ static const uint8_t *find(const GByteArray *a, unsigned entry, const char *sign
 
 static void test_pointers(void)
 {
-    struct acpi_params params = {.nr_vcpus = 2, .max_vcpus = 4, .ioapic = true, .ioapic_id = 9,
-                                 .uart = true};
+    struct acpi_params params = {
+        .nr_vcpus = 2, .max_vcpus = 4, .ioapic = true, .ioapic_id = 9, .uart = true};
     GByteArray *a = build(&params);
     const uint8_t *fadt = find(a, 0, "FACP");
     const uint8_t *madt = find(a, 1, "APIC");
@@ -145,8 +145,8 @@ static void test_iasl(void)
 
 static void test_integers(void)
 {
-    static const uint8_t want[] = {0x00, 0x01, 0x0a, 0x02, 0x0b, 0x00, 0x01, 0x0c, 0, 0, 1, 0,
-                                   0x0e, 0, 0, 0, 0, 1, 0, 0, 0};
+    static const uint8_t want[] = {0x00, 0x01, 0x0a, 0x02, 0x0b, 0x00, 0x01, 0x0c, 0, 0, 1,
+                                   0,    0x0e, 0,    0,    0,    0,    1,    0,    0, 0};
     GByteArray *a = g_byte_array_new();
 
     aml_int(a, 0);

@@ -68,8 +68,7 @@ static void check_fake(const struct boot_image *img)
     g_assert_cmphex(n->virt_base, ==, 0xffffffff80000000);
     g_assert_cmphex(n->init_p2m, ==, 0x8000000000);
     g_assert_cmpstr(n->guest_os, ==, "linux");
-    g_assert_cmphex(n->features_supported, ==,
-                    0x8801 | 1u << XENFEAT_pae_pgdir_above_4gb);
+    g_assert_cmphex(n->features_supported, ==, 0x8801 | 1u << XENFEAT_pae_pgdir_above_4gb);
     g_assert_cmphex(n->features_required, ==, 1u << XENFEAT_writable_page_tables);
     g_assert_cmphex(n->present & 1u << 2, ==, 0);
     g_assert_cmpuint(n->nr_l1_mfn_valid, ==, 1);
@@ -130,9 +129,10 @@ static void test_legacy_section(void)
     g_assert_cmphex(img->notes.hypercall_page, ==, 0xc0002000);
     g_assert_true(img->notes.bsd_symtab);
     g_assert_false(boot_image_check_pvh(img, &err));
-    g_assert_cmpstr(err->message, ==,
-                    "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
-                    "hint: it is a Xen PV kernel: use -machine pv; or build it with CONFIG_PVH=y");
+    g_assert_cmpstr(
+        err->message, ==,
+        "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
+        "hint: it is a Xen PV kernel: use -machine pv; or build it with CONFIG_PVH=y");
     g_error_free(err);
     boot_image_free(img);
 }
@@ -197,8 +197,8 @@ static void test_not_kernels(void)
         {"QFI\xfb", 4, 0, 4096, "'f' is not a kernel: it is a qcow2 disk image", disk_hint},
         {"\x55\xaa", 2, 0x1fe, 4096,
          "'f' is not a kernel: it is a disk image with a boot sector", disk_hint},
-        {"\x53\xef", 2, 0x438, 4096,
-         "'f' is not a kernel: it is an ext2/3/4 file system image", disk_hint},
+        {"\x53\xef", 2, 0x438, 4096, "'f' is not a kernel: it is an ext2/3/4 file system image",
+         disk_hint},
         {"CD001", 5, 0x8001, 0x9000, "'f' is not a kernel: it is an ISO 9660 (CD-ROM) image",
          disk_hint},
         {"070701", 6, 0, 512, "'f' is not a kernel: it is an initramfs (cpio archive)",
@@ -209,13 +209,16 @@ static void test_not_kernels(void)
         {"", 0, 0, 4096, "'f' is not a kernel: it is a file of zeros", NULL},
         {"\x01\x02\x03", 3, 0, 64, "'f' is not a kernel: it is an unknown kind of file", NULL},
         {"ARM\x64", 4, 0x38, 512, "'f' is a 64-bit ARM kernel; pvemu runs x86 guests", NULL},
-        {"\x7f" "ELF", 4, 0, 16, "'f' is an ELF file with a damaged header", NULL},
+        {"\x7f"
+         "ELF",
+         4, 0, 16, "'f' is an ELF file with a damaged header", NULL},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
-        expect_error(bytes_of(cases[i].magic, cases[i].len, cases[i].at, MAX(cases[i].whole, 1)),
-                     "f", i == 0 ? "'f' is not a kernel: it is a file of zeros"
-                                 : cases[i].message, cases[i].hint);
+        expect_error(
+            bytes_of(cases[i].magic, cases[i].len, cases[i].at, MAX(cases[i].whole, 1)), "f",
+            i == 0 ? "'f' is not a kernel: it is a file of zeros" : cases[i].message,
+            cases[i].hint);
     }
     expect_error(g_byte_array_new(), "f", cases[0].message, NULL);
 }
@@ -235,7 +238,8 @@ static void test_other_elfs(void)
 
     expect_error(fake_kernel_pack(UNPACK_GZIP, arm), "vmlinux.gz",
                  "'vmlinux.gz' is a 64-bit ARM kernel; pvemu runs x86 guests", NULL);
-    expect_error(arm, "vmlinux", "'vmlinux' is a 64-bit ARM kernel; pvemu runs x86 guests", NULL);
+    expect_error(arm, "vmlinux", "'vmlinux' is a 64-bit ARM kernel; pvemu runs x86 guests",
+                 NULL);
     expect_error(elf_with(18, 12345), "f",
                  "'f' is a kernel for machine type 12345; pvemu runs x86 guests", NULL);
     expect_error(elf_with(16, ET_REL), "ext4.ko",
@@ -280,7 +284,8 @@ static void test_damage(void)
     memset(file->data + 0x704, 0xff, 4);
     expect_error(file, "vmlinuz",
                  "'vmlinuz' holds an lz4 payload that is damaged at offset 1796 "
-                 "(impossible block size)", NULL);
+                 "(impossible block size)",
+                 NULL);
     file = fake_kernel_pack(UNPACK_GZIP, elf);
     g_byte_array_set_size(file, 1000);
     expect_error(file, "vmlinux.gz",
@@ -301,11 +306,15 @@ static void test_damage(void)
     expect_error(file, "vmlinuz", "'vmlinuz' is a bzImage without a payload", NULL);
     file = fake_kernel_bzimage(UNPACK_GZIP, elf);
     file->data[0x206] = 6;
-    expect_error(file, "old", "'old' uses boot protocol 2.06; pvemu needs 2.08 (Linux 2.6.26) or "
-                 "newer", NULL);
+    expect_error(file, "old",
+                 "'old' uses boot protocol 2.06; pvemu needs 2.08 (Linux 2.6.26) or "
+                 "newer",
+                 NULL);
     g_byte_array_set_size(elf, 0x2000);
-    expect_error(elf, "vmlinux", "'vmlinux' is cut short: segment 0 needs 36864 bytes at 4096, "
-                 "the file has 8192", again);
+    expect_error(elf, "vmlinux",
+                 "'vmlinux' is cut short: segment 0 needs 36864 bytes at 4096, "
+                 "the file has 8192",
+                 again);
     g_byte_array_free(text, TRUE);
 }
 
@@ -319,9 +328,10 @@ static void test_lzo(void)
     if (strstr(err->message, "built without") == NULL) {
         g_test_skip("built with lzo");
     } else {
-        g_assert_cmpstr(err->message, ==,
-                        "'vmlinuz' holds an lzo payload, and this pvemu was built without lzo\n"
-                        "hint: build pvemu with -Dlzo=enabled, or use a kernel packed otherwise");
+        g_assert_cmpstr(
+            err->message, ==,
+            "'vmlinuz' holds an lzo payload, and this pvemu was built without lzo\n"
+            "hint: build pvemu with -Dlzo=enabled, or use a kernel packed otherwise");
     }
     g_error_free(err);
     g_byte_array_free(file, TRUE);
@@ -370,7 +380,8 @@ static void test_checks(void)
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         struct boot_image *img = open_ok(fake_kernel_elf(cases[i].flags));
         GError *err = NULL;
-        bool ok = cases[i].pv ? boot_image_check_pv(img, &err) : boot_image_check_pvh(img, &err);
+        bool ok =
+            cases[i].pv ? boot_image_check_pv(img, &err) : boot_image_check_pvh(img, &err);
 
         g_assert_false(ok);
         g_assert_cmpstr(err->message, ==, cases[i].message);

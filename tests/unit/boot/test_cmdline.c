@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* The composed command line. */
+#include <glib.h>
+
+#include "boot/cmdline.h"
+
+static void test_table(void)
+{
+    static const struct {
+        struct cmdline_request req;
+        const char *want;
+    } cases[] = {
+        {{.console = "hvc0", .root = "/dev/xvda"}, "console=hvc0 root=/dev/xvda rw"},
+        {{.console = "hvc0", .root = "/dev/xvda1", .read_only = true, .unattended = true},
+         "console=hvc0 root=/dev/xvda1 ro panic=-1"},
+        {{.console = "hvc0", .root = "/dev/xvda", .root_type = "ext4", .append = "quiet"},
+         "console=hvc0 root=/dev/xvda rootfstype=ext4 rw quiet"},
+        {{.console = "hvc0",
+          .root = "/dev/xvda",
+          .unattended = true,
+          .append = "console=ttyS0 root=LABEL=x ro panic=5"},
+         "console=ttyS0 root=LABEL=x ro panic=5"},
+        {{.console = "hvc0", .root = "/dev/xvda", .append = "myroot=1 row"},
+         "console=hvc0 root=/dev/xvda rw myroot=1 row"},
+        {{.console = "hvc0", .append = ""}, "console=hvc0"},
+        {{.console = "hvc0", .root = "/dev/xvda", .replace = "just this", .append = "x"},
+         "just this"},
+        {{.console = "hvc0", .root = "/dev/xvda", .append = "x=\"a ro b\" -- rw"},
+         "console=hvc0 root=/dev/xvda rw x=\"a ro b\" -- rw"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *got = boot_cmdline(&cases[i].req);
+
+        g_assert_cmpstr(got, ==, cases[i].want);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/boot/cmdline/table", test_table);
+    return g_test_run();
+}
