@@ -319,10 +319,14 @@ static void test_descriptors(void)
     auto_fd secret = listen_on_loopback(&port);
     struct net *net = open_net(NULL, 0, context);
     g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)net_slirp_pid(net));
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    g_autoptr(GDir) dir = NULL;
     const char *name;
     unsigned count = 0;
+    struct guest g;
 
+    guest_init(&g, net, context);
+    guest_dhcp(&g); /* it is past its start */
+    dir = g_dir_open(path, 0, NULL);
     if (dir == NULL) {
         g_test_skip("/proc does not show descriptors");
     }
@@ -333,6 +337,7 @@ static void test_descriptors(void)
     }
     g_assert_true(dir == NULL || count == 4);
     (void)secret;
+    guest_fini(&g);
     net->ops->close(net);
     g_main_context_unref(context);
 }
