@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * hvc0 (public/io/console.h). Output stays in the guest's ring until the stream takes it, so a slow
- * terminal slows the guest's console and costs no memory here. Our own indices are private; with
- * an impossible one from the guest the ring rests until it is possible again. The window size
- * is not passed on: there is no place for it in this protocol.
+ * hvc0 (public/io/console.h). Output stays in the guest's ring until the stream takes it, so a
+ * slow terminal slows the guest's console and costs no memory here. Our own indices are private;
+ * with an impossible one from the guest the ring rests until it is possible again. The window
+ * size is not passed on: there is no place for it in this protocol.
  */
 #include "pv/console.h"
 
@@ -70,7 +70,9 @@ static bool console_bad_index(struct pv_console *c, const char *which)
 static size_t console_pass_on(struct pv_console *c, const uint8_t *buf, size_t len)
 {
     if (c->chr != NULL) {
-        len = MIN(len, c->chr->ops->write(c->chr, buf, len));
+        size_t n = c->chr->ops->write(c->chr, buf, len);
+
+        len = MIN(len, n);
     }
     if (c->tap != NULL && len > 0) {
         c->tap(c->tap_opaque, buf, len);

@@ -20,10 +20,11 @@ typedef void (*pv_console_tap_fn)(void *opaque, const uint8_t *buf, size_t len);
 /* chr is borrowed; NULL: output goes nowhere but the tap. */
 struct pv_console *pv_console_new(struct pv_domain *d, struct chardev *chr);
 void pv_console_free(struct pv_console *c);
-/* Clears the ring page and serves it through d->console_port. After pv_domain_new; again after pv_domain_reset. */
+/* Clears the ring page and serves it through d->console_port. After pv_domain_new; again after
+ * pv_domain_reset. */
 void pv_console_connect(struct pv_console *c);
 void pv_console_set_tap(struct pv_console *c, pv_console_tap_fn fn, void *opaque);
-/* Passes on what is in the ring now, as far as the stream takes it: before a reset or the end. */
+/* Passes on what is in the ring, as far as the stream takes it: before a reset or the end. */
 void pv_console_flush(struct pv_console *c);
 /* Types for the guest; returns how many bytes had room. */
 size_t pv_console_input(struct pv_console *c, const uint8_t *buf, size_t len);

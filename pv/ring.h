@@ -35,8 +35,8 @@ void ring_get(struct ring *r, void *req, size_t size);
 void ring_put(struct ring *r, const void *rsp, size_t size);
 /* Publishes the responses; true when the front end wants an event. */
 bool ring_push(struct ring *r);
-/* Arms the request event and looks again: true when more requests came in, or the index became impossible (keep
- * going: ring_pending() tells). */
+/* Arms the request event and looks again: true when more requests came in, or the index became
+ * impossible (keep going: ring_pending() tells). */
 bool ring_final_check(struct ring *r);
 
 #endif

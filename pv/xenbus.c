@@ -4,8 +4,8 @@
  * the front end's present state and on what is connected here, never on the order in which
  * states were seen: watch events are merged, and a hostile front end writes what it likes.
  *
- * A front end that closes gets its rings taken away at state 5 already: a kernel started by kexec
- * closes the devices of its predecessor, whose memory is no longer a ring.
+ * A front end that closes gets its rings taken away at state 5 already: a kernel started by
+ * kexec closes the devices of its predecessor, whose memory is no longer a ring.
  */
 #include "pv/xenbus.h"
 
@@ -204,7 +204,7 @@ static void xenbus_front_changed(void *opaque, const char *path)
     xenbus_update(opaque);
 }
 
-/* Linux reports a failed probe in words; they are the guest's and only shown, cleaned and cut. */
+/* Linux reports a failed probe in words; they are only shown, cleaned and cut. */
 static void xenbus_error_changed(void *opaque, const char *path)
 {
     struct xenbus_device *dev = opaque;

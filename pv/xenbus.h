@@ -27,10 +27,12 @@ struct xenbus_type {
     /* Unmap, unbind. Called only after a successful connect. May finish later: then returns false and the
      * type calls xenbus_disconnected() when in-flight requests are done. */
     bool (*disconnect)(struct xenbus_device *dev);
-    /* Loading: dev->connected is already as it was saved, the store, grants and event channels are loaded; the
-     * type maps its rings and binds its channel again here (connect() is not called), or fails the stream. */
+    /* Loading: dev->connected is already as it was saved, and the store, grants and event
+     * channels are loaded; the type maps its rings and binds its channel again here (connect()
+     * is not called), or fails the stream. */
     void (*state)(struct xenbus_device *dev, struct state *s);
-    /* After xenbus_device_unplug(): the front end let go; the owner may free the device later (post). May be NULL. */
+    /* After xenbus_device_unplug(): the front end let go; the owner frees the device later (from
+     * posted work). May be NULL. */
     void (*unplugged)(struct xenbus_device *dev);
 };
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Xenstore as the rest of the process uses it: domain 0's reads and writes, which check no permission and
- * no quota, and the life of the store. The guest's side is in xenstore_wire.c and xenstore_ops.c.
+ * Xenstore as the rest of the process uses it: domain 0's reads and writes, which check no
+ * permission and no quota, and the life of the store. The guest's side is in xenstore_wire.c and
+ * xenstore_ops.c.
  */
 #include "pv/xenstore_priv.h"
 
@@ -47,6 +48,7 @@ void xenstore_reset(struct xenstore *xs)
     xs_conn_drop(xs);
     evtchn_host_unbind(&xs->conn.host);
     xs->conn.up = false;
+    xs_tree_rm_owned(&xs->tree, PV_DOMID);
 }
 
 size_t xenstore_bytes(const struct xenstore *xs)

@@ -18,7 +18,8 @@ struct xenstore;
 
 struct xenstore *xenstore_new(struct pv_domain *d);
 void xenstore_free(struct xenstore *xs);
-/* Guest reboot: drops the guest's watches, transactions and ring state; keeps nodes (the owners rewrite them). */
+/* Guest reboot: drops the guest's watches, transactions and ring state, and every node that the
+ * guest owns; domain 0's nodes stay (the owners rewrite them). No watch fires. */
 void xenstore_reset(struct xenstore *xs);
 void xenstore_state(struct xenstore *xs, struct state *s);
 /* Starts serving the ring page (PV_FRAME_STORE) through the event channel d->store_port. */
@@ -36,11 +37,12 @@ void xs_rm(struct xenstore *xs, const char *path);
 /* NULL-terminated list of child names (caller frees with g_strfreev). */
 char **xs_directory(struct xenstore *xs, const char *path);
 /* perms as on the wire, e.g. "n1", "r0": owner first. Applies to the node only; children made later inherit. */
-void xs_set_perms(struct xenstore *xs, const char *path, const char *const *perms, unsigned count);
+void xs_set_perms(struct xenstore *xs, const char *path, const char *const *perms,
+                  unsigned count);
 
-/* A watch of domain 0 on path and everything below. fn runs later from the main loop (posted), lock held.
- * Identical events are merged; after too many different ones a single call with the watch's own path stands for all.
- * There is no event at registration. */
+/* A watch of domain 0 on path and everything below. fn runs later from the main loop (posted),
+ * lock held. Identical events are merged; after too many different ones a single call with the
+ * watch's own path stands for all. There is no event at registration. */
 typedef void (*xs_watch_fn)(void *opaque, const char *path);
 struct xs_watch *xs_watch_add(struct xenstore *xs, const char *path, xs_watch_fn fn, void *opaque);
 void xs_watch_remove(struct xenstore *xs, struct xs_watch *w);

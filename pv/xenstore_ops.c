@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What each xenstore message does (docs/misc/xenstore.txt). The payload is a private copy; its
- * shape is checked before anything is looked up. Messages that only a toolstack may send are refused.
+ * shape is checked before anything is looked up. Messages that only a toolstack may send are
+ * refused.
  */
 #include "pv/xenstore_priv.h"
 
@@ -223,9 +224,9 @@ static int op_rm(const struct op *op)
         return err;
     }
     if (exists && op->tx == NULL) {
-        xs_fire_removed(op->xs, op->tree, op->path); /* only queued; it is needed to see who may know */
+        xs_fire_removed(op->xs, op->tree, op->path); /* while it says who may know */
     }
-    err = xs_tree_rm(op->tree, PV_DOMID, op->path); /* a missing node is no error below an existing one */
+    err = xs_tree_rm(op->tree, PV_DOMID, op->path); /* decides whether ENOENT is an error */
     return err == 0 && exists && op->tx != NULL
                ? xs_tx_change(op->xs, op->tx, XS_TX_RM, op->path) : err;
 }

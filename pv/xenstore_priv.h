@@ -110,7 +110,7 @@ struct xenstore {
 };
 
 /* ---- xenstore_watch.c ---- */
-/* Tells everybody who watches path. shown: the guest may see it even if `tree` says it may not. */
+/* Tells everybody who watches path. shown: the guest may see it even if `tree` says no. */
 void xs_fire(struct xenstore *xs, const struct xs_tree *tree, const char *path, bool shown);
 /* The same for a path that was in `before` and was removed with all its children. */
 void xs_fire_removed(struct xenstore *xs, const struct xs_tree *before, const char *path);

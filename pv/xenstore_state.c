@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Saving and loading of xenstore. Nodes are written parents first. A transaction cannot be
- * carried over: it comes back as one that answers EAGAIN at its end, which every guest must be able to handle.
- * Watches of domain 0 belong to whoever added them; all fire after loading.
+ * carried over: it comes back as one that answers EAGAIN at its end, which every guest must be
+ * able to handle. Watches of domain 0 belong to whoever added them; all fire after loading.
  */
 #include "pv/xenstore_priv.h"
 

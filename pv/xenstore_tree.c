@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Xenstore's nodes, see xenstore_tree.h. Permission rules follow docs/misc/xenstore.txt: only the
- * node's own list counts (not its ancestors'), a new node inherits its parent's list, and what an
- * unprivileged domain makes belongs to that domain. A node that was never there and one that may not
- * be seen are told apart only when the nearest ancestor allows it.
+ * Xenstore's nodes, see xenstore_tree.h. Permission rules follow docs/misc/xenstore.txt: only
+ * the node's own list counts (not its ancestors'), a new node inherits its parent's list, and
+ * what an unprivileged domain makes belongs to that domain. A node that was never there and one
+ * that may not be seen are told apart only when the nearest ancestor allows it.
  *
  * Depth is bounded by the length of a path and the number of nodes, so recursion is too.
  */
@@ -498,6 +498,30 @@ int xs_tree_rm(struct xs_tree *t, unsigned domid, const char *path)
             (parent->nr_children - i) * sizeof(parent));
     parent->generation = ++t->ledger->generation;
     return 0;
+}
+
+static void node_rm_owned(struct xs_tree *t, struct xs_node *n, unsigned domid)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < n->nr_children; i++) {
+        struct xs_node *child = n->children[i];
+
+        if (child->perms[0].domid == domid) {
+            tree_uncharge_all(t, child);
+            node_unref(t->ledger, child);
+            n->generation = ++t->ledger->generation;
+        } else {
+            n->children[kept++] = node_own(t->ledger, &n->children[i]);
+            node_rm_owned(t, n->children[kept - 1], domid);
+        }
+    }
+    n->nr_children = kept;
+}
+
+void xs_tree_rm_owned(struct xs_tree *t, unsigned domid)
+{
+    node_rm_owned(t, node_own(t->ledger, &t->root), domid);
 }
 
 int xs_tree_set_perms(struct xs_tree *t, unsigned domid, const char *path,

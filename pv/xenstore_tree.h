@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The nodes of xenstore: a tree of reference-counted nodes that are shared between versions. A
- * snapshot costs one reference; a change copies only the nodes on its path that others still see.
+ * snapshot costs one reference; a change copies only those nodes on its path that others see.
  * Transactions, replay at commit and conflict checks are built on that. Permissions and quotas
  * are checked here, for every caller alike; domain 0 passes both.
  *
@@ -67,7 +67,7 @@ uint8_t xs_node_may(const struct xs_node *n, unsigned domid);
 /* True when an event about path may be shown to the domain: it reads the node or its parent. */
 bool xs_tree_visible(const struct xs_tree *t, unsigned domid, const char *path);
 
-/* ENOENT only when the nearest existing ancestor grants `need`, else EACCES. node may be NULL. */
+/* ENOENT only if the nearest existing ancestor grants `need`, else EACCES. node may be NULL. */
 int xs_tree_get(const struct xs_tree *t, unsigned domid, const char *path, uint8_t need,
                 const struct xs_node **node);
 int xs_tree_write(struct xs_tree *t, unsigned domid, const char *path, const void *value,
@@ -76,6 +76,8 @@ int xs_tree_write(struct xs_tree *t, unsigned domid, const char *path, const voi
 int xs_tree_mkdir(struct xs_tree *t, unsigned domid, const char *path);
 /* With all children. */
 int xs_tree_rm(struct xs_tree *t, unsigned domid, const char *path);
+/* Every node that belongs to the domain, with its children. */
+void xs_tree_rm_owned(struct xs_tree *t, unsigned domid);
 int xs_tree_set_perms(struct xs_tree *t, unsigned domid, const char *path,
                       const struct xs_perm *perms, unsigned count);
 

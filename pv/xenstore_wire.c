@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The guest's xenstore ring (public/io/xs_wire.h, docs/misc/xenstore-ring.txt). Our own indices
- * are private and the guest's are read once per look. An impossible index or length sets the error field and
- * ends the service; a kernel started by kexec asks for a new connection and starts over.
+ * are private and the guest's are read once per look. An impossible index or length sets the
+ * error field and ends the service; a kernel started by kexec asks for a new connection and
+ * starts over.
  *
  * Requests wait while more than XS_OUT_BACKLOG bytes of output are unread, so the guest's own
  * reading bounds what is kept for it.
@@ -92,7 +93,7 @@ static struct xenstore_domain_interface *conn_page(const struct xenstore *xs)
     return mem_frame_hva(xs->domain->mem, conn_frame(xs));
 }
 
-/* Sequentially consistent: a guest only sends an event when it saw our index before it moved its own. */
+/* Sequentially consistent: a guest sends no event when it sees that we did not catch up yet. */
 static uint32_t index_read(const uint32_t *index)
 {
     return __atomic_load_n(index, __ATOMIC_SEQ_CST);

@@ -6,8 +6,10 @@
 #ifndef PVEMU_TESTS_STORE_GUEST_H
 #define PVEMU_TESTS_STORE_GUEST_H
 
+#include <errno.h> /* before xs_wire.h */
 #include <glib.h>
 #include <stdint.h>
+
 #include <xen/io/xs_wire.h>
 
 #include "fake_board.h"

@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Xenstore through the guest's ring: every message, permissions, watches, transactions. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/state.h"
 #include "pv/xenstore_priv.h"
 #include "store_guest.h"
+
+/* Sanitizers hold freed memory back: only their absence makes the size of the process tell anything. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define RUNNING_PLAIN false
+#else
+#define RUNNING_PLAIN true
+#endif
 
 static int path_call(struct store_guest *g, uint32_t type, const char *path)
 {
@@ -567,6 +575,126 @@ static void test_state(void)
     store_guest_free(h);
 }
 
+static size_t rss_bytes(void)
+{
+    g_autofree char *text = NULL;
+    unsigned long size, resident;
+
+    g_assert_true(g_file_get_contents("/proc/self/statm", &text, NULL, NULL));
+    g_assert_cmpint(sscanf(text, "%lu %lu", &size, &resident), ==, 2);
+    return resident * 4096;
+}
+
+/* A path that is often the same, sometimes deep, sometimes long, sometimes wrong. */
+static void hostile_path(GRand *rand, GString *path)
+{
+    unsigned depth = g_rand_int_range(rand, 0, 40) == 0 ? 900
+                                                        : (unsigned)g_rand_int_range(rand, 1, 5);
+
+    g_string_assign(path, g_rand_int_range(rand, 0, 3) == 0 ? HOME "/data" : "data");
+    if (g_rand_int_range(rand, 0, 50) == 0) {
+        g_string_assign(path, "/");
+        return;
+    }
+    for (unsigned i = 0; i < depth && path->len < 1900; i++) {
+        g_string_append_c(path, '/');
+        if (g_rand_int_range(rand, 0, 50) == 0) {
+            unsigned len = (unsigned)g_rand_int_range(rand, 1, 1500);
+
+            for (unsigned n = 0; n < len; n++) {
+                g_string_append_c(path, 'L');
+            }
+        } else {
+            g_string_append_printf(path, "%d", g_rand_int_range(rand, 0, 40));
+        }
+    }
+}
+
+static void hostile_payload(GRand *rand, uint32_t type, GString *payload)
+{
+    hostile_path(rand, payload);
+    g_string_append_c(payload, '\0');
+    if (type == XS_WRITE || type == XS_WATCH || type == XS_UNWATCH) {
+        int most = g_rand_int_range(rand, 0, 3) == 0 ? 16 : 2049;
+        int len = g_rand_int_range(rand, 0, most);
+
+        for (int i = 0; i < len; i++) {
+            g_string_append_c(payload, (char)('a' + i % 3));
+        }
+        if (type != XS_WRITE) {
+            g_string_append_c(payload, '\0');
+        }
+    } else if (type == XS_SET_PERMS) {
+        for (int n = g_rand_int_range(rand, 1, 10); n > 0; n--) {
+            g_string_append_len(payload, "n1", 3);
+        }
+    } else if (type == XS_TRANSACTION_END) {
+        g_string_assign(payload, g_rand_boolean(rand) ? "T" : "F");
+        g_string_append_c(payload, '\0');
+    } else if (type == XS_DIRECTORY_PART) {
+        g_string_append_len(payload, "0", 2);
+    }
+}
+
+/*
+ * t_xs_quota: a million messages from a guest that makes what it can, reads replies only now and
+ * then, and never ends a transaction in time. What the store holds and what the process holds stay bounded.
+ */
+static void test_xs_quota(void)
+{
+    static const uint32_t types[] = { XS_WRITE, XS_WRITE, XS_WRITE, XS_MKDIR, XS_WATCH, XS_WATCH,
+                                      XS_RM, XS_SET_PERMS, XS_TRANSACTION_START, XS_READ,
+                                      XS_TRANSACTION_END, XS_DIRECTORY, XS_DIRECTORY_PART,
+                                      XS_UNWATCH, XS_GET_PERMS };
+    struct store_guest *g = store_guest_new();
+    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+    g_autoptr(GString) payload = g_string_sized_new(8192);
+    size_t before = rss_bytes(), most = 0, most_rss = 0;
+    unsigned sent = 0;
+    char junk[1024];
+
+    while (sent < 1000000) {
+        struct xsd_sockmsg header = { .req_id = sent };
+        size_t done = 0;
+
+        header.type = types[g_rand_int_range(rand, 0, (int)G_N_ELEMENTS(types))];
+        if (header.type == XS_RM && g_rand_int_range(rand, 0, 20) != 0) {
+            header.type = XS_WRITE; /* more is made than removed */
+        }
+        hostile_payload(rand, header.type, payload);
+        if (g_rand_int_range(rand, 0, 3) == 0) {
+            uint32_t last = g->xs->conn.next_tx;
+
+            header.tx_id = last - MIN(last, (uint32_t)g_rand_int_range(rand, 0, 20));
+        }
+        header.len = (uint32_t)MIN(payload->len, XENSTORE_PAYLOAD_MAX);
+        g_string_truncate(payload, header.len);
+        g_string_prepend_len(payload, (const char *)&header, sizeof(header));
+        while (done < payload->len) {
+            size_t n = store_guest_put(g, payload->str + done, payload->len - done);
+
+            done += n;
+            store_guest_kick(g, STORE_PORT);
+            g_assert_cmpuint(g->page->error, ==, 0);
+            if (n == 0 || g_rand_int_range(rand, 0, 16) == 0) {
+                store_guest_get(g, junk, sizeof(junk)); /* unwillingly */
+            }
+        }
+        most = MAX(most, xenstore_bytes(g->xs));
+        if (++sent % 10000 == 0) {
+            most_rss = MAX(most_rss, rss_bytes());
+        }
+    }
+    g_test_message("store %zu KiB at most, process grew by %zd KiB", most / 1024,
+                   ((ssize_t)most_rss - (ssize_t)before) / 1024);
+    g_assert_cmpuint(most, <, XS_MAX_LIVE_BYTES + 256 * 1024);
+    g_assert_cmpuint(most, >, 256 * 1024); /* it did try */
+    if (RUNNING_PLAIN) {
+        g_assert_cmpuint(most_rss, <, before + 4 * 1024 * 1024);
+    }
+    store_guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -590,5 +718,6 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/xenstore/reconnect", test_reconnect);
     g_test_add_func("/pv/xenstore/dom0-watch", test_dom0_watch);
     g_test_add_func("/pv/xenstore/state", test_state);
+    g_test_add_func("/pv/xenstore/t-xs-quota", test_xs_quota);
     return g_test_run();
 }
