@@ -114,6 +114,7 @@ struct interp {
     bool break_block;         /* leave the block after this instruction */
     bool fault_pending;
     bool special;             /* TF, RF, breakpoints: one instruction at a time */
+    bool amd;                 /* quirks that differ by vendor follow the profile shown */
     bool align_check;         /* CR0.AM, EFLAGS.AC and CPL 3 */
     uint8_t mode;             /* enum interp_mode of the next block */
     uint32_t request_mask;    /* bits of v->request that matter now */

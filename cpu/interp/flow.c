@@ -91,34 +91,35 @@ static bool flow_target(struct interp *e, const struct insn *in, uint64_t *rip)
 {
     if (in->op[0].kind == OPK_REL) {
         *rip = flow_relative(e, in);
-    } else {
-        if (!interp_operand(e, in, 0, X86_READ)) {
-            return false;
-        }
-        *rip = interp_get(e, in, 0) & interp_mask(in->opsize);
+        return true;
     }
-    return flow_target_ok(e, *rip);
+    if (!interp_operand(e, in, 0, X86_READ)) {
+        return false;
+    }
+    *rip = interp_get(e, in, 0) & interp_mask(in->opsize);
+    return true;
 }
 
 static bool flow_jmp(struct interp *e, const struct insn *in)
 {
     uint64_t rip;
 
-    if (!flow_target(e, in, &rip)) {
-        return false;
-    }
-    e->v->cpu.rip = rip;
-    return true;
+    return flow_target(e, in, &rip) && flow_branch(e, rip);
 }
 
+/* The stack is checked before the target is. */
 static bool flow_call(struct interp *e, const struct insn *in)
 {
+    const unsigned size = in->opsize;
     uint64_t rip;
+    struct mref m;
 
-    if (!flow_target(e, in, &rip) ||
-        !interp_push(e, e->v->cpu.rip + in->len, in->opsize)) {
+    if (!flow_target(e, in, &rip) || !flow_slot(e, -(int64_t)size, size, X86_WRITE, &m) ||
+        !flow_target_ok(e, rip)) {
         return false;
     }
+    flow_set_rsp(e, e->v->cpu.gpr[CPU_RSP] - size);
+    interp_mref_store(e, &m, e->v->cpu.rip + in->len);
     e->v->cpu.rip = rip;
     return true;
 }
@@ -143,6 +144,15 @@ static bool flow_jcc(struct interp *e, const struct insn *in)
     return true;
 }
 
+/* On AMD a repeat prefix decides, not the opcode (seen on Zen 4; compilers emit none). */
+static bool flow_loop_wants_zf(const struct interp *e, const struct insn *in)
+{
+    if (e->amd && (in->prefixes & (INSN_P_REP | INSN_P_REPNE)) != 0) {
+        return (in->prefixes & INSN_P_REP) != 0;
+    }
+    return in->id == INSN_LOOPE;
+}
+
 static bool flow_loop(struct interp *e, const struct insn *in)
 {
     uint64_t count = e->v->cpu.gpr[CPU_RCX], mask = interp_mask(in->addrsize);
@@ -154,7 +164,7 @@ static bool flow_loop(struct interp *e, const struct insn *in)
         count--;
         taken = (count & mask) != 0;
         if (in->id != INSN_LOOP) {
-            taken = taken && ((e->fl & 0x4000) != 0) == (in->id == INSN_LOOPE);
+            taken = taken && ((e->fl & 0x4000) != 0) == flow_loop_wants_zf(e, in);
         }
     }
     if (taken && !flow_target_ok(e, flow_relative(e, in))) {
@@ -241,49 +251,48 @@ static bool flow_popa(struct interp *e, const struct insn *in)
     return true;
 }
 
+/* One push of ENTER, at slot i below RSP. */
+static bool flow_enter_push(struct interp *e, unsigned i, unsigned size, uint64_t val)
+{
+    struct mref m;
+
+    if (!flow_slot(e, -(int64_t)((i + 1) * size), size, X86_WRITE, &m)) {
+        return false;
+    }
+    interp_mref_store(e, &m, val);
+    return true;
+}
+
+/* As on hardware, what was pushed before a fault stays in memory, below RSP. */
 static bool flow_enter(struct interp *e, const struct insn *in)
 {
     const unsigned size = in->opsize, level = in->imm2 & 31;
-    const uint64_t mask = interp_mask(flow_stack_size(e));
+    const int64_t delta = -(int64_t)((level + 1) * size) - (int64_t)(in->imm & 0xffff);
     uint64_t *gpr = e->v->cpu.gpr;
-    uint64_t rsp = gpr[CPU_RSP], frame = rsp - size, va, val[32];
-    struct mref m[32];
+    uint64_t frame = gpr[CPU_RSP] - size, va;
+    struct mref m;
 
-    if (!flow_slot(e, -(int64_t)size, size, X86_WRITE, &m[0])) {
+    if (!flow_enter_push(e, 0, size, interp_gpr(e, CPU_RBP, size))) {
         return false;
     }
-    val[0] = interp_gpr(e, CPU_RBP, size);
     for (unsigned i = 1; i < level; i++) {
-        uint64_t from = (gpr[CPU_RBP] - i * size) & mask;
-        struct mref r;
+        uint64_t at = (gpr[CPU_RBP] - i * size) & interp_mask(flow_stack_size(e));
 
-        if (!interp_linear(e, CPU_SS, from, size, X86_READ, &va) ||
-            !interp_mref(e, va, size, X86_READ, &r) ||
-            !flow_slot(e, -(int64_t)((i + 1) * size), size, X86_WRITE, &m[i])) {
+        if (!interp_linear(e, CPU_SS, at, size, X86_READ, &va) ||
+            !interp_mref(e, va, size, X86_READ, &m) ||
+            !flow_enter_push(e, i, size, interp_mref_load(e, &m))) {
             return false;
         }
-        val[i] = interp_mref_load(e, &r);
     }
-    if (level > 0) {
-        if (!flow_slot(e, -(int64_t)((level + 1) * size), size, X86_WRITE, &m[level])) {
-            return false;
-        }
-        val[level] = frame;
+    if (level > 0 && !flow_enter_push(e, level, size, frame)) {
+        return false;
     }
-    /* The final stack pointer must be writable too. */
-    {
-        struct mref probe;
-        int64_t delta = -(int64_t)((level + 1) * size) - (int64_t)(in->imm & 0xffff);
-
-        if (!flow_slot(e, delta, size, X86_WRITE, &probe)) {
-            return false;
-        }
-        for (unsigned i = 0; i <= level; i++) {
-            interp_mref_store(e, &m[i], val[i]);
-        }
-        flow_set_rsp(e, rsp + (uint64_t)delta);
+    /* The new top of the stack must be writable too. */
+    if (!flow_slot(e, delta, size, X86_WRITE, &m)) {
+        return false;
     }
-    interp_set_gpr(e, CPU_RBP, flow_stack_size(e) < size ? flow_stack_size(e) : size, frame);
+    flow_set_rsp(e, gpr[CPU_RSP] + (uint64_t)delta);
+    interp_set_gpr(e, CPU_RBP, MIN(flow_stack_size(e), size), frame);
     flow_advance(e, in);
     return true;
 }

@@ -188,6 +188,17 @@ static bool native_run(struct interp *e, const struct insn *in, int32_t thunk, v
 
 /* ---- vector registers in the saved image ---- */
 
+/* x87 and MMX that do not look for pending exceptions: FNSTENV FNSTCW FNSAVE FNSTSW. */
+static bool native_no_wait(const struct insn *in)
+{
+    unsigned reg = in->modrm >> 3 & 7;
+
+    if (in->map == INSN_MAP_0F) {
+        return in->opcode == 0x2a; /* CVTPI2PS with memory touches no MMX register */
+    }
+    return (in->opcode == 0xd9 || in->opcode == 0xdd) && reg >= 6;
+}
+
 static uint8_t *native_xmm(struct interp *e, unsigned reg)
 {
     return e->v->cpu.xsave + 160 + 16 * reg;
@@ -290,15 +301,11 @@ static bool native_gather(struct interp *e, const struct insn *in)
     }
     native_image_open(e);
     for (unsigned i = 0; i < nr; i++) {
-        uint64_t live = native_element(e, mask, i, size) >> (size * 8 - 1) & 1;
-
-        native_set_element(e, mask, i, size, live != 0 ? UINT64_MAX : 0);
-    }
-    for (unsigned i = 0; i < nr; i++) {
         uint64_t idx = native_element(e, index, i, isize), off, va;
         struct mref m;
 
-        if (native_element(e, mask, i, size) == 0) {
+        if ((native_element(e, mask, i, size) >> (size * 8 - 1) & 1) == 0) {
+            native_set_element(e, mask, i, size, 0);
             continue;
         }
         if (isize == 4) {
@@ -353,13 +360,16 @@ static bool native_maskmov(struct interp *e, const struct insn *in, int32_t thun
 /* Page-crossing, MMIO and code pages: through a buffer. */
 static bool native_bounce(struct interp *e, const struct insn *in, int32_t thunk, unsigned access)
 {
-    uint64_t buffer[32] = {0};
+    _Alignas(64) uint8_t area[256];
+    uint8_t *buffer = area + (e->m.va & 63); /* as misaligned as the operand */
     struct mref m = e->m;
 
-    if (m.len > sizeof(buffer)) {
-        return interp_fault(e, CPU_UD);
+    g_assert(m.len <= sizeof(area) - 64);
+    for (unsigned i = 0; i < m.len; i++) {
+        buffer[i] = 0;
     }
-    if ((access & OPA_READ) != 0) {
+    /* Read for writes too: an x87 store with an unmasked exception stores nothing. */
+    if ((access & OPA_READ) != 0 || (m.part[0] != NULL && (m.len1 == m.len || m.part[1] != NULL))) {
         interp_mref_read(e, &m, buffer);
     }
     if (!native_run(e, in, thunk, buffer)) {
@@ -371,21 +381,40 @@ static bool native_bounce(struct interp *e, const struct insn *in, int32_t thunk
     return true;
 }
 
+/* An x87 exception from before is reported before anything about the memory operand. */
+static bool native_pending_x87(struct interp *e, const struct insn *in)
+{
+    uint16_t fsw;
+
+    if ((in->flags & (INSN_F_X87 | INSN_F_MMX)) == 0 || native_no_wait(in)) {
+        return false;
+    }
+    if (e->fpu_resident) {
+        __asm__ volatile("fnstsw %0" : "=m"(fsw));
+    } else {
+        fsw = *(const uint16_t *)(const void *)(e->v->cpu.xsave + 2);
+        if ((e->v->cpu.xsave[XSAVE_HEADER] & 1) == 0) {
+            fsw = 0;
+        }
+    }
+    return (fsw & 0x80) != 0 && !interp_fault(e, CPU_MF);
+}
+
 static bool native_with_memory(struct interp *e, const struct insn *in, int32_t thunk, int mem)
 {
     unsigned access = in->op[mem].access, size = in->op[mem].size;
     unsigned want = (access & OPA_WRITE) != 0 ? X86_WRITE : X86_READ;
     bool masked = (in->flags & INSN_F_MASKED_MEM) != 0;
-    uint64_t va;
+    uint64_t off = interp_offset(e, in) + e->v->cpu.seg[in->seg].base, va;
 
-    if (!interp_linear(e, in->seg, interp_offset(e, in), size, want, &va)) {
-        return masked && native_masked(e, in, thunk, mem);
-    }
-    if (unlikely((in->flags & INSN_F_ALIGNED) != 0 && (va & (size - 1)) != 0)) {
+    /* AMD's SHA instructions do not mind; Intel's fault when they run. */
+    if (unlikely((in->flags & INSN_F_ALIGNED) != 0 && (off & (size - 1)) != 0 &&
+                 in->feature != INSN_FEAT_SHA)) {
         return interp_fault_code(e, CPU_GP, 0);
     }
-    if (!interp_mref(e, va, size, want, &e->m)) {
-        return masked && native_masked(e, in, thunk, mem);
+    if (!interp_linear(e, in->seg, interp_offset(e, in), size, want, &va) ||
+        !interp_mref(e, va, size, want, &e->m)) {
+        return masked ? native_masked(e, in, thunk, mem) : native_pending_x87(e, in) && false;
     }
     if (likely(e->m.len1 == size && e->m.part[0] != NULL && !e->m.code[0])) {
         return native_run(e, in, thunk, e->m.part[0]);

@@ -456,6 +456,7 @@ static bool interp_vcpu_init(struct vcpu *v, GError **err)
         }
     }
     e->epoch = 1;
+    e->amd = v->model != NULL && cpu_model_is_amd(v->model);
     if (!interp_blocks_init(e, err) || !interp_native_init(e, err)) {
         return false;
     }

@@ -47,8 +47,12 @@ static bool string_one(struct interp *e, struct string *s)
 {
     struct mref src, dst;
 
-    if ((s->uses_src && !string_open_src(e, s, &src)) ||
-        (s->uses_dst && !string_open_dst(e, s, &dst))) {
+    if (s->in->id == INSN_CMPS) { /* seen on Zen 4: the destination first */
+        if (!string_open_dst(e, s, &dst) || !string_open_src(e, s, &src)) {
+            return false;
+        }
+    } else if ((s->uses_src && !string_open_src(e, s, &src)) ||
+               (s->uses_dst && !string_open_dst(e, s, &dst))) {
         return false;
     }
     switch (s->in->id) {

@@ -310,7 +310,7 @@ static bool insn_modrm_gpr(const struct insn *in, bool rm)
     unsigned number = rm ? (in->modrm & 7) | (in->rex & INSN_REX_B ? 8 : 0)
                          : (in->modrm >> 3 & 7) | (in->rex & INSN_REX_R ? 8 : 0);
 
-    if (number != CPU_RSP) {
+    if (number != CPU_RSP || !insn_field_is_gpr(in, CPU_RSP)) {
         return false;
     }
     for (unsigned i = 0; i < in->nr_operands; i++) {
@@ -330,7 +330,7 @@ static bool insn_modrm_gpr(const struct insn *in, bool rm)
             return store ? rm : !rm;   /* gpr <- vec */
         }
     }
-    return insn_field_is_gpr(in, CPU_RSP);
+    return true;
 }
 
 static void emit_insn(struct emit *em, const struct insn *in, const struct plan *p)

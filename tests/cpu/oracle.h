@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The hardware oracle: one instruction on a random state, once by an engine in a small 64-bit guest at CPL 3
+ * and once by this machine's CPU at the same addresses; everything visible is compared.
+ *
+ * The address space is the same on both sides:
+ *     ORACLE_CODE  two pages of code, INT3 all over but for the instruction
+ *     ORACLE_DATA  two pages read-write, one read-only; the pages around are not mapped
+ */
+#ifndef PVEMU_TESTS_ORACLE_H
+#define PVEMU_TESTS_ORACLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cpu/x86/x86.h"
+
+#define ORACLE_CODE 0x20000000ull
+#define ORACLE_DATA 0x30000000ull
+#define ORACLE_GS_BASE 0x2fffff00ull
+enum { ORACLE_CODE_SIZE = 8192, ORACLE_DATA_SIZE = 12288, ORACLE_RW_SIZE = 8192 };
+enum { ORACLE_XSAVE = 832 };
+
+/* What an instruction starts from and ends in. */
+struct oracle_state {
+    _Alignas(64) uint8_t xsave[ORACLE_XSAVE];
+    uint64_t gpr[16];
+    uint64_t rip, rflags;
+    unsigned vector;  /* 3: ran to the INT3 behind it */
+    uint64_t error, cr2;
+};
+
+struct oracle_case {
+    struct insn in;
+    uint8_t bytes[16];
+    unsigned len;
+    uint64_t rip;
+    struct oracle_state start;
+};
+
+struct oracle_rng {
+    uint64_t s;
+};
+
+static inline uint64_t oracle_rand(struct oracle_rng *r)
+{
+    uint64_t z = (r->s += 0x9e3779b97f4a7c15ull);
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+static inline unsigned oracle_below(struct oracle_rng *r, unsigned n)
+{
+    return (unsigned)(oracle_rand(r) % n);
+}
+
+/* oracle_gen.c: a new case; false: nothing usable, try again. data is the current data area. */
+bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct oracle_case *c,
+                     uint8_t *data);
+/* Registers and memory for an instruction that is given (a regression). */
+bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *bytes, unsigned len,
+                    uint8_t *data);
+
+/* oracle_host.c */
+void oracle_host_init(void);
+uint8_t *oracle_host_data(void); /* the data area, writable throughout */
+void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
+
+/* oracle_guest.c */
+void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model);
+uint8_t *oracle_guest_data(void);
+void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end);
+void oracle_guest_fini(void);
+
+#endif

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The emulated side of the oracle: a guest in 64-bit mode at CPL 3 whose every exception ends in a HLT at an
+ * address that tells the vector.
+ *
+ * Its own structures lie at GUEST_HIGH, where a host has its kernel:
+ *     0x1000 PML4, 0x2000 PDPT, 0x3000 PD (low 1 GiB), 0x4000.. page tables, 0x7000 PD of GUEST_HIGH
+ *     0x8000 IDT   0x9000 GDT   0xa000 TSS   0xb000.. handlers   0x10000 kernel stack top
+ *     0x20000 code pages   0x30000 data pages
+ */
+#include "oracle.h"
+
+#include <string.h>
+
+#include "core/memory.h"
+#include "fake_board.h"
+
+enum {
+    G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_PT_LOW = 0x4000, G_PT_CODE = 0x5000,
+    G_PT_DATA = 0x6000, G_PD_HIGH = 0x7000, G_IDT = 0x8000, G_GDT = 0x9000, G_TSS = 0xa000, G_HANDLERS = 0xb000,
+    G_STACK = 0x10000, G_CODE = 0x20000, G_DATA = 0x30000, G_RAM = 1 << 20,
+};
+#define GUEST_HIGH 0xffffffffc0000000ull
+enum { P = 1, RW = 2, US = 4, A = 0x20, D = 0x40 };
+#define NX (1ull << 63)
+enum { SEL_CODE0 = 0x08, SEL_DATA0 = 0x10, SEL_DATA3 = 0x1b, SEL_CODE3 = 0x23, SEL_TSS = 0x28 };
+
+static struct fake_board *guest_board;
+static struct vcpu *guest_vcpu;
+static uint8_t *guest_ram;
+static const struct accel_ops *guest_accel;
+
+static void put64(unsigned at, uint64_t val)
+{
+    memcpy(guest_ram + at, &val, 8);
+}
+
+static void guest_tables(void)
+{
+    put64(G_PML4, G_PDPT | P | RW | US | A);
+    put64(G_PDPT, G_PD | P | RW | US | A);
+    put64(G_PML4 + 511 * 8, G_PDPT | P | RW | US | A);
+    put64(G_PDPT + 511 * 8, G_PD_HIGH | P | RW | A);
+    put64(G_PD_HIGH, G_PT_LOW | P | RW | A);
+    put64(G_PD + (ORACLE_CODE >> 21) * 8, G_PT_CODE | P | RW | US | A);
+    put64(G_PD + (ORACLE_DATA >> 21) * 8, G_PT_DATA | P | RW | US | A);
+    for (unsigned i = 0; i < 256; i++) {
+        put64(G_PT_LOW + i * 8, i << 12 | P | RW | A | D);
+    }
+    for (unsigned i = 0; i < ORACLE_CODE_SIZE / 4096; i++) {
+        put64(G_PT_CODE + i * 8, (G_CODE + (i << 12)) | P | US | A);
+    }
+    for (unsigned i = 0; i < ORACLE_DATA_SIZE / 4096; i++) {
+        bool rw = i < ORACLE_RW_SIZE / 4096;
+
+        put64(G_PT_DATA + i * 8, (G_DATA + (i << 12)) | P | US | NX | (rw ? RW : 0));
+    }
+}
+
+static void guest_idt(void)
+{
+    for (unsigned i = 0; i < 32; i++) {
+        uint64_t handler = GUEST_HIGH + G_HANDLERS + i * 16;
+
+        put64(G_IDT + i * 16, (handler & 0xffff) | (uint64_t)SEL_CODE0 << 16 |
+                                  0xeeull << 40 | (handler >> 16) << 48);
+        put64(G_IDT + i * 16 + 8, handler >> 32);
+        guest_ram[G_HANDLERS + i * 16] = 0xf4; /* hlt */
+    }
+}
+
+static void guest_gdt(void)
+{
+    put64(G_GDT + SEL_CODE0, 0x00af9b000000ffff);
+    put64(G_GDT + SEL_DATA0, 0x00cf93000000ffff);
+    put64(G_GDT + 0x18, 0x00cff3000000ffff);
+    put64(G_GDT + 0x20, 0x00affb000000ffff);
+    put64(G_TSS + 4, GUEST_HIGH + G_STACK);
+}
+
+static int guest_irq_ack(struct vcpu *v)
+{
+    (void)v;
+    return -1;
+}
+
+static uint64_t guest_mmio_read(struct vcpu *v, uint64_t gpa, unsigned size)
+{
+    (void)v, (void)gpa, (void)size;
+    return UINT64_MAX;
+}
+
+static void guest_mmio_write(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t value)
+{
+    (void)v, (void)gpa, (void)size, (void)value;
+}
+
+static const struct vcpu_board_ops guest_ops = {
+    .irq_ack = guest_irq_ack, .mmio_read = guest_mmio_read, .mmio_write = guest_mmio_write,
+};
+
+static void guest_control(struct cpu_x86 *cpu)
+{
+    cpu->cr0 = CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_AM |
+               CPU_CR0_PG;
+    cpu->cr3 = G_PML4;
+    cpu->cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
+    cpu->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE;
+    cpu->xcr0 = 7;
+    cpu->gdtr = (struct cpu_table){.base = GUEST_HIGH + G_GDT, .limit = 0x7f};
+    cpu->idtr = (struct cpu_table){.base = GUEST_HIGH + G_IDT, .limit = 0x1ff};
+    cpu->tr = (struct cpu_segment){
+        .selector = SEL_TSS, .attr = 0x8b, .limit = 0x67, .base = GUEST_HIGH + G_TSS};
+}
+
+static void guest_user_segments(struct cpu_x86 *cpu)
+{
+    struct cpu_segment data = {.selector = SEL_DATA3, .attr = 0xc0f3, .limit = UINT32_MAX};
+
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        cpu->seg[i] = data;
+    }
+    cpu->seg[CPU_CS].selector = SEL_CODE3;
+    cpu->seg[CPU_CS].attr = 0xa0fb;
+    cpu->seg[CPU_GS].base = ORACLE_GS_BASE;
+    cpu->cpl = 3;
+}
+
+void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model)
+{
+    GError *err = NULL;
+
+    guest_board = fake_board_new(1, G_RAM, 0);
+    guest_vcpu = guest_board->vcpus[0];
+    guest_vcpu->accel = guest_accel = accel;
+    guest_vcpu->model = model;
+    guest_vcpu->board_ops = &guest_ops;
+    guest_ram = mem_page(guest_board->board.mem, 0);
+    guest_tables();
+    guest_idt();
+    guest_gdt();
+    memset(guest_ram + G_CODE, 0xcc, ORACLE_CODE_SIZE);
+    guest_control(&guest_vcpu->cpu);
+    if (!accel->vcpu_init(guest_vcpu, &err)) {
+        g_error("%s", err->message);
+    }
+}
+
+void oracle_guest_fini(void)
+{
+    guest_accel->vcpu_fini(guest_vcpu);
+    fake_board_free(guest_board);
+}
+
+uint8_t *oracle_guest_data(void)
+{
+    return guest_ram + G_DATA;
+}
+
+/* The exception frame on the kernel stack: [error] rip cs rflags rsp ss. */
+static void guest_frame(struct oracle_state *end)
+{
+    const struct cpu_x86 *cpu = &guest_vcpu->cpu;
+    uint64_t frame[6];
+    bool has_error;
+
+    end->vector = (unsigned)((cpu->rip - 1 - GUEST_HIGH - G_HANDLERS) / 16);
+    has_error = GUEST_HIGH + G_STACK - cpu->gpr[CPU_RSP] == 48;
+    memset(frame, 0, sizeof(frame));
+    memcpy(frame + !has_error, guest_ram + (cpu->gpr[CPU_RSP] - GUEST_HIGH), has_error ? 48 : 40);
+    end->error = frame[0];
+    end->rip = frame[1];
+    end->rflags = frame[3];
+    memcpy(end->gpr, cpu->gpr, sizeof(end->gpr));
+    end->gpr[CPU_RSP] = frame[4];
+    end->cr2 = cpu->cr2;
+    memcpy(end->xsave, cpu->xsave, ORACLE_XSAVE);
+}
+
+void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
+{
+    static const uint8_t fill[16] = {0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
+                                     0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc};
+    struct cpu_x86 *cpu = &guest_vcpu->cpu;
+    uint64_t at = G_CODE + (c->rip - ORACLE_CODE);
+    struct exit exit;
+
+    mem_write(guest_board->board.mem, at, c->bytes, c->len);
+    memcpy(cpu->gpr, c->start.gpr, sizeof(cpu->gpr));
+    memcpy(cpu->xsave, c->start.xsave, ORACLE_XSAVE);
+    cpu->rip = c->rip;
+    cpu->rflags = c->start.rflags;
+    cpu->halted = false;
+    guest_user_segments(cpu);
+    guest_accel->run(guest_vcpu, &exit);
+    if (exit.kind != EXIT_HALT) {
+        end->vector = 1000 + exit.kind;
+        g_printerr("engine exit %d: %s\n", exit.kind, exit.message);
+    } else {
+        guest_frame(end);
+    }
+    mem_write(guest_board->board.mem, at, fill, c->len);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The native side of the oracle. host_enter() loads the whole state and jumps; the INT3 behind the
+ * instruction, or whatever it raises, arrives as a signal on the alternate stack, whose frame is the result.
+ */
+#include "oracle.h"
+
+#include <glib.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+/* The layout is known to the assembly below. */
+struct host_context {
+    uint64_t gpr[16];
+    uint64_t rip, rflags;
+    uint64_t saved_rsp;
+    uint64_t pad[5];
+    uint8_t xsave[ORACLE_XSAVE];
+};
+_Alignas(64) struct host_context oracle_host_context;
+void oracle_host_enter(void);
+extern const char oracle_host_exit[];
+
+__asm__(".text\n"
+        ".globl oracle_host_enter\n"
+        ".type oracle_host_enter, @function\n"
+        "oracle_host_enter:\n\t"
+        "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+        "lea oracle_host_context(%rip), %rbx\n\t"
+        "mov %rsp, 144(%rbx)\n\t"
+        "mov $7, %eax\n\txor %edx, %edx\n\t"
+        "xrstor64 192(%rbx)\n\t"
+        "pushq 136(%rbx)\n\tpopfq\n\t"
+        "mov 0(%rbx), %rax\n\tmov 8(%rbx), %rcx\n\tmov 16(%rbx), %rdx\n\t"
+        "mov 32(%rbx), %rsp\n\tmov 40(%rbx), %rbp\n\tmov 48(%rbx), %rsi\n\tmov 56(%rbx), %rdi\n\t"
+        "mov 64(%rbx), %r8\n\tmov 72(%rbx), %r9\n\tmov 80(%rbx), %r10\n\tmov 88(%rbx), %r11\n\t"
+        "mov 96(%rbx), %r12\n\tmov 104(%rbx), %r13\n\tmov 112(%rbx), %r14\n\tmov 120(%rbx), %r15\n\t"
+        "mov 24(%rbx), %rbx\n\t"
+        "jmp *oracle_host_context+128(%rip)\n"
+        ".globl oracle_host_exit\n"
+        "oracle_host_exit:\n\t"
+        "cld\n\tfninit\n\tvzeroupper\n\t"
+        "mov oracle_host_context+144(%rip), %rsp\n\t"
+        "push $0x1f80\n\tldmxcsr (%rsp)\n\tpop %rax\n\t"
+        "pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
+        "ret\n");
+
+static struct oracle_state *host_result;
+static uint8_t *host_code, *host_data; /* writable aliases */
+
+static const uint8_t host_greg[16] = {
+    REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+    REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
+};
+
+static struct sigaction host_previous[65];
+
+static void host_signal(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    greg_t *regs = uc->uc_mcontext.gregs;
+    struct oracle_state *end = host_result;
+
+    if (end == NULL) {
+        host_previous[sig].sa_sigaction(sig, info, context); /* the engine's own */
+        return;
+    }
+    host_result = NULL;
+    for (unsigned i = 0; i < 16; i++) {
+        end->gpr[i] = (uint64_t)regs[host_greg[i]];
+    }
+    end->rip = (uint64_t)regs[REG_RIP];
+    end->rflags = (uint64_t)regs[REG_EFL];
+    end->vector = (unsigned)regs[REG_TRAPNO];
+    end->error = (uint64_t)regs[REG_ERR];
+    end->cr2 = (uint64_t)regs[REG_CR2];
+    memcpy(end->xsave, uc->uc_mcontext.fpregs, ORACLE_XSAVE);
+    regs[REG_RIP] = (greg_t)(uintptr_t)oracle_host_exit;
+    regs[REG_EFL] = 0x202;
+}
+
+static uint8_t *host_map(uint64_t at, size_t size, int prot)
+{
+    int fd = memfd_create("oracle", MFD_CLOEXEC);
+    uint8_t *rw;
+    void *fixed;
+
+    g_assert(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
+    rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    fixed = mmap((void *)(uintptr_t)at, size, prot,
+                 MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_POPULATE, fd, 0);
+    g_assert(rw != MAP_FAILED && fixed == (void *)(uintptr_t)at);
+    close(fd);
+    return rw;
+}
+
+void oracle_host_init(void)
+{
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    stack_t alt = {.ss_size = 256 << 10};
+
+    alt.ss_sp = g_malloc0(alt.ss_size);
+    g_assert(sigaltstack(&alt, NULL) == 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++) {
+        struct sigaction sa = {.sa_sigaction = host_signal,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+
+        g_assert(sigaction(signals[i], &sa, &host_previous[signals[i]]) == 0);
+    }
+    host_code = host_map(ORACLE_CODE, ORACLE_CODE_SIZE, PROT_READ | PROT_EXEC);
+    host_data = host_map(ORACLE_DATA, ORACLE_DATA_SIZE, PROT_READ | PROT_WRITE);
+    g_assert(mprotect((void *)(uintptr_t)(ORACLE_DATA + ORACLE_RW_SIZE),
+                      ORACLE_DATA_SIZE - ORACLE_RW_SIZE, PROT_READ) == 0);
+    memset(host_code, 0xcc, ORACLE_CODE_SIZE);
+    __asm__ volatile("wrgsbase %0" : : "r"(ORACLE_GS_BASE));
+}
+
+uint8_t *oracle_host_data(void)
+{
+    return host_data;
+}
+
+static void host_prefault(void)
+{
+    volatile uint8_t *p = (volatile uint8_t *)(uintptr_t)ORACLE_DATA;
+
+    for (unsigned i = 0; i < ORACLE_RW_SIZE; i += 4096) {
+        p[i] = p[i];
+    }
+}
+
+void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)
+{
+    struct host_context *ctx = &oracle_host_context;
+    unsigned at = (unsigned)(c->rip - ORACLE_CODE);
+    static bool ready;
+
+    if (!ready) {
+        host_prefault();
+        ready = true;
+    }
+    memcpy(ctx->gpr, c->start.gpr, sizeof(ctx->gpr));
+    memcpy(ctx->xsave, c->start.xsave, ORACLE_XSAVE);
+    ctx->rip = c->rip;
+    ctx->rflags = c->start.rflags;
+    memcpy(host_code + at, c->bytes, c->len);
+    host_result = end;
+    oracle_host_enter();
+    memset(host_code + at, 0xcc, c->len);
+}

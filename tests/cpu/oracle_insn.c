@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]: random instructions on the interpreter and on this
+ * machine's CPU. Any difference that is not listed below, with its reason, is a failure; the first ones are
+ * printed with bytes, text and what differs. Skips (77) where the host lacks what the interpreter needs.
+ *
+ * Not compared: FOP, FIP and FDP of the x87 (docs: native.c), RF and reserved bits of RFLAGS, the P bit of
+ * error codes of addresses in the kernel's half, which Linux hides.
+ */
+#include "oracle.h"
+
+#include <capstone/capstone.h>
+#include <glib.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cpu.h"
+#include "cpu/interp/interp.h"
+
+enum { FLAGS_COMPARED = CPU_STATUS_FLAGS | CPU_DF | CPU_IF | CPU_AC | CPU_NT, MAX_SHOWN = 10 };
+
+static void compare_print(GString *out, const char *what, uint64_t host, uint64_t guest)
+{
+    if (host != guest) {
+        g_string_append_printf(out, "  %-8s host %016" PRIx64 "  engine %016" PRIx64 "\n", what,
+                               host, guest);
+    }
+}
+
+/* XSTATE_BV 0 means initial values whatever the bytes say. */
+static void compare_normalise(uint8_t *x)
+{
+    uint64_t bv;
+
+    memcpy(&bv, x + 512, 8);
+    if ((bv & 1) == 0) {
+        memset(x, 0, 24);
+        memset(x + 32, 0, 128);
+        x[0] = 0x7f;
+        x[1] = 3;
+    }
+    if ((bv & 2) == 0) {
+        memset(x + 160, 0, 256);
+    }
+    if ((bv & 4) == 0) {
+        memset(x + 576, 0, 256);
+    }
+    memset(x + 6, 0, 18); /* FOP FIP FDP */
+    memset(x + 28, 0, 4);
+    memset(x + 416, 0, 160);
+    for (unsigned i = 0; i < 8; i++) {
+        memset(x + 32 + 16 * i + 10, 0, 6);
+    }
+}
+
+static void compare_vectors(GString *out, struct oracle_state *h, struct oracle_state *g)
+{
+    compare_normalise(h->xsave);
+    compare_normalise(g->xsave);
+    for (unsigned i = 0; i < ORACLE_XSAVE; i += 8) {
+        uint64_t a, b;
+        char name[16];
+
+        memcpy(&a, h->xsave + i, 8);
+        memcpy(&b, g->xsave + i, 8);
+        if (a != b) {
+            if (i >= 576) {
+                g_snprintf(name, sizeof(name), "ymm%u[%u]", (i - 576) / 16, 2 + (i / 8 & 1));
+            } else if (i >= 160) {
+                g_snprintf(name, sizeof(name), "xmm%u[%u]", (i - 160) / 16, i / 8 & 1);
+            } else if (i >= 32) {
+                g_snprintf(name, sizeof(name), "st%u+%u", (i - 32) / 16, i & 8);
+            } else {
+                g_snprintf(name, sizeof(name), i == 0 ? "fcw/sw/t" : "mxcsr");
+            }
+            compare_print(out, name, a, b);
+        }
+    }
+}
+
+static void compare_memory(GString *out)
+{
+    const uint8_t *h = oracle_host_data();
+    uint8_t *g = oracle_guest_data();
+
+    if (memcmp(h, g, ORACLE_DATA_SIZE) == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < ORACLE_DATA_SIZE; i++) {
+        if (h[i] != g[i]) {
+            g_string_append_printf(out, "  memory 0x%x: host %02x engine %02x\n",
+                                   (unsigned)ORACLE_DATA + i, h[i], g[i]);
+            break;
+        }
+    }
+    memcpy(g, h, ORACLE_DATA_SIZE);
+}
+
+/*
+ * Differences that are nobody's fault:
+ *  - an x87 image (FSAVE, FLDENV ...) over a page boundary: CR2 is that of any of its parts, by microcode;
+ *  - MASKMOVQ, MASKMOVDQU: SDM and APM leave open whether bytes masked off fault, and which byte is named.
+ */
+static bool compare_explained(const struct oracle_case *c, const struct oracle_state *h,
+                              const struct oracle_state *g)
+{
+    const struct insn_operand *mem = insn_mem_operand(&c->in);
+
+    if (h->vector != CPU_PAGE_FAULT) {
+        return false;
+    }
+    if ((c->in.flags & INSN_F_MEM_IMPLICIT) != 0) {
+        return g->vector == CPU_BP || g->vector == CPU_PAGE_FAULT;
+    }
+    return (c->in.flags & INSN_F_X87) != 0 && mem != NULL && mem->size > 10 &&
+           g->vector == CPU_PAGE_FAULT && h->cr2 >> 12 == g->cr2 >> 12;
+}
+
+static void compare_fault(GString *out, const struct oracle_state *h, const struct oracle_state *g)
+{
+    compare_print(out, "vector", h->vector, g->vector);
+    if (h->vector != g->vector) {
+        g_string_append_printf(out, "  host error 0x%" PRIx64 " cr2 0x%" PRIx64 ", engine error 0x%"
+                               PRIx64 " cr2 0x%" PRIx64 "\n", h->error, h->cr2, g->error, g->cr2);
+    }
+    if (h->vector == g->vector && h->vector == CPU_PAGE_FAULT) {
+        uint64_t mask = h->cr2 >> 63 != 0 ? ~(uint64_t)CPU_PFEC_P : UINT64_MAX;
+
+        compare_print(out, "error", h->error & mask, g->error & mask);
+        compare_print(out, "cr2", h->cr2, g->cr2);
+    } else if (h->vector != CPU_BP && h->vector == g->vector) {
+        compare_print(out, "error", h->error, g->error);
+    }
+}
+
+static char *compare(const struct oracle_case *c, struct oracle_state *h, struct oracle_state *g)
+{
+    static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                        "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+    GString *out = g_string_new(NULL);
+
+    if (compare_explained(c, h, g)) {
+        compare_memory(out);
+        g_string_free(out, TRUE);
+        return NULL;
+    }
+    compare_fault(out, h, g);
+    for (unsigned i = 0; i < 16; i++) {
+        compare_print(out, names[i], h->gpr[i], g->gpr[i]);
+    }
+    compare_print(out, "rip", h->rip, g->rip);
+    compare_print(out, "rflags", h->rflags & FLAGS_COMPARED, g->rflags & FLAGS_COMPARED);
+    compare_vectors(out, h, g);
+    compare_memory(out);
+    return g_string_free(out, out->len == 0);
+}
+
+static void show(const struct oracle_case *c, uint64_t seed, unsigned vector, const char *diff)
+{
+    csh cs;
+    cs_insn *text = NULL;
+    size_t n = 0;
+
+    printf("case seed 0x%" PRIx64 " bytes", seed);
+    for (unsigned i = 0; i < c->len; i++) {
+        printf(" %02x", c->bytes[i]);
+    }
+    if (cs_open(CS_ARCH_X86, CS_MODE_64, &cs) == CS_ERR_OK) {
+        n = cs_disasm(cs, c->bytes, c->len, c->rip, 1, &text);
+        if (n > 0) {
+            printf("  %s %s", text->mnemonic, text->op_str);
+            cs_free(text, n);
+        }
+        cs_close(&cs);
+    }
+    printf("\n  rip 0x%" PRIx64 " rflags 0x%" PRIx64 " rax 0x%" PRIx64 " rcx 0x%" PRIx64
+           " rdx 0x%" PRIx64 " (%s) vector %u\n%s", c->rip, c->start.rflags, c->start.gpr[0],
+           c->start.gpr[1], c->start.gpr[2], insn_name(c->in.id), vector, diff);
+}
+
+static bool run_case(const struct oracle_case *c, uint64_t seed, bool print)
+{
+    static struct oracle_state h, g;
+    char *diff;
+
+    memset(&h, 0, sizeof(h));
+    memset(&g, 0, sizeof(g));
+    oracle_host_run(c, &h);
+    oracle_guest_run(c, &g);
+    diff = compare(c, &h, &g);
+    if (diff == NULL) {
+        return true;
+    }
+    if (print) {
+        show(c, seed, h.vector, diff);
+    }
+    g_free(diff);
+    return false;
+}
+
+struct options {
+    uint64_t cases, seed;
+    unsigned seconds;
+    bool one;  /* only the case with this seed */
+    bool keep; /* go on after differences, counting */
+};
+
+static bool parse(struct options *o, int argc, char **argv)
+{
+    *o = (struct options){.cases = 10000000, .seed = 1};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-keep") == 0) {
+            o->keep = true;
+        } else if (strcmp(argv[i], "-one") == 0) {
+            o->one = true;
+            o->cases = 1;
+        } else if (i + 1 >= argc) {
+            return false;
+        } else if (strcmp(argv[i], "-n") == 0) {
+            o->cases = strtoull(argv[++i], NULL, 0);
+        } else if (strcmp(argv[i], "-seed") == 0) {
+            o->seed = strtoull(argv[++i], NULL, 0);
+        } else if (strcmp(argv[i], "-seconds") == 0) {
+            o->seconds = (unsigned)strtoul(argv[++i], NULL, 0);
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o;
+    struct cpu_model *model;
+    uint64_t done = 0, bad = 0, i;
+    gint64 start = g_get_monotonic_time();
+    static struct oracle_case c;
+
+    if (!parse(&o, argc, argv)) {
+        fprintf(stderr, "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]\n");
+        return 2;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!interp_accel_ops.probe(NULL)) {
+        printf("skipped: this host cannot run the interpreter\n");
+        return 77;
+    }
+    model = cpu_model_new_host(NULL);
+    oracle_guest_init(&interp_accel_ops, model);
+    oracle_host_init();
+    printf("seed 0x%" PRIx64 "\n", o.seed);
+    for (i = 0; done < o.cases; i++) {
+        uint64_t seed = o.seed + i * 0x632be59bd9b4e019ull;
+        struct oracle_rng r = {seed};
+
+        if ((i & 1023) == 0 && o.seconds != 0 &&
+            g_get_monotonic_time() - start > (gint64)o.seconds * 1000000) {
+            break;
+        }
+        if (!oracle_generate(&r, model, &c, oracle_host_data())) {
+            continue;
+        }
+        memcpy(oracle_guest_data(), oracle_host_data(), ORACLE_DATA_SIZE);
+        done++;
+        if (!run_case(&c, seed, bad < MAX_SHOWN || o.keep)) {
+            bad++;
+            if (bad >= MAX_SHOWN && !o.keep) {
+                break;
+            }
+        }
+    }
+    printf("%" PRIu64 " cases, %" PRIu64 " differences, %.1f s\n", done, bad,
+           (double)(g_get_monotonic_time() - start) / 1e6);
+    oracle_guest_fini();
+    cpu_model_free(model);
+    return bad != 0 ? 1 : 0;
+}
