@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* The board is the first member of fake_board; the guest is found through the test's only global table. */
+/* The guest is found through its board's table. */
 struct xen_guest_board {
     struct board_ops ops; /* first: board->ops points here */
     struct xen_guest *guest;
@@ -19,7 +19,7 @@ static uint64_t xg_host_tsc(struct board *b)
 {
     uint64_t ns = ((struct fake_board *)b)->now_ns;
 
-    return 1000000 + ns * 5 / 2; /* XG_TSC_HZ */
+    return 1000000 + ns * 5 / 2 + xg_of(b)->tsc_ahead; /* XG_TSC_HZ */
 }
 
 static void xg_vcpu_start(struct board *b, unsigned vcpu)
@@ -71,6 +71,7 @@ struct xen_guest *xen_guest_new(enum pv_kind kind, unsigned vcpus)
     wrap->ops.vcpu_start = xg_vcpu_start;
     wrap->guest = g;
     g->fb->board.ops = &wrap->ops;
+    g->ops_tsc = xg_host_tsc;
     g->limit = 1ull << 40;
     g->debug = g_string_new(NULL);
     for (unsigned i = 0; i < vcpus; i++) {

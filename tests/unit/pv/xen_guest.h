@@ -14,12 +14,13 @@ enum {
     XG_RAM = 16 << 20,
     XG_ARGS = 0x10000,     /* gpa for hypercall structures */
     XG_CODE = 0x8000,      /* a VMCALL lies here */
-    XG_TSC_HZ = 2500000000u,
 };
+#define XG_TSC_HZ 2500000000ull
 
 struct xen_guest {
     struct fake_board *fb;
-    struct board_ops ops; /* the fake board's, with a TSC */
+    uint64_t (*ops_tsc)(struct board *b); /* the TSC now */
+    uint64_t tsc_ahead;                   /* ticks that the TSC ran while the board's clock stood still */
     struct pv_domain *d;
     uint64_t limit;       /* gva below it are mapped */
     uint64_t read_only;   /* this page cannot be written */
