@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +31,7 @@ enum {
     SLIRP_BATCHES_PER_TURN = 4,
     SLIRP_DEFAULT_RESTARTS = 8,
     SLIRP_START_MS = 10000,
+    SLIRP_END_MS = 2000,
     SLIRP_MIN_MTU = 576,
     SLIRP_MAX_MTU = 9000,
 };
@@ -39,6 +41,7 @@ struct slirp_net {
     struct net_chan chan;
     int control_fd;
     pid_t supervisor, helper;
+    int supervisor_fd; /* pidfd; -1: the kernel has none */
     bool up;
     bool blocked;   /* the card refused a frame: wait for rx_ready */
     net_rx_fn rx;
@@ -243,6 +246,24 @@ static void slirp_attach(struct slirp_net *s, GMainContext *context)
     g_source_attach(source, context);
 }
 
+/* The supervisor ends by itself once its control socket is closed, and takes the network process
+ * along; the signal is for one that hangs. */
+static void slirp_reap(struct slirp_net *s)
+{
+    struct pollfd p = {.fd = s->supervisor_fd, .events = POLLIN};
+
+    if (s->supervisor > 0) {
+        if (s->supervisor_fd < 0 || poll(&p, 1, SLIRP_END_MS) <= 0) {
+            kill(s->supervisor, SIGKILL);
+        }
+        while (waitpid(s->supervisor, NULL, 0) < 0 && errno == EINTR) {
+        }
+    }
+    if (s->supervisor_fd >= 0) {
+        close(s->supervisor_fd);
+    }
+}
+
 static void slirp_close(struct net *net)
 {
     struct slirp_net *s = (struct slirp_net *)net;
@@ -255,11 +276,7 @@ static void slirp_close(struct net *net)
         close(s->control_fd);
     }
     net_chan_fini(&s->chan);
-    if (s->supervisor > 0) {
-        kill(s->supervisor, SIGKILL); /* the network process dies with it */
-        while (waitpid(s->supervisor, NULL, 0) < 0 && errno == EINTR) {
-        }
-    }
+    slirp_reap(s);
     g_free(s);
 }
 
@@ -323,6 +340,7 @@ static bool slirp_start(struct slirp_net *s, const struct slirp_setup *setup, GE
         return error_set(err, PVEMU_ERROR_HOST, "cannot start the user network's process: %s",
                          g_strerror(errno));
     }
+    s->supervisor_fd = (int)syscall(SYS_pidfd_open, s->supervisor, 0);
     return slirp_await_start(s, setup, err);
 }
 
@@ -348,7 +366,7 @@ struct net *net_slirp_open(const struct net_slirp_options *o, GError **err)
     s->net.ops = &slirp_ops;
     s->net.mtu = o->mtu != 0 ? o->mtu : 1500;
     s->net.tx_csum = s->net.tx_gso = true;
-    s->chan.fd = s->control_fd = -1;
+    s->chan.fd = s->control_fd = s->supervisor_fd = -1;
     s->lock = o->lock;
     if (memcmp(o->mac, no_mac, sizeof(no_mac)) != 0) {
         memcpy(s->net.mac, o->mac, sizeof(s->net.mac));

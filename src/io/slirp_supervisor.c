@@ -70,8 +70,9 @@ static int64_t supervisor_now_ms(void)
     return g_get_monotonic_time() / 1000;
 }
 
-/* Sleeps up to ms (-1: for ever), or until fd (-1: none) is readable. Ends the process when pvemu is gone. */
-static void supervisor_wait(int fd, int ms)
+/* Sleeps up to ms (-1: for ever), or until fd (-1: none) is readable. When pvemu is gone this is the
+ * end, for the network process `child` (0: none) too. */
+static void supervisor_wait(pid_t child, int fd, int ms)
 {
     int64_t end = supervisor_now_ms() + ms;
 
@@ -82,7 +83,12 @@ static void supervisor_wait(int fd, int ms)
         int n = poll(fds, 2, (int)left);
 
         if (n > 0 && fds[0].revents != 0) {
-            _exit(0); /* pvemu never writes: this is its end */
+            if (child > 0) { /* pvemu never writes: this is its end */
+                kill(child, SIGKILL);
+                while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+                }
+            }
+            _exit(0);
         }
         if (n >= 0 || errno != EINTR) {
             return;
@@ -111,12 +117,12 @@ static int supervisor_watch(pid_t pid)
     int status = 0;
 
     if (fd >= 0) {
-        supervisor_wait(fd, -1);
+        supervisor_wait(pid, fd, -1);
         close(fd);
     } else {
         /* No pidfd (Linux before 5.3): look now and then. */
         while (waitpid(pid, &status, WNOHANG) == 0) {
-            supervisor_wait(-1, 100);
+            supervisor_wait(pid, -1, 100);
         }
         return status;
     }
@@ -157,12 +163,12 @@ void slirp_supervise(const struct slirp_setup *setup, int data_fd, int control_f
         }
         if (deaths++ >= own.max_restarts) {
             supervisor_tell(SLIRP_EVENT_GAVE_UP, pid, status);
-            supervisor_wait(-1, -1);
+            supervisor_wait(0, -1, -1);
             _exit(1);
         }
         supervisor_tell(SLIRP_EVENT_DOWN, pid, status);
         if (deaths > 1) {
-            supervisor_wait(-1, MIN(100 << MIN(deaths, 8), SUPERVISOR_MAX_DELAY_MS));
+            supervisor_wait(0, -1, MIN(100 << MIN(deaths, 8), SUPERVISOR_MAX_DELAY_MS));
         }
         supervisor_drain();
     }

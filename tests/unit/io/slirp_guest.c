@@ -174,6 +174,9 @@ static bool guest_rx(void *opaque, const uint8_t *frame, size_t len, const struc
     } else if (p.ethertype == NET_ETHERTYPE_IP4 && p.proto == NET_PROTO_UDP &&
                net_get16(frame + p.l4 + 2) == 68) {
         guest_in_dhcp(g, frame + p.data, p.end - p.data);
+    } else if (p.ethertype == NET_ETHERTYPE_IP4 && p.proto == NET_PROTO_UDP &&
+               net_get16(frame + p.l4 + 2) == g->udp_port) {
+        g_byte_array_append(g->received, frame + p.data, p.end - p.data);
     }
     return true;
 }

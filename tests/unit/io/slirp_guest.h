@@ -25,6 +25,7 @@ struct guest {
     bool established, accept; /* accept: answer SYNs to `port` */
     GByteArray *received;
     uint32_t acked;      /* highest sequence number the peer confirmed */
+    uint16_t udp_port;   /* payload of datagrams to it goes to `received` */
     bool timed_out;
 };
 

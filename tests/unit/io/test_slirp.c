@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -87,6 +88,7 @@ static void test_busy_port(void)
     uint16_t port;
     auto_fd fd = listen_on_loopback(&port);
 
+    (void)fd;
     text = g_strdup_printf("%u:22", port);
     g_assert_true(net_forward_parse(text, &f, NULL));
     g_assert_false(net_forward_probe(&f, 1, &err));
@@ -271,6 +273,52 @@ static void test_forward_picks_port(void)
     g_main_context_unref(context);
 }
 
+static void test_forward_udp(void)
+{
+    GMainContext *context = g_main_context_new();
+    struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    auto_fd fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct net_forward f;
+    struct net *net;
+    struct guest g;
+
+    g_assert_true(net_forward_parse("0:9/udp", &f, NULL));
+    net = open_net(&f, 1, context);
+    guest_init(&g, net, context);
+    guest_dhcp(&g);
+    g.udp_port = 9;
+    sin.sin_port = htons(f.host_port);
+    g_assert_cmpint(sendto(fd, "knock", 5, 0, (struct sockaddr *)&sin, sizeof(sin)), ==, 5);
+    guest_wait(&g, guest_got_ping);
+    g_assert_cmpmem(g.received->data, g.received->len, "knock", 5);
+    guest_fini(&g);
+    net->ops->close(net);
+    g_main_context_unref(context);
+}
+
+/* The host's end of an IPv6 forward listens; the guest's needs more of IPv6 than our guest has. */
+static void test_forward_ip6(void)
+{
+    GMainContext *context = g_main_context_new();
+    struct sockaddr_in6 sin6 = {.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
+    auto_fd fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_autoptr(GError) err = NULL;
+    struct net_forward f;
+    struct net *net;
+
+    g_assert_true(net_forward_parse("[::1]:0:7", &f, NULL));
+    if (fd < 0 || !net_forward_probe(&f, 1, &err)) {
+        g_main_context_unref(context);
+        g_test_skip("no IPv6 loopback");
+        return;
+    }
+    net = open_net(&f, 1, context);
+    sin6.sin6_port = htons(f.host_port);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&sin6, sizeof(sin6)), ==, 0);
+    net->ops->close(net);
+    g_main_context_unref(context);
+}
+
 static bool guest_link_down(struct guest *g)
 {
     return g->downs > 0;
@@ -306,6 +354,56 @@ static void test_helper_killed(void)
     guest_dhcp(&g);
     forward_exchange(&g, f.host_port);
     g_assert_cmpuint(g.downs, ==, 1);
+    guest_fini(&g);
+    net->ops->close(net);
+    g_main_context_unref(context);
+}
+
+static bool guest_down_twice(struct guest *g)
+{
+    return g->downs == 2;
+}
+
+static void test_gives_up(void)
+{
+    GMainContext *context = g_main_context_new();
+    const struct net_slirp_options o = {.context = context, .max_restarts = 1};
+    struct net *net = net_slirp_open(&o, NULL);
+    struct guest g;
+
+    g_assert_nonnull(net);
+    guest_init(&g, net, context);
+    g_assert_cmpint(kill(net_slirp_pid(net), SIGKILL), ==, 0);
+    guest_wait(&g, guest_link_down);
+    guest_wait(&g, guest_link_up);
+    g_assert_cmpint(kill(net_slirp_pid(net), SIGSEGV), ==, 0);
+    guest_wait(&g, guest_down_twice);
+    while (g_main_context_iteration(context, FALSE)) {
+    }
+    g_assert_false(g.link_up);
+    g_assert_cmpint(net_slirp_pid(net), ==, 0);
+    guest_fini(&g);
+    net->ops->close(net);
+    g_main_context_unref(context);
+}
+
+/* Without its supervisor the network process goes too, and pvemu only notes it. */
+static void test_supervisor_killed(void)
+{
+    GMainContext *context = g_main_context_new();
+    struct net *net = open_net(NULL, 0, context);
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)net_slirp_pid(net));
+    g_autofree char *stat = NULL;
+    struct guest g;
+    int parent = 0;
+
+    guest_init(&g, net, context);
+    g_assert_true(g_file_get_contents(path, &stat, NULL, NULL));
+    g_assert_cmpint(sscanf(strrchr(stat, ')'), ") %*c %d", &parent), ==, 1);
+    g_assert_cmpint(parent, !=, getpid());
+    g_assert_cmpint(kill(parent, SIGKILL), ==, 0);
+    guest_wait(&g, guest_link_down);
+    g_assert_false(g_main_context_pending(context));
     guest_fini(&g);
     net->ops->close(net);
     g_main_context_unref(context);
@@ -352,6 +450,10 @@ int main(int argc, char **argv)
     g_test_add_func("/io/slirp/tcp-echo", test_tcp_echo);
     g_test_add_func("/io/slirp/no-room", test_no_room);
     g_test_add_func("/io/slirp/forward-picks-port", test_forward_picks_port);
+    g_test_add_func("/io/slirp/forward-udp", test_forward_udp);
+    g_test_add_func("/io/slirp/forward-ip6", test_forward_ip6);
+    g_test_add_func("/io/slirp/gives-up", test_gives_up);
+    g_test_add_func("/io/slirp/supervisor-killed", test_supervisor_killed);
     g_test_add_func("/io/slirp/helper-killed", test_helper_killed);
     g_test_add_func("/io/slirp/descriptors", test_descriptors);
     return g_test_run();
