@@ -401,6 +401,7 @@ static bool run_attention(struct interp *e, struct exit *exit)
 
     if (e->drop_blocks) {
         e->drop_blocks = false;
+        interp_fpu_home(e);
         interp_blocks_drop(e);
     }
     if (cpu->halted) {

@@ -98,10 +98,16 @@ static void compare_memory(GString *out)
     memcpy(g, h, ORACLE_DATA_SIZE);
 }
 
+static bool compare_unmapped(uint64_t va)
+{
+    return va - ORACLE_DATA >= ORACLE_DATA_SIZE && va - ORACLE_CODE >= ORACLE_CODE_SIZE;
+}
+
 /*
  * Differences that are nobody's fault:
  *  - an x87 image (FSAVE, FLDENV ...) over a page boundary: CR2 is that of any of its parts, by microcode;
  *  - MASKMOVQ, MASKMOVDQU: SDM and APM leave open whether bytes masked off fault, and which byte is named.
+ *  - CMPS with both operands faulting: either may be named.
  */
 static bool compare_explained(const struct oracle_case *c, const struct oracle_state *h,
                               const struct oracle_state *g)
@@ -113,6 +119,9 @@ static bool compare_explained(const struct oracle_case *c, const struct oracle_s
     }
     if ((c->in.flags & INSN_F_MEM_IMPLICIT) != 0) {
         return g->vector == CPU_BP || g->vector == CPU_PAGE_FAULT;
+    }
+    if (c->in.id == INSN_CMPS) {
+        return g->vector == CPU_PAGE_FAULT && compare_unmapped(h->cr2) && compare_unmapped(g->cr2);
     }
     return (c->in.flags & INSN_F_X87) != 0 && mem != NULL && mem->size > 10 &&
            g->vector == CPU_PAGE_FAULT && h->cr2 >> 12 == g->cr2 >> 12;
