@@ -116,7 +116,7 @@ const struct insn_desc *const insn_map_0f[256] = {
     [0x08] = ONE(INVD, 0, PRIV, NO),
     [0x09] = LIST(I(WBNOINVD, PF3, PRIV, NO), I(WBINVD, 0, PRIV, NO)),
     [0x0b] = ONE(UD, 0, BR, NO),
-    [0x0d] = ONE(NOP, 0, 0, AD(E0)), /* PREFETCHW and the 3DNow! prefetches */
+    [0x0d] = ONE(NOP, MEM, 0, AD(E0)), /* PREFETCHW and the 3DNow! prefetches */
     [0x0e] = LIST(N(3DNOW, 0, MMX, NO)), /* FEMMS */
     [0x0f] = LIST(N(3DNOW, 0, MMX, RW(Pq), Qq, Ib)), /* the "immediate" is the opcode */
 

@@ -103,7 +103,7 @@ const struct insn_desc *const insn_map_1[256] = {
     [0x8e] = ONE(MOV_TO_SEG, 0, 0, W(Sw), Ew),
     [0x8f] = ONE(POP, SUB(0), D64, W(Ev)),
 
-    [0x90] = LIST(I(PAUSE, PF3, 0, NO), I(NOP, NREXB, 0, NO), XCHG_ACC),
+    [0x90] = LIST(I(PAUSE, PF3 | NREXB, 0, NO), I(NOP, NREXB, 0, NO), XCHG_ACC),
     [0x91] = LIST(XCHG_ACC), [0x92] = LIST(XCHG_ACC), [0x93] = LIST(XCHG_ACC),
     [0x94] = LIST(XCHG_ACC), [0x95] = LIST(XCHG_ACC), [0x96] = LIST(XCHG_ACC),
     [0x97] = LIST(XCHG_ACC),
