@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_CASES = 2000000, BUF = 32, MAX_KINDS = 400 };
+enum { DEFAULT_CASES = 6000000, BUF = 32, MAX_KINDS = 400 };
 
 struct rng {
     uint64_t s;
