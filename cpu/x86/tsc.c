@@ -117,6 +117,7 @@ static uint64_t tsc_from_perf(void)
         /* ns = tsc * mult >> shift */
         hz = (uint64_t)((long double)NS_PER_S * (long double)(1ull << page->time_shift) /
                         page->time_mult);
+        hz = (hz + 500) / 1000 * 1000; /* the kernel knows it in kHz; the factors round */
     }
     munmap(page, size);
     return hz;
