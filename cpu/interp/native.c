@@ -410,7 +410,7 @@ static bool native_with_memory(struct interp *e, const struct insn *in, int32_t 
     /* AMD's SHA instructions do not mind; Intel's fault when they run. */
     if (unlikely((in->flags & INSN_F_ALIGNED) != 0 && (off & (size - 1)) != 0 &&
                  in->feature != INSN_FEAT_SHA)) {
-        return interp_fault_code(e, CPU_GP, 0);
+        return !native_pending_x87(e, in) && interp_fault_code(e, CPU_GP, 0);
     }
     if (!interp_linear(e, in->seg, interp_offset(e, in), size, want, &va) ||
         !interp_mref(e, va, size, want, &e->m)) {

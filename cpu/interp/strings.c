@@ -238,6 +238,7 @@ static bool string_stops(const struct interp *e, const struct string *s)
 
 static bool string_repeat(struct interp *e, struct string *s, bool *done)
 {
+    const uint64_t start = s->rcx;
     unsigned budget = STRING_MAX_RUN;
 
     *done = false;
@@ -246,7 +247,9 @@ static bool string_repeat(struct interp *e, struct string *s, bool *done)
 
         if (n == 0) {
             if (!string_one(e, s)) {
-                string_commit(e, s);
+                if (s->rcx != start) { /* untouched registers keep their upper halves */
+                    string_commit(e, s);
+                }
                 return false;
             }
             n = 1;
