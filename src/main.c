@@ -77,6 +77,9 @@ static int run_guest(const struct config *config, GMainContext *context, struct 
         return show_plan(c->session);
     }
     what = machine_describe(session_machine(c->session));
+    if (machine_initrd_note(session_machine(c->session)) != NULL) {
+        report_info("%s", machine_initrd_note(session_machine(c->session)));
+    }
     report_info("%s%s", what, term != NULL ? " | quit: Ctrl-A X, help: Ctrl-A H" : "");
     stdio_mux_set_lock(chr, session_board_lock(c->session));
     if (term != NULL) {

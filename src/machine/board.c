@@ -14,7 +14,7 @@
 #include <x86intrin.h>
 
 #include "base/error.h"
-#include "hw/uart16550.h"
+#include "pv/evtchn.h"
 
 enum { WORK_BUDGET = 256 }; /* pieces of work per turn of the main loop */
 
@@ -352,6 +352,18 @@ static bool is_lapic_page(const struct machine *m, uint64_t gpa)
     return m->apic.nr > 0 && gpa >> MEM_PAGE_SHIFT == LAPIC_GPA >> MEM_PAGE_SHIFT;
 }
 
+/*
+ * An upcall that came while the local APIC was off was dropped by it, and the event code raises
+ * the vector only when evtchn_upcall_pending goes from 0 to 1: so it is raised again when the
+ * APIC goes on. Lock held.
+ */
+static void lapic_switched_on(struct machine *m, const struct vcpu *v)
+{
+    if (m->pv->vcpu[v->id].upcall_vector != 0 && evtchn_upcall_pending(m->pv, v->id)) {
+        lapic_accept(m->apic.lapic[v->id], m->pv->vcpu[v->id].upcall_vector, false);
+    }
+}
+
 static uint64_t vcpu_mmio_read(struct vcpu *v, uint64_t gpa, unsigned size)
 {
     struct machine *m = machine_of_vcpu(v);
@@ -369,13 +381,18 @@ static uint64_t vcpu_mmio_read(struct vcpu *v, uint64_t gpa, unsigned size)
 static void vcpu_mmio_write(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t value)
 {
     struct machine *m = machine_of_vcpu(v);
+    bool was_on;
 
     if (!is_lapic_page(m, gpa)) {
         bus_write(m->mmio, gpa, size, value);
         return;
     }
     g_mutex_lock(&m->board.lock);
+    was_on = lapic_enabled(m->apic.lapic[v->id]);
     lapic_write(m->apic.lapic[v->id], (uint32_t)gpa & 0xfff, (uint32_t)value);
+    if (!was_on && lapic_enabled(m->apic.lapic[v->id])) {
+        lapic_switched_on(m, v);
+    }
     g_mutex_unlock(&m->board.lock);
 }
 
@@ -425,13 +442,17 @@ static bool vcpu_rdmsr(struct vcpu *v, uint32_t index, uint64_t *value)
 static bool vcpu_wrmsr(struct vcpu *v, uint32_t index, uint64_t value)
 {
     struct machine *m = machine_of_vcpu(v);
-    bool ok;
+    bool ok, was_on;
 
     g_mutex_lock(&m->board.lock);
     if (index == MSR_XEN_HYPERCALL_PAGE) {
         ok = pv_write_hypercall_msr(m->pv, v, value);
     } else {
+        was_on = lapic_enabled(m->apic.lapic[v->id]);
         ok = lapic_wrmsr(m->apic.lapic[v->id], index, value);
+        if (!was_on && lapic_enabled(m->apic.lapic[v->id])) {
+            lapic_switched_on(m, v);
+        }
     }
     g_mutex_unlock(&m->board.lock);
     return ok;

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A small root file system from Debian's busybox, in seconds and without root rights.
+#
+#   images/busybox-root.sh OUT.img [KERNEL_DIR...]
+#
+# ext4, labelled pvemu-demo: busybox, a shell on every console, DHCP on eth0, and the modules of the
+# kernels given (folders printed by images/kernel.sh).
+. "$(dirname "$0")/lib.sh"
+
+[ $# -ge 1 ] || die "usage: images/busybox-root.sh OUT.img [KERNEL_DIR...]"
+out=$1
+shift
+need busybox-static e2fsprogs fakeroot
+tree=$(mktemp -d)
+trap 'rm -rf "$tree"' EXIT
+mkdir -p "$tree"/{bin,sbin,etc,proc,sys,dev,tmp,root,run,mnt,lib/modules,usr/bin,usr/sbin,usr/share/udhcpc,var}
+cp /bin/busybox "$tree/bin/busybox"
+for applet in $(/bin/busybox --list-full); do
+    [ -e "$tree/$applet" ] || { mkdir -p "$tree/$(dirname "$applet")"; ln -s /bin/busybox "$tree/$applet"; }
+done
+ln -sf /bin/busybox "$tree/init"
+cat >"$tree/etc/inittab" <<'I'
+::sysinit:/etc/rcS
+::respawn:-/bin/sh
+::ctrlaltdel:/sbin/reboot
+::shutdown:/bin/umount -a -r
+I
+cat >"$tree/etc/rcS" <<'I'
+#!/bin/sh
+mount -t proc proc /proc 2>/dev/null
+mount -t sysfs sysfs /sys 2>/dev/null
+mount -t devtmpfs dev /dev 2>/dev/null
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /run
+mount -o remount,rw /
+hostname pvemu
+ip link set lo up
+if [ -e /sys/class/net/eth0 ]; then
+    ip link set eth0 up
+    udhcpc -q -n -i eth0 -s /usr/share/udhcpc/default.script >/dev/null 2>&1 || echo "no address by DHCP"
+fi
+echo "Welcome to pvemu: kernel $(uname -r), up $(cut -d' ' -f1 /proc/uptime) s. poweroff ends it."
+I
+cat >"$tree/usr/share/udhcpc/default.script" <<'I'
+#!/bin/sh
+[ "$1" = bound ] || [ "$1" = renew ] || exit 0
+ip addr flush dev "$interface"
+ip addr add "$ip/${mask:-24}" dev "$interface"
+[ -n "$router" ] && ip route add default via "${router%% *}" dev "$interface"
+: >/etc/resolv.conf
+for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
+I
+chmod 755 "$tree/etc/rcS" "$tree/usr/share/udhcpc/default.script"
+echo 'root::0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
+echo 'root:x:0:' >"$tree/etc/group"
+for kernel in "$@"; do
+    cp -a "$kernel/root/lib/modules/." "$tree/lib/modules/"
+done
+rm -f "$out.tmp"
+truncate -s "${PVEMU_ROOT_SIZE:-512M}" "$out.tmp"
+fakeroot sh -c 'chown -R 0:0 "$1" && PATH=$PATH:/sbin:/usr/sbin mke2fs -q -t ext4 -L pvemu-demo -d "$1" "$2"' sh "$tree" "$out.tmp"
+mv "$out.tmp" "$out"
+say "$out: $(du -h --apparent-size "$out" | cut -f1), $(du -h "$out" | cut -f1) used"

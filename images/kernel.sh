@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Fetches a stock Debian kernel, unchanged, and unpacks it without installing it.
+#
+#   images/kernel.sh [cloud|generic]     prints the folder that holds vmlinuz, release and modules/
+#
+# The version is whatever the package index says today; a later run with a newer index makes a new folder.
+. "$(dirname "$0")/lib.sh"
+
+flavour=${1:-cloud}
+case $flavour in
+cloud) meta=linux-image-cloud-amd64 ;;
+generic) meta=linux-image-amd64 ;;
+*) die "usage: images/kernel.sh [cloud|generic]" ;;
+esac
+
+resolve() { apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image/ {print $2; exit}'; }
+
+package=$(resolve)
+if [ -z "$package" ]; then
+    apt_update_once
+    package=$(resolve)
+fi
+[ -n "$package" ] || die "the package index knows no $meta"
+version=$(apt-cache show --no-all-versions "$package" | awk '/^Version:/ {print $2; exit}')
+dir=$PVEMU_CACHE/kernel/${package}_$version
+if [ ! -f "$dir/release" ]; then
+    step "fetching $package $version"
+    mkdir -p "$dir.tmp"
+    (cd "$dir.tmp" && { apt-get download -qq "$package" || { apt_update_once && apt-get download -qq "$package"; }; }) >&2 ||
+        die "cannot fetch $package"
+    dpkg-deb -x "$dir.tmp"/*.deb "$dir.tmp/x"
+    release=$(basename "$dir.tmp"/x/boot/vmlinuz-*)
+    release=${release#vmlinuz-}
+    mkdir -p "$dir"
+    cp "$dir.tmp/x/boot/vmlinuz-$release" "$dir/vmlinuz"
+    rm -rf "$dir/root"
+    mkdir -p "$dir/root/lib"
+    mv "$dir.tmp/x/lib/modules" "$dir/root/lib/modules"
+    rm -rf "$dir.tmp"
+    depmod=$(command -v depmod || echo /sbin/depmod)
+    if [ -x "$depmod" ]; then
+        "$depmod" -b "$dir/root" "$release"
+    fi
+    echo "$release" >"$dir/release"
+fi
+echo "$dir"

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+# Shared by the recipes and by tests/run.sh: packages, progress, places. Sourced, not run.
+#
+# Everything made here goes to $PVEMU_CACHE (default: cache/ in the checkout), which git ignores.
+
+set -eu
+pvemu_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+: "${PVEMU_CACHE:=$pvemu_top/cache}"
+pvemu_step=0
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+# step "text": one line of progress with the seconds so far.
+step() {
+    pvemu_step=$((pvemu_step + 1))
+    printf '[%3d s] %s\n' "$SECONDS" "$*" >&2
+}
+
+# Runs a command as root: directly, or through sudo.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo "$@"
+    else
+        die "'$*' needs root, and there is no sudo"
+    fi
+}
+
+# Runs a command as the user who called sudo, so that files in the checkout stay theirs.
+as_user() {
+    if [ "$(id -u)" = 0 ] && [ -n "${SUDO_USER:-}" ] && [ "${SUDO_USER}" != root ]; then
+        sudo -u "$SUDO_USER" -- env HOME="$(getent passwd "$SUDO_USER" | cut -d: -f6)" PVEMU_CACHE="$PVEMU_CACHE" "$@"
+    else
+        "$@"
+    fi
+}
+
+apt_update_once() {
+    if [ -z "${PVEMU_APT_UPDATED:-}" ]; then
+        as_root apt-get update -qq >&2 || die "apt-get update failed"
+        export PVEMU_APT_UPDATED=1
+    fi
+}
+
+# need PACKAGE...: installs what is not there.
+need() {
+    local missing=() package
+    for package in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    step "installing ${missing[*]}"
+    apt_update_once
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 ||
+        die "cannot install: ${missing[*]}"
+}
+
+# What building pvemu needs.
+need_build() {
+    need gcc meson ninja-build pkg-config python3 libglib2.0-dev libjson-glib-dev libslirp-dev libext2fs-dev \
+        zlib1g-dev liblzma-dev libzstd-dev liblz4-dev libbz2-dev libseccomp-dev libxen-dev libc6-dev
+}
+
+# build_pvemu: release build in build/, prints the path of the binary.
+build_pvemu() {
+    local dir="$pvemu_top/build"
+    if [ ! -f "$dir/build.ninja" ]; then
+        as_user meson setup "$dir" "$pvemu_top" >"${TMPDIR:-/tmp}/pvemu-meson.$$" 2>&1 ||
+            { cat "${TMPDIR:-/tmp}/pvemu-meson.$$" >&2; die "meson setup failed"; }
+        rm -f "${TMPDIR:-/tmp}/pvemu-meson.$$"
+    fi
+    as_user ninja -C "$dir" src/pvemu >&2
+    echo "$dir/src/pvemu"
+}
