@@ -165,7 +165,6 @@ struct writer {
     guint32 seed;
 };
 
-/* One writer takes whole clusters of its own, to meet the copy-ups of the others. */
 static gpointer writer_run(gpointer data)
 {
     struct writer *w = data;
@@ -231,6 +230,91 @@ static void test_flush(struct fixture *f, gconstpointer data)
     g_assert_cmpint(disk_do(f->blk, BLOCK_FLUSH, 0, NULL, 0), ==, 0);
 }
 
+/* --- A host that fails the Nth transfer, N swept: nothing but the failing request suffers --- */
+
+static gint host_countdown;
+
+static bool host_fails(void)
+{
+    return g_atomic_int_dec_and_test(&host_countdown);
+}
+
+/* Torn between sectors: the first half is done. */
+static ssize_t host_pwritev(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    if (host_fails()) {
+        if (pwrite(fd, iov->iov_base, iov->iov_len / 2 / SECTOR * SECTOR, offset) < 0) {
+            return -1;
+        }
+        errno = EIO;
+        return -1;
+    }
+    return pwritev(fd, iov, count, offset);
+}
+
+static ssize_t host_preadv(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    if (host_fails()) {
+        errno = EIO;
+        return -1;
+    }
+    return preadv(fd, iov, count, offset);
+}
+
+/* After a failed write a sector is the old or the new one; the model takes what is there. */
+static void settle_failed(struct fixture *f, unsigned sector, unsigned count, const uint8_t *old)
+{
+    uint8_t now[SECTOR];
+
+    for (unsigned s = sector; s < sector + count; s++) {
+        g_assert_cmpint(disk_do(f->blk, BLOCK_READ, (uint64_t)s * SECTOR, now, SECTOR), ==, 0);
+        g_assert_true(memcmp(now, f->model + s * SECTOR, SECTOR) == 0
+                      || memcmp(now, old + (s - sector) * SECTOR, SECTOR) == 0);
+        memcpy(f->model + s * SECTOR, now, SECTOR);
+    }
+}
+
+static void write_with_failure(struct fixture *f, unsigned nth, uint8_t value)
+{
+    unsigned sector = (unsigned)g_test_rand_int_range(0, SECTORS - 40);
+    unsigned count = (unsigned)g_test_rand_int_range(1, 41);
+    g_autofree uint8_t *old = g_memdup2(f->model + sector * SECTOR, count * SECTOR);
+    int ret;
+
+    memset(f->model + sector * SECTOR, value, count * SECTOR);
+    g_atomic_int_set(&host_countdown, (gint)nth);
+    ret = disk_do(f->blk, BLOCK_WRITE, (uint64_t)sector * SECTOR, f->model + sector * SECTOR,
+                  count * SECTOR);
+    g_atomic_int_set(&host_countdown, 0);
+    if (ret != 0) {
+        g_assert_cmpint(ret, ==, -EIO);
+        settle_failed(f, sector, count, old);
+    }
+}
+
+static void test_failures(struct fixture *f, gconstpointer data)
+{
+    struct block_host_ops host = block_host_syscalls;
+    struct block_open_options o = { .path = f->path, .snapshot = true, .host = &host };
+
+    (void)data;
+    host.preadv = host_preadv;
+    host.pwritev = host_pwritev;
+    for (unsigned round = 0; round < 10; round++) {
+        block_close(f->blk);
+        f->blk = disk_open(&o, f->pool);
+        memcpy(f->model, f->image, SIZE);
+        for (unsigned i = 0; i < 50; i++) {
+            write_with_failure(f, 1 + i % 6, (uint8_t)(round * 50 + i));
+        }
+        check_all(f);
+    }
+    block_close(f->blk);
+    f->blk = disk_open(&(struct block_open_options){ .path = f->path, .snapshot = true },
+                       f->pool);
+    memcpy(f->model, f->image, SIZE);
+}
+
 static void test_no_folder(void)
 {
     struct io_pool *pool = io_pool_new(1, NULL, NULL, NULL);
@@ -258,6 +342,7 @@ int main(int argc, char **argv)
     TEST("/io/overlay/threads", test_threads);
     TEST("/io/overlay/copy-up-race", test_copy_up_race);
     TEST("/io/overlay/flush", test_flush);
+    TEST("/io/overlay/failures", test_failures);
     g_test_add_func("/io/overlay/no-folder", test_no_folder);
     return g_test_run();
 }
