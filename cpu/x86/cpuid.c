@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The CPUID profile as a table of leaves, and what CPUID returns on one vCPU: the table plus the
- * fields that depend on the vCPU and its control registers (APIC id, topology, OSXSAVE, XSAVE size).
+ * The CPUID profile as a table of leaves, and what CPUID returns on one vCPU: the table plus
+ * the fields that depend on the vCPU and its control registers (APIC id, topology, OSXSAVE,
+ * XSAVE size).
  *
  * Topology: one package, one thread per core, APIC id 2 * vCPU as Xen numbers them (so the SMT
- * field is one bit wide and its odd values stay empty). Leaves that are not in the table are zero.
+ * field is one bit wide and its odd values stay empty). Leaves that are not in the table are
+ * zero.
  */
 #include "cpu/x86/x86.h"
 
@@ -21,7 +23,8 @@ const struct cpu_model cpu_model_default = {
     .phys_bits = 40,
     .cr4_mask = CPU_CR4_TSD | CPU_CR4_DE | CPU_CR4_PSE | CPU_CR4_PAE | CPU_CR4_MCE |
                 CPU_CR4_PGE | CPU_CR4_PCE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_UMIP |
-                CPU_CR4_FSGSBASE | CPU_CR4_PCIDE | CPU_CR4_OSXSAVE | CPU_CR4_SMEP | CPU_CR4_SMAP,
+                CPU_CR4_FSGSBASE | CPU_CR4_PCIDE | CPU_CR4_OSXSAVE | CPU_CR4_SMEP |
+                CPU_CR4_SMAP,
     .efer_mask = CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE,
     .xcr0_mask = CPU_XCR0_MASK,
     .mxcsr_mask = 0xffff,
@@ -61,7 +64,8 @@ void cpu_model_set(struct cpu_model *m, const struct cpuid_leaf *leaf)
     }
 }
 
-const struct cpuid_leaf *cpu_model_get(const struct cpu_model *m, uint32_t leaf, uint32_t subleaf)
+const struct cpuid_leaf *cpu_model_get(const struct cpu_model *m, uint32_t leaf,
+                                       uint32_t subleaf)
 {
     return cpuid_find(m, leaf, subleaf);
 }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The profile made from the host's CPUID: vendor, family, model, stepping, brand and caches of the
- * host; features clipped to what every engine runs natively (x86-64-v3 with AES, SHA, RDRAND,
- * ADX ...); the rest hidden. Bits that only hint (ERMS, FSRM) or that our own code implements
- * (x2APIC, TSC deadline, SMEP, PCID ...) are shown on every host.
+ * The profile made from the host's CPUID: vendor, family, model, stepping, brand and caches of
+ * the host; features clipped to what every engine runs natively (x86-64-v3 with AES, SHA,
+ * RDRAND, ADX ...); the rest hidden. Bits that only hint (ERMS, FSRM) or that our own code
+ * implements (x2APIC, TSC deadline, SMEP, PCID ...) are shown on every host.
  *
- * "Not affected" bits keep the guest's kernel from spending time on speculation side channels that
- * it could not close from in here anyway: the host is where they are closed.
- * Hidden on purpose: AVX-512, AMX, PKU, LA57, SMAP, UMIP, VME, MONITOR, PMU, VMX, SVM, MTRR, CET, TOPOEXT.
+ * "Not affected" bits keep the guest's kernel from spending time on speculation side channels
+ * that it could not close from in here anyway: the host is where they are closed. Hidden on
+ * purpose: AVX-512, AMX, PKU, LA57, SMAP, UMIP, VME, MONITOR, PMU, VMX, SVM, MTRR, CET,
+ * TOPOEXT.
  */
 #include "cpu/x86/x86.h"
 
@@ -59,18 +60,18 @@ static void model_add(struct cpu_model *m, uint32_t leaf, uint32_t subleaf, stru
 
 /* SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
 #define LEAF1_ECX_PASS                                                                         \
-    (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) |     \
+    (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) |    \
      BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
 /* PCID x2APIC TSC-deadline hypervisor */
 #define LEAF1_ECX_FORCE (BIT(17) | BIT(21) | BIT(24) | BIT(31))
 /* FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
 #define LEAF1_EDX_FORCE                                                                        \
-    (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(11) | \
-     BIT(13) | BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) |  \
-     BIT(26))
+    (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) |          \
+     BIT(11) | BIT(13) | BIT(14) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) |  \
+     BIT(25) | BIT(26))
 /* BMI1 AVX2 FDP_EXCPTN_ONLY BMI2 no-FCS/FDS RDSEED ADX CLFLUSHOPT CLWB SHA */
 #define LEAF7_EBX_PASS                                                                         \
-    (BIT(3) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(18) | BIT(19) | BIT(23) | BIT(24) |      \
+    (BIT(3) | BIT(5) | BIT(6) | BIT(8) | BIT(13) | BIT(18) | BIT(19) | BIT(23) | BIT(24) |     \
      BIT(29))
 /* FSGSBASE TSC_ADJUST SMEP ERMS INVPCID */
 #define LEAF7_EBX_FORCE (BIT(0) | BIT(1) | BIT(7) | BIT(9) | BIT(10))
@@ -134,7 +135,8 @@ static void model_xsave_leaves(struct cpu_model *m)
         return;
     }
     model_add(m, 0xd, 0,
-              (struct regs){.eax = (uint32_t)m->xcr0_mask, .ecx = m->xcr0_mask == 7 ? 832 : 576});
+              (struct regs){.eax = (uint32_t)m->xcr0_mask,
+                            .ecx = m->xcr0_mask == 7 ? 832 : 576});
     r.eax &= LEAFD1_EAX_PASS;
     m->xsaves = (r.eax & BIT(3)) != 0;
     r.ebx = r.ecx = r.edx = 0;

@@ -3,10 +3,11 @@
  * Delivery of exceptions, interrupts and software interrupts in real, protected and long mode
  * (Intel SDM vol. 3 chapter 6, AMD APM vol. 2 chapter 8).
  *
- * A delivery that meets a fault of its own changes nothing (beyond accessed bits), so the nested
- * fault is delivered with the original frame. Rules of table 6-5 make it #DF or a triple
- * fault. Left out: task gates (hardware task switches do not exist here: #GP with the gate's IDT error code, which turns a
- * #DF through a task gate into a triple fault), VME interrupt redirection (the profile hides VME).
+ * A delivery that meets a fault of its own changes nothing (beyond accessed bits), so the
+ * nested fault is delivered with the original frame. Rules of table 6-5 make it #DF or a triple
+ * fault. Left out: task gates (hardware task switches do not exist here: #GP with the gate's
+ * IDT error code, which turns a #DF through a task gate into a triple fault), VME interrupt
+ * redirection (the profile hides VME).
  */
 #include "cpu/x86/x86.h"
 

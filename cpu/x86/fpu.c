@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * FXSAVE, FXRSTOR and the XSAVE family between v->cpu.xsave (standard format, 64-bit pointers) and
- * guest memory, in plain C (Intel SDM vol. 1 chapter 13). States: x87, SSE, AVX; with these three the
- * compacted format has the same layout as the standard one, and only the header rules differ.
+ * FXSAVE, FXRSTOR and the XSAVE family between v->cpu.xsave (standard format, 64-bit pointers)
+ * and guest memory, in plain C (Intel SDM vol. 1 chapter 13). States: x87, SSE, AVX; with these
+ * three the compacted format has the same layout as the standard one, and only the header rules
+ * differ.
  *
- * Choices: FCS and FDS are saved as zero and ignored; FIP, FDP and FOP are always saved and restored
- * (AMD with XSaveErPtr); there is no "modified" optimisation; bytes 416..511 are not written. A component whose bit in the
- * home XSTATE_BV is clear is in its initial state, whatever its bytes are; MXCSR is always valid.
+ * Choices: FCS and FDS are saved as zero and ignored; FIP, FDP and FOP are always saved and
+ * restored (AMD with XSaveErPtr); there is no "modified" optimisation; bytes 416..511 are not
+ * written. A component whose bit in the home XSTATE_BV is clear is in its initial state,
+ * whatever its bytes are; MXCSR is always valid.
  */
 #include "cpu/x86/x86.h"
 
@@ -78,7 +80,8 @@ static void fpu_init_bytes(uint8_t *area, uint64_t components)
     }
 }
 
-/* What the registers hold, as a standard-format area in the pointer format of the instruction. */
+/* What the registers hold, as a standard-format area in the pointer format of the
+ * instruction. */
 static void fpu_image(const struct vcpu *v, const struct insn *in, uint8_t area[XSAVE_MAX])
 {
     const struct cpu_x86 *cpu = &v->cpu;

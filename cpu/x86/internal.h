@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of cpu/x86 share among themselves: the CPU profile's struct, fault constructors,
- * descriptors, stacks and operands of system instructions. Nothing outside cpu/x86 includes it,
- * except its unit tests.
+ * What the files of cpu/x86 share among themselves: the CPU profile's struct, fault
+ * constructors, descriptors, stacks and operands of system instructions. Nothing outside
+ * cpu/x86 includes it, except its unit tests.
  */
 #ifndef PVEMU_CPU_X86_INTERNAL_H
 #define PVEMU_CPU_X86_INTERNAL_H
@@ -142,7 +142,8 @@ static inline bool x86_desc_is_conforming(const struct cpu_segment *s)
 
 static inline bool x86_desc_is_writable_data(const struct cpu_segment *s)
 {
-    return (s->attr & (CPU_SEG_S | DESC_TYPE_CODE | DESC_TYPE_RW)) == (CPU_SEG_S | DESC_TYPE_RW);
+    return (s->attr & (CPU_SEG_S | DESC_TYPE_CODE | DESC_TYPE_RW)) ==
+           (CPU_SEG_S | DESC_TYPE_RW);
 }
 
 static inline bool x86_desc_is_readable(const struct cpu_segment *s)
@@ -159,7 +160,8 @@ static inline bool x86_selector_is_null(uint16_t selector)
 /* Reads the descriptor of a non-null selector. Outside its table: vector(selector) | ext. */
 bool x86_desc_read(struct vcpu *v, uint16_t selector, uint8_t vector, unsigned ext,
                    struct x86_desc *desc, struct x86_fault *fault);
-/* The same without a fault of its own: *found tells whether it lies in the table (LAR, VERR ...). */
+/* The same without a fault of its own: *found tells whether it lies in the table (LAR, VERR
+ * ...). */
 bool x86_desc_peek(struct vcpu *v, uint16_t selector, bool *found, struct x86_desc *desc,
                    struct x86_fault *fault);
 /* Upper half of a 16-byte descriptor (base 63:32 of a TSS, LDT or gate). */
@@ -196,7 +198,8 @@ bool x86_stack_push(struct vcpu *v, struct x86_stack *st, unsigned size, uint64_
                     struct x86_fault *fault);
 bool x86_stack_pop(struct vcpu *v, struct x86_stack *st, unsigned size, uint64_t *value,
                    struct x86_fault *fault);
-/* Writes sp back: only the bits of the mask change, except that 32-bit writes clear the upper half. */
+/* Writes sp back: only the bits of the mask change, except that 32-bit writes clear the
+ * upper half. */
 void x86_stack_commit(struct cpu_x86 *cpu, const struct x86_stack *st);
 
 /* ---- except.c ---- */

@@ -2,8 +2,8 @@
 /*
  * Memory access by linear address: RAM or MMIO, within a page or across two. Both pages of a
  * crossing access are translated before a byte moves, so a fault leaves everything as it was.
- * Sizes 1, 2, 4 and 8 inside a page are single host accesses, which makes naturally aligned ones
- * atomic for the guest's other processors. Canonical checks are the caller's.
+ * Sizes 1, 2, 4 and 8 inside a page are single host accesses, which makes naturally aligned
+ * ones atomic for the guest's other processors. Canonical checks are the caller's.
  */
 #include "cpu/x86/x86.h"
 
@@ -150,8 +150,8 @@ bool x86_read_linear(struct vcpu *v, uint64_t gva, void *buf, size_t len, unsign
     return true;
 }
 
-bool x86_write_linear(struct vcpu *v, uint64_t gva, const void *buf, size_t len, unsigned access,
-                      struct x86_fault *fault)
+bool x86_write_linear(struct vcpu *v, uint64_t gva, const void *buf, size_t len,
+                      unsigned access, struct x86_fault *fault)
 {
     const uint8_t *in = buf;
     struct span span;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Model-specific registers that the CPU itself owns (Intel SDM vol. 4, AMD APM vol. 2 appendix A).
+ * Model-specific registers that the CPU itself owns (Intel SDM vol. 4, AMD APM vol. 2 appendix
+ * A).
  *
  * Three groups: registers with a home in struct cpu_x86; registers that read as a constant and
  * swallow harmless writes, because kernels touch them by family and model without asking CPUID;
@@ -11,8 +12,9 @@
 #include "cpu/x86/internal.h"
 
 enum msr_index {
-    MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_EBL_CR_POWERON = 0x2a, MSR_FEATURE_CONTROL = 0x3a,
-    MSR_TSC_ADJUST = 0x3b, MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49, MSR_UCODE_WRITE = 0x79,
+    MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_EBL_CR_POWERON = 0x2a,
+    MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b, MSR_SPEC_CTRL = 0x48,
+    MSR_PRED_CMD = 0x49, MSR_UCODE_WRITE = 0x79,
     MSR_UCODE_REV = 0x8b, MSR_PLATFORM_INFO = 0xce, MSR_MTRR_CAP = 0xfe,
     MSR_ARCH_CAPABILITIES = 0x10a, MSR_FLUSH_CMD = 0x10b, MSR_MISC_FEATURES = 0x140,
     MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176,
@@ -39,12 +41,12 @@ enum msr_index {
 #define EFER_WRITE_IGNORED ((uint64_t)CPU_EFER_LMA)
 #define MISC_ENABLE_WRITABLE 0x0000000000c51889ull
 
-/* RDCL_NO IBRS_ALL SKIP_L1DFL SSB_NO MDS_NO IF_PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO PSDP_NO
- * BHI_NO PBRSB_NO GDS_NO RFDS_NO ITS_NO */
+/* RDCL_NO IBRS_ALL SKIP_L1DFL SSB_NO MDS_NO IF_PSCHANGE_MC_NO TAA_NO SBDR_SSDP_NO FBSDP_NO
+ * PSDP_NO BHI_NO PBRSB_NO GDS_NO RFDS_NO ITS_NO */
 #define ARCH_CAPABILITIES                                                                      \
-    (1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 |        \
-     1ull << 13 | 1ull << 14 | 1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 | 1ull << 27 | \
-     1ull << 62)
+    (1ull << 0 | 1ull << 1 | 1ull << 3 | 1ull << 4 | 1ull << 5 | 1ull << 6 | 1ull << 8 |       \
+     1ull << 13 | 1ull << 14 | 1ull << 15 | 1ull << 20 | 1ull << 24 | 1ull << 26 |             \
+     1ull << 27 | 1ull << 62)
 
 /* The home of a register that holds any 64-bit (canonical: addresses) value; NULL: none. */
 static uint64_t *msr_home(struct cpu_x86 *cpu, uint32_t index, bool *address)

@@ -3,9 +3,10 @@
  * The page walker: no paging, 32-bit, PAE and 4-level tables (Intel SDM vol. 3 chapter 4).
  *
  * It is the TLB fill path of every engine, so it reads table entries straight from guest RAM.
- * Tables that lie outside RAM read as not present. A and D are set by compare-and-exchange; when another
- * processor changed the entry meanwhile the walk starts again. PAE PDPTEs are read from memory at
- * every walk, as AMD does under nested paging. Left out: 5-level paging, protection keys, CET.
+ * Tables that lie outside RAM read as not present. A and D are set by compare-and-exchange;
+ * when another processor changed the entry meanwhile the walk starts again. PAE PDPTEs are read
+ * from memory at every walk, as AMD does under nested paging. Left out: 5-level paging,
+ * protection keys, CET.
  */
 #include "cpu/x86/x86.h"
 
@@ -26,7 +27,6 @@ enum walk_result { WALK_OK, WALK_NOT_PRESENT, WALK_RESERVED };
 struct walk {
     void *entry[4];    /* host addresses of the entries that have A (and the leaf D) */
     uint64_t value[4];
-    uint32_t frame[4];
     unsigned depth;
     bool narrow;       /* 4-byte entries */
     bool user, writable, nx, global;
@@ -34,13 +34,11 @@ struct walk {
 };
 
 /* Host address of the table entry at gpa, NULL outside RAM. */
-static void *paging_entry(struct vcpu *v, uint64_t gpa, uint32_t *frame)
+static void *paging_entry(struct vcpu *v, uint64_t gpa)
 {
-    *frame = mem_gfn_frame(v->mem, gpa >> MEM_PAGE_SHIFT);
-    if (*frame == MEM_HOLE) {
-        return NULL;
-    }
-    return (uint8_t *)mem_frame_hva(v->mem, *frame) + (gpa & (MEM_PAGE_SIZE - 1));
+    uint8_t *page = mem_page(v->mem, gpa >> MEM_PAGE_SHIFT);
+
+    return page != NULL ? page + (gpa & (MEM_PAGE_SIZE - 1)) : NULL;
 }
 
 static enum walk_result paging_walk_32(struct vcpu *v, uint32_t gva, struct walk *w)
@@ -52,15 +50,13 @@ static enum walk_result paging_walk_32(struct vcpu *v, uint32_t gva, struct walk
     w->user = w->writable = true;
     for (unsigned level = 2; level > 0; level--) {
         unsigned shift = level == 2 ? 22 : 12;
-        uint32_t frame;
-        uint32_t *entry = paging_entry(v, table + ((gva >> shift) & 0x3ff) * 4, &frame);
+        uint32_t *entry = paging_entry(v, table + ((gva >> shift) & 0x3ff) * 4);
         uint32_t e = entry != NULL ? __atomic_load_n(entry, __ATOMIC_RELAXED) : 0;
 
         if ((e & PTE_P) == 0) {
             return WALK_NOT_PRESENT;
         }
         w->entry[w->depth] = entry;
-        w->frame[w->depth] = frame;
         w->value[w->depth++] = e;
         w->user = w->user && (e & PTE_US) != 0;
         w->writable = w->writable && (e & PTE_RW) != 0;
@@ -122,11 +118,10 @@ static enum walk_result paging_walk_64(struct vcpu *v, uint64_t gva, struct walk
     uint64_t reserved = paging_phys_reserved(v) | (nxe ? 0 : PTE_NX);
     uint64_t table = cpu->cr3 & PTE_ADDR;
     unsigned level = 4;
-    uint32_t frame;
 
     if (!cpu_is_long_mode(cpu)) {
-        const uint64_t *entry = paging_entry(v, (cpu->cr3 & 0xffffffe0) + ((gva >> 30) & 3) * 8,
-                                             &frame);
+        uint64_t gpa = (cpu->cr3 & 0xffffffe0) + ((gva >> 30) & 3) * 8;
+        const uint64_t *entry = paging_entry(v, gpa);
         uint64_t e = entry != NULL ? __atomic_load_n(entry, __ATOMIC_RELAXED) : 0;
 
         if ((e & PTE_P) == 0) {
@@ -142,7 +137,7 @@ static enum walk_result paging_walk_64(struct vcpu *v, uint64_t gva, struct walk
     w->user = w->writable = true;
     for (;; level--) {
         unsigned shift = 12 + (level - 1) * 9;
-        uint64_t *entry = paging_entry(v, table + ((gva >> shift) & 0x1ff) * 8, &frame);
+        uint64_t *entry = paging_entry(v, table + ((gva >> shift) & 0x1ff) * 8);
         uint64_t e = entry != NULL ? __atomic_load_n(entry, __ATOMIC_RELAXED) : 0;
 
         if ((e & PTE_P) == 0) {
@@ -152,7 +147,6 @@ static enum walk_result paging_walk_64(struct vcpu *v, uint64_t gva, struct walk
             return WALK_RESERVED;
         }
         w->entry[w->depth] = entry;
-        w->frame[w->depth] = frame;
         w->value[w->depth++] = e;
         w->user = w->user && (e & PTE_US) != 0;
         w->writable = w->writable && (e & PTE_RW) != 0;
@@ -239,7 +233,7 @@ static bool paging_set_bits(struct vcpu *v, struct walk *w, unsigned i, uint64_t
     }
     if (ok) {
         w->value[i] |= bits;
-        mem_written(v->mem, w->frame[i]);
+        mem_written(v->mem, mem_hva_frame(v->mem, w->entry[i]));
     }
     return ok;
 }
@@ -272,8 +266,9 @@ bool x86_translate(struct vcpu *v, uint64_t gva, unsigned access, struct x86_map
         enum walk_result result = paging_walk(v, gva, &w);
 
         if (result != WALK_OK) {
-            return paging_fault(v, gva, access,
-                                result == WALK_RESERVED ? CPU_PFEC_P | CPU_PFEC_RSVD : 0, fault);
+            uint32_t error = result == WALK_RESERVED ? CPU_PFEC_P | CPU_PFEC_RSVD : 0;
+
+            return paging_fault(v, gva, access, error, fault);
         }
         if (!paging_allowed(&v->cpu, &w, access)) {
             return paging_fault(v, gva, access, CPU_PFEC_P, fault);
@@ -310,8 +305,7 @@ bool x86_probe(struct vcpu *v, uint64_t gva, uint64_t *gpa)
 bool x86_pdptes_valid(struct vcpu *v, uint64_t cr3)
 {
     for (unsigned i = 0; i < 4; i++) {
-        uint32_t frame;
-        const uint64_t *entry = paging_entry(v, (cr3 & 0xffffffe0) + i * 8, &frame);
+        const uint64_t *entry = paging_entry(v, (cr3 & 0xffffffe0) + i * 8);
         uint64_t e = entry != NULL ? __atomic_load_n(entry, __ATOMIC_RELAXED) : 0;
 
         if ((e & PTE_P) != 0 && (e & paging_pdpte_reserved(v)) != 0) {

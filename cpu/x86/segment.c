@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Segmentation (Intel SDM vol. 3 chapters 3 and 5): logical to linear addresses, descriptors and
- * their checks, loading of data and stack segments, stacks.
+ * Segmentation (Intel SDM vol. 3 chapters 3 and 5): logical to linear addresses, descriptors
+ * and their checks, loading of data and stack segments, stacks.
  *
  * Choices where processors differ: loading a null selector clears base and limit (as Intel and
  * Zen 2 and later do); a segment load in real mode changes base and selector only, so "unreal"
- * segments keep their limits. An access that wraps around the end of a flat 4 GiB segment faults.
+ * segments keep their limits. An access that wraps around the end of a flat 4 GiB segment
+ * faults.
  */
 #include "cpu/x86/x86.h"
 
@@ -53,15 +54,15 @@ bool x86_segment_linear(const struct cpu_x86 *cpu, const struct cpu_segment *s, 
     return true;
 }
 
-bool x86_linear(struct vcpu *v, enum cpu_segreg seg, uint64_t offset, size_t len, unsigned access,
-                uint64_t *gva, struct x86_fault *fault)
+bool x86_linear(struct vcpu *v, enum cpu_segreg seg, uint64_t offset, size_t len,
+                unsigned access, uint64_t *gva, struct x86_fault *fault)
 {
     const struct cpu_x86 *cpu = &v->cpu;
     uint64_t addr = offset;
 
     if (!cpu_is_code64(cpu)) {
-        return x86_segment_linear(cpu, &cpu->seg[seg], seg == CPU_SS, offset, len, access, 0, gva,
-                                  fault);
+        return x86_segment_linear(cpu, &cpu->seg[seg], seg == CPU_SS, offset, len, access, 0,
+                                  gva, fault);
     }
     if (seg == CPU_FS || seg == CPU_GS) {
         addr += cpu->seg[seg].base;

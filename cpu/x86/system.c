@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * System instructions: the dispatch table, the checks every one of them shares, and access to
- * their operands. Privilege is decided here and nowhere else from the decoder's flags (INSN_F_PRIV0,
- * INSN_F_NO_REAL, the feature); handlers add what depends on more than CPL and mode: IOPL, UMIP,
- * CR4.TSD, the I/O bitmap, 64-bit-only instructions.
+ * their operands. Privilege is decided here and nowhere else from the decoder's flags
+ * (INSN_F_PRIV0, INSN_F_NO_REAL, the feature); handlers add what depends on more than CPL and
+ * mode: IOPL, UMIP, CR4.TSD, the I/O bitmap, 64-bit-only instructions.
  */
 #include "cpu/x86/x86.h"
 

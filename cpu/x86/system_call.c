@@ -2,9 +2,9 @@
 /*
  * SYSCALL SYSRET SYSENTER SYSEXIT as the profile's vendor has them, and hypercalls.
  *
- * AMD: SYSCALL also from legacy and compatibility mode (CSTAR), SYSRET leaves SS's hidden part alone and does
- * not check RCX, SYSENTER and SYSEXIT are #UD in long mode. Intel: SYSCALL and SYSRET in 64-bit
- * mode only, SYSRET refuses a non-canonical RCX at CPL 0.
+ * AMD: SYSCALL also from legacy and compatibility mode (CSTAR), SYSRET leaves SS's hidden part
+ * alone and does not check RCX, SYSENTER and SYSEXIT are #UD in long mode. Intel: SYSCALL and
+ * SYSRET in 64-bit mode only, SYSRET refuses a non-canonical RCX at CPL 0.
  */
 #include "cpu/x86/x86.h"
 

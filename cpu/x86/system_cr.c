@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Control, debug and extended control registers (Intel SDM vol. 3 chapter 2, 17.2 and 4.10.4 for what
- * each change invalidates).
+ * Control, debug and extended control registers (Intel SDM vol. 3 chapter 2, 17.2 and 4.10.4
+ * for what each change invalidates).
  *
  * PCID: an engine has one TLB without tags, so every MOV CR3 flushes its non-global entries,
- * whatever bit 63 says; flushing more than asked is always right. I/O breakpoints are accepted and never hit.
+ * whatever bit 63 says; flushing more than asked is always right. I/O breakpoints are accepted
+ * and never hit.
  */
 #include "cpu/x86/x86.h"
 
@@ -13,8 +14,8 @@
 #include "cpu/x86/internal.h"
 
 #define CR0_DEFINED                                                                            \
-    (CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_EM | CPU_CR0_TS | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP |  \
-     CPU_CR0_AM | CPU_CR0_NW | CPU_CR0_CD | CPU_CR0_PG)
+    (CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_EM | CPU_CR0_TS | CPU_CR0_ET | CPU_CR0_NE |             \
+     CPU_CR0_WP | CPU_CR0_AM | CPU_CR0_NW | CPU_CR0_CD | CPU_CR0_PG)
 #define CR3_NO_FLUSH (1ull << 63)
 #define DR6_FIXED 0xffff0ff0ull
 #define DR6_WRITABLE 0x0000e00full
@@ -230,7 +231,8 @@ bool x86_sys_mov_to_dr(struct x86_system *s)
         if ((value >> 32) != 0) {
             return x86_fault_gp(s->fault, 0);
         }
-        value = n == 6 ? (value & DR6_WRITABLE) | DR6_FIXED : (value & DR7_WRITABLE) | DR7_FIXED;
+        value = n == 6 ? (value & DR6_WRITABLE) | DR6_FIXED
+                       : (value & DR7_WRITABLE) | DR7_FIXED;
     }
     s->cpu->dr[n] = value;
     return true;

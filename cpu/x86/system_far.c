@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Far CALL, JMP and RET: real mode, code segments, 16/32/64-bit call gates (Intel SDM vol. 2 and
- * vol. 3 5.8). Left out: TSS and task gate targets (hardware task switches): #GP(selector).
+ * Far CALL, JMP and RET: real mode, code segments, 16/32/64-bit call gates (Intel SDM vol. 2
+ * and vol. 3 5.8). Left out: TSS and task gate targets (hardware task switches): #GP(selector).
  */
 #include "cpu/x86/x86.h"
 
@@ -289,7 +289,7 @@ static bool far_gate(struct x86_system *s, const struct far_target *t,
         if (!x86_desc_is_conforming(&cs.seg) && x86_desc_dpl(&cs.seg) < cpu->cpl) {
             return far_gate_inner(s, &gate, &cs);
         }
-        if (cpu_is_long_mode(cpu)) { /* the frame is a 64-bit one, also from compatibility mode */
+        if (cpu_is_long_mode(cpu)) { /* a 64-bit frame, also from compatibility mode */
             st.flat = true;
             st.mask = UINT64_MAX;
         }
@@ -298,7 +298,8 @@ static bool far_gate(struct x86_system *s, const struct far_target *t,
         }
         x86_stack_commit(cpu, &st);
     }
-    x86_set_cs(cpu, &cs.seg, (uint16_t)((gate.selector & ~3u) | cpu->cpl), cpu->cpl, gate.offset);
+    x86_set_cs(cpu, &cs.seg, (uint16_t)((gate.selector & ~3u) | cpu->cpl), cpu->cpl,
+               gate.offset);
     return true;
 }
 

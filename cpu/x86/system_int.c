@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * INT n, INT3, INTO, INT1 and IRET in every mode (Intel SDM vol. 2, IRET; vol. 3 6.12 and 20.2).
- * Left out: IRET with NT set, a hardware task return: #GP(0), also outside long mode.
+ * INT n, INT3, INTO, INT1 and IRET in every mode (Intel SDM vol. 2, IRET; vol. 3 6.12 and
+ * 20.2). Left out: IRET with NT set, a hardware task return: #GP(0), also outside long mode.
  */
 #include "cpu/x86/x86.h"
 

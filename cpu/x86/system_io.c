@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * IN, OUT, INS and OUTS with the IOPL and I/O bitmap checks (Intel SDM vol. 1 chapter 19).
- * REP forms run at most IO_BATCH iterations at a time and stay at the instruction while some remain, so that
- * interrupts come in between.
+ * IN, OUT, INS and OUTS with the IOPL and I/O bitmap checks (Intel SDM vol. 1 chapter 19). REP
+ * forms run at most IO_BATCH iterations at a time and stay at the instruction while some
+ * remain, so that interrupts come in between.
  */
 #include "cpu/x86/x86.h"
 
@@ -28,7 +28,8 @@ static bool io_bitmap_allows(struct x86_system *s, uint16_t port, unsigned size)
     if (offset + 1 > tr->limit) {
         return x86_fault_gp(s->fault, 0);
     }
-    if (!x86_read_linear(s->v, tr->base + offset, &bits, 2, X86_READ | X86_IMPLICIT, s->fault)) {
+    if (!x86_read_linear(s->v, tr->base + offset, &bits, 2, X86_READ | X86_IMPLICIT,
+                         s->fault)) {
         return false;
     }
     if (((bits >> (port & 7)) & ((1u << size) - 1)) != 0) {

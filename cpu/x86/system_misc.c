@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The small ones: HLT, RDMSR/WRMSR, RDTSC(P), RDPMC, RDPID, CPUID, cache instructions (nothing to
- * do: guest memory is coherent) and those that are always #UD here.
+ * The small ones: HLT, RDMSR/WRMSR, RDTSC(P), RDPMC, RDPID, CPUID, cache instructions (nothing
+ * to do: guest memory is coherent) and those that are always #UD here.
  */
 #include "cpu/x86/x86.h"
 

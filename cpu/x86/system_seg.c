@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Moves to and from segment registers, far pointer loads, SWAPGS and the FS/GS base instructions.
+ * Moves to and from segment registers, far pointer loads, SWAPGS and the FS/GS base
+ * instructions.
  */
 #include "cpu/x86/x86.h"
 
@@ -24,7 +25,8 @@ bool x86_sys_mov_from_seg(struct x86_system *s)
     if (seg < 0) {
         return x86_fault_ud(s->fault);
     }
-    return x86_insn_write_rm(s->v, s->in, s->in->opsize, 2, s->cpu->seg[seg].selector, s->fault);
+    return x86_insn_write_rm(s->v, s->in, s->in->opsize, 2, s->cpu->seg[seg].selector,
+                             s->fault);
 }
 
 bool x86_sys_mov_to_seg(struct x86_system *s)

@@ -192,7 +192,8 @@ bool x86_sys_verr_verw(struct x86_system *s)
 static bool table_type_ok(const struct x86_system *s, const struct cpu_segment *seg)
 {
     /* Bit n: system type n may be asked about. */
-    const uint32_t lar_legacy = 0x1a3e, lar_long = 0x1a04, lsl_legacy = 0x0a0e, lsl_long = 0x0a04;
+    const uint32_t lar_legacy = 0x1a3e, lar_long = 0x1a04;
+    const uint32_t lsl_legacy = 0x0a0e, lsl_long = 0x0a04;
     bool long_mode = cpu_is_long_mode(s->cpu);
     uint32_t types = s->in->id == INSN_LAR ? (long_mode ? lar_long : lar_legacy)
                                            : (long_mode ? lsl_long : lsl_legacy);
@@ -218,7 +219,8 @@ bool x86_sys_lar_lsl(struct x86_system *s)
         ok = ok && table_type_ok(s, &desc.seg) && table_visible(s->cpu, selector, &desc.seg);
     }
     if (ok) {
-        uint64_t result = s->in->id == INSN_LAR ? (desc.raw >> 32) & 0x00ffff00 : desc.seg.limit;
+        uint64_t result = s->in->id == INSN_LAR ? (desc.raw >> 32) & 0x00ffff00
+                                                : desc.seg.limit;
 
         x86_gpr_write(s->cpu, x86_modrm_reg(s->in), s->in->opsize, result);
     }

@@ -139,7 +139,8 @@ static void test_tsc(void)
     ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)(b.tv_nsec - a.tv_nsec);
     measured = (t1 - t0) * 1000000u / (ns / 1000u);
     off = measured > hz ? measured - hz : hz - measured;
-    g_test_message("profile %" G_GUINT64_FORMAT " Hz, measured %" G_GUINT64_FORMAT, hz, measured);
+    g_test_message("profile %" G_GUINT64_FORMAT " Hz, measured %" G_GUINT64_FORMAT, hz,
+                   measured);
     g_assert_cmpuint(off, <, hz / 100); /* a busy machine may stop between the two readings */
     cpu_model_free(m);
 }

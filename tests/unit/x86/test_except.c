@@ -37,7 +37,8 @@ static void test_long_user_fault(void)
     g_assert_cmphex(frame(g, 0, 8), ==, 7);
     g_assert_cmphex(frame(g, 1, 8), ==, G_CODE);
     g_assert_cmphex(frame(g, 2, 8), ==, SEL_UCODE64 | 3);
-    g_assert_cmphex(frame(g, 3, 8), ==, 2 | CPU_IF | CPU_TF | CPU_AC | CPU_CF | CPU_NT | CPU_RF);
+    g_assert_cmphex(frame(g, 3, 8), ==,
+                    2 | CPU_IF | CPU_TF | CPU_AC | CPU_CF | CPU_NT | CPU_RF);
     g_assert_cmphex(frame(g, 4, 8), ==, G_STACK3 - 8);
     g_assert_cmphex(frame(g, 5, 8), ==, SEL_UDATA | 3);
     g_assert_cmphex(g->cpu->rflags, ==, 2 | CPU_AC | CPU_CF);

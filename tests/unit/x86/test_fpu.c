@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * FXSAVE and XSAVE in plain C against the host's own instructions: the home area is loaded into
- * the real registers, the real instruction writes its idea of the memory image, and ours must be
- * the same byte for byte.
+ * the real registers, the real instruction writes its idea of the memory image, and ours must
+ * be the same byte for byte.
  */
 #include <cpuid.h>
 #include <string.h>
@@ -28,7 +28,7 @@ static bool host_has_xsavec(void)
 }
 
 #define ALL_XMM                                                                                \
-    "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",   \
+    "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",  \
         "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
 static void host_restore(const struct image *home)
@@ -134,7 +134,8 @@ static void normalise(struct image *m, enum op op, bool x87_saved)
     }
 }
 
-static void compare_save(struct guest *g, GRand *rand, enum op op, uint64_t in_use, uint32_t rfbm)
+static void compare_save(struct guest *g, GRand *rand, enum op op, uint64_t in_use,
+                         uint32_t rfbm)
 {
     struct image before, want, got, home;
     uint64_t host_used;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every privileged or mode-bound system instruction, at every CPL and in every mode, against a table of
- * what must happen: the same bytes go through the decoder and x86_system_insn(), so a missing flag
- * in the decoder or a missing check in a handler shows here. "Runs" means: no #GP(0) and no #UD.
+ * Every privileged or mode-bound system instruction, at every CPL and in every mode, against a
+ * table of what must happen: the same bytes go through the decoder and x86_system_insn(), so a
+ * missing flag in the decoder or a missing check in a handler shows here. "Runs" means: no
+ * #GP(0) and no #UD.
  */
 #include <string.h>
 
@@ -106,7 +107,8 @@ static void prepare(struct guest *g, unsigned cpl)
 
 enum outcome { RUNS, GP0, UD };
 
-static enum outcome expected(const struct row *r, enum guest_mode mode, unsigned cpl, unsigned iopl)
+static enum outcome expected(const struct row *r, enum guest_mode mode, unsigned cpl,
+                             unsigned iopl)
 {
     bool real_style = mode == GUEST_REAL || mode == GUEST_V86;
     bool cpl0_ok = cpl == 0;
@@ -157,8 +159,8 @@ static void check(const struct row *r, enum guest_mode mode, unsigned cpl, unsig
           : g->fault.vector == CPU_GP && g->fault.has_error && !g->fault.error ? GP0
                                                                             : RUNS;
     if (got != want) {
-        g_test_message("%s mode %d cpl %u iopl %u: want %d got %d (vector %u)", r->name, (int)mode,
-                       cpl, iopl, (int)want, (int)got, g->fault.vector);
+        g_test_message("%s mode %d cpl %u iopl %u: want %d got %d (vector %u)", r->name,
+                       (int)mode, cpl, iopl, (int)want, (int)got, g->fault.vector);
         g_test_fail();
     }
     if (!ok) {

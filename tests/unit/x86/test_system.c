@@ -14,10 +14,12 @@ static void test_enter_long_mode(void)
     struct guest *g = guest_new(GUEST_REAL);
     struct cpu_x86 *cpu = g->cpu;
 
-    /* The way a PVH kernel goes: flat 32-bit protected mode, then PAE, CR3, LME, PG, far jump. */
+    /* The way a PVH kernel goes: flat 32-bit protected mode, then PAE, CR3, LME, PG, far
+     * jump. */
     cpu->cr0 = CPU_CR0_PE | CPU_CR0_ET;
     cpu->seg[CPU_CS] = (struct cpu_segment){.attr = 0xc09b, .limit = UINT32_MAX};
-    cpu->seg[CPU_DS] = cpu->seg[CPU_SS] = (struct cpu_segment){.attr = 0xc093, .limit = UINT32_MAX};
+    cpu->seg[CPU_DS] = (struct cpu_segment){.attr = 0xc093, .limit = UINT32_MAX};
+    cpu->seg[CPU_SS] = cpu->seg[CPU_DS];
     guest_put(g, G_DATA, GDT_BYTES - 1, 2);
     guest_put(g, G_DATA + 2, G_GDT, 4);
     g_assert_true(guest_run(g, 0x0f, 0x01, 0x15, 0x00, 0x00, 0x02, 0x00)); /* LGDT */

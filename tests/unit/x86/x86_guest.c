@@ -143,7 +143,8 @@ static void guest_make_gdt(struct guest *g)
     }
 }
 
-/* Identity-maps 1 GiB (4 MiB in 32-bit mode): the first 2 MiB by 4 KiB pages, all user, all R/W. */
+/* Identity-maps 1 GiB (4 MiB in 32-bit mode): the first 2 MiB by 4 KiB pages, all user, all
+ * R/W. */
 static void guest_make_tables(struct guest *g, enum guest_mode mode)
 {
     bool wide = mode != GUEST_PROT && mode != GUEST_V86;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A guest CPU for unit tests of cpu/x86: 16 MiB of RAM with page tables, GDT, IDT and TSS at
- * fixed places, in real, protected or long mode, and one decoded instruction at a time. There is
- * no engine: tests call the architecture directly.
+ * fixed places, in real, protected or long mode, and one decoded instruction at a time. There
+ * is no engine: tests call the architecture directly.
  */
 #ifndef PVEMU_TESTS_X86_GUEST_H
 #define PVEMU_TESTS_X86_GUEST_H
@@ -12,7 +12,7 @@
 
 enum {
     G_RAM = 16 << 20,
-    G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_PT = 0x4000, /* PT maps the first 2 MiB */
+    G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_PT = 0x4000, /* PT: the first 2 MiB */
     G_GDT = 0x5000, G_IDT = 0x6000, G_TSS = 0x7000, G_LDT = 0x7800,
     G_STACK0 = 0x9000, G_IST1 = 0xa000, G_STACK3 = 0xb000, G_STACK2 = 0xc000, /* tops */
     G_CODE = 0x10000, G_DATA = 0x20000,
@@ -70,21 +70,22 @@ void guest_gate(struct guest *g, unsigned vector, uint16_t selector, uint64_t of
 void guest_set_desc(struct guest *g, unsigned selector, uint64_t raw);
 uint64_t guest_desc(uint32_t base, uint32_t limit, uint16_t attr);
 
-/* Decodes the bytes at cpu.rip in the current mode and executes them as a system instruction. */
+/* Decodes the bytes at cpu.rip in the current mode and executes them as a system
+ * instruction. */
 bool guest_run_bytes(struct guest *g, const uint8_t *bytes, size_t len);
-#define guest_run(g, ...)                                                                       \
+#define guest_run(g, ...)                                                                      \
     guest_run_bytes(g, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
 
-#define g_assert_fault(g, vec, code)                                                            \
-    do {                                                                                        \
-        g_assert_cmpuint((g)->fault.vector, ==, vec);                                           \
-        g_assert_true((g)->fault.has_error);                                                    \
-        g_assert_cmphex((g)->fault.error, ==, code);                                            \
+#define g_assert_fault(g, vec, code)                                                           \
+    do {                                                                                       \
+        g_assert_cmpuint((g)->fault.vector, ==, vec);                                          \
+        g_assert_true((g)->fault.has_error);                                                   \
+        g_assert_cmphex((g)->fault.error, ==, code);                                           \
     } while (0)
-#define g_assert_fault_plain(g, vec)                                                            \
-    do {                                                                                        \
-        g_assert_cmpuint((g)->fault.vector, ==, vec);                                           \
-        g_assert_false((g)->fault.has_error);                                                   \
+#define g_assert_fault_plain(g, vec)                                                           \
+    do {                                                                                       \
+        g_assert_cmpuint((g)->fault.vector, ==, vec);                                          \
+        g_assert_false((g)->fault.has_error);                                                  \
     } while (0)
 
 #endif
