@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * hvc0 (public/io/console.h). Output stays in the guest's ring until the stream takes it, so a
- * slow terminal slows the guest's console and costs no memory here. Our own indices are private;
- * with an impossible one from the guest the ring rests until it is possible again. The window
- * size is not passed on: there is no place for it in this protocol.
+ * slow terminal slows the guest's console and costs no memory here. Our own indices are
+ * private; with an impossible one from the guest the ring rests until it is possible again. The
+ * window size is not passed on: there is no place for it in this protocol.
  */
 #include "pv/console.h"
 

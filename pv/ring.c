@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Shared rings from the back end's side (public/io/ring.h). The only file of pv/ that looks into
- * a ring page: the guest may change any byte at any time, so indices are read once with ordering
- * and requests are copied out before anybody looks at them (XSA-155). A producer index that
- * cannot be makes the ring unusable instead of making us loop (XSA-39).
+ * Shared rings from the back end's side (public/io/ring.h). The only file of pv/ that looks
+ * into a ring page: the guest may change any byte at any time, so indices are read once with
+ * ordering and requests are copied out before anybody looks at them (XSA-155). A producer index
+ * that cannot be makes the ring unusable instead of making us loop (XSA-39).
  */
 #include "pv/ring.h"
 

@@ -263,7 +263,8 @@ void xenbus_device_init(struct xenbus_device *dev, const struct xenbus_type *typ
     dev->type = type;
     dev->domain = d;
     dev->id = id;
-    dev->front_path = g_strdup_printf("/local/domain/%u/device/%s/%u", d->domid, type->name, id);
+    dev->front_path = g_strdup_printf("/local/domain/%u/device/%s/%u", d->domid, type->name,
+                                      id);
     dev->back_path = g_strdup_printf("/local/domain/0/backend/%s/%u/%u", type->name, d->domid,
                                      id);
     dev->error_path = g_strdup_printf("/local/domain/%u/error/device/%s/%u/error", d->domid,

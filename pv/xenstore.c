@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Xenstore as the rest of the process uses it: domain 0's reads and writes, which check no
- * permission and no quota, and the life of the store. The guest's side is in xenstore_wire.c and
- * xenstore_ops.c.
+ * permission and no quota, and the life of the store. The guest's side is in xenstore_wire.c
+ * and xenstore_ops.c.
  */
 #include "pv/xenstore_priv.h"
 

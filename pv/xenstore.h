@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Xenstore: the tree, its permissions, transactions, watches and quotas, and the guest's ring
- * (docs/misc/xenstore.txt, public/io/xs_wire.h). Back ends and the toolstack in this process use the
- * functions below as domain 0; the guest uses the wire. Both fire the same watches.
+ * (docs/misc/xenstore.txt, public/io/xs_wire.h). Back ends and the toolstack in this process
+ * use the functions below as domain 0; the guest uses the wire. Both fire the same watches.
  */
 #ifndef PVEMU_PV_XENSTORE_H
 #define PVEMU_PV_XENSTORE_H
@@ -36,7 +36,8 @@ void xs_mkdir(struct xenstore *xs, const char *path);
 void xs_rm(struct xenstore *xs, const char *path);
 /* NULL-terminated list of child names (caller frees with g_strfreev). */
 char **xs_directory(struct xenstore *xs, const char *path);
-/* perms as on the wire, e.g. "n1", "r0": owner first. Applies to the node only; children made later inherit. */
+/* perms as on the wire, e.g. "n1", "r0": owner first. Applies to the node only; children made
+ * later inherit. */
 void xs_set_perms(struct xenstore *xs, const char *path, const char *const *perms,
                   unsigned count);
 
@@ -44,7 +45,8 @@ void xs_set_perms(struct xenstore *xs, const char *path, const char *const *perm
  * lock held. Identical events are merged; after too many different ones a single call with the
  * watch's own path stands for all. There is no event at registration. */
 typedef void (*xs_watch_fn)(void *opaque, const char *path);
-struct xs_watch *xs_watch_add(struct xenstore *xs, const char *path, xs_watch_fn fn, void *opaque);
+struct xs_watch *xs_watch_add(struct xenstore *xs, const char *path, xs_watch_fn fn,
+                              void *opaque);
 void xs_watch_remove(struct xenstore *xs, struct xs_watch *w);
 
 /* Memory held by nodes, watches, transactions and unread output. */

@@ -119,7 +119,8 @@ int xs_guest_watch_add(struct xenstore *xs, const char *path, const char *token)
 int xs_guest_watch_remove(struct xenstore *xs, const char *path, const char *token);
 void xs_guest_watch_clear(struct xenstore *xs);
 /* Out of a save file: no first event. */
-bool xs_guest_watch_restore(struct xenstore *xs, const char *path, const char *token, bool lost);
+bool xs_guest_watch_restore(struct xenstore *xs, const char *path, const char *token,
+                            bool lost);
 /* Queues the events that had no room, as far as there is room now. */
 void xs_guest_watch_retry(struct xenstore *xs);
 void xs_watch_fire_all(struct xenstore *xs);

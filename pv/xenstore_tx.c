@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Xenstore transactions. Each works on a snapshot of its own and remembers which paths it
- * looked at and what it changed. At commit every path it touched must be as it was at the start,
- * or the answer is EAGAIN; then the changes are done again on the current tree. Nobody ever
- * waits: the first to commit wins, so among any set of transactions one always succeeds.
+ * looked at and what it changed. At commit every path it touched must be as it was at the
+ * start, or the answer is EAGAIN; then the changes are done again on the current tree. Nobody
+ * ever waits: the first to commit wins, so among any set of transactions one always succeeds.
  */
 #include "pv/xenstore_priv.h"
 

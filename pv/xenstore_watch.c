@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Xenstore watches. The guest's events go to its output queue, domain 0's to a list of paths per
- * watch that the main loop hands to the callback. Both are merged when identical, and bounded:
- * when there is no room, one event with the watch's own path stands for all that were lost.
+ * Xenstore watches. The guest's events go to its output queue, domain 0's to a list of paths
+ * per watch that the main loop hands to the callback. Both are merged when identical, and
+ * bounded: when there is no room, one event with the watch's own path stands for all lost ones.
  *
  * An event is only shown to the guest when it may read the node or its parent (XSA-115).
  */

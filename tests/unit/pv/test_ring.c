@@ -221,8 +221,8 @@ static void *flip(void *opaque)
 }
 
 /*
- * The consumer checks its private copy and uses it. Were a field read twice, a value that passed the check would
- * be another one when it is used, and the array would be overrun.
+ * The consumer checks its private copy and uses it. Were a field read twice, a value that
+ * passed the check would be another one when it is used, and the array would be overrun.
  */
 static void test_flip(void)
 {
