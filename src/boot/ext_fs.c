@@ -17,7 +17,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 
-enum { EXT_LIST_MAX = 65536 };
+enum { EXT_LIST_MAX = 16384 };
 
 struct ext_fs {
     const struct disk_reader *disk;

@@ -17,6 +17,7 @@ enum {
     MODULE_MAX_COUNT = 128,
     MODULE_MAX_DEPTH = 24,
     MODULE_MAX_FOLDERS = 4096,
+    MODULE_MAX_PATHS = 100000,
     INDEX_MAX_BYTES = 16 << 20,
     WALK_MAX_DEPTH = 12,
 };
@@ -59,7 +60,7 @@ static char *module_name(const char *path)
 
 static void collector_add_path(struct collector *c, const char *path)
 {
-    char *name = module_name(path);
+    char *name = g_hash_table_size(c->paths) < MODULE_MAX_PATHS ? module_name(path) : NULL;
 
     if (name != NULL) {
         g_hash_table_insert(c->paths, name,
@@ -136,7 +137,8 @@ static void walk_folder(struct collector *c, const char *path, unsigned depth)
 {
     struct walk walk = {c, path, depth};
 
-    if (depth < WALK_MAX_DEPTH && c->folders++ < MODULE_MAX_FOLDERS) {
+    if (depth < WALK_MAX_DEPTH && c->folders++ < MODULE_MAX_FOLDERS &&
+        g_hash_table_size(c->paths) < MODULE_MAX_PATHS) {
         c->tree->list(c->tree->opaque, path, walk_entry, &walk);
     }
 }
