@@ -68,7 +68,8 @@ struct op {
         struct block *link;    /* direct branches within a page */
     };
     uint8_t number;            /* instructions in the block up to and including this one */
-    uint8_t pad[7];
+    uint8_t cond;              /* condition of SETcc and CMOVcc */
+    uint8_t pad[6];
 };
 
 /* A straight run of instructions in one page (the last may reach into the next page). */
@@ -120,12 +121,12 @@ struct interp {
     uint32_t request_mask;    /* bits of v->request that matter now */
     uint64_t jump_key;        /* epoch << 8 | mode */
     uint64_t epoch;
-    uint64_t page_rip;        /* guest address of offset 0 of the current page */
+    uint64_t address_mask;    /* of 64 or 32 bits: what an address wraps at */
     struct block *current;
-    struct op *link_slot;     /* a branch that wants to know its target block */
+    struct op *link_slot;     /* a branch of `current` that wants to know its target block, */
+    uint64_t link_rip;        /* which is here */
     uint64_t native_missing;  /* INSN_F_X87.. classes that are not allowed now */
     uint64_t fpu_thread_rsp;  /* trampoline: where a fault in a thunk returns to */
-    uint64_t zero;
     struct x86_fault fault;
     struct mref m;            /* memory operand of the current instruction */
     uint64_t dr6_hit;         /* data breakpoints met by the current instruction */
@@ -220,9 +221,21 @@ struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_end(struct vcpu *v, struct op *op, struct interp *e);
 
+/* v->engine_words: [0] is always 0, [1] the guest address of offset 0 of the current page. */
+static inline uint64_t interp_page_rip(const struct interp *e)
+{
+    return e->v->engine_words[1];
+}
+
 static inline bool interp_is64(const struct interp *e)
 {
     return (e->mode & MODE_CODE) == MODE_64;
+}
+
+/* No segment matters: blocks may be chained and remembered by rip. */
+static inline bool interp_flat(const struct interp *e)
+{
+    return interp_is64(e) || (e->mode & MODE_FLAT) != 0;
 }
 
 static inline bool interp_canonical(uint64_t va)

@@ -78,6 +78,7 @@ void interp_mode_changed(struct interp *e)
     e->mode = (uint8_t)mode;
     e->jump_key = e->epoch << 8 | mode;
     e->native_missing = run_native_missing(cpu);
+    e->address_mask = (mode & MODE_CODE) == MODE_64 ? UINT64_MAX : UINT32_MAX;
     e->request_mask = VCPU_REQ_STOP | VCPU_REQ_NMI | VCPU_REQ_TLB_FLUSH |
                       ((cpu->rflags & CPU_IF) != 0 ? VCPU_REQ_IRQ : 0);
 }
@@ -100,9 +101,9 @@ static struct block *run_leave_fault(struct vcpu *v, const struct op *op, struct
 
 struct block *interp_op_generic(struct vcpu *v, struct op *op, struct interp *e)
 {
-    uint64_t next = e->page_rip + op->ip + op->len;
+    uint64_t next = v->engine_words[1] + op->ip + op->len;
 
-    v->cpu.rip = e->page_rip + op->ip;
+    v->cpu.rip = v->engine_words[1] + op->ip;
     if (!interp_generic(e, op->in)) {
         return run_leave_fault(v, op, e);
     }
@@ -115,7 +116,7 @@ struct block *interp_op_generic(struct vcpu *v, struct op *op, struct interp *e)
 /* A hot handler met something it does not do: the generic way, from the block's own bytes. */
 struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e)
 {
-    uint64_t next = e->page_rip + op->ip + op->len;
+    uint64_t next = v->engine_words[1] + op->ip + op->len;
     const struct block *b = e->current;
     struct insn in;
 
@@ -124,7 +125,7 @@ struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e)
                     op->len) != INSN_OK) {
         g_assert_not_reached();
     }
-    v->cpu.rip = e->page_rip + op->ip;
+    v->cpu.rip = v->engine_words[1] + op->ip;
     if (!interp_generic(e, &in)) {
         return run_leave_fault(v, op, e);
     }
@@ -136,7 +137,7 @@ struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e)
 
 struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e)
 {
-    v->cpu.rip = e->page_rip + op->ip;
+    v->cpu.rip = v->engine_words[1] + op->ip;
     if (unlikely(!interp_native_op(e, op))) {
         return run_leave_fault(v, op, e);
     }
@@ -149,7 +150,7 @@ struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e)
 
 struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
 {
-    v->cpu.rip = e->page_rip + op->ip;
+    v->cpu.rip = v->engine_words[1] + op->ip;
     interp_fpu_home(e);
     interp_flags_home(e);
     if (!x86_system_insn(v, op->in, &e->fault)) {
@@ -178,7 +179,7 @@ struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct inter
 /* Behind the last instruction of a block that does not end in a branch. */
 struct block *interp_op_end(struct vcpu *v, struct op *op, struct interp *e)
 {
-    v->cpu.rip = e->page_rip + op->ip;
+    v->cpu.rip = v->engine_words[1] + op->ip;
     if (!interp_is64(e)) {
         v->cpu.rip &= (e->mode & MODE_CODE) == MODE_32 ? UINT32_MAX : 0xffff;
     }
@@ -298,6 +299,17 @@ static uint64_t run_code_breakpoint(const struct interp *e)
     return hit;
 }
 
+/* Something besides the next block? */
+static inline bool run_wanted(const struct interp *e)
+{
+    const struct vcpu *v = e->v;
+
+    return unlikely((atomic_load_explicit(&v->request, memory_order_relaxed) &
+                     e->request_mask) != 0 ||
+                    e->special || v->cpu.halted || v->cpu.irq_shadow || v->cpu.nmi_pending ||
+                    e->drop_blocks);
+}
+
 static bool run_fault(struct interp *e, struct exit *exit)
 {
     e->fault_pending = false;
@@ -315,24 +327,55 @@ static struct block *run_find(struct interp *e)
     return interp_block_find(e);
 }
 
-/* Outside 64-bit mode a block may reach over the limit of CS: then one instruction at a time. */
+/* Outside flat modes a block may reach over the limit of CS: then one instruction at a time. */
 static bool run_beyond_limit(const struct interp *e, const struct block *b)
 {
     return !interp_is64(e) &&
            e->v->cpu.rip + b->bytes - 1 > e->v->cpu.seg[CPU_CS].limit;
 }
 
-static void run_block(struct interp *e, struct block *b)
+/* Runs a block; the next one when it is known. */
+static inline struct block *run_block(struct interp *e, struct block *b)
 {
     if (unlikely(*b->generation_now != b->generation) && !interp_block_renew(e, b)) {
         e->jump_key = ++e->epoch << 8 | e->mode;
-        return;
+        return NULL;
     }
     e->current = b;
     e->break_block = false;
-    e->page_rip = e->v->cpu.rip - b->offset;
-    (void)b->ops->fn(e->v, b->ops, e);
-    e->current = NULL;
+    e->v->engine_words[1] = e->v->cpu.rip - b->offset;
+    return b->ops->fn(e->v, b->ops, e);
+}
+
+/* Runs blocks as long as each knows the next and nobody wants anything. */
+static void run_chain(struct interp *e, struct block *b)
+{
+    struct vcpu *v = e->v;
+
+    do {
+        b = run_block(e, b);
+        if (b == NULL && likely(!e->fault_pending)) {
+            uint64_t rip = v->cpu.rip;
+            const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+
+            if (unlikely(e->link_slot != NULL)) {
+                return;
+            }
+            if (likely(jump->rip == rip && jump->key == e->jump_key)) {
+                b = jump->block;
+            }
+        }
+    } while (b != NULL && !run_wanted(e));
+}
+
+/* A direct branch met its target for the first time: next time it goes there at once. */
+static void run_link(struct interp *e, struct block *b)
+{
+    if (e->v->cpu.rip == e->link_rip && b->frame == e->current->frame &&
+        b->mode == e->current->mode && !b->crosses) {
+        e->link_slot->link = b;
+    }
+    e->link_slot = NULL;
 }
 
 /* One instruction with everything looked at. false: leave run(). */
@@ -360,7 +403,8 @@ static bool run_slowly(struct interp *e, struct exit *exit)
         if (rf) {
             cpu->rflags &= ~(uint64_t)CPU_RF; /* the instruction may set it again */
         }
-        run_block(e, b);
+        (void)run_block(e, b);
+        e->link_slot = NULL;
         if (rf && (e->fault_pending || cpu->rip == old_rip)) {
             cpu->rflags |= CPU_RF; /* not completed */
         }
@@ -386,12 +430,20 @@ static bool run_one(struct interp *e, struct exit *exit)
     }
     b = run_find(e);
     if (unlikely(b == NULL)) {
+        e->link_slot = NULL;
         return !e->fault_pending || run_fault(e, exit);
     }
-    if (unlikely(run_beyond_limit(e, b))) {
-        return run_slowly(e, exit);
+    if (e->link_slot != NULL) {
+        run_link(e, b);
     }
-    run_block(e, b);
+    if (!interp_flat(e)) {
+        if (unlikely(run_beyond_limit(e, b))) {
+            return run_slowly(e, exit);
+        }
+        (void)run_block(e, b);
+    } else {
+        run_chain(e, b);
+    }
     return likely(!e->fault_pending) || run_fault(e, exit);
 }
 
@@ -424,13 +476,10 @@ static void interp_run(struct vcpu *v, struct exit *exit)
     interp_flags_fetch(e);
     interp_mode_changed(e);
     e->fault_pending = false;
+    e->link_slot = NULL;
     e->current = NULL;
     for (;;) {
-        if (unlikely((atomic_load_explicit(&v->request, memory_order_relaxed) &
-                      e->request_mask) != 0 ||
-                     v->cpu.halted || v->cpu.irq_shadow || v->cpu.nmi_pending ||
-                     e->drop_blocks) &&
-            !run_attention(e, exit)) {
+        if (unlikely(run_wanted(e)) && !run_attention(e, exit)) {
             break;
         }
         if (!run_one(e, exit)) {

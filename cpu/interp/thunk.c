@@ -316,6 +316,9 @@ static bool insn_modrm_gpr(const struct insn *in, bool rm)
     for (unsigned i = 0; i < in->nr_operands; i++) {
         const struct insn_operand *op = &in->op[i];
 
+        if (rm && op->kind == OPK_GPR && (op->reg & INSN_HIGH_BYTE) != 0) {
+            return false; /* CRC32 ESP, AH */
+        }
         if ((op->kind == OPK_VEC || op->kind == OPK_MMX) && op->reg == number) {
             /* Both kinds with number 4: the two sides differ in kind; decide by position. */
             bool vec_first = in->op[0].kind == OPK_VEC || in->op[0].kind == OPK_MMX;

@@ -114,6 +114,7 @@ struct vcpu {
     _Atomic uint32_t request;
     const struct accel_ops *accel;
     void *engine; /* the engine's own, one per vCPU */
+    uint64_t engine_words[4]; /* the engine's own too, at a fixed distance from the registers */
     const struct cpu_model *model;
     struct mem *mem;
     const struct vcpu_board_ops *board_ops;
