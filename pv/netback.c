@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * vif back end: nodes, connection and state; netback_tx.c and netback_rx.c move the frames.
- * xen/io/netif.h and docs/xen.md name the keys. Everything the front end writes is checked here once, when
- * it connects.
+ * xen/io/netif.h and docs/xen.md name the keys. Everything the front end writes is checked here
+ * once, when it connects.
  */
 #include "pv/netback.h"
 
@@ -138,8 +138,9 @@ static bool netback_attach(struct netback *nb, GError **err)
     struct xenbus_device *dev = &nb->dev;
 
     if (!netback_front_flag(dev, "request-rx-copy")) {
-        return error_set(err, PVEMU_ERROR_GUEST, "the front end does not ask for request-rx-copy, "
-                         "and page flipping is not offered");
+        return error_set(err, PVEMU_ERROR_GUEST,
+                         "the front end does not ask for request-rx-copy, and page flipping "
+                         "is not offered");
     }
     nb->front_sg = netback_front_flag(dev, "feature-sg");
     nb->front_gso4 = netback_front_flag(dev, "feature-gso-tcpv4");
@@ -187,8 +188,8 @@ static bool netback_disconnect(struct xenbus_device *dev)
     return true;
 }
 
-/* Rings and channels are found again through the front end's keys; requests that were taken but not answered
- * are still in their slots. */
+/* Rings and channels are found again through the front end's keys; requests that were taken but
+ * not answered are still in their slots. */
 static void netback_dev_state(struct xenbus_device *dev, struct state *s)
 {
     struct netback *nb = netback_of(dev);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Network cards of a Xen guest: the back end of the vif protocol (public/io/netif.h, xen-abi 6.5).
- * One queue, one ring each way, guest copies (feature-rx-copy); no control ring, no multicast
- * filter. A link that goes down is not announced (the protocol cannot): frames are lost meanwhile,
- * as with a pulled cable somewhere behind the bridge.
+ * Network cards of a Xen guest: the back end of the vif protocol (public/io/netif.h, xen-abi
+ * 6.5). One queue, one ring each way, guest copies (feature-rx-copy); no control ring, no
+ * multicast filter. A link that goes down is not announced (the protocol cannot): frames are
+ * lost meanwhile, as with a pulled cable somewhere behind the bridge.
  */
 #ifndef PVEMU_PV_NETBACK_H
 #define PVEMU_PV_NETBACK_H
@@ -29,8 +29,8 @@ struct netback_stats {
 };
 
 /*
- * Card number `index` of the domain (device/vif/INDEX); its nodes are in xenstore afterwards. Borrows net, which
- * outlives it. All functions here: board lock held, main loop thread.
+ * Card number `index` of the domain (device/vif/INDEX); its nodes are in xenstore afterwards.
+ * Borrows net, which outlives it. All functions here: board lock held, main loop thread.
  */
 struct netback *netback_new(struct pv_domain *d, struct net *net, unsigned index, GError **err);
 /* The main loop no longer runs work that was posted before. NULL is fine. */

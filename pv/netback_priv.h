@@ -14,8 +14,8 @@
 
 enum {
     NETBACK_RING_ENTRIES = 256,
-    /* More data slots than this in one packet end the connection, as in Xen. Linux sends at most
-     * XEN_NETIF_NR_SLOTS_MIN (18), Windows' drivers one more. */
+    /* More data slots than this in one packet end the connection, as in Xen. Linux sends at
+     * most XEN_NETIF_NR_SLOTS_MIN (18), Windows' drivers one more. */
     NETBACK_MAX_SLOTS = 24,
     NETBACK_MAX_EXTRAS = XEN_NETIF_EXTRA_TYPE_MAX - 1,
     NETBACK_PACKETS_PER_TURN = 64,

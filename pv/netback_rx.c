@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Network to guest. The guest offers pages on the ring; a frame is copied into as many as it needs,
- * the offload description (segmentation) taking one slot after the first. Nothing is queued
- * here: when there are too few pages the network keeps the frame (net_rx_fn returns false) and is called
- * again when the guest offers more, so memory is bounded by what the network may hold.
- * Frames larger than the front end can take are cut into segments here.
+ * Network to guest. The guest offers pages on the ring; a frame is copied into as many as it
+ * needs, the offload description (segmentation) taking one slot after the first. Nothing is
+ * queued here: when there are too few pages the network keeps the frame (net_rx_fn returns
+ * false) and is called again when the guest offers more, so memory is bounded by what the
+ * network may hold. Frames larger than the front end can take are cut into segments here.
  */
 #include "pv/netback_priv.h"
 
@@ -175,11 +175,12 @@ bool netback_rx(void *opaque, const uint8_t *frame, size_t len, const struct net
     struct net_offload own = *off;
     unsigned slots;
     bool gso = off->gso != NET_GSO_NONE;
+    bool whole = off->gso == NET_GSO_TCP4 ? nb->front_gso4 : nb->front_gso6;
 
     if (!netback_live(nb) || len < NET_ETH_HEADER || len > NETBACK_MAX_PACKET) {
         return rx_drop(nb);
     }
-    if (gso && (!nb->front_sg || !(off->gso == NET_GSO_TCP4 ? nb->front_gso4 : nb->front_gso6))) {
+    if (gso && !(nb->front_sg && whole)) {
         return rx_segmented(nb, frame, len, off);
     }
     slots = rx_ceil_div(len, MEM_PAGE_SIZE);

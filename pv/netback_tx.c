@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest to network. A packet is a chain of ring slots: the first request, extra slots right after
- * it, then one request per further piece; the first one's size is that of the whole packet. Every slot
- * is copied once, checked, and answered; the data is copied out of the granted pages before the answer.
- * What Xen's own back end treats as a broken front end (chains that end early, pieces that
- * cross a page) closes the device here too.
+ * Guest to network. A packet is a chain of ring slots: the first request, extra slots right
+ * after it, then one request per further piece; the first one's size is that of the whole
+ * packet. Every slot is copied once, checked, and answered; the data is copied out of the
+ * granted pages before the answer. What Xen's own back end treats as a broken front end (chains
+ * that end early, pieces that cross a page) closes the device here too.
  */
 #include "pv/netback_priv.h"
 
@@ -117,7 +117,8 @@ static bool tx_get_chain(struct netback *nb, struct tx_chain *c, unsigned *waiti
     return true;
 }
 
-/* Copies the packet together. Empty pieces (XSA-448) are legal, and their grants are never looked at. */
+/* Copies the packet together. Empty pieces (XSA-448) are legal, and their grants are never
+ * looked at. */
 static bool tx_copy(struct netback *nb, const struct tx_chain *c, size_t *len)
 {
     size_t at = 0;

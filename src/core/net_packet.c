@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Ethernet frames: finding headers (RFC 791, 8200, 9293, 768), checksums (RFC 1071) and cutting
- * large TCP frames. Extension headers of IPv6 are not walked: `proto` then names the first of them.
+ * large TCP frames. Extension headers of IPv6 are not walked: `proto` then names the first of
+ * them.
  */
 #include "core/net_packet.h"
 
@@ -177,7 +178,8 @@ size_t net_packet_segment(const uint8_t *frame, const struct net_packet *p, uint
     unsigned total, len;
     uint8_t *ip = out + p->l3, *tcp = out + p->l4;
 
-    if (p->l3 == 0 || p->proto != NET_PROTO_TCP || p->data == 0 || p->fragment || gso_size == 0) {
+    if (p->l3 == 0 || p->proto != NET_PROTO_TCP || p->data == 0 || p->fragment ||
+        gso_size == 0) {
         return 0;
     }
     total = p->end - p->data;

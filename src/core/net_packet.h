@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What everybody on the way of an Ethernet frame needs to know about it: where its headers lie, its
- * checksums (RFC 1071), and how to cut a large TCP frame into segments. Frames come from a guest
- * or the network and may hold anything.
+ * What everybody on the way of an Ethernet frame needs to know about it: where its headers lie,
+ * its checksums (RFC 1071), and how to cut a large TCP frame into segments. Frames come from a
+ * guest or the network and may hold anything.
  */
 #ifndef PVEMU_CORE_NET_PACKET_H
 #define PVEMU_CORE_NET_PACKET_H
@@ -27,7 +27,7 @@ struct net_packet {
     uint8_t proto;          /* IPv4 protocol, IPv6 next header of the fixed header */
     unsigned l3;            /* offset of the IP header; 0 when this is not IP */
     unsigned l4;            /* offset of what follows the IP header */
-    unsigned data;          /* offset of TCP or UDP payload; 0 when there is no whole such header */
+    unsigned data;          /* offset of TCP or UDP payload; 0: no whole such header */
     unsigned end;           /* end of the IP packet; the frame may be longer (padding) */
     bool fragment;          /* IPv4 with MF or an offset */
     bool more_fragments;
@@ -62,17 +62,19 @@ bool net_packet_parse(const uint8_t *frame, size_t len, struct net_packet *p);
 
 /* Ones' complement sum of len bytes, added to `sum`; not yet folded or inverted. */
 uint64_t net_csum_add(uint64_t sum, const void *data, size_t len);
-uint16_t net_csum_fold(uint64_t sum); /* folds and inverts: the value to store, big-endian order */
+/* Folds and inverts: the value to store with net_put16. */
+uint16_t net_csum_fold(uint64_t sum);
 
 /* The IPv4 header checksum is computed anew. */
 void net_packet_set_ip_csum(uint8_t *frame, const struct net_packet *p);
-/* The TCP, UDP or ICMPv6 checksum is computed anew from the whole packet. false: not such a packet, or a
- * fragment. */
+/* The TCP, UDP or ICMPv6 checksum is computed anew from the whole packet. false: not such a
+ * packet, or a fragment. */
 bool net_packet_set_l4_csum(uint8_t *frame, const struct net_packet *p);
 
 /*
  * Writes the index-th segment of a large TCP frame, with all checksums valid, to out (room for
- * p->data + gso_size bytes). Returns its length; 0 when there is no such segment or the frame is not TCP.
+ * p->data + gso_size bytes). Returns its length; 0 when there is no such segment or the frame
+ * is not TCP.
  */
 size_t net_packet_segment(const uint8_t *frame, const struct net_packet *p, uint16_t gso_size,
                           unsigned index, uint8_t *out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Frames over a SOCK_SEQPACKET pair. The peer may be a process that a guest has taken over, so a message is
- * data to check: wrong lengths and flags are dropped here.
+ * Frames over a SOCK_SEQPACKET pair. The peer may be a process that a guest has taken over, so
+ * a message is data to check: wrong lengths and flags are dropped here.
  */
 #include "io/net_chan.h"
 
@@ -13,7 +13,8 @@
 
 enum { CHAN_NEEDS_CSUM = 1, CHAN_CSUM_VALID = 2, CHAN_FLUSH_BATCH = 16 };
 
-void net_chan_init(struct net_chan *c, int fd, size_t max_queued, size_t max_frame, unsigned batch)
+void net_chan_init(struct net_chan *c, int fd, size_t max_queued, size_t max_frame,
+                   unsigned batch)
 {
     const int buffer_bytes = 1 << 20; /* the system clamps it to net.core.wmem_max */
 
@@ -47,8 +48,8 @@ void net_chan_fini(struct net_chan *c)
     }
 }
 
-static bool chan_queue(struct net_chan *c, const struct net_chan_header *h, const uint8_t *frame,
-                       size_t len)
+static bool chan_queue(struct net_chan *c, const struct net_chan_header *h,
+                       const uint8_t *frame, size_t len)
 {
     size_t size = sizeof(*h) + len;
     uint8_t *copy;

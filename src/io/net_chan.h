@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A channel of Ethernet frames between two processes: one end of a SOCK_SEQPACKET pair, one
- * message per frame, each with its offload header. Never blocks; what the socket does not take waits in a queue of
- * bounded size, and beyond that frames are dropped.
+ * message per frame, each with its offload header. Never blocks; what the socket does not take
+ * waits in a queue of bounded size, and beyond that frames are dropped.
  */
 #ifndef PVEMU_IO_NET_CHAN_H
 #define PVEMU_IO_NET_CHAN_H
@@ -38,7 +38,8 @@ struct net_chan {
 };
 
 /* Takes fd, which is made non-blocking. batch: how many frames one receive may bring. */
-void net_chan_init(struct net_chan *c, int fd, size_t max_queued, size_t max_frame, unsigned batch);
+void net_chan_init(struct net_chan *c, int fd, size_t max_queued, size_t max_frame,
+                   unsigned batch);
 void net_chan_fini(struct net_chan *c);
 /* Forgets what is queued or received but not taken. */
 void net_chan_clear(struct net_chan *c);
@@ -51,7 +52,8 @@ void net_chan_flush(struct net_chan *c);
 
 /* Receives a batch once the last one is used up. false: the peer is gone. */
 bool net_chan_receive(struct net_chan *c);
-/* The next frame of the batch, or NULL; stays next until net_chan_pop. The bytes may be changed. */
+/* The next frame of the batch, or NULL; stays next until net_chan_pop. The bytes may be
+ * changed. */
 uint8_t *net_chan_peek(struct net_chan *c, size_t *len, struct net_offload *off);
 void net_chan_pop(struct net_chan *c);
 

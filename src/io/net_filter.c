@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gate between a hostile guest and libslirp, whose record is in URG handling, reassembly and
- * TFTP. Only ARP, IPv4 without options and IPv6 without extension headers pass; headers must be
- * whole and lengths consistent; fragments must come in order, without overlap, and never carry TCP;
- * the urgent pointer is always 0. A frame that is refused vanishes, as on a real wire.
+ * The gate between a hostile guest and libslirp, whose record is in URG handling, reassembly
+ * and TFTP. Only ARP, IPv4 without options and IPv6 without extension headers pass; headers
+ * must be whole and lengths consistent; fragments must come in order, without overlap, and
+ * never carry TCP; the urgent pointer is always 0. A frame that is refused vanishes, as on a
+ * real wire.
  */
 #include "io/net_filter.h"
 
@@ -16,8 +17,8 @@ enum {
     ARP_SIZE = 28, IP4_HEADER = 20, PORT_TFTP = 69,
 };
 
-/* RFC 768 and 9293 have their checksums elsewhere, but both add up the same way: one 16-bit word of
- * the packet changed from `was` to `now` (RFC 1624, equation 3). */
+/* RFC 768 and 9293 have their checksums elsewhere, but both add up the same way: one 16-bit
+ * word of the packet changed from `was` to `now` (RFC 1624, equation 3). */
 static void filter_fix_csum(uint8_t *csum, uint16_t was, uint16_t now)
 {
     uint32_t sum = (uint16_t)~net_get16(csum) + (uint32_t)(uint16_t)~was + now;
@@ -72,11 +73,14 @@ static bool filter_tcp(struct net_filter *f, uint8_t *frame, const struct net_pa
     return true;
 }
 
-/* slirp serves TFTP on its own addresses. None is configured; it shall not even parse requests. */
+/* slirp serves TFTP on its own addresses. None is configured; it shall not even parse
+ * requests. */
 static bool filter_to_gateway(const uint8_t *ip, const struct net_packet *p)
 {
     if (p->ethertype == NET_ETHERTYPE_IP4) {
-        return (net_get32(ip + 16) & 0xffffff00) == 0x0a000200 || net_get32(ip + 16) == UINT32_MAX;
+        uint32_t to = net_get32(ip + 16);
+
+        return (to & 0xffffff00) == 0x0a000200 || to == UINT32_MAX;
     }
     return ip[24] >= 0xfe; /* site-local, link-local, multicast */
 }
@@ -92,8 +96,10 @@ static bool filter_udp(const uint8_t *frame, const struct net_packet *p)
     return net_get16(udp + 2) != PORT_TFTP || !filter_to_gateway(frame + p->l3, p);
 }
 
-/* In-order fragments only: reassembly then has nothing to decide. Linux and the BSDs send them so. */
-static bool filter_fragment(struct net_filter *f, const uint8_t *frame, const struct net_packet *p)
+/* In-order fragments only: reassembly then has nothing to decide. Linux and the BSDs send them
+ * so. */
+static bool filter_fragment(struct net_filter *f, const uint8_t *frame,
+                            const struct net_packet *p)
 {
     const uint8_t *ip = frame + p->l3;
     struct net_filter_fragment key = {
@@ -174,7 +180,8 @@ static bool filter_frame(struct net_filter *f, uint8_t *frame, size_t *len,
         return false;
     }
     if (off->needs_csum || off->gso != NET_GSO_NONE) {
-        /* slirp takes a large segment whole: it ends the connection, so nobody counts segments. */
+        /* slirp takes a large segment whole: it ends the connection, so nobody counts
+         * segments. */
         net_packet_set_ip_csum(frame, &p);
         return net_packet_set_l4_csum(frame, &p);
     }

@@ -50,21 +50,32 @@ static bool forward_address(const char *text, struct net_forward *f)
     return inet_pton(AF_INET, text, &f->address) == 1;
 }
 
+/* Cuts "/udp" or "/tcp" off copy. */
+static bool forward_protocol(const char *text, char *copy, struct net_forward *f, GError **err)
+{
+    char *slash = strrchr(copy, '/');
+
+    if (slash == NULL) {
+        return true;
+    }
+    *slash = '\0';
+    f->udp = strcmp(slash + 1, "udp") == 0;
+    if (!f->udp && strcmp(slash + 1, "tcp") != 0) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-p %s: '%s' is neither tcp nor udp", text,
+                         slash + 1);
+    }
+    return true;
+}
+
 bool net_forward_parse(const char *text, struct net_forward *f, GError **err)
 {
     g_autofree char *copy = g_strdup(text);
-    char *slash = strrchr(copy, '/'), *guest, *host;
+    char *guest, *host;
 
     memset(f, 0, sizeof(*f));
     f->address.s_addr = htonl(INADDR_LOOPBACK);
-    if (slash != NULL) {
-        *slash = '\0';
-        f->udp = strcmp(slash + 1, "udp") == 0;
-        if (!f->udp && strcmp(slash + 1, "tcp") != 0) {
-            error_set(err, PVEMU_ERROR_USAGE, "-p %s: '%s' is neither tcp nor udp", text,
-                      slash + 1);
-            return false;
-        }
+    if (!forward_protocol(text, copy, f, err)) {
+        return false;
     }
     guest = strrchr(copy, ':');
     if (guest == NULL) {
@@ -128,7 +139,8 @@ socklen_t net_forward_sockaddr(const struct net_forward *f, struct sockaddr_stor
     return sizeof(struct sockaddr_in);
 }
 
-/* The inode of a socket that holds the port, from one table of /proc/net; 0 when there is none. */
+/* The inode of a socket that holds the port, from one table of /proc/net; 0 when there is
+ * none. */
 static unsigned long forward_inode(const char *table, unsigned port, unsigned wanted_state)
 {
     char line[512];
@@ -237,7 +249,8 @@ static int forward_bind(struct net_forward *f, int *error)
         return -1;
     }
     if (!f->udp) {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)); /* old connections may linger */
+        /* Connections of an earlier listener may linger. */
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     }
     if (f->ip6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));

@@ -29,8 +29,8 @@ char *net_forward_text(const struct net_forward *f);
 socklen_t net_forward_sockaddr(const struct net_forward *f, struct sockaddr_storage *ss);
 
 /*
- * Binds every port for a moment, and replaces each host_port 0 by a free one. false: *err names the
- * first that cannot be had, and who has it.
+ * Binds every port for a moment, and replaces each host_port 0 by a free one. false: *err names
+ * the first that cannot be had, and who has it.
  */
 bool net_forward_probe(struct net_forward *f, unsigned count, GError **err);
 /* The error for a port that could not be bound. Returns false. */

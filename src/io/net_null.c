@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A card without a network: the cable leads nowhere. Also here: the address a card gets when the
- * user names none.
+ * A card without a network: the cable leads nowhere. Also here: the address a card gets when
+ * the user names none.
  */
 #include "io/net_slirp.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pvemu's end of a user network: net_ops over a frame channel to the network process. One GSource
- * watches the channel and the supervisor's control socket. When the card has no room, reception
- * stops; the socket and then the helper's queue fill, and the host's sockets feel it. Sending
- * never waits: beyond 512 KiB of backlog frames are dropped.
+ * pvemu's end of a user network: net_ops over a frame channel to the network process. One
+ * GSource watches the channel and the supervisor's control socket. When the card has no room,
+ * reception stops; the socket and then the helper's queue fill, and the host's sockets feel it.
+ * Sending never waits: beyond 512 KiB of backlog frames are dropped.
  */
 #include "io/net_slirp.h"
 
@@ -246,8 +246,8 @@ static void slirp_attach(struct slirp_net *s, GMainContext *context)
     g_source_attach(source, context);
 }
 
-/* The supervisor ends by itself once its control socket is closed, and takes the network process
- * along; the signal is for one that hangs. */
+/* The supervisor ends by itself once its control socket is closed, and takes the network
+ * process along; the signal is for one that hangs. */
 static void slirp_reap(struct slirp_net *s)
 {
     struct pollfd p = {.fd = s->supervisor_fd, .events = POLLIN};
@@ -289,7 +289,8 @@ static const struct net_ops slirp_ops = {
 };
 
 /* Waits for the first word from the network process. */
-static bool slirp_await_start(struct slirp_net *s, const struct slirp_setup *setup, GError **err)
+static bool slirp_await_start(struct slirp_net *s, const struct slirp_setup *setup,
+                              GError **err)
 {
     struct pollfd p = {.fd = s->control_fd, .events = POLLIN};
     struct slirp_message m = {0};
@@ -344,22 +345,26 @@ static bool slirp_start(struct slirp_net *s, const struct slirp_setup *setup, GE
     return slirp_await_start(s, setup, err);
 }
 
+static bool slirp_check(const struct net_slirp_options *o, GError **err)
+{
+    if (o->nr_forwards > NET_FORWARD_MAX) {
+        return error_set(err, PVEMU_ERROR_LIMIT, "-p: more than %d port forwards",
+                         NET_FORWARD_MAX);
+    }
+    if (o->mtu != 0 && (o->mtu < SLIRP_MIN_MTU || o->mtu > SLIRP_MAX_MTU)) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-net user: mtu %u is not from %d to %d",
+                         o->mtu, SLIRP_MIN_MTU, SLIRP_MAX_MTU);
+    }
+    return net_forward_probe(o->forwards, o->nr_forwards, err);
+}
+
 struct net *net_slirp_open(const struct net_slirp_options *o, GError **err)
 {
     static const uint8_t no_mac[6];
     struct slirp_net *s;
     g_autofree struct slirp_setup *setup = g_new0(struct slirp_setup, 1);
 
-    if (o->nr_forwards > NET_FORWARD_MAX) {
-        error_set(err, PVEMU_ERROR_LIMIT, "-p: more than %d port forwards", NET_FORWARD_MAX);
-        return NULL;
-    }
-    if (o->mtu != 0 && (o->mtu < SLIRP_MIN_MTU || o->mtu > SLIRP_MAX_MTU)) {
-        error_set(err, PVEMU_ERROR_USAGE, "-net user: mtu %u is not from %d to %d", o->mtu,
-                  SLIRP_MIN_MTU, SLIRP_MAX_MTU);
-        return NULL;
-    }
-    if (!net_forward_probe(o->forwards, o->nr_forwards, err)) {
+    if (!slirp_check(o, err)) {
         return NULL;
     }
     s = g_new0(struct slirp_net, 1);

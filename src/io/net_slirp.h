@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * User networking: a private network behind NAT, made by libslirp in a process of its own
- * (docs/reliability.md: it has no guest memory and no disks, and may crash). pvemu's end is an ordinary struct net.
+ * (docs/reliability.md: it has no guest memory and no disks, and may crash). pvemu's end is an
+ * ordinary struct net.
  *
- * When the process dies the link goes down (net_link_fn), the process is started again with the same
- * port forwards, and the link comes up; connections through it are lost.
+ * When the process dies the link goes down (net_link_fn), the process is started again with the
+ * same port forwards, and the link comes up; connections through it are lost.
  */
 #ifndef PVEMU_IO_NET_SLIRP_H
 #define PVEMU_IO_NET_SLIRP_H
@@ -27,12 +28,13 @@ struct net_slirp_options {
     unsigned max_restarts;    /* quick deaths in a row before giving up; 0: 8 */
     GMainContext *context;    /* where callbacks run; NULL: the default */
     GMutex *lock;             /* the board lock, taken around callbacks; may be NULL (tests) */
-    void (*sandbox)(void);    /* called in the network process once it is set up, at every start */
+    void (*sandbox)(void);    /* called in the network process at every start, once set up */
 };
 
 /*
- * Call it on the main thread, before guest memory and disks exist and before other threads start: the helper
- * processes are forked from here and keep what they inherit. Returns when the ports listen.
+ * Call it on the main thread, before guest memory and disks exist and before other threads
+ * start: the helper processes are forked from here and keep what they inherit. Returns when the
+ * ports listen.
  */
 struct net *net_slirp_open(const struct net_slirp_options *o, GError **err);
 
@@ -41,7 +43,8 @@ pid_t net_slirp_pid(const struct net *net);
 /* "libslirp 4.7.0", for -version. */
 const char *net_slirp_version(void);
 
-/* 52:54:00 and three bytes from the name and the card's number, so that a guest keeps its address. */
+/* 52:54:00 and three bytes from the name and the card's number, so that a guest keeps its
+ * address. */
 void net_derive_mac(const char *name, unsigned index, uint8_t mac[6]);
 
 /* A card whose cable leads nowhere: takes every frame, brings none. */

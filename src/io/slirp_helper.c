@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The network process: libslirp between the frame channel and the host's sockets. It owns no guest
- * memory and no disk, only the channel; every frame from the guest passes net_filter first. The
- * network is 10.0.2.0/24 and fec0::/64, gateway .2 (also the host's loopback), DNS .3, guest .15.
- * TFTP, boot files and SMB are never configured. After set-up it needs: poll, socket calls, clocks,
- * memory, and reading /etc/resolv.conf (libslirp looks at it again when it changes).
+ * The network process: libslirp between the frame channel and the host's sockets. It owns no
+ * guest memory and no disk, only the channel; every frame from the guest passes net_filter
+ * first. The network is 10.0.2.0/24 and fec0::/64, gateway .2 (also the host's loopback), DNS
+ * .3, guest .15. TFTP, boot files and SMB are never configured. After set-up it needs: poll,
+ * socket calls, clocks, memory, and reading /etc/resolv.conf (libslirp looks at it again when
+ * it changes).
  */
 #include "io/slirp_helper.h"
 

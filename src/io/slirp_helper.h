@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two processes behind a user network (see net_slirp.h): a supervisor forked from pvemu, which
- * forks the process that runs libslirp, and forks it again when it dies.
+ * The two processes behind a user network (see net_slirp.h): a supervisor forked from pvemu,
+ * which forks the process that runs libslirp, and forks it again when it dies.
  *
- * For who writes the sandbox of the network process: after slirp_setup.sandbox() it opens nothing but
- * /etc/resolv.conf and uses poll, socket, bind, connect, listen, accept, shutdown, getsockname,
- * getpeername, getsockopt, setsockopt, ioctl(FIONREAD), fcntl, send and recv in all forms, read, write,
- * close, openat, newfstatat, clock_gettime, mmap, mremap, munmap, brk, madvise, futex, getrandom,
- * getpid and exit_group. pvemu itself, in net_ops.close, uses poll, wait4, and kill in need.
+ * For who writes the sandbox of the network process: after slirp_setup.sandbox() it opens
+ * nothing but /etc/resolv.conf and uses poll, socket, bind, connect, listen, accept, shutdown,
+ * getsockname, getpeername, getsockopt, setsockopt, ioctl(FIONREAD), fcntl, send and recv in
+ * all forms, read, write, close, openat, newfstatat, clock_gettime, mmap, mremap, munmap, brk,
+ * madvise, futex, getrandom, getpid and exit_group. pvemu itself, in net_ops.close, uses poll,
+ * wait4, and kill in need.
  */
 #ifndef PVEMU_IO_SLIRP_HELPER_H
 #define PVEMU_IO_SLIRP_HELPER_H
@@ -38,7 +39,8 @@ struct slirp_message {
     int32_t event, pid, value, index;
 };
 
-/* The supervisor's whole life, in the forked process; ends when `control` is closed at the other end. */
+/* The supervisor's whole life, in the forked process; ends when `control` is closed at the
+ * other end. */
 G_NORETURN void slirp_supervise(const struct slirp_setup *setup, int data_fd, int control_fd);
 /* The network process's whole life; ends when `data` is closed at the other end. */
 G_NORETURN void slirp_run(const struct slirp_setup *setup, int data_fd, int control_fd);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The supervisor of a user network: forked from pvemu before there is guest memory, disks or other
- * threads, it keeps nothing but the two sockets and forks the libslirp process from its small self. That
- * is why a crash of libslirp can be repaired after pvemu has locked itself up: pvemu needs no fork or exec.
- * A process that lived for a minute is forgiven its death; max_restarts quick deaths end the service.
+ * The supervisor of a user network: forked from pvemu before there is guest memory, disks or
+ * other threads, it keeps nothing but the two sockets and forks the libslirp process from its
+ * small self. That is why a crash of libslirp can be repaired after pvemu has locked itself up:
+ * pvemu needs no fork or exec. A process that lived for a minute is forgiven its death;
+ * max_restarts quick deaths end the service.
  */
 #include "io/slirp_helper.h"
 
@@ -24,7 +25,8 @@ enum {
     SUPERVISOR_FORGIVE_MS = 60000, SUPERVISOR_MAX_DELAY_MS = 5000, SUPERVISOR_DRAIN = 4096,
 };
 
-/* Leaves stderr, and the two sockets at known numbers; the terminal and everything else goes. */
+/* Leaves stderr, and the two sockets at known numbers; the terminal and everything else
+ * goes. */
 static void supervisor_keep_only(int data_fd, int control_fd)
 {
     int null = open("/dev/null", O_RDWR);
@@ -36,9 +38,9 @@ static void supervisor_keep_only(int data_fd, int control_fd)
         _exit(1);
     }
     if (syscall(SYS_close_range, SUPERVISOR_FIRST_FREE_FD, ~0u, 0) < 0) {
-        long max = sysconf(_SC_OPEN_MAX);
+        long max = sysconf(_SC_OPEN_MAX), end = max > 0 && max < 65536 ? max : 65536;
 
-        for (int fd = SUPERVISOR_FIRST_FREE_FD; fd < (max > 0 && max < 65536 ? max : 65536); fd++) {
+        for (int fd = SUPERVISOR_FIRST_FREE_FD; fd < end; fd++) {
             close(fd);
         }
     }
@@ -70,8 +72,8 @@ static int64_t supervisor_now_ms(void)
     return g_get_monotonic_time() / 1000;
 }
 
-/* Sleeps up to ms (-1: for ever), or until fd (-1: none) is readable. When pvemu is gone this is the
- * end, for the network process `child` (0: none) too. */
+/* Sleeps up to ms (-1: for ever), or until fd (-1: none) is readable. When pvemu is gone this
+ * is the end, for the network process `child` (0: none) too. */
 static void supervisor_wait(pid_t child, int fd, int ms)
 {
     int64_t end = supervisor_now_ms() + ms;
@@ -131,7 +133,8 @@ static int supervisor_watch(pid_t pid)
     return status;
 }
 
-/* Frames that waited for the dead process are stale, and one of them may be the next to kill. */
+/* Frames that waited for the dead process are stale, and one of them may be the next to
+ * kill. */
 static void supervisor_drain(void)
 {
     char byte;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest side of the slirp tests, written by hand from RFC 826, 2131 and 9293, and no cleverer than
- * they need. It confirms everything it gets and never sends anything twice.
+ * Guest side of the slirp tests, written by hand from RFC 826, 2131 and 9293, and no cleverer
+ * than they need. It confirms everything it gets and never sends anything twice.
  */
 #include "slirp_guest.h"
 
@@ -155,7 +155,8 @@ static void guest_in_tcp(struct guest *g, const uint8_t *f, const struct net_pac
     }
 }
 
-static bool guest_rx(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *off)
+static bool guest_rx(void *opaque, const uint8_t *frame, size_t len,
+                     const struct net_offload *off)
 {
     struct guest *g = opaque;
     struct net_packet p;

@@ -31,7 +31,8 @@ struct guest {
 
 void guest_init(struct guest *g, struct net *net, GMainContext *context);
 void guest_fini(struct guest *g);
-/* Iterates the context until *flag or cond(g) is true; fails the test after GUEST_TIMEOUT_MS. */
+/* Iterates the context until *flag or cond(g) is true; fails the test after
+ * GUEST_TIMEOUT_MS. */
 void guest_wait(struct guest *g, bool (*cond)(struct guest *g));
 /* DISCOVER, OFFER, REQUEST, ACK. */
 void guest_dhcp(struct guest *g);

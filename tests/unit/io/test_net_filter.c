@@ -146,7 +146,7 @@ static void test_malformed(void)
     frame[ETH + IP + 12] = 0x70;
     memcpy(frame + ETH + IP + TCP, "\x02\x09\x00\x00\x01\x01\x01\x00", 8); /* option too long */
     g_assert_false(passes(len));
-    memcpy(frame + ETH + IP + TCP, "\x02\x00\x00\x00\x01\x01\x01\x00", 8); /* option of nothing */
+    memcpy(frame + ETH + IP + TCP, "\x02\x00\x00\x00\x01\x01\x01\x00", 8); /* no length */
     g_assert_false(passes(len));
     memcpy(frame + ETH + IP + TCP, "\x02\x04\x05\xb4\x01\x01\x01\x00", 8);
     g_assert_true(passes(len));
@@ -212,7 +212,8 @@ static void test_ip6(void)
     g_assert_false(passes(ETH + 40 + 32));
 }
 
-static bool fragment(struct net_filter *f, uint8_t proto, unsigned offset, unsigned len, bool more)
+static bool fragment(struct net_filter *f, uint8_t proto, unsigned offset, unsigned len,
+                     bool more)
 {
     size_t size = make_ip4(proto, len, 0x0a000202);
 

@@ -59,8 +59,9 @@ static void assert_parse(const char *text, const char *back)
 static void test_parse(void)
 {
     static const char *const bad[] = {
-        "", "22", ":", "a:b", "1:", ":1", "65536:1", "1:0", "1:65536", "-1:2", "1:2/icmp", "1:2/",
-        "1.2.3:1:2", "::1:1:2", "[::1:1:2", "[x]:1:2", "1:2:3:4", " 1:2", "1:2 ", "[]:1:2", "+1:2",
+        "", "22", ":", "a:b", "1:", ":1", "65536:1", "1:0", "1:65536", "-1:2", "1:2/icmp",
+        "1:2/", "1.2.3:1:2", "::1:1:2", "[::1:1:2", "[x]:1:2", "1:2:3:4", " 1:2", "1:2 ",
+        "[]:1:2", "+1:2",
     };
 
     assert_parse("2222:22", "2222:22");
@@ -154,7 +155,8 @@ static bool echo_complete(struct guest *g)
     return g->received->len >= ECHO_BYTES;
 }
 
-/* The guest sends one 60000-byte segment with a blank checksum and gets it back in small ones. */
+/* The guest sends one 60000-byte segment with a blank checksum and gets it back in small
+ * ones. */
 static void test_tcp_echo(void)
 {
     GMainContext *context = g_main_context_new();
@@ -296,7 +298,8 @@ static void test_forward_udp(void)
     g_main_context_unref(context);
 }
 
-/* The host's end of an IPv6 forward listens; the guest's needs more of IPv6 than our guest has. */
+/* The host's end of an IPv6 forward listens; the guest's needs more of IPv6 than our guest
+ * has. */
 static void test_forward_ip6(void)
 {
     GMainContext *context = g_main_context_new();

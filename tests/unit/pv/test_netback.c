@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vif back end against a front end played by hand: connecting, every shape of packet a guest
- * may send (t_net_frags), reception with and without offloads, and front ends that misbehave.
+ * The vif back end against a front end played by hand: connecting, every shape of packet a
+ * guest may send (t_net_frags), reception with and without offloads, and front ends that
+ * misbehave.
  */
 #include <string.h>
 
@@ -136,7 +137,7 @@ struct frag_case {
     const char *name;
     enum expect expect;
     size_t len;          /* SENT: of the frame */
-    unsigned data_slots; /* repeat the last slot until there are so many, the last without MORE */
+    unsigned data_slots; /* repeat the last slot until there are so many; no MORE at the end */
     struct {
         enum { SLOT_END, SLOT_DATA, SLOT_BAD, SLOT_EXTRA } kind;
         uint16_t offset, size, flags;
@@ -160,10 +161,12 @@ static const struct frag_case frag_cases[] = {
     {"two", SENT, 200, 0, {FIRST(200, MORE), PIECE(100, 0)}},
     {"three", SENT, 9000, 0, {FIRST(9000, MORE), PIECE(4096, MORE), PIECE(4000, 0)}},
     {"empty piece", SENT, 200, 0, {FIRST(200, MORE), PIECE(0, MORE), PIECE(100, 0)}},
-    {"empty piece, bad grant", SENT, 200, 0, {FIRST(200, MORE), BAD_GRANT(0, MORE), PIECE(50, 0)}},
+    {"empty piece, bad grant", SENT, 200, 0,
+     {FIRST(200, MORE), BAD_GRANT(0, MORE), PIECE(50, 0)}},
     {"all in pieces", SENT, 200, 0, {FIRST(200, MORE), PIECE(200, 0)}},
     {"pieces too large", ERROR, 0, 0, {FIRST(200, MORE), PIECE(201, 0)}},
-    {"pieces add up too large", ERROR, 0, 0, {FIRST(200, MORE), PIECE(100, MORE), PIECE(101, 0)}},
+    {"pieces add up too large", ERROR, 0, 0,
+     {FIRST(200, MORE), PIECE(100, MORE), PIECE(101, 0)}},
     {"piece past the page", BROKEN, 0, 0, {FIRST(300, MORE), AT(4090, 7, 0)}},
     {"bad grant in piece", ERROR, 0, 0, {FIRST(200, MORE), BAD_GRANT(100, 0)}},
     {"piece missing", BROKEN, 0, 0, {FIRST(200, MORE)}},
@@ -175,7 +178,8 @@ static const struct frag_case frag_cases[] = {
     {"largest packet", SENT, 65535, 17, {FIRST(65535, MORE), PIECE(3900, MORE)}},
     {"gso4", SENT, 5000, 0, {FIRST(5000, WITH | MORE), GSO(GSO4, 1448, 0), PIECE(4000, 0)}},
     {"gso4, small", SENT, 100, 0, {FIRST(100, WITH | BLANK), GSO(GSO4, 1448, 0)}},
-    {"gso6 on IPv4", ERROR, 0, 0, {FIRST(5000, WITH | MORE), GSO(GSO6, 1448, 0), PIECE(4000, 0)}},
+    {"gso6 on IPv4", ERROR, 0, 0,
+     {FIRST(5000, WITH | MORE), GSO(GSO6, 1448, 0), PIECE(4000, 0)}},
     {"gso of nothing", BROKEN, 0, 0, {FIRST(100, WITH), GSO(GSO4, 0, 0)}},
     {"gso type 0", BROKEN, 0, 0, {FIRST(100, WITH), GSO(0, 1448, 0)}},
     {"gso type 3", BROKEN, 0, 0, {FIRST(100, WITH), GSO(3, 1448, 0)}},
@@ -198,7 +202,8 @@ static uint8_t frag_byte(unsigned page, unsigned offset)
     return (uint8_t)(page * 61 + offset * 7 + offset / 256);
 }
 
-/* Puts the case's slots on the ring; returns how many. expected: the frame that must come out. */
+/* Puts the case's slots on the ring; returns how many. expected: the frame that must come
+ * out. */
 static unsigned frag_put(struct vif_front *f, const struct frag_case *c, GByteArray *expected)
 {
     unsigned count = 0, data = 0, s = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* See vif_front.h. Slots are written as bytes, at the offsets of xen-abi 6.5, not with our own ring code. */
+/* See vif_front.h. Slots are written as bytes, at the offsets of xen-abi 6.5, not with our own
+ * ring code. */
 #include "vif_front.h"
 
 #include <string.h>
@@ -43,7 +44,8 @@ static void vif_net_rx_ready(struct net *net)
 }
 
 static const struct net_ops vif_net_ops = {
-    .name = "test", .send = vif_net_send, .set_rx = vif_net_set_rx, .rx_ready = vif_net_rx_ready,
+    .name = "test", .send = vif_net_send, .set_rx = vif_net_set_rx,
+    .rx_ready = vif_net_rx_ready,
 };
 
 void vif_grant(struct vif_front *f, uint32_t ref, uint16_t flags, uint32_t gfn)
