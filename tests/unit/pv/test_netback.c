@@ -674,6 +674,6 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/netback/state", test_state);
     g_test_add_func("/pv/netback/state-without-rings", test_state_without_rings);
     g_test_add_func("/pv/netback/reset", test_reset);
-    g_test_add_func("/pv/netback/t_reconnect_storm", test_reconnect_storm);
+    g_test_add_func("/pv/netback/t_net_reconnect_storm", test_reconnect_storm);
     return g_test_run();
 }
