@@ -16,7 +16,9 @@ static struct {
     unsigned syncs;         /* calls of fdatasync */
     unsigned in_sync;       /* that run now */
     unsigned fail_sync;     /* this one (from 1) fails */
-    bool hold_writes;       /* pwritev waits */
+    bool hold_writes;       /* pwritev waits, */
+    unsigned let_writes;    /* but for so many */
+    unsigned landed;        /* writes that are done */
     bool hold_syncs;        /* fdatasync waits */
     GString *order;         /* 'w' a write landed, 's' a sync began */
 } host;
@@ -26,13 +28,16 @@ static ssize_t host_pwritev(int fd, const struct iovec *iov, int count, off_t of
     ssize_t n;
 
     g_mutex_lock(&host.lock);
-    while (host.hold_writes) {
+    while (host.hold_writes && host.let_writes == 0) {
         g_cond_wait(&host.cond, &host.lock);
     }
+    host.let_writes -= host.let_writes > 0;
     g_mutex_unlock(&host.lock);
     n = pwritev(fd, iov, count, offset);
     g_mutex_lock(&host.lock);
     g_string_append_c(host.order, 'w');
+    host.landed++;
+    g_cond_broadcast(&host.cond);
     g_mutex_unlock(&host.lock);
     return n;
 }
@@ -66,6 +71,32 @@ static void host_release(void)
     host.hold_writes = false;
     host.hold_syncs = false;
     g_cond_broadcast(&host.cond);
+    g_mutex_unlock(&host.lock);
+}
+
+enum { WRONG_US = 20000 };
+
+/* Gives a sync that must not begin yet the time to do so. */
+static void host_tempt_sync(void)
+{
+    gint64 end = g_get_monotonic_time() + WRONG_US;
+
+    g_mutex_lock(&host.lock);
+    while (host.syncs == 0 && g_cond_wait_until(&host.cond, &host.lock, end)) {
+    }
+    g_assert_cmpuint(host.syncs, ==, 0);
+    g_mutex_unlock(&host.lock);
+}
+
+/* Lets one held write go, and waits until it has landed. */
+static void host_let_write(unsigned landed)
+{
+    g_mutex_lock(&host.lock);
+    host.let_writes = 1;
+    g_cond_broadcast(&host.cond);
+    while (host.landed < landed) {
+        g_cond_wait(&host.cond, &host.lock);
+    }
     g_mutex_unlock(&host.lock);
 }
 
@@ -186,6 +217,9 @@ static void test_covers_submitted(struct fixture *f, gconstpointer data)
         disk_start(&w[i], f->blk, BLOCK_WRITE, i * 512, f->buf, 512, false);
     }
     disk_start(&flush, f->blk, BLOCK_FLUSH, 0, NULL, 0, false);
+    host_tempt_sync();
+    host_let_write(1);
+    host_tempt_sync();
     host_release();
     for (unsigned i = 0; i < G_N_ELEMENTS(w); i++) {
         g_assert_cmpint(disk_finish(&w[i]), ==, 0);

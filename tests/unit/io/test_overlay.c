@@ -223,6 +223,98 @@ static void test_copy_up_race(struct fixture *f, gconstpointer data)
     }
 }
 
+/*
+ * The same, forced: a copy-up is held between reading the image and writing the cluster, until
+ * the other request is through. With correct locking it cannot be, so the wait is short.
+ */
+static struct {
+    GMutex lock;
+    GCond cond;
+    bool armed, held, other_done;
+} gate;
+
+enum { GATE_US = 20000 };
+
+static ssize_t gate_preadv(int fd, const struct iovec *iov, int count, off_t offset)
+{
+    ssize_t n = preadv(fd, iov, count, offset);
+    gint64 end = g_get_monotonic_time() + GATE_US;
+
+    g_mutex_lock(&gate.lock);
+    if (gate.armed) {
+        gate.armed = false;
+        gate.held = true;
+        g_cond_broadcast(&gate.cond);
+        while (!gate.other_done && g_cond_wait_until(&gate.cond, &gate.lock, end)) {
+        }
+    }
+    g_mutex_unlock(&gate.lock);
+    return n;
+}
+
+static void gate_complete(struct block_request *req, int ret)
+{
+    g_mutex_lock(&gate.lock);
+    gate.other_done = true;
+    g_cond_broadcast(&gate.cond);
+    g_mutex_unlock(&gate.lock);
+    disk_wait_complete(req, ret);
+}
+
+/* Sector 0 of a clear cluster is written and held; `count` sectors from `sector` on beside it. */
+static void race_with(struct fixture *f, unsigned cluster, unsigned sector, unsigned count)
+{
+    uint64_t start = (uint64_t)cluster * CLUSTER;
+    uint8_t *model = f->model + start;
+    struct disk_wait first, other;
+
+    gate.armed = true;
+    gate.held = gate.other_done = false;
+    memset(model, 0x10, SECTOR);
+    disk_start(&first, f->blk, BLOCK_WRITE, start, model, SECTOR, false);
+    g_mutex_lock(&gate.lock);
+    while (!gate.held) {
+        g_cond_wait(&gate.cond, &gate.lock);
+    }
+    g_mutex_unlock(&gate.lock);
+    memset(model + sector * SECTOR, 0x20, count * SECTOR);
+    other.iov = (struct iovec){ .iov_base = model + sector * SECTOR, .iov_len = count * SECTOR };
+    g_mutex_init(&other.lock);
+    g_cond_init(&other.cond);
+    other.done = false;
+    other.req = (struct block_request){
+        .op = BLOCK_WRITE, .offset = start + sector * SECTOR, .len = count * SECTOR,
+        .iov = &other.iov, .iov_count = 1, .complete = gate_complete, .opaque = &other,
+    };
+    f->blk->ops->submit(f->blk, &other.req);
+    g_assert_cmpint(disk_finish(&first), ==, 0);
+    g_assert_cmpint(disk_finish(&other), ==, 0);
+    if (sector == 0) { /* both wrote it: either may have been last */
+        g_assert_cmpint(disk_do(f->blk, BLOCK_READ, start, model, SECTOR), ==, 0);
+        g_assert_true(model[0] == 0x10 || model[0] == 0x20);
+    }
+}
+
+static void test_forced_race(struct fixture *f, gconstpointer data)
+{
+    struct block_host_ops host = block_host_syscalls;
+    struct block_open_options o = { .path = f->path, .snapshot = true, .host = &host };
+
+    (void)data;
+    host.preadv = gate_preadv;
+    block_close(f->blk);
+    f->blk = disk_open(&o, f->pool);
+    race_with(f, 3, 1, 1);          /* another part of the cluster */
+    race_with(f, 7, 0, 8);          /* all of it */
+    race_with(f, 11, 0, 24);        /* it and more */
+    race_with(f, 20, 4, 10);        /* its end and the start of the next */
+    check_all(f);
+    block_close(f->blk);
+    f->blk = disk_open(&(struct block_open_options){ .path = f->path, .snapshot = true },
+                       f->pool);
+    memcpy(f->model, f->image, SIZE);
+}
+
 static void test_flush(struct fixture *f, gconstpointer data)
 {
     (void)data;
@@ -341,6 +433,7 @@ int main(int argc, char **argv)
     TEST("/io/overlay/random", test_random);
     TEST("/io/overlay/threads", test_threads);
     TEST("/io/overlay/copy-up-race", test_copy_up_race);
+    TEST("/io/overlay/forced-race", test_forced_race);
     TEST("/io/overlay/flush", test_flush);
     TEST("/io/overlay/failures", test_failures);
     g_test_add_func("/io/overlay/no-folder", test_no_folder);
