@@ -128,15 +128,17 @@ static void test_topology(void)
 static void test_tsc(void)
 {
     struct cpu_model *m = host_model();
-    struct timespec a, b, wait = {.tv_nsec = 30000000};
-    uint64_t t0, t1, ns, hz = cpu_model_tsc_hz(m), measured, off;
+    struct timespec a, b;
+    uint64_t t0, t1, ns = 0, hz = cpu_model_tsc_hz(m), measured, off;
 
     clock_gettime(CLOCK_MONOTONIC_RAW, &a);
     t0 = __rdtsc();
-    nanosleep(&wait, NULL);
-    clock_gettime(CLOCK_MONOTONIC_RAW, &b);
-    t1 = __rdtsc();
-    ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)(b.tv_nsec - a.tv_nsec);
+    do {
+        clock_gettime(CLOCK_MONOTONIC_RAW, &b);
+        t1 = __rdtsc();
+        ns = (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)b.tv_nsec -
+             (uint64_t)a.tv_nsec;
+    } while (ns < 10000000);
     measured = (t1 - t0) * 1000000u / (ns / 1000u);
     off = measured > hz ? measured - hz : hz - measured;
     g_test_message("profile %" G_GUINT64_FORMAT " Hz, measured %" G_GUINT64_FORMAT, hz,

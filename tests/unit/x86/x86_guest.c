@@ -243,6 +243,13 @@ struct guest *guest_new(enum guest_mode mode)
         .wrmsr = guest_wrmsr, .read_cr8 = guest_read_cr8, .write_cr8 = guest_write_cr8,
     };
     g->v->board_ops = &g->ops;
+    guest_reset(g, mode);
+    return g;
+}
+
+void guest_reset(struct guest *g, enum guest_mode mode)
+{
+    cpu_reset(g->cpu);
     guest_make_gdt(g);
     g->cpu->rip = G_CODE;
     g->cpu->gpr[CPU_RSP] = G_STACK0;
@@ -256,7 +263,6 @@ struct guest *guest_new(enum guest_mode mode)
     if (mode == GUEST_V86) {
         guest_enter_v86(g);
     }
-    return g;
 }
 
 void guest_free(struct guest *g)

@@ -58,6 +58,8 @@ struct guest_log {
 
 struct guest *guest_new(enum guest_mode mode);
 void guest_free(struct guest *g);
+/* Puts CPU and tables back as guest_new() made them; the rest of RAM stays. */
+void guest_reset(struct guest *g, enum guest_mode mode);
 struct guest_log *guest_log(struct guest *g);
 /* CPL 3 in the current mode: flat user segments and stack. */
 void guest_to_user(struct guest *g);
