@@ -14,7 +14,7 @@ struct split_port {
 struct console_split {
     struct chardev *back;
     struct split_port port[CONSOLE_NR_PORTS];
-    struct split_port *active; /* where input goes */
+    struct split_port *active; /* where input goes: who printed last; NULL before anybody has */
 };
 
 static struct split_port *port_of(struct chardev *chr)
@@ -26,8 +26,12 @@ static size_t split_write(struct chardev *chr, const uint8_t *buf, size_t len)
 {
     struct split_port *p = port_of(chr);
     struct chardev *back = p->split->back;
+    bool first = p->split->active == NULL;
 
     p->split->active = p;
+    if (first && back != NULL) {
+        back->ops->rx_ready(back); /* input that came before anybody could take it */
+    }
     return back == NULL ? len : back->ops->write(back, buf, len);
 }
 
@@ -68,7 +72,7 @@ size_t console_split_input(struct console_split *c, const uint8_t *buf, size_t l
 {
     const struct split_port *p = c->active;
 
-    return p->handlers == NULL ? 0 : p->handlers->rx(p->opaque, buf, len);
+    return p == NULL || p->handlers == NULL ? 0 : p->handlers->rx(p->opaque, buf, len);
 }
 
 static size_t split_rx(void *opaque, const uint8_t *buf, size_t len)
@@ -116,7 +120,6 @@ struct console_split *console_split_new(struct chardev *chr)
         c->port[i].chr.ops = &split_ops;
         c->port[i].split = c;
     }
-    c->active = &c->port[CONSOLE_HVC];
     if (chr != NULL) {
         chr->ops->set_handlers(chr, &split_handlers, c);
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One terminal for two guest consoles (hvc0 and ttyS0): both print on it, input goes to the one
- * that printed last. Board lock held.
+ * that printed last, and waits until one has. Board lock held.
  */
 #ifndef PVEMU_MACHINE_CONSOLE_SPLIT_H
 #define PVEMU_MACHINE_CONSOLE_SPLIT_H

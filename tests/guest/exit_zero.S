@@ -1,0 +1,5 @@
+/* SPDX-License-Identifier: MIT */
+/* The exit port can say 0. */
+#include "guest.h"
+main:
+    EXIT 0
