@@ -114,14 +114,15 @@ static bool blkback_read_refs(struct blkback *b, uint32_t *refs, unsigned *count
     g_autofree char *order_text = xenbus_front_read(&b->xb, "ring-page-order");
     uint64_t order = 0, ref;
 
-    if (order_text != NULL
-        && !xenbus_front_uint(&b->xb, "ring-page-order", BLK_MAX_RING_ORDER, &order)) {
-        return error_set(err, PVEMU_ERROR_GUEST, "the front end's ring-page-order is not valid");
+    if (order_text != NULL &&
+        !xenbus_front_uint(&b->xb, "ring-page-order", BLK_MAX_RING_ORDER, &order)) {
+        return error_set(err, PVEMU_ERROR_GUEST,
+                         "the front end's ring-page-order is not valid");
     }
     *count = 1u << order;
     for (unsigned i = 0; i < *count; i++) {
-        g_autofree char *key = order_text != NULL ? g_strdup_printf("ring-ref%u", i)
-                                                  : g_strdup("ring-ref");
+        g_autofree char *key =
+            order_text != NULL ? g_strdup_printf("ring-ref%u", i) : g_strdup("ring-ref");
 
         if (!xenbus_front_uint(&b->xb, key, UINT32_MAX, &ref)) {
             return error_set(err, PVEMU_ERROR_GUEST, "the front end's %s is not valid", key);
@@ -149,8 +150,10 @@ static bool blkback_map_ring(struct blkback *b, const uint32_t *refs, unsigned c
         int status = gnttab_map(b->domain, refs[i], true, &b->ring_page[i]);
 
         if (status != GNTST_okay) {
-            error_set(err, PVEMU_ERROR_GUEST, "the front end's ring page %u cannot be mapped "
-                      "(grant %u, status %d)", i, refs[i], status);
+            error_set(err, PVEMU_ERROR_GUEST,
+                      "the front end's ring page %u cannot be mapped "
+                      "(grant %u, status %d)",
+                      i, refs[i], status);
             blkback_unmap_ring(b);
             return false;
         }
@@ -182,17 +185,17 @@ static bool blkback_connect(struct xenbus_device *dev, GError **err)
         return error_set(err, PVEMU_ERROR_GUEST, "the front end's event-channel is not valid");
     }
     b->port = (uint32_t)port;
-    if (!blkback_read_protocol(b, err) || !blkback_read_refs(b, refs, &count, err)
-        || !blkback_map_ring(b, refs, count, err)) {
+    if (!blkback_read_protocol(b, err) || !blkback_read_refs(b, refs, &count, err) ||
+        !blkback_map_ring(b, refs, count, err)) {
         return false;
     }
     if (!blkback_bind(b, err)) {
         blkback_unmap_ring(b);
         return false;
     }
-    b->persistent = b->offer_persistent
-                    && xenbus_front_uint(dev, "feature-persistent", 1, &persistent)
-                    && persistent == 1;
+    b->persistent = b->offer_persistent &&
+                    xenbus_front_uint(dev, "feature-persistent", 1, &persistent) &&
+                    persistent == 1;
     b->draining = false;
     b->running = true;
     blkback_post(b); /* requests may wait already */
@@ -260,7 +263,7 @@ static void blkback_xenbus_state(struct xenbus_device *dev, struct state *s)
     struct blkback *b = blkback_of(dev);
     bool running = b->running, persistent = b->persistent;
     uint8_t protocol = (uint8_t)b->protocol;
-    uint32_t count = b->nr_ring_pages, refs[RING_MAX_PAGES] = { 0 };
+    uint32_t count = b->nr_ring_pages, refs[RING_MAX_PAGES] = {0};
     uint32_t req_cons = b->ring.req_cons, rsp_prod = b->ring.rsp_prod;
     uint64_t sectors = b->blk->size / BLK_SECTOR;
 
@@ -284,9 +287,9 @@ static void blkback_xenbus_state(struct xenbus_device *dev, struct state *s)
         state_fail(s, "the size of a disk has changed");
         return;
     }
-    if (running != dev->connected || protocol > BLK_PROTOCOL_X86_32
-        || count > 1u << BLK_MAX_RING_ORDER
-        || (running && (count == 0 || (count & (count - 1)) != 0))) {
+    if (running != dev->connected || protocol > BLK_PROTOCOL_X86_32 ||
+        count > 1u << BLK_MAX_RING_ORDER ||
+        (running && (count == 0 || (count & (count - 1)) != 0))) {
         state_fail(s, "a disk's ring is not valid");
         return;
     }
@@ -328,7 +331,8 @@ static void blkback_notified(void *opaque)
     blkback_post(opaque);
 }
 
-struct blkback *blkback_new(struct pv_domain *d, struct block *blk, unsigned index, GError **err)
+struct blkback *blkback_new(struct pv_domain *d, struct block *blk, unsigned index,
+                            GError **err)
 {
     struct blkback *b;
 

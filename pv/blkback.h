@@ -30,16 +30,19 @@ struct blkback_stats {
  * Disk number `index` (0 is xvda) of the domain; its nodes are in xenstore afterwards. Borrows
  * blk, which outlives it. Board lock held.
  */
-struct blkback *blkback_new(struct pv_domain *d, struct block *blk, unsigned index, GError **err);
-/* Offers persistent grants (off otherwise: Linux then copies every page). Before the guest runs. Board lock held. */
+struct blkback *blkback_new(struct pv_domain *d, struct block *blk, unsigned index,
+                            GError **err);
+/* Offers persistent grants (off otherwise: Linux then copies every page). Before the guest
+ * runs. Board lock held. */
 void blkback_offer_persistent(struct blkback *b);
 
 /*
  * These three wait for requests on their way to the host and so are called with the board lock
  * NOT held, with the vCPUs stopped.
  *
- * drain: nothing is in flight afterwards (pause, save). reset: guest reboot; no transfer touches
- * guest memory afterwards, the nodes are new; before pv_domain_reset. free: NULL is fine.
+ * drain: nothing is in flight afterwards (pause, save). reset: guest reboot; no transfer
+ * touches guest memory afterwards, the nodes are new; before pv_domain_reset. free: NULL is
+ * fine.
  */
 void blkback_drain(struct blkback *b);
 void blkback_reset(struct blkback *b);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests of a vbd: off the ring, checked, their pages mapped, to the disk, and the answer back.
+ * Requests of a vbd: off the ring, checked, their pages mapped, to the disk, and the answer
+ * back.
  *
- * Data moves between the host's file and the guest's pages without a copy: the pages stay granted
- * to us until the disk is done, and a guest that changes them meanwhile only harms its data.
- * Everything that is checked is checked in a private copy (xen-abi 6.7).
+ * Data moves between the host's file and the guest's pages without a copy: the pages stay
+ * granted to us until the disk is done, and a guest that changes them meanwhile only harms its
+ * data. Everything that is checked is checked in a private copy (xen-abi 6.7).
  */
 #include <errno.h>
 #include <string.h>
@@ -67,10 +68,12 @@ void blkback_io_release(struct blkback *b)
 
 /* --- Guest pages --- */
 
-/* A grant that stays mapped, for every use (reads and writes of one grant come in any order). */
+/* A grant that stays mapped, for every use (reads and writes of one grant come in any order).
+ */
 static struct gnttab_mapping *blkback_persistent(struct blkback *b, uint32_t ref)
 {
-    struct gnttab_mapping *map = g_hash_table_lookup(b->persistent_grants, GUINT_TO_POINTER(ref));
+    struct gnttab_mapping *map =
+        g_hash_table_lookup(b->persistent_grants, GUINT_TO_POINTER(ref));
 
     if (map != NULL || g_hash_table_size(b->persistent_grants) >= BLK_MAX_PERSISTENT) {
         return map;
@@ -130,7 +133,7 @@ static bool blkback_map(struct blkback *b, struct blk_io *io, const struct blk_r
         if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == start) {
             last->iov_len += len;
         } else {
-            io->iov[req->iov_count++] = (struct iovec){ .iov_base = start, .iov_len = len };
+            io->iov[req->iov_count++] = (struct iovec){.iov_base = start, .iov_len = len};
         }
         req->len += len;
     }
@@ -147,7 +150,7 @@ static void blkback_respond(struct blkback *b, uint64_t id, uint8_t op, int stat
         uint8_t op;
         uint8_t pad;
         int16_t status;
-    } __attribute__((packed)) rsp = { .id = id, .op = op, .status = (int16_t)status };
+    } __attribute__((packed)) rsp = {.id = id, .op = op, .status = (int16_t)status};
 
     _Static_assert(sizeof(rsp) == 12, "the same for both layouts; ring_put zeroes the rest");
     ring_put(&b->ring, &rsp, sizeof(rsp));
@@ -183,7 +186,9 @@ static void blkback_count(struct blkback *b, const struct blk_io *io)
 static const char *blkback_op_name(enum block_op op)
 {
     static const char *const names[] = {
-        [BLOCK_READ] = "read", [BLOCK_WRITE] = "write", [BLOCK_FLUSH] = "flush",
+        [BLOCK_READ] = "read",
+        [BLOCK_WRITE] = "write",
+        [BLOCK_FLUSH] = "flush",
         [BLOCK_DISCARD] = "discard",
     };
 
@@ -314,10 +319,11 @@ static int blkback_prepare(struct blkback *b, struct blk_io *io, struct blk_requ
 static void blkback_bad_request(struct blkback *b, const struct blk_request *r)
 {
     b->stats.bad_requests++;
-    report_warn_limited(&b->warn_guest,
-                        "disk '%s' (%s): the guest sent a request that makes no sense (operation "
-                        "%u, sector %" G_GUINT64_FORMAT ", %u segments)", b->blk->name,
-                        b->dev_name, r->op, r->sector, r->nr_segments);
+    report_warn_limited(
+        &b->warn_guest,
+        "disk '%s' (%s): the guest sent a request that makes no sense (operation "
+        "%u, sector %" G_GUINT64_FORMAT ", %u segments)",
+        b->blk->name, b->dev_name, r->op, r->sector, r->nr_segments);
 }
 
 /* One request; true when it was answered at once. */
@@ -328,8 +334,10 @@ static bool blkback_dispatch(struct blkback *b, const uint8_t *raw)
     int status;
 
     blk_request_parse(b->protocol, raw, &r);
-    log_debug(LOG_PV, "%s: request %u id 0x%" G_GINT64_MODIFIER "x sector %" G_GUINT64_FORMAT
-              " segments %u", b->dev_name, r.op, r.id, r.sector, r.nr_segments);
+    log_debug(LOG_PV,
+              "%s: request %u id 0x%" G_GINT64_MODIFIER "x sector %" G_GUINT64_FORMAT
+              " segments %u",
+              b->dev_name, r.op, r.id, r.sector, r.nr_segments);
     if (io == NULL) {
         blkback_respond(b, r.id, r.op, BLKIF_RSP_ERROR);
         return true;

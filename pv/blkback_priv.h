@@ -57,18 +57,18 @@ struct blkback {
     bool offer_persistent;
 
     /* While connected. */
-    bool running;   /* takes requests */
-    bool draining;  /* disconnect waits for in_flight */
+    bool running;  /* takes requests */
+    bool draining; /* disconnect waits for in_flight */
     enum blk_protocol protocol;
     struct ring ring;
     struct gnttab_mapping ring_page[RING_MAX_PAGES];
     unsigned nr_ring_pages;
-    uint32_t port;  /* as the front end said */
+    uint32_t port; /* as the front end said */
     struct evtchn_host evtchn;
     bool persistent;
     GHashTable *persistent_grants; /* ref -> struct gnttab_mapping */
 
-    bool paused;         /* reset or free under way: no new requests */
+    bool paused; /* reset or free under way: no new requests */
     unsigned in_flight;
     GCond idle;          /* in_flight became 0 */
     struct blk_io *free; /* for use again */

@@ -16,8 +16,8 @@ struct blk_layout {
 };
 
 static const struct blk_layout blk_layouts[] = {
-    [BLK_PROTOCOL_X86_64] = { BLK_SLOT_X86_64, 8, 16, 24, 28 },
-    [BLK_PROTOCOL_X86_32] = { BLK_SLOT_X86_32, 4, 12, 20, 24 },
+    [BLK_PROTOCOL_X86_64] = {BLK_SLOT_X86_64, 8, 16, 24, 28},
+    [BLK_PROTOCOL_X86_32] = {BLK_SLOT_X86_32, 4, 12, 20, 24},
 };
 
 _Static_assert(sizeof(struct blkif_request) == BLK_SLOT_X86_64, "slot");
@@ -137,8 +137,8 @@ int blk_request_check_range(struct blk_request *r, const struct block *blk)
         for (unsigned i = 0; i < r->nr_segments; i++) {
             const struct blk_segment *seg = &r->seg[i];
 
-            if (seg->first > seg->last || seg->last >= BLK_SECTORS_PER_PAGE
-                || seg->first % per_sector != 0 || (seg->last + 1u) % per_sector != 0) {
+            if (seg->first > seg->last || seg->last >= BLK_SECTORS_PER_PAGE ||
+                seg->first % per_sector != 0 || (seg->last + 1u) % per_sector != 0) {
                 return BLKIF_RSP_ERROR;
             }
             r->nr_sectors += seg->last - seg->first + 1u;
@@ -147,8 +147,8 @@ int blk_request_check_range(struct blk_request *r, const struct block *blk)
             return BLKIF_RSP_OKAY; /* nothing but a flush: the sector number has no meaning */
         }
     }
-    if (!checked_range(r->sector, r->nr_sectors, blk->size / BLK_SECTOR)
-        || r->sector % per_sector != 0 || r->nr_sectors % per_sector != 0) {
+    if (!checked_range(r->sector, r->nr_sectors, blk->size / BLK_SECTOR) ||
+        r->sector % per_sector != 0 || r->nr_sectors % per_sector != 0) {
         return BLKIF_RSP_ERROR;
     }
     return BLKIF_RSP_OKAY;

@@ -30,13 +30,13 @@ struct blk_segment {
 };
 
 struct blk_request {
-    uint8_t op;           /* of an indirect request the inner one: responses carry that */
+    uint8_t op; /* of an indirect request the inner one: responses carry that */
     bool indirect;
     uint8_t flag;         /* discard */
     unsigned nr_segments; /* 0 for discard */
     uint64_t id;
     uint64_t sector;
-    uint64_t nr_sectors;  /* discard: as asked; others: set by blk_request_check */
+    uint64_t nr_sectors; /* discard: as asked; others: set by blk_request_check */
     uint32_t indirect_gref;
     struct blk_segment seg[BLK_MAX_INDIRECT]; /* indirect: to be filled in by the caller */
 };

@@ -21,7 +21,7 @@ static int block_host_punch_hole(int fd, off_t offset, off_t len)
 
 static int block_host_discard(int fd, uint64_t offset, uint64_t len)
 {
-    uint64_t range[2] = { offset, len };
+    uint64_t range[2] = {offset, len};
 
     return ioctl(fd, BLKDISCARD, range);
 }

@@ -20,8 +20,8 @@ struct block_host_ops {
     ssize_t (*preadv)(int fd, const struct iovec *iov, int count, off_t offset);
     ssize_t (*pwritev)(int fd, const struct iovec *iov, int count, off_t offset);
     int (*fdatasync)(int fd);
-    int (*punch_hole)(int fd, off_t offset, off_t len);          /* a file's range reads zero */
-    int (*discard)(int fd, uint64_t offset, uint64_t len);       /* BLKDISCARD */
+    int (*punch_hole)(int fd, off_t offset, off_t len);    /* a file's range reads zero */
+    int (*discard)(int fd, uint64_t offset, uint64_t len); /* BLKDISCARD */
 };
 
 extern const struct block_host_ops block_host_syscalls;
@@ -35,13 +35,13 @@ struct block_file {
 /* A place in an array of buffers, moved on by every transfer. */
 struct iov_cursor {
     const struct iovec *iov;
-    unsigned count;   /* buffers left, the current one included */
-    size_t used;      /* bytes of the current one that are done */
+    unsigned count; /* buffers left, the current one included */
+    size_t used;    /* bytes of the current one that are done */
 };
 
 static inline struct iov_cursor iov_cursor_start(const struct iovec *iov, unsigned count)
 {
-    return (struct iov_cursor){ .iov = iov, .count = count };
+    return (struct iov_cursor){.iov = iov, .count = count};
 }
 
 /* Moves the cursor over len bytes; there are that many. */

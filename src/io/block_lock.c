@@ -4,7 +4,8 @@
  * they also work between two disks of one process and die with it.
  *
  * Who holds such a lock is told by neither F_OFD_GETLK nor /proc/locks (the pid is -1), but
- * /proc/PID/fdinfo/FD lists the locks of that open file; the search is for the error message only.
+ * /proc/PID/fdinfo/FD lists the locks of that open file; the search is for the error message
+ * only.
  */
 #include "io/block_lock.h"
 
@@ -27,8 +28,8 @@ static bool block_lock_held_by(const char *pid, const char *fd, const struct sta
     g_autofree char *info = NULL;
     struct stat other;
 
-    if (stat(path, &other) < 0 || other.st_dev != st->st_dev || other.st_ino != st->st_ino
-        || !g_file_get_contents(info_path, &info, NULL, NULL)) {
+    if (stat(path, &other) < 0 || other.st_dev != st->st_dev || other.st_ino != st->st_ino ||
+        !g_file_get_contents(info_path, &info, NULL, NULL)) {
         return false;
     }
     return strstr(info, "lock:") != NULL;
@@ -83,8 +84,7 @@ static char *block_lock_describe(const char *pid)
         return g_strdup_printf("process %s", pid);
     }
     g_strchomp(comm);
-    if (strcmp(comm, "pvemu") == 0
-        && g_file_get_contents(cmdline_path, &cmdline, &len, NULL)) {
+    if (strcmp(comm, "pvemu") == 0 && g_file_get_contents(cmdline_path, &cmdline, &len, NULL)) {
         name = block_lock_guest_name(cmdline, len);
     }
     if (name != NULL) {
@@ -104,8 +104,8 @@ static char *block_lock_holder(int fd)
         return NULL;
     }
     while (proc != NULL && (pid = g_dir_read_name(proc)) != NULL) {
-        if (g_ascii_isdigit(pid[0]) && strtol(pid, NULL, 10) != getpid()
-            && block_lock_process_holds(pid, &st)) {
+        if (g_ascii_isdigit(pid[0]) && strtol(pid, NULL, 10) != getpid() &&
+            block_lock_process_holds(pid, &st)) {
             return block_lock_describe(pid);
         }
     }
@@ -141,7 +141,7 @@ static bool block_lock_conflict(int fd, const char *name, bool exclusive,
 
 bool block_lock(int fd, const char *name, bool exclusive, GError **err)
 {
-    struct flock lock = { .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+    struct flock lock = {.l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
 
     if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
         return true;

@@ -31,18 +31,20 @@ static const struct block_magic {
     const char *what;
     const char *remedy; /* a command to put before the path; NULL: qemu-img */
 } block_magics[] = {
-    { "QFI\xfb", 4, 0, "a qcow2 image", NULL },
-    { "KDMV", 4, 0, "a VMDK image", NULL },
-    { "COWD", 4, 0, "a VMDK image", NULL },
-    { "# Disk DescriptorFile", 21, 0, "a VMDK description", NULL },
-    { "vhdxfile", 8, 0, "a VHDX image", NULL },
-    { "conectix", 8, 0, "a VHD image", NULL },
-    { "\x7f\x10\xda\xbe", 4, 0x40, "a VDI image", NULL },
-    { "QED\0", 4, 0, "a QED image", NULL },
-    { "\x1f\x8b\x08", 3, 0, "compressed with gzip", "gzip -dk" },
-    { "\xfd" "7zXZ\0", 6, 0, "compressed with xz", "xz -dk" },
-    { "\x28\xb5\x2f\xfd", 4, 0, "compressed with zstd", "zstd -d" },
-    { "BZh", 3, 0, "compressed with bzip2", "bzip2 -dk" },
+    {"QFI\xfb", 4, 0, "a qcow2 image", NULL},
+    {"KDMV", 4, 0, "a VMDK image", NULL},
+    {"COWD", 4, 0, "a VMDK image", NULL},
+    {"# Disk DescriptorFile", 21, 0, "a VMDK description", NULL},
+    {"vhdxfile", 8, 0, "a VHDX image", NULL},
+    {"conectix", 8, 0, "a VHD image", NULL},
+    {"\x7f\x10\xda\xbe", 4, 0x40, "a VDI image", NULL},
+    {"QED\0", 4, 0, "a QED image", NULL},
+    {"\x1f\x8b\x08", 3, 0, "compressed with gzip", "gzip -dk"},
+    {"\xfd"
+     "7zXZ\0",
+     6, 0, "compressed with xz", "xz -dk"},
+    {"\x28\xb5\x2f\xfd", 4, 0, "compressed with zstd", "zstd -d"},
+    {"BZh", 3, 0, "compressed with bzip2", "bzip2 -dk"},
 };
 
 /* "cannot open disk 'x': no such file" and what helps. */
@@ -54,14 +56,15 @@ static bool block_open_failed(const struct block_open_options *o, int error, boo
     }
     if (error == EBUSY) {
         error_set(err, PVEMU_ERROR_HOST,
-                  "cannot open disk '%s': the device is mounted or in use on this host", o->path);
+                  "cannot open disk '%s': the device is mounted or in use on this host",
+                  o->path);
         error_hint(err, "unmount it first, or add ,ro");
         return false;
     }
     error_set(err, PVEMU_ERROR_HOST, "cannot open disk '%s'%s: %s", o->path,
               writing ? " for writing" : "", g_strerror(error));
-    if (writing && (error == EACCES || error == EPERM || error == EROFS)
-        && access(o->path, R_OK) == 0) {
+    if (writing && (error == EACCES || error == EPERM || error == EROFS) &&
+        access(o->path, R_OK) == 0) {
         error_hint(err, "you may read it: add ,snapshot (writes are thrown away) or ,ro");
     }
     return false;
@@ -73,7 +76,8 @@ static bool block_open_fd(const struct block_open_options *o, bool writing, int 
 {
     int flags = (writing ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
 
-    /* Exclusive, a device that is mounted cannot be opened; for a file O_EXCL has no meaning. */
+    /* Exclusive, a device that is mounted cannot be opened; for a file O_EXCL has no meaning.
+     */
     if (writing && stat(o->path, st) == 0 && S_ISBLK(st->st_mode)) {
         flags |= O_EXCL;
     }
@@ -107,7 +111,7 @@ static char *block_shell_word(const char *path)
 
 static bool block_check_format(const struct block_open_options *o, int fd, GError **err)
 {
-    char head[128] = { 0 };
+    char head[128] = {0};
     g_autofree char *from = NULL, *to = NULL, *path_raw = NULL;
 
     if (o->format != NULL) {
@@ -138,22 +142,26 @@ static bool block_check_format(const struct block_open_options *o, int fd, GErro
             error_hint(err, "unpack it: %s %s; or add ,format=raw if it is meant as it is",
                        m->remedy, from);
         } else {
-            error_hint(err, "convert it: qemu-img convert -O raw %s %s; or add "
-                            ",format=raw if it is meant as it is", from, to);
+            error_hint(err,
+                       "convert it: qemu-img convert -O raw %s %s; or add "
+                       ",format=raw if it is meant as it is",
+                       from, to);
         }
         return false;
     }
     return true;
 }
 
-/* A number from the device's folder in sysfs (a partition's is one higher); 0 when there is none. */
+/* A number from the device's folder in sysfs (a partition's is one higher); 0 when there is
+ * none. */
 static uint64_t block_device_limit(const struct stat *st, const char *name)
 {
-    static const char *const places[] = { "queue", "../queue" };
+    static const char *const places[] = {"queue", "../queue"};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(places); i++) {
-        g_autofree char *path = g_strdup_printf("/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
-                                                minor(st->st_rdev), places[i], name);
+        g_autofree char *path =
+            g_strdup_printf("/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
+                            minor(st->st_rdev), places[i], name);
         g_autofree char *text = NULL;
 
         if (g_file_get_contents(path, &text, NULL, NULL)) {
@@ -234,7 +242,8 @@ static void block_round_size(const struct block_open_options *o, struct block *g
 
     if (tail != 0) {
         report_warn("disk '%s': its size is not a multiple of %u; the last %u bytes are not "
-                    "visible to the guest", o->path, geo->sector_size, (unsigned)tail);
+                    "visible to the guest",
+                    o->path, geo->sector_size, (unsigned)tail);
         geo->size -= tail;
     }
 }
@@ -242,15 +251,15 @@ static void block_round_size(const struct block_open_options *o, struct block *g
 struct block *block_open(const struct block_open_options *o, struct io_pool *pool, GError **err)
 {
     bool writing = !o->read_only && !o->snapshot;
-    struct block geo = { 0 };
-    struct block_file file = { 0 };
+    struct block geo = {0};
+    struct block_file file = {0};
     struct block *blk;
     struct stat st;
     auto_fd fd = -1;
 
-    if (!block_open_fd(o, writing, &fd, &st, err) || !block_check_format(o, fd, err)
-        || (!o->no_lock && !block_lock(fd, o->path, writing, err))
-        || !block_measure(o, fd, &st, writing, &geo, err)) {
+    if (!block_open_fd(o, writing, &fd, &st, err) || !block_check_format(o, fd, err) ||
+        (!o->no_lock && !block_lock(fd, o->path, writing, err)) ||
+        !block_measure(o, fd, &st, writing, &geo, err)) {
         return NULL;
     }
     block_round_size(o, &geo);

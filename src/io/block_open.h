@@ -13,20 +13,21 @@
 
 struct block_open_options {
     const char *path;
-    const char *format;   /* NULL: raw, unless the file looks like something else (an error); "raw" */
+    const char
+        *format; /* NULL: raw, unless the file looks like something else (an error); "raw" */
     bool read_only;
-    bool snapshot;        /* writes go to a temporary file, the image is only read */
-    bool no_discard;      /* do not offer discard */
+    bool snapshot;   /* writes go to a temporary file, the image is only read */
+    bool no_discard; /* do not offer discard */
     bool no_lock;
-    uint32_t sector_size; /* 0: 512 for a file, its own for a device; 512 or 4096 */
-    const char *snapshot_dir;          /* NULL: $TMPDIR, /var/tmp or /tmp */
+    uint32_t sector_size;     /* 0: 512 for a file, its own for a device; 512 or 4096 */
+    const char *snapshot_dir; /* NULL: $TMPDIR, /var/tmp or /tmp */
     const struct block_host_ops *host; /* NULL: system calls; tests inject errors here */
 };
 
 /*
  * All files are opened here and nothing is opened later, so the sandbox may close behind it.
- * The pool is borrowed. The disk's name in messages is its path. Its threads need: preadv, pwritev,
- * fdatasync, fallocate, ioctl(BLKDISCARD), futex, write (warnings), clock_gettime.
+ * The pool is borrowed. The disk's name in messages is its path. Its threads need: preadv,
+ * pwritev, fdatasync, fallocate, ioctl(BLKDISCARD), futex, write (warnings), clock_gettime.
  */
 struct block *block_open(const struct block_open_options *options, struct io_pool *pool,
                          GError **err);

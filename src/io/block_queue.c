@@ -56,8 +56,8 @@ static void block_queue_write_landed_locked(struct block_queue *q, struct block_
     while (q->waiting.length > 0) {
         struct block_job *flush = q->waiting.head->data;
 
-        if (q->writes.length > 0
-            && ((struct block_job *)q->writes.head->data)->seq < flush->seq) {
+        if (q->writes.length > 0 &&
+            ((struct block_job *)q->writes.head->data)->seq < flush->seq) {
             break;
         }
         g_queue_push_tail_link(&q->ready, g_queue_pop_head_link(&q->waiting));
@@ -68,8 +68,8 @@ static void block_queue_write_landed_locked(struct block_queue *q, struct block_
 /* The one fdatasync under way: serves every flush that was ready when it began. */
 static void block_queue_sync(struct io_job *io)
 {
-    struct block_queue *q = (struct block_queue *)((char *)io - G_STRUCT_OFFSET(struct block_queue,
-                                                                                sync_job));
+    struct block_queue *q =
+        (struct block_queue *)((char *)io - G_STRUCT_OFFSET(struct block_queue, sync_job));
     GQueue batch;
     GList *link;
     bool first_failure = false;
@@ -87,7 +87,8 @@ static void block_queue_sync(struct io_job *io)
     }
     if (first_failure) {
         report_warn("disk '%s': the host could not write data out: %s; no flush will succeed "
-                    "until it is opened again", q->blk.name, g_strerror(-ret));
+                    "until it is opened again",
+                    q->blk.name, g_strerror(-ret));
     }
 
     g_mutex_lock(&q->lock);

@@ -24,7 +24,8 @@
 
 struct block_queue;
 
-/* A format: blocking, on an I/O thread, several at a time; 0 or -errno. The range lies inside the disk. */
+/* A format: blocking, on an I/O thread, several at a time; 0 or -errno. The range lies inside
+ * the disk. */
 struct block_queue_ops {
     const char *name;
     int (*read)(struct block_queue *q, const struct block_request *req);

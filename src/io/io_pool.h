@@ -28,7 +28,8 @@ struct io_pool;
  */
 struct io_pool *io_pool_new(unsigned nr_threads, void (*thread_start)(void *opaque),
                             void *opaque, GError **err);
-/* Runs what was submitted to its end, then ends the threads. Every disk on it is closed already. */
+/* Runs what was submitted to its end, then ends the threads. Every disk on it is closed
+ * already. */
 void io_pool_free(struct io_pool *pool);
 /* Any thread, also from within a job. */
 void io_pool_submit(struct io_pool *pool, struct io_job *job);

@@ -104,7 +104,7 @@ static int overlay_copy_up(struct overlay *o, struct iov_cursor *from, uint64_t 
     uint64_t start = offset & ~(uint64_t)(OVERLAY_CLUSTER - 1);
     uint64_t cluster_len = overlay_cluster_len(o, start);
     uint8_t buf[OVERLAY_CLUSTER];
-    struct iovec iov = { .iov_base = buf, .iov_len = cluster_len };
+    struct iovec iov = {.iov_base = buf, .iov_len = cluster_len};
     struct iov_cursor all = iov_cursor_start(&iov, 1);
     int ret;
 
@@ -157,7 +157,8 @@ static int overlay_write_whole(struct overlay *o, struct iov_cursor *from, uint6
     return ret;
 }
 
-/* The whole clusters at the start of [offset, offset + len), in bytes; 0 when it starts or is within one. */
+/* The whole clusters at the start of [offset, offset + len), in bytes; 0 when it starts or is
+ * within one. */
 static uint64_t overlay_whole(const struct overlay *o, uint64_t offset, uint64_t len)
 {
     if ((offset & (OVERLAY_CLUSTER - 1)) != 0) {
@@ -208,8 +209,7 @@ static int overlay_discard(struct block_queue *q, const struct block_request *re
     g_rw_lock_reader_lock(&o->copy_up);
     ret = block_file_discard(&o->top, start, end - start);
     if (ret == 0) {
-        overlay_set(o, start >> OVERLAY_SHIFT,
-                    (end + OVERLAY_CLUSTER - 1) >> OVERLAY_SHIFT);
+        overlay_set(o, start >> OVERLAY_SHIFT, (end + OVERLAY_CLUSTER - 1) >> OVERLAY_SHIFT);
     }
     g_rw_lock_reader_unlock(&o->copy_up);
     return ret;
@@ -254,7 +254,7 @@ static int overlay_temp_in(const char *dir)
 static int overlay_temp(const char *dir, const char **used)
 {
     const char *tmpdir = getenv("TMPDIR");
-    const char *places[] = { "/var/tmp", "/tmp" };
+    const char *places[] = {"/var/tmp", "/tmp"};
     int fd = -1;
 
     if (dir != NULL || (tmpdir != NULL && tmpdir[0] == '/')) {
@@ -295,7 +295,7 @@ struct block *overlay_new(const struct block *geometry, const struct block_file 
     o = g_new0(struct overlay, 1);
     o->queue.blk = *geometry;
     o->base = *base;
-    o->top = (struct block_file){ .fd = fd, .host = base->host };
+    o->top = (struct block_file){.fd = fd, .host = base->host};
     o->bits = bits;
     o->bits_bytes = bits_bytes;
     g_rw_lock_init(&o->copy_up);

@@ -12,8 +12,8 @@
 
 /*
  * As raw_new; *base is open for reading and is taken. The temporary file is made in `dir`, or
- * when that is NULL in $TMPDIR, else /var/tmp, else /tmp. It holds at most the size of the disk.
- * NULL (nothing taken) when it cannot be made.
+ * when that is NULL in $TMPDIR, else /var/tmp, else /tmp. It holds at most the size of the
+ * disk. NULL (nothing taken) when it cannot be made.
  */
 struct block *overlay_new(const struct block *geometry, const struct block_file *base,
                           const char *dir, struct io_pool *pool, GError **err);

@@ -7,7 +7,8 @@
 #include "io/block_file.h"
 #include "io/io_pool.h"
 
-/* *geometry gives name, size, sectors, flags and is copied (takes geometry->name); takes the descriptor. */
+/* *geometry gives name, size, sectors, flags and is copied (takes geometry->name); takes the
+ * descriptor. */
 struct block *raw_new(const struct block *geometry, const struct block_file *file,
                       struct io_pool *pool);
 

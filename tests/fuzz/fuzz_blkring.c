@@ -53,7 +53,8 @@ static void flip_once(struct blk_front *f, uint64_t random)
 {
     uint8_t *slot = f->ring + 64 + (random >> 8) % (4096 - 64);
     uint8_t *indirect = front_page(f, INDIRECT_GFN) + (random >> 24) % 64;
-    uint16_t *flags = &front_grant_entry(f, front_ref(FRONT_DATA_GFN) + (random >> 40) % REFS)->flags;
+    uint16_t *flags =
+        &front_grant_entry(f, front_ref(FRONT_DATA_GFN) + (random >> 40) % REFS)->flags;
 
     switch (random % 8) {
     case 0:
@@ -106,9 +107,9 @@ static void set_flipper(struct target *t, bool on)
 
 static struct blk_segment take_segment(struct program *p)
 {
-    static const uint8_t lasts[] = { 7, 7, 7, 0, 3, 6, 8, 255 };
+    static const uint8_t lasts[] = {7, 7, 7, 0, 3, 6, 8, 255};
     uint8_t a = take8(p), b = take8(p);
-    struct blk_segment seg = { front_ref(FRONT_DATA_GFN) + a % REFS, 0, lasts[b & 7], 0 };
+    struct blk_segment seg = {front_ref(FRONT_DATA_GFN) + a % REFS, 0, lasts[b & 7], 0};
 
     seg.first = b >> 3 & 1 ? b >> 4 : 0;
     if (a == 255) {
@@ -132,7 +133,7 @@ static uint64_t take_sector(struct program *p)
 /* A request that is mostly right. */
 static void op_request(struct blk_front *f, struct program *p)
 {
-    struct front_request r = { .op = take8(p) % 8, .nr = take8(p) % 14 };
+    struct front_request r = {.op = take8(p) % 8, .nr = take8(p) % 14};
     struct blk_segment *indirect = (struct blk_segment *)(void *)front_page(f, INDIRECT_GFN);
 
     r.id = f->req_prod;
@@ -169,7 +170,7 @@ static void op_index(struct blk_front *f, struct program *p)
 
 static void op_step(struct blk_front *f, struct program *p)
 {
-    static const int errors[] = { 0, 0, 0, -EIO, -ENOSPC, -EOPNOTSUPP };
+    static const int errors[] = {0, 0, 0, -EIO, -ENOSPC, -EOPNOTSUPP};
     uint8_t which = take8(p);
 
     if (f->disk->queued > 0) {
@@ -190,10 +191,10 @@ static void op_grant(struct blk_front *f, struct program *p)
 static void op_key(struct blk_front *f, struct program *p)
 {
     static const char *const keys[] = {
-        "ring-ref", "ring-ref0", "ring-ref1", "ring-page-order", "event-channel", "protocol",
-        "feature-persistent", "state",
+        "ring-ref",      "ring-ref0", "ring-ref1",          "ring-page-order",
+        "event-channel", "protocol",  "feature-persistent", "state",
     };
-    char value[12] = { 0 };
+    char value[12] = {0};
     unsigned key = take8(p) % G_N_ELEMENTS(keys);
 
     take(p, value, take8(p) % (sizeof(value) - 1));
@@ -222,13 +223,21 @@ static void op_reconnect(struct blk_front *f, struct program *p)
 static void step(struct blk_front *f, struct program *p)
 {
     switch (take8(p) % 16) {
-    case 0: case 1: case 2: case 3: case 4: case 5:
+    case 0:
+    case 1:
+    case 2:
+    case 3:
+    case 4:
+    case 5:
         op_request(f, p);
         break;
-    case 6: case 7: case 8:
+    case 6:
+    case 7:
+    case 8:
         front_kick(f);
         break;
-    case 9: case 10:
+    case 9:
+    case 10:
         op_step(f, p);
         break;
     case 11:
@@ -303,7 +312,7 @@ static void end(struct target *t)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct target *t;
-    struct program p = { data, size };
+    struct program p = {data, size};
 
     if (t == NULL) {
         t = target_new();

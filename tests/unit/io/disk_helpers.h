@@ -38,9 +38,11 @@ static inline struct block *disk_open(const struct block_open_options *o, struct
     return blk;
 }
 
-/* Checks that it does not open, with these words in the message and the hint (NULL: no hint). */
+/* Checks that it does not open, with these words in the message and the hint (NULL: no hint).
+ */
 static inline void disk_open_fails(const struct block_open_options *o, struct io_pool *pool,
-                                   enum pvemu_error_code code, const char *words, const char *hint)
+                                   enum pvemu_error_code code, const char *words,
+                                   const char *hint)
 {
     g_autoptr(GError) err = NULL;
     g_autofree char *got_hint = NULL;
@@ -89,8 +91,14 @@ static inline void disk_start_iov(struct disk_wait *w, struct block *blk, enum b
     g_mutex_init(&w->lock);
     g_cond_init(&w->cond);
     w->req = (struct block_request){
-        .op = op, .fua = fua, .offset = offset, .len = len, .complete = disk_wait_complete,
-        .iov = iov, .iov_count = count, .opaque = w,
+        .op = op,
+        .fua = fua,
+        .offset = offset,
+        .len = len,
+        .complete = disk_wait_complete,
+        .iov = iov,
+        .iov_count = count,
+        .opaque = w,
     };
     blk->ops->submit(blk, &w->req);
 }
@@ -98,7 +106,7 @@ static inline void disk_start_iov(struct disk_wait *w, struct block *blk, enum b
 static inline void disk_start(struct disk_wait *w, struct block *blk, enum block_op op,
                               uint64_t offset, void *buf, uint64_t len, bool fua)
 {
-    w->iov = (struct iovec){ .iov_base = buf, .iov_len = len };
+    w->iov = (struct iovec){.iov_base = buf, .iov_len = len};
     disk_start_iov(w, blk, op, offset, &w->iov, buf != NULL ? 1 : 0, len, fua);
 }
 

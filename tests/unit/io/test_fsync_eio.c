@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * t_fsync_eio: no acknowledged flush is ever a lie. The kernel reports a page it could not write
- * once and then forgets it, so after one failed fdatasync no flush and no FUA write may succeed.
- * Also what a flush covers, and that flushes never run beside each other.
+ * t_fsync_eio: no acknowledged flush is ever a lie. The kernel reports a page it could not
+ * write once and then forgets it, so after one failed fdatasync no flush and no FUA write may
+ * succeed. Also what a flush covers, and that flushes never run beside each other.
  */
 #include <errno.h>
 
@@ -13,14 +13,14 @@ enum { SIZE = 1 << 20 };
 static struct {
     GMutex lock;
     GCond cond;
-    unsigned syncs;         /* calls of fdatasync */
-    unsigned in_sync;       /* that run now */
-    unsigned fail_sync;     /* this one (from 1) fails */
-    bool hold_writes;       /* pwritev waits, */
-    unsigned let_writes;    /* but for so many */
-    unsigned landed;        /* writes that are done */
-    bool hold_syncs;        /* fdatasync waits */
-    GString *order;         /* 'w' a write landed, 's' a sync began */
+    unsigned syncs;      /* calls of fdatasync */
+    unsigned in_sync;    /* that run now */
+    unsigned fail_sync;  /* this one (from 1) fails */
+    bool hold_writes;    /* pwritev waits, */
+    unsigned let_writes; /* but for so many */
+    unsigned landed;     /* writes that are done */
+    bool hold_syncs;     /* fdatasync waits */
+    GString *order;      /* 'w' a write landed, 's' a sync began */
 } host;
 
 static ssize_t host_pwritev(int fd, const struct iovec *iov, int count, off_t offset)
@@ -110,7 +110,7 @@ struct fixture {
 
 static void setup(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .host = &f->ops };
+    struct block_open_options o = {.host = &f->ops};
 
     (void)data;
     memset(&host, 0, sizeof(host));

@@ -25,7 +25,7 @@ struct fixture {
 
 static void setup(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .snapshot = true };
+    struct block_open_options o = {.snapshot = true};
 
     (void)data;
     f->pool = io_pool_new(4, NULL, NULL, NULL);
@@ -75,7 +75,8 @@ static void write_both(struct fixture *f, unsigned sector, unsigned count, uint8
 {
     memset(f->model + sector * SECTOR, value, count * SECTOR);
     g_assert_cmpint(disk_do(f->blk, BLOCK_WRITE, (uint64_t)sector * SECTOR,
-                            f->model + sector * SECTOR, count * SECTOR), ==, 0);
+                            f->model + sector * SECTOR, count * SECTOR),
+                    ==, 0);
 }
 
 static void test_untouched(struct fixture *f, gconstpointer data)
@@ -120,13 +121,14 @@ static void discard_both(struct fixture *f, unsigned sector, unsigned count)
         memset(f->model + start, 0, end - start);
     }
     g_assert_cmpint(disk_do(f->blk, BLOCK_DISCARD, (uint64_t)sector * SECTOR, NULL,
-                            (uint64_t)count * SECTOR), ==, 0);
+                            (uint64_t)count * SECTOR),
+                    ==, 0);
 }
 
 static void test_discard(struct fixture *f, gconstpointer data)
 {
     (void)data;
-    discard_both(f, 3, 2);  /* part of a cluster: stays */
+    discard_both(f, 3, 2); /* part of a cluster: stays */
     check_all(f);
     discard_both(f, 3, 20); /* one whole one within */
     check_all(f);
@@ -173,14 +175,15 @@ static gpointer writer_run(gpointer data)
     uint8_t buf[SECTOR];
 
     for (unsigned i = 0; i < ROUNDS; i++) {
-        unsigned sector = (unsigned)g_rand_int_range(rand, 0, SECTORS / WRITERS) * WRITERS + w->mine;
+        unsigned sector =
+            (unsigned)g_rand_int_range(rand, 0, SECTORS / WRITERS) * WRITERS + w->mine;
 
         memset(buf, (int)(i * WRITERS + w->mine), sizeof(buf));
         memcpy(f->model + sector * SECTOR, buf, sizeof(buf));
-        g_assert_cmpint(disk_do(f->blk, BLOCK_WRITE, (uint64_t)sector * SECTOR, buf, sizeof(buf)),
-                        ==, 0);
-        g_assert_cmpint(disk_do(f->blk, BLOCK_READ, (uint64_t)sector * SECTOR, buf, sizeof(buf)),
-                        ==, 0);
+        g_assert_cmpint(
+            disk_do(f->blk, BLOCK_WRITE, (uint64_t)sector * SECTOR, buf, sizeof(buf)), ==, 0);
+        g_assert_cmpint(
+            disk_do(f->blk, BLOCK_READ, (uint64_t)sector * SECTOR, buf, sizeof(buf)), ==, 0);
         g_assert_cmpmem(buf, SECTOR, f->model + sector * SECTOR, SECTOR);
     }
     return NULL;
@@ -193,7 +196,7 @@ static void test_threads(struct fixture *f, gconstpointer data)
 
     (void)data;
     for (unsigned i = 0; i < WRITERS; i++) {
-        writers[i] = (struct writer){ .f = f, .mine = i, .seed = (guint32)g_test_rand_int() };
+        writers[i] = (struct writer){.f = f, .mine = i, .seed = (guint32)g_test_rand_int()};
         threads[i] = g_thread_new("writer", writer_run, &writers[i]);
     }
     for (unsigned i = 0; i < WRITERS; i++) {
@@ -261,7 +264,8 @@ static void gate_complete(struct block_request *req, int ret)
     disk_wait_complete(req, ret);
 }
 
-/* Sector 0 of a clear cluster is written and held; `count` sectors from `sector` on beside it. */
+/* Sector 0 of a clear cluster is written and held; `count` sectors from `sector` on beside it.
+ */
 static void race_with(struct fixture *f, unsigned cluster, unsigned sector, unsigned count)
 {
     uint64_t start = (uint64_t)cluster * CLUSTER;
@@ -278,13 +282,18 @@ static void race_with(struct fixture *f, unsigned cluster, unsigned sector, unsi
     }
     g_mutex_unlock(&gate.lock);
     memset(model + sector * SECTOR, 0x20, count * SECTOR);
-    other.iov = (struct iovec){ .iov_base = model + sector * SECTOR, .iov_len = count * SECTOR };
+    other.iov = (struct iovec){.iov_base = model + sector * SECTOR, .iov_len = count * SECTOR};
     g_mutex_init(&other.lock);
     g_cond_init(&other.cond);
     other.done = false;
     other.req = (struct block_request){
-        .op = BLOCK_WRITE, .offset = start + sector * SECTOR, .len = count * SECTOR,
-        .iov = &other.iov, .iov_count = 1, .complete = gate_complete, .opaque = &other,
+        .op = BLOCK_WRITE,
+        .offset = start + sector * SECTOR,
+        .len = count * SECTOR,
+        .iov = &other.iov,
+        .iov_count = 1,
+        .complete = gate_complete,
+        .opaque = &other,
     };
     f->blk->ops->submit(f->blk, &other.req);
     g_assert_cmpint(disk_finish(&first), ==, 0);
@@ -298,20 +307,20 @@ static void race_with(struct fixture *f, unsigned cluster, unsigned sector, unsi
 static void test_forced_race(struct fixture *f, gconstpointer data)
 {
     struct block_host_ops host = block_host_syscalls;
-    struct block_open_options o = { .path = f->path, .snapshot = true, .host = &host };
+    struct block_open_options o = {.path = f->path, .snapshot = true, .host = &host};
 
     (void)data;
     host.preadv = gate_preadv;
     block_close(f->blk);
     f->blk = disk_open(&o, f->pool);
-    race_with(f, 3, 1, 1);          /* another part of the cluster */
-    race_with(f, 7, 0, 8);          /* all of it */
-    race_with(f, 11, 0, 24);        /* it and more */
-    race_with(f, 20, 4, 10);        /* its end and the start of the next */
+    race_with(f, 3, 1, 1);   /* another part of the cluster */
+    race_with(f, 7, 0, 8);   /* all of it */
+    race_with(f, 11, 0, 24); /* it and more */
+    race_with(f, 20, 4, 10); /* its end and the start of the next */
     check_all(f);
     block_close(f->blk);
-    f->blk = disk_open(&(struct block_open_options){ .path = f->path, .snapshot = true },
-                       f->pool);
+    f->blk =
+        disk_open(&(struct block_open_options){.path = f->path, .snapshot = true}, f->pool);
     memcpy(f->model, f->image, SIZE);
 }
 
@@ -322,7 +331,8 @@ static void test_flush(struct fixture *f, gconstpointer data)
     g_assert_cmpint(disk_do(f->blk, BLOCK_FLUSH, 0, NULL, 0), ==, 0);
 }
 
-/* --- A host that fails the Nth transfer, N swept: nothing but the failing request suffers --- */
+/* --- A host that fails the Nth transfer, N swept: nothing but the failing request suffers ---
+ */
 
 static gint host_countdown;
 
@@ -354,14 +364,15 @@ static ssize_t host_preadv(int fd, const struct iovec *iov, int count, off_t off
 }
 
 /* After a failed write a sector is the old or the new one; the model takes what is there. */
-static void settle_failed(struct fixture *f, unsigned sector, unsigned count, const uint8_t *old)
+static void settle_failed(struct fixture *f, unsigned sector, unsigned count,
+                          const uint8_t *old)
 {
     uint8_t now[SECTOR];
 
     for (unsigned s = sector; s < sector + count; s++) {
         g_assert_cmpint(disk_do(f->blk, BLOCK_READ, (uint64_t)s * SECTOR, now, SECTOR), ==, 0);
-        g_assert_true(memcmp(now, f->model + s * SECTOR, SECTOR) == 0
-                      || memcmp(now, old + (s - sector) * SECTOR, SECTOR) == 0);
+        g_assert_true(memcmp(now, f->model + s * SECTOR, SECTOR) == 0 ||
+                      memcmp(now, old + (s - sector) * SECTOR, SECTOR) == 0);
         memcpy(f->model + s * SECTOR, now, SECTOR);
     }
 }
@@ -387,7 +398,7 @@ static void write_with_failure(struct fixture *f, unsigned nth, uint8_t value)
 static void test_failures(struct fixture *f, gconstpointer data)
 {
     struct block_host_ops host = block_host_syscalls;
-    struct block_open_options o = { .path = f->path, .snapshot = true, .host = &host };
+    struct block_open_options o = {.path = f->path, .snapshot = true, .host = &host};
 
     (void)data;
     host.preadv = host_preadv;
@@ -402,8 +413,8 @@ static void test_failures(struct fixture *f, gconstpointer data)
         check_all(f);
     }
     block_close(f->blk);
-    f->blk = disk_open(&(struct block_open_options){ .path = f->path, .snapshot = true },
-                       f->pool);
+    f->blk =
+        disk_open(&(struct block_open_options){.path = f->path, .snapshot = true}, f->pool);
     memcpy(f->model, f->image, SIZE);
 }
 
@@ -411,8 +422,8 @@ static void test_no_folder(void)
 {
     struct io_pool *pool = io_pool_new(1, NULL, NULL, NULL);
     char *path = disk_temp(CLUSTER);
-    struct block_open_options o = { .path = path, .snapshot = true,
-                                    .snapshot_dir = "/nonexistent" };
+    struct block_open_options o = {
+        .path = path, .snapshot = true, .snapshot_dir = "/nonexistent"};
 
     disk_open_fails(&o, pool, PVEMU_ERROR_HOST, "cannot make a snapshot file in /nonexistent",
                     "TMPDIR");

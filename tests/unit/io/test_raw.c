@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Raw disks: data, bounds, short and interrupted transfers, opening, and locks between processes. */
+/* Raw disks: data, bounds, short and interrupted transfers, opening, and locks between
+ * processes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -37,7 +38,7 @@ static void put_bytes(const char *path, uint64_t at, const void *bytes, size_t l
 
 static void test_write_read(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *blk = disk_open(&o, f->pool);
     uint8_t out[3 * BLOCK], in[3 * BLOCK];
 
@@ -57,7 +58,7 @@ static void test_write_read(struct fixture *f, gconstpointer data)
 
 static void test_many_buffers(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *blk = disk_open(&o, f->pool);
     uint8_t bytes[200 * 512], back[200 * 512];
     struct iovec iov[201];
@@ -68,9 +69,9 @@ static void test_many_buffers(struct fixture *f, gconstpointer data)
         bytes[i] = (uint8_t)(i * 7 + i / 512);
     }
     for (unsigned i = 0; i < 200; i++) {
-        iov[i] = (struct iovec){ .iov_base = bytes + i * 512, .iov_len = 512 };
+        iov[i] = (struct iovec){.iov_base = bytes + i * 512, .iov_len = 512};
     }
-    iov[200] = (struct iovec){ .iov_base = bytes, .iov_len = 0 };
+    iov[200] = (struct iovec){.iov_base = bytes, .iov_len = 0};
     disk_start_iov(&w, blk, BLOCK_WRITE, 0, iov, 201, sizeof(bytes), false);
     g_assert_cmpint(disk_finish(&w), ==, 0);
     g_assert_cmpint(disk_do(blk, BLOCK_READ, 0, back, sizeof(back)), ==, 0);
@@ -80,9 +81,9 @@ static void test_many_buffers(struct fixture *f, gconstpointer data)
 
 static void test_bounds(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *blk = disk_open(&o, f->pool);
-    uint8_t buf[1024] = { 1 };
+    uint8_t buf[1024] = {1};
     struct stat st;
 
     (void)data;
@@ -97,9 +98,9 @@ static void test_bounds(struct fixture *f, gconstpointer data)
 
 static void test_read_only(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path, .read_only = true };
+    struct block_open_options o = {.path = f->path, .read_only = true};
     struct block *blk = disk_open(&o, f->pool);
-    uint8_t buf[512] = { 1 };
+    uint8_t buf[512] = {1};
 
     (void)data;
     g_assert_true(blk->read_only);
@@ -113,7 +114,7 @@ static void test_read_only(struct fixture *f, gconstpointer data)
 
 static void test_discard(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *blk = disk_open(&o, f->pool);
     g_autofree uint8_t *buf = g_malloc(64 * BLOCK);
 
@@ -161,7 +162,7 @@ static ssize_t stingy_pwritev(int fd, const struct iovec *iov, int count, off_t 
 static void test_short_transfers(struct fixture *f, gconstpointer data)
 {
     struct block_host_ops stingy = block_host_syscalls;
-    struct block_open_options o = { .path = f->path, .host = &stingy };
+    struct block_open_options o = {.path = f->path, .host = &stingy};
     uint8_t out[BLOCK], in[BLOCK];
     struct block *blk;
 
@@ -188,8 +189,8 @@ static ssize_t full_pwritev(int fd, const struct iovec *iov, int count, off_t of
 static void test_host_full(struct fixture *f, gconstpointer data)
 {
     struct block_host_ops full = block_host_syscalls;
-    struct block_open_options o = { .path = f->path, .host = &full };
-    uint8_t buf[512] = { 0 };
+    struct block_open_options o = {.path = f->path, .host = &full};
+    uint8_t buf[512] = {0};
     struct block *blk;
 
     (void)data;
@@ -202,7 +203,7 @@ static void test_host_full(struct fixture *f, gconstpointer data)
 
 static void test_truncated_below(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *blk = disk_open(&o, f->pool);
     uint8_t buf[1024];
 
@@ -217,7 +218,7 @@ static void test_truncated_below(struct fixture *f, gconstpointer data)
 
 static void test_open_errors(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = "/nonexistent/root.img" };
+    struct block_open_options o = {.path = "/nonexistent/root.img"};
     g_autofree char *empty = disk_temp(0);
 
     (void)data;
@@ -243,7 +244,7 @@ static void test_open_errors(struct fixture *f, gconstpointer data)
 
 static void test_other_formats(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
 
     (void)data;
     put_bytes(f->path, 0, "QFI\xfb\0\0\0\3", 8);
@@ -260,7 +261,7 @@ static void test_other_formats(struct fixture *f, gconstpointer data)
 
 static void test_odd_size(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *blk;
 
     (void)data;
@@ -277,7 +278,7 @@ static void test_odd_size(struct fixture *f, gconstpointer data)
 
 static void test_not_writable(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
 
     (void)data;
     if (geteuid() == 0) {
@@ -307,7 +308,7 @@ static void holder_start(struct holder *h, const char *path, bool read_only)
     g_assert_cmpint(pipe(up), ==, 0);
     h->pid = fork();
     if (h->pid == 0) {
-        struct flock lock = { .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+        struct flock lock = {.l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
         int fd = open(path, read_only ? O_RDONLY : O_RDWR);
 
         byte = fcntl(fd, F_OFD_SETLK, &lock) == 0 ? 'y' : 'n';
@@ -337,7 +338,7 @@ static void holder_end(struct holder *h)
 
 static void test_lock_other_writes(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     g_autofree char *words = NULL;
     struct holder h;
 
@@ -354,7 +355,7 @@ static void test_lock_other_writes(struct fixture *f, gconstpointer data)
 
 static void test_lock_other_reads(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct holder h;
 
     (void)data;
@@ -371,7 +372,7 @@ static void test_lock_other_reads(struct fixture *f, gconstpointer data)
 
 static void test_lock_same_process(struct fixture *f, gconstpointer data)
 {
-    struct block_open_options o = { .path = f->path };
+    struct block_open_options o = {.path = f->path};
     struct block *first = disk_open(&o, f->pool);
 
     (void)data;

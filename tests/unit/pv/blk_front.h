@@ -16,10 +16,10 @@
 
 enum {
     FRONT_RAM_PAGES = 1024,
-    FRONT_RING_GFN = 16,   /* .. +15 */
-    FRONT_DATA_GFN = 64,   /* pages for data */
+    FRONT_RING_GFN = 16, /* .. +15 */
+    FRONT_DATA_GFN = 64, /* pages for data */
     FRONT_DATA_PAGES = 512,
-    FRONT_REF0 = 8,        /* the grant of gfn g is FRONT_REF0 + g */
+    FRONT_REF0 = 8, /* the grant of gfn g is FRONT_REF0 + g */
 };
 
 struct blk_front {
@@ -28,7 +28,7 @@ struct blk_front {
     struct fake_disk *disk;
     struct blkback *b;
     enum blk_protocol protocol;
-    uint8_t *ring;       /* the ring's pages are neighbours */
+    uint8_t *ring; /* the ring's pages are neighbours */
     unsigned entries;
     uint32_t req_prod, rsp_cons;
     uint32_t port;
@@ -54,8 +54,8 @@ static inline grant_entry_v1_t *front_grant_entry(struct blk_front *f, uint32_t 
 {
     uint32_t frame = gnttab_frame(f->d, ref / (MEM_PAGE_SIZE / sizeof(grant_entry_v1_t)));
 
-    return (grant_entry_v1_t *)mem_frame_hva(f->d->mem, frame)
-           + ref % (MEM_PAGE_SIZE / sizeof(grant_entry_v1_t));
+    return (grant_entry_v1_t *)mem_frame_hva(f->d->mem, frame) +
+           ref % (MEM_PAGE_SIZE / sizeof(grant_entry_v1_t));
 }
 
 static inline uint32_t front_grant(struct blk_front *f, uint64_t gfn, bool read_only)
@@ -114,7 +114,8 @@ static inline int front_back_state(struct blk_front *f)
 }
 
 /* Writes the keys of a front end, with fresh rings, but not its state. */
-static inline void front_prepare(struct blk_front *f, unsigned order, enum blk_protocol protocol)
+static inline void front_prepare(struct blk_front *f, unsigned order,
+                                 enum blk_protocol protocol)
 {
     unsigned slot = protocol == BLK_PROTOCOL_X86_64 ? BLK_SLOT_X86_64 : BLK_SLOT_X86_32;
     unsigned fit = ((4096u << order) - 64) / slot;
@@ -129,8 +130,8 @@ static inline void front_prepare(struct blk_front *f, unsigned order, enum blk_p
     }
     f->req_prod = f->rsp_cons = 0;
     for (unsigned i = 0; i < 1u << order; i++) {
-        g_autofree char *key = order > 0 ? g_strdup_printf("ring-ref%u", i)
-                                         : g_strdup("ring-ref");
+        g_autofree char *key =
+            order > 0 ? g_strdup_printf("ring-ref%u", i) : g_strdup("ring-ref");
 
         front_write_uint(f, key, front_grant(f, FRONT_RING_GFN + i, false));
     }
@@ -140,12 +141,14 @@ static inline void front_prepare(struct blk_front *f, unsigned order, enum blk_p
     f->port = evtchn_alloc_for_host(f->d);
     g_assert_cmpuint(f->port, !=, 0);
     front_write_uint(f, "event-channel", f->port);
-    front_write_key(f, "protocol", protocol == BLK_PROTOCOL_X86_64 ? XEN_IO_PROTO_ABI_X86_64
-                                                                   : XEN_IO_PROTO_ABI_X86_32);
+    front_write_key(f, "protocol",
+                    protocol == BLK_PROTOCOL_X86_64 ? XEN_IO_PROTO_ABI_X86_64
+                                                    : XEN_IO_PROTO_ABI_X86_32);
     g_mutex_unlock(&f->fb->board.lock);
 }
 
-static inline void front_connect(struct blk_front *f, unsigned order, enum blk_protocol protocol)
+static inline void front_connect(struct blk_front *f, unsigned order,
+                                 enum blk_protocol protocol)
 {
     front_prepare(f, order, protocol);
     front_set_state(f, XenbusStateInitialised);
@@ -155,10 +158,15 @@ static inline void front_connect(struct blk_front *f, unsigned order, enum blk_p
 
 static inline void front_init(struct blk_front *f, struct fake_disk *disk)
 {
-    static const struct pv_memory_range map = { 0, FRONT_RAM_PAGES * 4096ull, 1 };
+    static const struct pv_memory_range map = {0, FRONT_RAM_PAGES * 4096ull, 1};
     struct pv_domain_config config = {
-        .kind = PV_KIND_PVH, .name = "test", .nr_vcpus = 1, .max_vcpus = 1,
-        .tsc_hz = 1000000000, .map = &map, .map_len = 1,
+        .kind = PV_KIND_PVH,
+        .name = "test",
+        .nr_vcpus = 1,
+        .max_vcpus = 1,
+        .tsc_hz = 1000000000,
+        .map = &map,
+        .map_len = 1,
     };
     g_autoptr(GError) err = NULL;
 
@@ -204,8 +212,8 @@ static inline void front_put(uint8_t *slot, unsigned at, uint64_t value, unsigne
 
 struct front_request {
     uint8_t op;
-    uint8_t flag;       /* discard; indirect: the inner operation */
-    unsigned nr;        /* segments; may be a lie */
+    uint8_t flag; /* discard; indirect: the inner operation */
+    unsigned nr;  /* segments; may be a lie */
     uint64_t id, sector;
     uint64_t nr_sectors; /* discard */
     uint32_t indirect_ref;
@@ -250,8 +258,8 @@ static inline void front_kick(struct blk_front *f)
 
 static inline unsigned front_responses(const struct blk_front *f)
 {
-    return __atomic_load_n((const uint32_t *)(const void *)f->ring + 2, __ATOMIC_SEQ_CST)
-           - f->rsp_cons;
+    return __atomic_load_n((const uint32_t *)(const void *)f->ring + 2, __ATOMIC_SEQ_CST) -
+           f->rsp_cons;
 }
 
 /* Takes the next response and checks that nothing else is in its slot (XSA-216). */
@@ -291,10 +299,10 @@ static inline int front_do(struct blk_front *f, struct front_request r)
 /* A request for the first `nr` data pages, all of each. */
 static inline struct front_request front_request(uint8_t op, uint64_t sector, unsigned nr)
 {
-    struct front_request r = { .op = op, .sector = sector, .nr = nr };
+    struct front_request r = {.op = op, .sector = sector, .nr = nr};
 
     for (unsigned i = 0; i < nr && i < 11; i++) {
-        r.seg[i] = (struct blk_segment){ front_ref(FRONT_DATA_GFN + i), 0, 7, 0 };
+        r.seg[i] = (struct blk_segment){front_ref(FRONT_DATA_GFN + i), 0, 7, 0};
     }
     return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A disk in memory for tests of the back end: requests wait until the test says so, and fail when it
- * says so. Checks that the back end keeps to the contract of core/block.h.
+ * A disk in memory for tests of the back end: requests wait until the test says so, and fail
+ * when it says so. Checks that the back end keeps to the contract of core/block.h.
  */
 #ifndef PVEMU_TESTS_FAKE_DISK_H
 #define PVEMU_TESTS_FAKE_DISK_H
@@ -17,9 +17,9 @@ struct fake_disk {
     uint8_t *data;
     struct block_request *queue[FAKE_DISK_QUEUE];
     unsigned queued;
-    int fail;            /* every request ends with this */
-    int fail_flush;      /* every flush and FUA write ends with this */
-    GString *log;        /* "r w W(fua) f d" in order of execution */
+    int fail;       /* every request ends with this */
+    int fail_flush; /* every flush and FUA write ends with this */
+    GString *log;   /* "r w W(fua) f d" in order of execution */
 };
 
 static inline void fake_disk_submit(struct block *blk, struct block_request *req)
@@ -101,7 +101,9 @@ static inline void fake_disk_close(struct block *blk)
 }
 
 static const struct block_ops fake_disk_ops = {
-    .name = "fake", .submit = fake_disk_submit, .drain = fake_disk_drain,
+    .name = "fake",
+    .submit = fake_disk_submit,
+    .drain = fake_disk_drain,
     .close = fake_disk_close,
 };
 
@@ -112,8 +114,12 @@ static inline struct fake_disk *fake_disk_new(uint64_t size, uint32_t sector_siz
     disk->data = g_malloc0(size);
     disk->log = g_string_new(NULL);
     disk->blk = (struct block){
-        .ops = &fake_disk_ops, .name = (char *)"test.img", .size = size,
-        .sector_size = sector_size, .physical_sector_size = 4096, .can_discard = true,
+        .ops = &fake_disk_ops,
+        .name = (char *)"test.img",
+        .size = size,
+        .sector_size = sector_size,
+        .physical_sector_size = 4096,
+        .can_discard = true,
         .discard_granularity = 4096,
     };
     return disk;

@@ -15,17 +15,32 @@ enum {
     REF_FREE,
 };
 
-static const unsigned ops[] = { 0, 1, 2, 3, 4, 5, 6, 7, 255 };
-static const unsigned counts[] = { 0, 1, 2, 11, 12, 255 };
+static const unsigned ops[] = {0, 1, 2, 3, 4, 5, 6, 7, 255};
+static const unsigned counts[] = {0, 1, 2, 11, 12, 255};
 static const uint8_t spans[][2] = {
-    { 0, 7 }, { 3, 3 }, { 7, 7 }, { 5, 2 }, { 0, 8 }, { 8, 8 }, { 1, 255 }, { 255, 255 },
+    {0, 7}, {3, 3}, {7, 7}, {5, 2}, {0, 8}, {8, 8}, {1, 255}, {255, 255},
 };
 static const uint64_t sectors[] = {
-    0, 8, 1, DISK_SECTORS - 8, DISK_SECTORS - 1, DISK_SECTORS, DISK_SECTORS + 8,
-    UINT64_MAX, UINT64_MAX - 7, UINT64_MAX - 87, UINT64_C(1) << 63, UINT64_C(1) << 55,
+    0,
+    8,
+    1,
+    DISK_SECTORS - 8,
+    DISK_SECTORS - 1,
+    DISK_SECTORS,
+    DISK_SECTORS + 8,
+    UINT64_MAX,
+    UINT64_MAX - 7,
+    UINT64_MAX - 87,
+    UINT64_C(1) << 63,
+    UINT64_C(1) << 55,
 };
 static const uint32_t bad_refs[] = {
-    0 /* the usual, good ones */, REF_READ_ONLY, REF_FOREIGN, REF_NO_PAGE, REF_FREE, 511 * 64,
+    0 /* the usual, good ones */,
+    REF_READ_ONLY,
+    REF_FOREIGN,
+    REF_NO_PAGE,
+    REF_FREE,
+    511 * 64,
     UINT32_MAX,
 };
 
@@ -33,13 +48,13 @@ static void make_grants(struct blk_front *f)
 {
     grant_entry_v1_t *e = front_grant_entry(f, REF_READ_ONLY);
 
-    *e = (grant_entry_v1_t){ .flags = GTF_permit_access | GTF_readonly, .frame = FRONT_DATA_GFN };
+    *e = (grant_entry_v1_t){.flags = GTF_permit_access | GTF_readonly, .frame = FRONT_DATA_GFN};
     e = front_grant_entry(f, REF_FOREIGN);
-    *e = (grant_entry_v1_t){ .flags = GTF_permit_access, .domid = 7, .frame = FRONT_DATA_GFN };
+    *e = (grant_entry_v1_t){.flags = GTF_permit_access, .domid = 7, .frame = FRONT_DATA_GFN};
     e = front_grant_entry(f, REF_NO_PAGE);
-    *e = (grant_entry_v1_t){ .flags = GTF_permit_access, .frame = 0xfee00 };
+    *e = (grant_entry_v1_t){.flags = GTF_permit_access, .frame = 0xfee00};
     e = front_grant_entry(f, REF_FREE);
-    *e = (grant_entry_v1_t){ .frame = FRONT_DATA_GFN };
+    *e = (grant_entry_v1_t){.frame = FRONT_DATA_GFN};
 }
 
 /* --- The model --- */
@@ -49,7 +64,8 @@ static bool model_ref_ok(uint32_t ref, bool device_writes)
     if (ref == REF_READ_ONLY) {
         return !device_writes;
     }
-    return ref >= front_ref(FRONT_DATA_GFN) && ref < front_ref(FRONT_DATA_GFN + FRONT_DATA_PAGES);
+    return ref >= front_ref(FRONT_DATA_GFN) &&
+           ref < front_ref(FRONT_DATA_GFN + FRONT_DATA_PAGES);
 }
 
 /* What a transfer of these segments must be answered. */
@@ -67,8 +83,8 @@ static int model_transfer(const struct block *blk, uint8_t op, uint64_t sector,
         return BLKIF_RSP_ERROR;
     }
     for (unsigned i = 0; i < nr; i++) {
-        if (seg[i].last > 7 || seg[i].first > seg[i].last || seg[i].first % unit != 0
-            || seg[i].last % unit != unit - 1 || !model_ref_ok(seg[i].gref, op == BLKIF_OP_READ)) {
+        if (seg[i].last > 7 || seg[i].first > seg[i].last || seg[i].first % unit != 0 ||
+            seg[i].last % unit != unit - 1 || !model_ref_ok(seg[i].gref, op == BLKIF_OP_READ)) {
             return BLKIF_RSP_ERROR;
         }
         total += seg[i].last - seg[i].first + 1u;
@@ -89,8 +105,8 @@ static int model_discard(const struct block *blk, const struct front_request *r)
     if (!blk->can_discard || (r->flag & 1) != 0) {
         return BLKIF_RSP_EOPNOTSUPP;
     }
-    if (r->sector > DISK_SECTORS || r->nr_sectors > DISK_SECTORS - r->sector
-        || r->sector % unit != 0 || r->nr_sectors % unit != 0) {
+    if (r->sector > DISK_SECTORS || r->nr_sectors > DISK_SECTORS - r->sector ||
+        r->sector % unit != 0 || r->nr_sectors % unit != 0) {
         return BLKIF_RSP_ERROR;
     }
     return BLKIF_RSP_OKAY;
@@ -105,10 +121,10 @@ struct disk_kind {
 };
 
 static const struct disk_kind kinds[] = {
-    { "rw", 512, false, true },
-    { "no-discard", 512, false, false },
-    { "ro", 512, true, true },
-    { "4k", 4096, false, true },
+    {"rw", 512, false, true},
+    {"no-discard", 512, false, false},
+    {"ro", 512, true, true},
+    {"4k", 4096, false, true},
 };
 
 struct fixture {
@@ -116,7 +132,8 @@ struct fixture {
     uint64_t asked, fine;
 };
 
-static void fixture_init(struct fixture *x, const struct disk_kind *kind, enum blk_protocol protocol)
+static void fixture_init(struct fixture *x, const struct disk_kind *kind,
+                         enum blk_protocol protocol)
 {
     struct fake_disk *disk = fake_disk_new(DISK_SECTORS * 512, kind->sector_size);
 
@@ -138,8 +155,9 @@ static void check(struct fixture *x, const struct front_request *r, int wanted)
     x->asked++;
     if (got != wanted) {
         g_error("op %u flag %u nr %u sector %" G_GUINT64_FORMAT " discard %" G_GUINT64_FORMAT
-                " seg0 {%u %u %u}: status %d, not %d", r->op, r->flag, r->nr, r->sector,
-                r->nr_sectors, r->seg[0].gref, r->seg[0].first, r->seg[0].last, got, wanted);
+                " seg0 {%u %u %u}: status %d, not %d",
+                r->op, r->flag, r->nr, r->sector, r->nr_sectors, r->seg[0].gref,
+                r->seg[0].first, r->seg[0].last, got, wanted);
     }
     if (wanted == BLKIF_RSP_OKAY) {
         x->fine++;
@@ -192,15 +210,17 @@ static void run_direct(struct fixture *x)
 
 static void run_discard(struct fixture *x)
 {
-    static const uint64_t lengths[] = { 0, 1, 8, 9, DISK_SECTORS, DISK_SECTORS + 1, UINT64_MAX,
-                                        UINT64_C(1) << 55 };
-    static const uint8_t flags[] = { 0, 1, 2, 255 };
+    static const uint64_t lengths[] = {
+        0, 1, 8, 9, DISK_SECTORS, DISK_SECTORS + 1, UINT64_MAX, UINT64_C(1) << 55};
+    static const uint8_t flags[] = {0, 1, 2, 255};
 
     for (unsigned s = 0; s < G_N_ELEMENTS(sectors); s++) {
         for (unsigned l = 0; l < G_N_ELEMENTS(lengths); l++) {
             for (unsigned i = 0; i < G_N_ELEMENTS(flags); i++) {
-                struct front_request r = { .op = BLKIF_OP_DISCARD, .flag = flags[i],
-                                           .sector = sectors[s], .nr_sectors = lengths[l] };
+                struct front_request r = {.op = BLKIF_OP_DISCARD,
+                                          .flag = flags[i],
+                                          .sector = sectors[s],
+                                          .nr_sectors = lengths[l]};
 
                 check(x, &r, model_discard(&x->f.disk->blk, &r));
             }
@@ -208,18 +228,22 @@ static void run_discard(struct fixture *x)
     }
 }
 
-/* Segments in a page of their own: the good ones are the data pages in turn, `bad` is at `at`. */
+/* Segments in a page of their own: the good ones are the data pages in turn, `bad` is at `at`.
+ */
 static void indirect_case(struct fixture *x, unsigned inner, unsigned nr, uint64_t sector,
                           unsigned at, struct blk_segment bad)
 {
     uint64_t page_gfn = FRONT_DATA_GFN + FRONT_DATA_PAGES - 1;
     struct blk_segment *seg = (struct blk_segment *)(void *)front_page(&x->f, page_gfn);
-    struct front_request r = { .op = BLKIF_OP_INDIRECT, .flag = (uint8_t)inner, .nr = nr,
-                               .sector = sector, .indirect_ref = front_ref(page_gfn) };
+    struct front_request r = {.op = BLKIF_OP_INDIRECT,
+                              .flag = (uint8_t)inner,
+                              .nr = nr,
+                              .sector = sector,
+                              .indirect_ref = front_ref(page_gfn)};
     int wanted = BLKIF_RSP_ERROR;
 
     for (unsigned i = 0; i < 512; i++) {
-        seg[i] = (struct blk_segment){ front_ref(FRONT_DATA_GFN + i % 500), 0, 7, 0 };
+        seg[i] = (struct blk_segment){front_ref(FRONT_DATA_GFN + i % 500), 0, 7, 0};
     }
     if (at < 512) {
         seg[at] = bad;
@@ -232,8 +256,8 @@ static void indirect_case(struct fixture *x, unsigned inner, unsigned nr, uint64
 
 static void run_indirect(struct fixture *x)
 {
-    static const unsigned nrs[] = { 0, 1, 11, 12, 255, 256, 257, 512, 65535 };
-    struct blk_segment good = { front_ref(FRONT_DATA_GFN), 0, 7, 0 };
+    static const unsigned nrs[] = {0, 1, 11, 12, 255, 256, 257, 512, 65535};
+    struct blk_segment good = {front_ref(FRONT_DATA_GFN), 0, 7, 0};
 
     for (unsigned o = 0; o < G_N_ELEMENTS(ops); o++) {
         for (unsigned n = 0; n < G_N_ELEMENTS(nrs); n++) {
@@ -243,12 +267,12 @@ static void run_indirect(struct fixture *x)
                 indirect_case(x, ops[o], nrs[n], sectors[s], 512, good);
             }
             for (unsigned p = 0; p < G_N_ELEMENTS(spans); p++) {
-                struct blk_segment bad = { good.gref, spans[p][0], spans[p][1], 0 };
+                struct blk_segment bad = {good.gref, spans[p][0], spans[p][1], 0};
 
                 indirect_case(x, ops[o], nrs[n], 0, last, bad);
             }
             for (unsigned b = 1; b < G_N_ELEMENTS(bad_refs); b++) {
-                struct blk_segment bad = { bad_refs[b], 0, 7, 0 };
+                struct blk_segment bad = {bad_refs[b], 0, 7, 0};
 
                 indirect_case(x, ops[o], nrs[n], 0, last, bad);
             }
@@ -260,12 +284,14 @@ static void run_indirect(struct fixture *x)
 static void run_indirect_page(struct fixture *x)
 {
     uint8_t *page = front_page(&x->f, FRONT_DATA_GFN);
-    struct blk_segment seg = { front_ref(FRONT_DATA_GFN + 1), 0, 7, 0 };
+    struct blk_segment seg = {front_ref(FRONT_DATA_GFN + 1), 0, 7, 0};
 
     memcpy(page, &seg, sizeof(seg)); /* REF_READ_ONLY and REF_FREE name this page too */
     for (unsigned b = 1; b < G_N_ELEMENTS(bad_refs); b++) {
-        struct front_request r = { .op = BLKIF_OP_INDIRECT, .flag = BLKIF_OP_READ, .nr = 1,
-                                   .indirect_ref = bad_refs[b] };
+        struct front_request r = {.op = BLKIF_OP_INDIRECT,
+                                  .flag = BLKIF_OP_READ,
+                                  .nr = 1,
+                                  .indirect_ref = bad_refs[b]};
 
         check(x, &r, bad_refs[b] == REF_READ_ONLY ? BLKIF_RSP_OKAY : BLKIF_RSP_ERROR);
     }
@@ -299,14 +325,14 @@ static void test_x86_32(gconstpointer kind)
 /* Sums that only a huge disk, or several segments together, would let pass. */
 static void test_sums(void)
 {
-    struct block blk = { .size = UINT64_C(1) << 50, .sector_size = 512 };
-    struct blk_request r = { .op = BLKIF_OP_READ, .nr_segments = 2 };
+    struct block blk = {.size = UINT64_C(1) << 50, .sector_size = 512};
+    struct blk_request r = {.op = BLKIF_OP_READ, .nr_segments = 2};
 
-    r.seg[0] = (struct blk_segment){ 1, 5, 2, 0 };
-    r.seg[1] = (struct blk_segment){ 1, 0, 7, 0 };
+    r.seg[0] = (struct blk_segment){1, 5, 2, 0};
+    r.seg[1] = (struct blk_segment){1, 0, 7, 0};
     g_assert_cmpint(blk_request_check_range(&r, &blk), ==, BLKIF_RSP_ERROR);
-    r.seg[0] = (struct blk_segment){ 1, 4, 7, 0 };
-    r.seg[1] = (struct blk_segment){ 1, 4, 7, 0 };
+    r.seg[0] = (struct blk_segment){1, 4, 7, 0};
+    r.seg[1] = (struct blk_segment){1, 4, 7, 0};
     g_assert_cmpint(blk_request_check_range(&r, &blk), ==, BLKIF_RSP_OKAY);
     g_assert_cmpuint(r.nr_sectors, ==, 8);
     blk.sector_size = 4096;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The life of a disk's back end: nodes, connecting, data, closing under load, misbehaviour, save. */
+/* The life of a disk's back end: nodes, connecting, data, closing under load, misbehaviour,
+ * save. */
 #include <errno.h>
 
 #include "base/error.h"
@@ -70,10 +71,17 @@ static void test_read_only_nodes(void)
 /* xvda.. are minors of 16 of major 202; from xvdq on the numbers are of another kind. */
 static void test_numbers(struct fixture *x, gconstpointer data)
 {
-    static const struct { unsigned index, vdev; const char *name; } wanted[] = {
-        { 1, 51728, "xvdb" }, { 15, 51952, "xvdp" }, { 16, (1u << 28) | 16 << 8, "xvdq" },
-        { 25, (1u << 28) | 25 << 8, "xvdz" }, { 26, (1u << 28) | 26 << 8, "xvdaa" },
-        { 52, (1u << 28) | 52 << 8, "xvdba" }, { 255, (1u << 28) | 255 << 8, "xvdiv" },
+    static const struct {
+        unsigned index, vdev;
+        const char *name;
+    } wanted[] = {
+        {1, 51728, "xvdb"},
+        {15, 51952, "xvdp"},
+        {16, (1u << 28) | 16 << 8, "xvdq"},
+        {25, (1u << 28) | 25 << 8, "xvdz"},
+        {26, (1u << 28) | 26 << 8, "xvdaa"},
+        {52, (1u << 28) | 52 << 8, "xvdba"},
+        {255, (1u << 28) | 255 << 8, "xvdiv"},
     };
     struct blk_front *f = &x->f;
     g_autoptr(GError) err = NULL;
@@ -158,13 +166,16 @@ static void test_indirect(struct fixture *x, gconstpointer data)
 {
     struct blk_front *f = &x->f;
     struct blk_segment *seg = (struct blk_segment *)(void *)data_page(f, 511);
-    struct front_request r = { .op = BLKIF_OP_INDIRECT, .flag = BLKIF_OP_READ, .nr = 256,
-                               .sector = 8, .indirect_ref = front_ref(FRONT_DATA_GFN + 511) };
+    struct front_request r = {.op = BLKIF_OP_INDIRECT,
+                              .flag = BLKIF_OP_READ,
+                              .nr = 256,
+                              .sector = 8,
+                              .indirect_ref = front_ref(FRONT_DATA_GFN + 511)};
 
     (void)data;
     front_connect(f, 0, BLK_PROTOCOL_X86_64);
     for (unsigned i = 0; i < 256; i++) { /* backwards: nothing to merge */
-        seg[i] = (struct blk_segment){ front_ref(FRONT_DATA_GFN + 255 - i), 0, 7, 0 };
+        seg[i] = (struct blk_segment){front_ref(FRONT_DATA_GFN + 255 - i), 0, 7, 0};
     }
     g_assert_cmpint(front_do(f, r), ==, BLKIF_RSP_OKAY);
     for (unsigned i = 0; i < 256; i++) {
@@ -172,7 +183,8 @@ static void test_indirect(struct fixture *x, gconstpointer data)
     }
 }
 
-/* A ring of 16 pages has 512 entries; all in flight at once, answered in another order, twice around. */
+/* A ring of 16 pages has 512 entries; all in flight at once, answered in another order, twice
+ * around. */
 static void test_big_ring(struct fixture *x, gconstpointer data)
 {
     struct blk_front *f = &x->f;
@@ -217,7 +229,8 @@ static void test_barrier(struct fixture *x, gconstpointer data)
     g_assert_cmpstr(f->disk->log->str, ==, "ffWfw");
     /* A write behind a flush that failed is not done. */
     f->disk->fail_flush = -EIO;
-    g_assert_cmpint(front_do(f, front_request(BLKIF_OP_WRITE_BARRIER, 8, 1)), ==, BLKIF_RSP_ERROR);
+    g_assert_cmpint(front_do(f, front_request(BLKIF_OP_WRITE_BARRIER, 8, 1)), ==,
+                    BLKIF_RSP_ERROR);
     g_assert_cmpint(front_do(f, front_request(BLKIF_OP_FLUSH_DISKCACHE, 0, 0)), ==,
                     BLKIF_RSP_ERROR);
     g_assert_cmpstr(f->disk->log->str, ==, "ffWfwff");
@@ -227,7 +240,7 @@ static void test_barrier(struct fixture *x, gconstpointer data)
 static void test_discard(struct fixture *x, gconstpointer data)
 {
     struct blk_front *f = &x->f;
-    struct front_request r = { .op = BLKIF_OP_DISCARD, .sector = 8, .nr_sectors = 16 };
+    struct front_request r = {.op = BLKIF_OP_DISCARD, .sector = 8, .nr_sectors = 16};
 
     (void)data;
     front_connect(f, 0, BLK_PROTOCOL_X86_32);
@@ -274,19 +287,25 @@ static void expect_refused(struct blk_front *f)
 
 static void test_bad_keys(struct fixture *x, gconstpointer data)
 {
-    static const struct { const char *key, *value; unsigned order; } bad[] = {
-        { "event-channel", "", 0 }, { "event-channel", "0", 0 }, { "event-channel", "4096", 0 },
-        { "event-channel", "99999999999999999999", 0 }, { "event-channel", "-1", 0 },
-        { "ring-ref", "", 0 }, { "ring-ref", "4294967295", 0 }, { "ring-ref", "4294967296", 0 },
-        { "ring-ref", "7x", 0 }, { "ring-page-order", "5", 2 }, { "ring-page-order", "64", 2 },
-        { "ring-page-order", "none", 2 }, { "ring-ref3", "7", 2 }, { "ring-ref0", "zero", 2 },
-        { "protocol", "arm-abi", 0 }, { "protocol", "", 0 },
+    static const struct {
+        const char *key, *value;
+        unsigned order;
+    } bad[] = {
+        {"event-channel", "", 0},      {"event-channel", "0", 0},
+        {"event-channel", "4096", 0},  {"event-channel", "99999999999999999999", 0},
+        {"event-channel", "-1", 0},    {"ring-ref", "", 0},
+        {"ring-ref", "4294967295", 0}, {"ring-ref", "4294967296", 0},
+        {"ring-ref", "7x", 0},         {"ring-page-order", "5", 2},
+        {"ring-page-order", "64", 2},  {"ring-page-order", "none", 2},
+        {"ring-ref3", "7", 2},         {"ring-ref0", "zero", 2},
+        {"protocol", "arm-abi", 0},    {"protocol", "", 0},
     };
     struct blk_front *f = &x->f;
 
     (void)data;
     for (unsigned i = 0; i < G_N_ELEMENTS(bad); i++) {
-        g_autofree char *order_path = g_strconcat(f->b->xb.front_path, "/ring-page-order", NULL);
+        g_autofree char *order_path =
+            g_strconcat(f->b->xb.front_path, "/ring-page-order", NULL);
 
         g_mutex_lock(&f->fb->board.lock);
         xs_rm(f->d->xenstore, order_path);
@@ -312,7 +331,8 @@ static void test_reconnect(struct fixture *x, gconstpointer data)
 
     (void)data;
     for (unsigned i = 0; i < 3; i++) {
-        front_connect(f, i % 2 == 0 ? 2 : 2, i == 1 ? BLK_PROTOCOL_X86_32 : BLK_PROTOCOL_X86_64);
+        front_connect(f, i % 2 == 0 ? 2 : 2,
+                      i == 1 ? BLK_PROTOCOL_X86_32 : BLK_PROTOCOL_X86_64);
         check_read_write(f);
         front_set_state(f, XenbusStateClosing);
         front_set_state(f, XenbusStateClosed);
@@ -400,7 +420,7 @@ static void test_reconnect_storm(struct fixture *x, gconstpointer data)
 
 static void test_ring_prod(struct fixture *x, gconstpointer data)
 {
-    static const uint32_t lies[] = { 33, 1000, 1u << 31, UINT32_MAX };
+    static const uint32_t lies[] = {33, 1000, 1u << 31, UINT32_MAX};
     struct blk_front *f = &x->f;
     struct front_request good = front_request(BLKIF_OP_READ, 0, 1);
 
@@ -500,15 +520,17 @@ static void test_persistent_bound(struct fixture *x, gconstpointer data)
     enum { FIRST = 2048, COUNT = 5 * 256 };
     struct blk_front *f = &x->f;
     struct blk_segment *seg = (struct blk_segment *)(void *)data_page(f, 511);
-    struct front_request r = { .op = BLKIF_OP_INDIRECT, .flag = BLKIF_OP_READ, .nr = 256,
-                               .indirect_ref = front_ref(FRONT_DATA_GFN + 511) };
+    struct front_request r = {.op = BLKIF_OP_INDIRECT,
+                              .flag = BLKIF_OP_READ,
+                              .nr = 256,
+                              .indirect_ref = front_ref(FRONT_DATA_GFN + 511)};
 
     (void)data;
     g_mutex_lock(&f->fb->board.lock);
     blkback_offer_persistent(f->b);
     for (unsigned i = 0; i < COUNT; i++) {
-        *front_grant_entry(f, FIRST + i) = (grant_entry_v1_t){
-            .flags = GTF_permit_access, .frame = FRONT_DATA_GFN + i % 256 };
+        *front_grant_entry(f, FIRST + i) =
+            (grant_entry_v1_t){.flags = GTF_permit_access, .frame = FRONT_DATA_GFN + i % 256};
     }
     g_mutex_unlock(&f->fb->board.lock);
     front_prepare(f, 0, BLK_PROTOCOL_X86_64);
@@ -518,7 +540,7 @@ static void test_persistent_bound(struct fixture *x, gconstpointer data)
     front_set_state(f, XenbusStateInitialised);
     for (unsigned n = 0; n < COUNT / 256; n++) {
         for (unsigned i = 0; i < 256; i++) {
-            seg[i] = (struct blk_segment){ FIRST + n * 256 + i, 0, 7, 0 };
+            seg[i] = (struct blk_segment){FIRST + n * 256 + i, 0, 7, 0};
         }
         g_assert_cmpint(front_do(f, r), ==, BLKIF_RSP_OKAY);
     }
