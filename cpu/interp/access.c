@@ -206,9 +206,9 @@ static void access_load(void *to, const void *from, unsigned len)
 {
     switch (len) {
     case 1: *(uint8_t *)to = *(const volatile uint8_t *)from; break;
-    case 2: *(uint16_t *)to = *(const volatile uint16_t *)from; break;
-    case 4: *(uint32_t *)to = *(const volatile uint32_t *)from; break;
-    case 8: *(uint64_t *)to = *(const volatile uint64_t *)from; break;
+    case 2: *(interp_uint16_t *)to = *(const volatile interp_uint16_t *)from; break;
+    case 4: *(interp_uint32_t *)to = *(const volatile interp_uint32_t *)from; break;
+    case 8: *(interp_uint64_t *)to = *(const volatile interp_uint64_t *)from; break;
     default: access_copy(to, from, len); break;
     }
 }
@@ -217,9 +217,9 @@ static void access_store(void *to, const void *from, unsigned len)
 {
     switch (len) {
     case 1: *(volatile uint8_t *)to = *(const uint8_t *)from; break;
-    case 2: *(volatile uint16_t *)to = *(const uint16_t *)from; break;
-    case 4: *(volatile uint32_t *)to = *(const uint32_t *)from; break;
-    case 8: *(volatile uint64_t *)to = *(const uint64_t *)from; break;
+    case 2: *(volatile interp_uint16_t *)to = *(const interp_uint16_t *)from; break;
+    case 4: *(volatile interp_uint32_t *)to = *(const interp_uint32_t *)from; break;
+    case 8: *(volatile interp_uint64_t *)to = *(const interp_uint64_t *)from; break;
     default: access_copy(to, from, len); break;
     }
 }

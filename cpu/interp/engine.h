@@ -27,6 +27,12 @@ enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
 enum tlb_index { TLB_USER, TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_NR };
 #define TLB_NONE UINT64_MAX /* never equal to a page address */
 
+/* Guest operands lie anywhere. */
+typedef uint8_t interp_uint8_t;
+typedef uint16_t interp_uint16_t __attribute__((aligned(1), may_alias));
+typedef uint32_t interp_uint32_t __attribute__((aligned(1), may_alias));
+typedef uint64_t interp_uint64_t __attribute__((aligned(1), may_alias));
+
 /* One page: tag == page address means that kind of access may go to va + addend. */
 struct tlb_entry {
     uint64_t read, write, exec;
@@ -114,6 +120,7 @@ struct interp {
     bool fpu_resident;
     bool break_block;         /* leave the block after this instruction */
     bool fault_pending;
+    bool split_locked;        /* the instruction holds the split lock (generic.c) */
     bool special;             /* TF, RF, breakpoints: one instruction at a time */
     bool amd;                 /* quirks that differ by vendor follow the profile shown */
     bool align_check;         /* CR0.AM, EFLAGS.AC and CPL 3 */

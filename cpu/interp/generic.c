@@ -45,10 +45,34 @@ void interp_set(struct interp *e, const struct insn *in, unsigned i, uint64_t va
     }
 }
 
-/* A LOCKed instruction on RAM that does not cross a page; the lock prefix is the host's. */
-static bool gen_locked(const struct interp *e, const struct insn *in)
+/*
+ * LOCKed instructions use the host's lock prefix, but not across cache lines: a host with split-lock detection
+ * punishes those. They exclude each other by this flag, for all machines of the process, which
+ * is enough for a thing no sane guest does.
+ */
+static atomic_flag gen_split_lock = ATOMIC_FLAG_INIT;
+
+/* The memory operand is RAM and within one cache line. If not, the split lock is held until the end. */
+static bool gen_atomic(struct interp *e)
 {
-    return (in->prefixes & INSN_P_LOCK) != 0 && e->m.part[0] != NULL && e->m.len1 == e->m.len;
+    const struct mref *m = &e->m;
+
+    if (m->part[0] == NULL || (m->len1 != m->len && m->part[1] == NULL)) {
+        return false;
+    }
+    if ((m->va & 63) + m->len <= 64) {
+        return true;
+    }
+    while (atomic_flag_test_and_set_explicit(&gen_split_lock, memory_order_acquire)) {
+        __builtin_ia32_pause();
+    }
+    e->split_locked = true;
+    return false;
+}
+
+static bool gen_locked(struct interp *e, const struct insn *in)
+{
+    return (in->prefixes & INSN_P_LOCK) != 0 && gen_atomic(e);
 }
 
 static void gen_locked_done(struct interp *e)
@@ -60,7 +84,7 @@ static void gen_locked_done(struct interp *e)
 
 #define GEN_LOCK_ONE(insn, type)                                                                  \
     __asm__ volatile(ALU_LOAD "lock; " insn " %2, %1" ALU_SAVE                                    \
-                     : "+&a"(f), "+m"(*(type *)p) : "r"((type)b) : "cc", "memory")
+                     : "+&a"(f), "+m"(*(interp_##type *)p) : "r"((type)b) : "cc", "memory")
 #define GEN_LOCK_OP(insn)                                                                         \
     switch (size) {                                                                               \
     case 1: GEN_LOCK_ONE(insn "b", uint8_t); break;                                               \
@@ -137,7 +161,7 @@ static bool gen_cmp(struct interp *e, const struct insn *in)
 
 #define GEN_LOCK_UNARY(insn, type)                                                                \
     __asm__ volatile(ALU_LOAD "lock; " insn " %1" ALU_SAVE                                        \
-                     : "+&a"(f), "+m"(*(type *)p) : : "cc", "memory")
+                     : "+&a"(f), "+m"(*(interp_##type *)p) : : "cc", "memory")
 #define GEN_LOCK_UNARY_OP(insn)                                                                   \
     switch (size) {                                                                               \
     case 1: GEN_LOCK_UNARY(insn "b", uint8_t); break;                                             \
@@ -281,7 +305,7 @@ static bool gen_bit_open(struct interp *e, const struct insn *in, unsigned acces
     break
 #define GEN_LOCK_BT(insn, type)                                                                   \
     __asm__ volatile(ALU_LOAD "lock; " insn " %2, %1" ALU_SAVE                                    \
-                     : "+&a"(f), "+m"(*(type *)p) : "r"((type)bit) : "cc", "memory")
+                     : "+&a"(f), "+m"(*(interp_##type *)p) : "r"((type)bit) : "cc", "memory")
 #define GEN_LOCK_BT_SIZES(insn)                                                                   \
     switch (size) {                                                                               \
     case 2: GEN_LOCK_BT(insn "w", uint16_t); break;                                               \
@@ -506,9 +530,9 @@ static bool gen_xadd(struct interp *e, const struct insn *in)
 
         switch (size) {
         case 1: a = __atomic_fetch_add((uint8_t *)p, (uint8_t)b, __ATOMIC_SEQ_CST); break;
-        case 2: a = __atomic_fetch_add((uint16_t *)p, (uint16_t)b, __ATOMIC_SEQ_CST); break;
-        case 4: a = __atomic_fetch_add((uint32_t *)p, (uint32_t)b, __ATOMIC_SEQ_CST); break;
-        default: a = __atomic_fetch_add((uint64_t *)p, b, __ATOMIC_SEQ_CST); break;
+        case 2: a = __atomic_fetch_add((interp_uint16_t *)p, (uint16_t)b, __ATOMIC_SEQ_CST); break;
+        case 4: a = __atomic_fetch_add((interp_uint32_t *)p, (uint32_t)b, __ATOMIC_SEQ_CST); break;
+        default: a = __atomic_fetch_add((interp_uint64_t *)p, b, __ATOMIC_SEQ_CST); break;
         }
         (void)ALU_BY_SIZE(add, size, &e->fl, a, b);
         interp_set(e, in, 1, a);
@@ -531,14 +555,14 @@ static bool gen_xchg(struct interp *e, const struct insn *in)
         return false;
     }
     b = interp_get(e, in, reg);
-    if (in->op[mem].kind == OPK_MEM && e->m.part[0] != NULL && e->m.len1 == e->m.len) {
+    if (in->op[mem].kind == OPK_MEM && gen_atomic(e)) {
         void *p = e->m.part[0];
 
         switch (in->op[mem].size) {
         case 1: a = __atomic_exchange_n((uint8_t *)p, (uint8_t)b, __ATOMIC_SEQ_CST); break;
-        case 2: a = __atomic_exchange_n((uint16_t *)p, (uint16_t)b, __ATOMIC_SEQ_CST); break;
-        case 4: a = __atomic_exchange_n((uint32_t *)p, (uint32_t)b, __ATOMIC_SEQ_CST); break;
-        default: a = __atomic_exchange_n((uint64_t *)p, b, __ATOMIC_SEQ_CST); break;
+        case 2: a = __atomic_exchange_n((interp_uint16_t *)p, (uint16_t)b, __ATOMIC_SEQ_CST); break;
+        case 4: a = __atomic_exchange_n((interp_uint32_t *)p, (uint32_t)b, __ATOMIC_SEQ_CST); break;
+        default: a = __atomic_exchange_n((interp_uint64_t *)p, b, __ATOMIC_SEQ_CST); break;
         }
         gen_locked_done(e);
     } else {
@@ -561,9 +585,9 @@ static void gen_cmpxchg_mem(struct interp *e, unsigned size, void *p, uint64_t b
 
     switch (size) {
     case 1: GEN_CMPXCHG("lock; cmpxchgb", "b", "+m"(*(uint8_t *)p)); break;
-    case 2: GEN_CMPXCHG("lock; cmpxchgw", "w", "+m"(*(uint16_t *)p)); break;
-    case 4: GEN_CMPXCHG("lock; cmpxchgl", "k", "+m"(*(uint32_t *)p)); break;
-    default: GEN_CMPXCHG("lock; cmpxchgq", "q", "+m"(*(uint64_t *)p)); break;
+    case 2: GEN_CMPXCHG("lock; cmpxchgw", "w", "+m"(*(interp_uint16_t *)p)); break;
+    case 4: GEN_CMPXCHG("lock; cmpxchgl", "k", "+m"(*(interp_uint32_t *)p)); break;
+    default: GEN_CMPXCHG("lock; cmpxchgq", "q", "+m"(*(interp_uint64_t *)p)); break;
     }
     e->v->cpu.gpr[CPU_RAX] = acc;
     e->fl = f;
@@ -611,7 +635,7 @@ static bool gen_cmpxchg(struct interp *e, const struct insn *in)
     b = interp_get(e, in, 1);
     if (in->op[0].kind != OPK_MEM) {
         gen_cmpxchg_reg(e, in, b);
-    } else if (e->m.part[0] != NULL && e->m.len1 == e->m.len) {
+    } else if (gen_atomic(e)) {
         gen_cmpxchg_mem(e, size, e->m.part[0], b);
         gen_locked_done(e);
     } else {
@@ -633,8 +657,8 @@ static bool gen_cmpxchg8b(struct interp *e, const struct insn *in)
         return false;
     }
     old = want;
-    if (e->m.part[0] != NULL && e->m.len1 == e->m.len) {
-        equal = __atomic_compare_exchange_n((uint64_t *)(void *)e->m.part[0], &old, put, false,
+    if (gen_atomic(e)) {
+        equal = __atomic_compare_exchange_n((interp_uint64_t *)(void *)e->m.part[0], &old, put, false,
                                             __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
         gen_locked_done(e);
     } else {
@@ -943,13 +967,18 @@ static void gen_advance(struct interp *e, const struct insn *in)
 bool interp_generic(struct interp *e, const struct insn *in)
 {
     interp_insn_fn fn = interp_flow_table[in->id];
+    bool ok;
 
     if (fn != NULL) {
         return fn(e, in); /* moves rip itself */
     }
-    if (!gen_table[in->id](e, in)) {
-        return false;
+    ok = gen_table[in->id](e, in);
+    if (unlikely(e->split_locked)) {
+        e->split_locked = false;
+        atomic_flag_clear_explicit(&gen_split_lock, memory_order_release);
     }
-    gen_advance(e, in);
-    return true;
+    if (ok) {
+        gen_advance(e, in);
+    }
+    return ok;
 }

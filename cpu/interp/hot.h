@@ -59,13 +59,13 @@ static inline struct tlb_entry *hot_entry(struct interp *e, uint64_t va)
     if (unlikely(p##_en->read != PAGE_BASE((va) + sizeof(type) - 1))) {                           \
         HOT_BAIL;                                                                                 \
     }                                                                                             \
-    type *p = (type *)(uintptr_t)((va) + p##_en->addend)
+    interp_##type *p = (interp_##type *)(uintptr_t)((va) + p##_en->addend)
 #define HOT_WRITE(p, va, type)                                                                    \
     const struct tlb_entry *p##_en = hot_entry(e, va);                                            \
     if (unlikely(p##_en->write != PAGE_BASE((va) + sizeof(type) - 1))) {                          \
         HOT_BAIL;                                                                                 \
     }                                                                                             \
-    type *p = (type *)(uintptr_t)((va) + p##_en->addend)
+    interp_##type *p = (interp_##type *)(uintptr_t)((va) + p##_en->addend)
 
 /* Other threads use the same memory: exactly one access, never widened or repeated. */
 #define HOT_LOAD(p) (*(volatile __typeof__(*(p)) *)(p))

@@ -267,20 +267,6 @@ static bool run_requests(struct interp *e, struct exit *exit)
     return run_interrupts(e, exit);
 }
 
-/* After HLT: sleep, unless an interrupt is there already. */
-static bool run_halted(struct interp *e, struct exit *exit)
-{
-    e->v->cpu.irq_shadow = false;
-    if (!run_requests(e, exit)) {
-        return false;
-    }
-    if (e->v->cpu.halted) {
-        exit->kind = EXIT_HALT;
-        return false;
-    }
-    return true;
-}
-
 /* An instruction breakpoint at rip (SDM vol. 3 17.2.5)? */
 static uint64_t run_code_breakpoint(const struct interp *e)
 {
@@ -457,7 +443,9 @@ static bool run_attention(struct interp *e, struct exit *exit)
         interp_blocks_drop(e);
     }
     if (cpu->halted) {
-        return run_halted(e, exit);
+        cpu->irq_shadow = false;
+        exit->kind = EXIT_HALT; /* whether it has to sleep is the board's to see */
+        return false;
     }
     if (!run_requests(e, exit)) {
         return false;
