@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The domain: made, reset, saved. Order matters in reset: first the layout of memory, then the pages in
- * it, then the event channels that the pages name, then time.
+ * The domain: made, reset, saved. Order matters in reset: first the layout of memory, then the
+ * pages in it, then the event channels that the pages name, then time.
  */
 #include "pv/domain.h"
 
@@ -77,6 +77,7 @@ void pv_request_all(struct pv_domain *d, uint32_t bits)
 
 void pv_vcpu_running(struct pv_domain *d, unsigned vcpu)
 {
+    d->vcpu[vcpu].up = true;
     pv_time_runstate(d, vcpu, RUNSTATE_running);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One Xen guest: what the hypervisor and its toolstack keep about it. The machine makes it, hands
- * it hypercalls and asks for its state; back ends hang off it.
+ * One Xen guest: what the hypervisor and its toolstack keep about it. The machine makes it,
+ * hands it hypercalls and asks for its state; back ends hang off it.
  *
  * Locking: everything in pv/ runs with the board lock held unless a comment says otherwise.
  */
@@ -21,12 +21,12 @@ enum pv_kind { PV_KIND_PVH, PV_KIND_PV, PV_KIND_PVHVM };
 
 /* Where the pages of the toolstack lie for PVH (Xen's own "special pages" place), above all RAM
  * below 4 GiB and reserved in the memory map. */
-#define PV_STORE_GFN 0xfeffcull
+#define PV_STORE_GFN   0xfeffcull
 #define PV_CONSOLE_GFN 0xfeffdull
 
 enum {
     PV_DOMID = 1,
-    PV_MAX_VCPUS = 32,       /* 2-level ABI without registered vcpu_info */
+    PV_MAX_VCPUS = 32, /* 2-level ABI without registered vcpu_info */
     PV_MAX_GRANT_FRAMES = 64,
     /* Extra frames of guest memory (mem_extra_frame): */
     PV_FRAME_SHARED_INFO = 0,
@@ -34,8 +34,8 @@ enum {
     PV_FRAME_CONSOLE = 2,
     PV_FRAME_GRANT0 = 4,
     PV_EXTRA_FRAMES = PV_FRAME_GRANT0 + PV_MAX_GRANT_FRAMES,
-    PV_HVM_PARAMS = 39,      /* HVM_NR_PARAMS of 4.17 */
-    PV_WATCHDOGS = 2,        /* SCHEDOP_watchdog */
+    PV_HVM_PARAMS = 39, /* HVM_NR_PARAMS of 4.17 */
+    PV_WATCHDOGS = 2,   /* SCHEDOP_watchdog */
 };
 
 /* What XENVER_version says, and CPUID leaf 0x40000001. */
@@ -45,15 +45,18 @@ struct pv_domain_config {
     enum pv_kind kind;
     const char *name;
     uint8_t uuid[16];
-    unsigned nr_vcpus;      /* online at start */
+    unsigned nr_vcpus; /* online at start */
     unsigned max_vcpus;
-    uint64_t tsc_hz;        /* guest TSC frequency */
+    uint64_t tsc_hz; /* guest TSC frequency */
     /* RAM as the guest is told (XENMEM_memory_map): E820-like, borrowed for the call. */
-    const struct pv_memory_range { uint64_t start, len; uint32_t type; } *map;
+    const struct pv_memory_range {
+        uint64_t start, len;
+        uint32_t type;
+    } *map;
     unsigned map_len;
     bool has_console;
-    bool amd;               /* the CPU model is AMD or Hygon: VMMCALL in the hypercall page */
-    bool tsc_unstable;      /* the host's TSC is not invariant: no XEN_PVCLOCK_TSC_STABLE_BIT */
+    bool amd;          /* the CPU model is AMD or Hygon: VMMCALL in the hypercall page */
+    bool tsc_unstable; /* the host's TSC is not invariant: no XEN_PVCLOCK_TSC_STABLE_BIT */
 };
 
 struct evtchn_table;
@@ -80,22 +83,22 @@ struct pv_runstate {
 struct pv_vcpu {
     struct pv_domain *domain;
     unsigned id;
-    bool up;                           /* VCPUOP_is_up; kept by pv_vcpu_set_up */
-    bool initialised;                  /* VCPUOP_initialise was done */
-    uint8_t upcall_vector;             /* HVMOP_set_evtchn_upcall_vector, 0 = none */
-    uint32_t vcpu_info_frame;          /* VCPUOP_register_vcpu_info; MEM_HOLE: in shared info */
+    bool up;                  /* VCPUOP_is_up; kept by pv_vcpu_set_up */
+    bool initialised;         /* VCPUOP_initialise was done */
+    uint8_t upcall_vector;    /* HVMOP_set_evtchn_upcall_vector, 0 = none */
+    uint32_t vcpu_info_frame; /* VCPUOP_register_vcpu_info; MEM_HOLE: in shared info */
     uint16_t vcpu_info_offset;
-    uint64_t runstate_gva, time_gva;   /* 0: not registered */
+    uint64_t runstate_gva, time_gva; /* 0: not registered */
     struct timer singleshot, periodic;
-    uint64_t singleshot_ns;            /* guest time; 0: not set */
-    uint64_t periodic_ns;              /* period; 0: not set */
+    uint64_t singleshot_ns; /* guest time; 0: not set */
+    uint64_t periodic_ns;   /* period; 0: not set */
     uint64_t periodic_next_ns;
     /* Sleep in a hypercall. The vCPU's cpu.halted is set together with it. */
     enum pv_sleep sleep;
-    bool sleep_over;                   /* woken; pv_vcpu_sleeping() finishes it */
-    uint32_t poll_port;                /* the only port polled, or 0: several */
+    bool sleep_over;    /* woken; pv_vcpu_sleeping() finishes it */
+    uint32_t poll_port; /* the only port polled, or 0: several */
     struct timer poll_timer;
-    uint64_t poll_ns;                  /* guest time; 0: no timeout */
+    uint64_t poll_ns; /* guest time; 0: no timeout */
     struct pv_runstate runstate;
 };
 
@@ -113,7 +116,7 @@ struct pv_domain {
     unsigned domid;
     char *name;
     uint8_t uuid[16];
-    unsigned nr_vcpus;                 /* online at start */
+    unsigned nr_vcpus; /* online at start */
     unsigned max_vcpus;
     uint64_t tsc_hz;
     bool tsc_stable;
@@ -121,8 +124,8 @@ struct pv_domain {
     struct pv_memory_range *map;
     unsigned map_len;
     bool has_console;
-    /* The instruction in the hypercall page (always 3 bytes): VMCALL or VMMCALL. The machine may replace it before
-     * the guest starts (an engine that needs another one). */
+    /* The instruction in the hypercall page (always 3 bytes): VMCALL or VMMCALL. The machine
+     * may replace it before the guest starts (an engine that needs another one). */
     uint8_t hypercall_insn[3];
 
     /* Modules; each is private to its file. */
@@ -133,13 +136,13 @@ struct pv_domain {
 
     uint32_t store_port, console_port; /* event channels made by the toolstack at start */
     uint64_t hvm_params[64];
-    uint32_t vm_assist;                /* bit VMASST_TYPE_* */
+    uint32_t vm_assist;                  /* bit VMASST_TYPE_* */
     uint64_t extra_gfn[PV_EXTRA_FRAMES]; /* where each extra frame lies, or PV_NO_GFN */
-    uint64_t ram_holes;                /* RAM gfns that the guest gave back */
+    uint64_t ram_holes;                  /* RAM gfns that the guest gave back */
     struct pv_vcpu vcpu[PV_MAX_VCPUS];
     struct pv_watchdog watchdog[PV_WATCHDOGS];
-    int shutdown_code;                 /* SHUTDOWN_* of the guest, or -1 */
-    int shutdown_hint;                 /* SCHEDOP_shutdown_code, or -1 */
+    int shutdown_code; /* SHUTDOWN_* of the guest, or -1 */
+    int shutdown_hint; /* SCHEDOP_shutdown_code, or -1 */
     /* Early console: CONSOLEIO_write and port 0xe9. */
     void (*debug_out)(void *opaque, const char *buf, size_t len);
     void *debug_opaque;
@@ -147,38 +150,45 @@ struct pv_domain {
 
 #define PV_NO_GFN UINT64_MAX
 
-/* Makes the domain: shared info, store and console pages, their event channels, xenstore with the
- * nodes of xen-abi 6.2 (docs/xen.md), time. board->mem must have PV_EXTRA_FRAMES extra frames. */
-struct pv_domain *pv_domain_new(struct board *board, const struct pv_domain_config *config, GError **err);
+/* Makes the domain: shared info, store and console pages, their event channels, xenstore with
+ * the nodes of xen-abi 6.2 (docs/xen.md), time. board->mem must have PV_EXTRA_FRAMES extra
+ * frames. */
+struct pv_domain *pv_domain_new(struct board *board, const struct pv_domain_config *config,
+                                GError **err);
 void pv_domain_free(struct pv_domain *d);
-/* Back to the state of a new boot (guest reboot with -on reboot=reset): the guest's physical layout too. Back ends
- * are reset by their owners, after this. All vCPUs are stopped. */
+/* Back to the state of a new boot (guest reboot with -on reboot=reset): the guest's physical
+ * layout too. Back ends are reset by their owners, after this. All vCPUs are stopped. */
 void pv_domain_reset(struct pv_domain *d);
 void pv_domain_state(struct pv_domain *d, struct state *s);
 
-/* vcpu_board_ops.hypercall forwards here with the lock held. Sleeps never: see pv_vcpu_sleeping. */
+/* vcpu_board_ops.hypercall forwards here with the lock held. Sleeps never: see
+ * pv_vcpu_sleeping. */
 void pv_hypercall(struct pv_domain *d, struct vcpu *v);
 /* MSR 0x40000000: writes the hypercall page at the gpa in value. false: #GP. */
 bool pv_write_hypercall_msr(struct pv_domain *d, struct vcpu *v, uint64_t value);
-/* Adds the Xen CPUID leaves for this domain kind to a profile: rows {leaf, subleaf, eax, ebx, ecx,
- * edx}. Returns how many (at most max). Leaf 4 EBX (the vCPU id) is filled in per vCPU by cpu/x86. */
+/* Adds the Xen CPUID leaves for this domain kind to a profile: rows {leaf, subleaf, eax, ebx,
+ * ecx, edx}. Returns how many (at most max). Leaf 4 EBX (the vCPU id) is filled in per vCPU by
+ * cpu/x86. */
 struct cpu_model;
-unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leaves)[6], unsigned max);
+unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leaves)[6],
+                         unsigned max);
 
-/* Called by the machine when a vCPU starts running or blocks, for runstate. On the vCPU's thread. */
+/* Called by the machine when a vCPU starts running or blocks, for runstate. On the vCPU's
+ * thread. */
 void pv_vcpu_running(struct pv_domain *d, unsigned vcpu);
 void pv_vcpu_blocked(struct pv_domain *d, unsigned vcpu);
 /* The vCPU came on line or went (INIT, SIPI). */
 void pv_vcpu_set_up(struct pv_domain *d, unsigned vcpu, bool up);
 
 /*
- * The sleep of SCHEDOP_block, SCHEDOP_poll and VCPUOP_down. The hypercall sets cpu.halted and returns its
- * result; the engine returns EXIT_HALT. The board's halt loop, on the vCPU's thread with the lock:
+ * The sleep of SCHEDOP_block, SCHEDOP_poll and VCPUOP_down. The hypercall sets cpu.halted and
+ * returns its result; the engine returns EXIT_HALT. The board's halt loop, on the vCPU's thread
+ * with the lock:
  *
  *     while (v->cpu.halted) {
  *         if (!pv_vcpu_sleeping(d, v)) {
  *             if (!v->cpu.halted) {
- *                 break;               -- a sleep in a hypercall is over: run, whatever RFLAGS.IF
+ *                 break;               -- a sleep in a hypercall is over: run
  *             }
  *             -- HLT: the usual rules
  *         } else if (RFLAGS.IF and an interrupt waits) {
@@ -188,30 +198,36 @@ void pv_vcpu_set_up(struct pv_domain *d, unsigned vcpu, bool up);
  *         wait for a request on this vCPU
  *     }
  *
- * Whoever ends a sleep calls board_ops.vcpu_request(VCPU_REQ_IRQ). true: sleeps in a hypercall and must
- * not run. false: it does not; cpu.halted was cleared if the sleep has just ended, and is as it was for HLT.
+ * Whoever ends a sleep calls board_ops.vcpu_request(VCPU_REQ_IRQ); its end does not depend on
+ * RFLAGS.IF. true: sleeps in a hypercall and must not run. false: it does not; cpu.halted was
+ * cleared if the sleep has just ended, and is as it was for HLT.
  */
 bool pv_vcpu_sleeping(struct pv_domain *d, struct vcpu *v);
-void pv_vcpu_wake(struct pv_domain *d, unsigned vcpu); /* ends block and poll; no effect otherwise */
+/* Ends block and poll; no effect otherwise. */
+void pv_vcpu_wake(struct pv_domain *d, unsigned vcpu);
 
 /*
- * The event upcall of PVH by HVM_PARAM_CALLBACK_IRQ type 2: the vector to deliver now, or -1. To be
- * asked by irq_ack() before the local APIC; it is like ExtINT (no EOI) and level: while the guest leaves
- * evtchn_upcall_pending set it is returned again, so irq_ack() sets VCPU_REQ_IRQ again after using it.
+ * The event upcall of PVH by HVM_PARAM_CALLBACK_IRQ type 2: the vector to deliver now, or -1.
+ * To be asked by irq_ack() before the local APIC; it is like ExtINT (no EOI) and level: while
+ * the guest leaves evtchn_upcall_pending set it is returned again, so irq_ack() sets
+ * VCPU_REQ_IRQ again after using it.
  */
 int pv_pending_vector(struct pv_domain *d, unsigned vcpu);
 
-/* After a pause, a load, or a change of a vCPU's tsc_offset: the vCPUs concerned are stopped. */
+/* After a pause, a load, or a change of a vCPU's tsc_offset: the vCPUs concerned are stopped.
+ */
 void pv_time_update(struct pv_domain *d);
 
-/* The end of SCHEDOP_shutdown(suspend): the call returns 1 (cancelled: everything is as before). */
+/* The end of SCHEDOP_shutdown(suspend): the call returns 1 (cancelled: everything is as
+ * before). */
 void pv_domain_resume(struct pv_domain *d);
 
-/* Xenstore-borne requests of the toolstack: "poweroff", "reboot", "halt", "suspend". The word is written in any
- * case; false when the guest never said that it listens for it. */
+/* Xenstore-borne requests of the toolstack: "poweroff", "reboot", "halt", "suspend". The word
+ * is written in any case; false when the guest never said that it listens for it. */
 bool pv_domain_request_shutdown(struct pv_domain *d, const char *word);
 
-/* Shared pages, for the rooms of pv/ only. Written by the guest at any time: atomics, and read once. */
+/* Shared pages, for the rooms of pv/ only. Written by the guest at any time: atomics, and read
+ * once. */
 struct shared_info;
 struct vcpu_info;
 struct shared_info *pv_shared_info(struct pv_domain *d);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Event channels, 2-level ABI (xen/event_channel.h; xen-abi 4.1, 4.3). FIFO operations are refused, and
- * guests fall back. The ports are a plain table under the board lock: close and reset cannot race with
- * anything. Pending, mask and selector bits live in guest memory and are only touched by atomics; a
- * guest that scribbles on them loses its own events.
+ * Event channels, 2-level ABI (xen/event_channel.h; xen-abi 4.1, 4.3). FIFO operations are
+ * refused, and guests fall back. The ports are a plain table under the board lock: close and
+ * reset cannot race with anything. Pending, mask and selector bits live in guest memory and are
+ * only touched by atomics; a guest that scribbles on them loses its own events.
  *
  * The far end of a port is a back end in this process (domain 0), another port of the same
  * guest, a virtual IRQ, or another vCPU.
@@ -41,8 +41,8 @@ struct evtchn_port {
 
 struct evtchn_table {
     struct pv_domain *domain;
-    struct evtchn_port port[EVTCHN_MAX_PORTS];          /* 0 is never used */
-    uint16_t virq_port[PV_MAX_VCPUS][NR_VIRQS];         /* 0: not bound */
+    struct evtchn_port port[EVTCHN_MAX_PORTS];  /* 0 is never used */
+    uint16_t virq_port[PV_MAX_VCPUS][NR_VIRQS]; /* 0: not bound */
 };
 
 struct evtchn_table *evtchn_new(struct pv_domain *d)
@@ -69,8 +69,7 @@ void evtchn_free(struct evtchn_table *t)
 /* The port's entry, or NULL for a number that is not a port in use. */
 static struct evtchn_port *evtchn_lookup(struct pv_domain *d, uint32_t port)
 {
-    if (port == 0 || port >= EVTCHN_MAX_PORTS ||
-        d->evtchn->port[port].kind == EVTCHN_CLOSED) {
+    if (port == 0 || port >= EVTCHN_MAX_PORTS || d->evtchn->port[port].kind == EVTCHN_CLOSED) {
         return NULL;
     }
     return &d->evtchn->port[port];
@@ -80,7 +79,8 @@ static struct evtchn_port *evtchn_lookup(struct pv_domain *d, uint32_t port)
 
 bool evtchn_upcall_pending(struct pv_domain *d, unsigned vcpu)
 {
-    return __atomic_load_n(&pv_vcpu_info(d, vcpu)->evtchn_upcall_pending, __ATOMIC_SEQ_CST) != 0;
+    return __atomic_load_n(&pv_vcpu_info(d, vcpu)->evtchn_upcall_pending, __ATOMIC_SEQ_CST) !=
+           0;
 }
 
 void evtchn_inject(struct pv_domain *d, unsigned vcpu)
@@ -176,7 +176,8 @@ static uint32_t evtchn_find_free(const struct evtchn_table *t)
     return 0;
 }
 
-static void evtchn_make(struct pv_domain *d, uint32_t port, enum evtchn_kind kind, unsigned vcpu)
+static void evtchn_make(struct pv_domain *d, uint32_t port, enum evtchn_kind kind,
+                        unsigned vcpu)
 {
     struct evtchn_port *p = &d->evtchn->port[port];
 
@@ -400,9 +401,9 @@ static int64_t evtchn_send(struct pv_domain *d, uint32_t port)
 static int64_t evtchn_status(struct pv_domain *d, struct evtchn_status *op)
 {
     static const uint8_t status[EVTCHN_NR_KINDS] = {
-        [EVTCHN_CLOSED] = EVTCHNSTAT_closed,      [EVTCHN_UNBOUND] = EVTCHNSTAT_unbound,
-        [EVTCHN_HOST] = EVTCHNSTAT_interdomain,   [EVTCHN_LOCAL] = EVTCHNSTAT_interdomain,
-        [EVTCHN_VIRQ] = EVTCHNSTAT_virq,          [EVTCHN_IPI] = EVTCHNSTAT_ipi,
+        [EVTCHN_CLOSED] = EVTCHNSTAT_closed,    [EVTCHN_UNBOUND] = EVTCHNSTAT_unbound,
+        [EVTCHN_HOST] = EVTCHNSTAT_interdomain, [EVTCHN_LOCAL] = EVTCHNSTAT_interdomain,
+        [EVTCHN_VIRQ] = EVTCHNSTAT_virq,        [EVTCHN_IPI] = EVTCHNSTAT_ipi,
     };
     const struct evtchn_port *p;
     int64_t error;
@@ -543,7 +544,8 @@ int64_t evtchn_op(struct pv_domain *d, struct vcpu *v, uint32_t cmd, uint64_t ar
     }
     rc = evtchn_dispatch(d, cmd, &arg);
     if (rc == 0 && ops[cmd].out && !guest_write(v, arg_gva, &arg, ops[cmd].size)) {
-        rc = -EFAULT; /* as in Xen, a port that was made stays: the guest broke its own memory */
+        rc =
+            -EFAULT; /* as in Xen, a port that was made stays: the guest broke its own memory */
     }
     return rc;
 }

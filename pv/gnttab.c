@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Grant tables, version 1 (xen/grant_table.h; xen-abi 5). Version 2, transitive grants, transfer and
- * swap are not offered: each has a history of races, and guests do without.
+ * Grant tables, version 1 (xen/grant_table.h; xen-abi 5). Version 2, transitive grants,
+ * transfer and swap are not offered: each has a history of races, and guests do without.
  *
- * An entry is guest memory. It is read once as one 32-bit word {flags, domid}; the bits that pin
- * it are set by compare-and-swap on that same word, so what was checked is what was pinned. The frame
- * number is read after that: the guest must not change it while the grant is in use, and if it does, the page
- * is still one of its own (gfn -> frame is checked every time). Nothing is cached across calls.
+ * An entry is guest memory. It is read once as one 32-bit word {flags, domid}; the bits that
+ * pin it are set by compare-and-swap on that same word, so what was checked is what was pinned.
+ * The frame number is read after that: the guest must not change it while the grant is in use,
+ * and if it does, the page is still one of its own (gfn -> frame is checked every time).
+ * Nothing is cached across calls.
  */
 #include "pv/gnttab.h"
 
@@ -157,7 +158,8 @@ static void gnttab_clear_bits(struct pv_domain *d, uint32_t ref)
 }
 
 /* Pins ref for `user` and finds its page. The inverse is gnttab_unpin. */
-static int gnttab_pin(struct pv_domain *d, uint32_t ref, bool write, uint16_t user, uint64_t *gpa)
+static int gnttab_pin(struct pv_domain *d, uint32_t ref, bool write, uint16_t user,
+                      uint64_t *gpa)
 {
     uint32_t *entry = gnttab_entry(d, ref);
     struct gnttab_pin *pin;
@@ -253,7 +255,8 @@ int gnttab_copy_from(struct pv_domain *d, uint32_t ref, unsigned offset, void *b
     return status;
 }
 
-int gnttab_copy_to(struct pv_domain *d, uint32_t ref, unsigned offset, const void *buf, size_t len)
+int gnttab_copy_to(struct pv_domain *d, uint32_t ref, unsigned offset, const void *buf,
+                   size_t len)
 {
     uint64_t gpa;
     int status;
@@ -297,7 +300,8 @@ static int64_t gnttab_query_size(struct hypercall *h, uint64_t gva)
     return guest_write(h->v, gva, &op, sizeof(op)) ? 0 : -EFAULT;
 }
 
-/* The frame list is of no use to PVH, whose frames have a gfn only after add_to_physmap; it shows those. */
+/* The frame list is of no use to PVH, whose frames have a gfn only after add_to_physmap; it
+ * shows those. */
 static int64_t gnttab_setup_table(struct hypercall *h, uint64_t gva)
 {
     struct pv_domain *d = h->d;
@@ -457,7 +461,8 @@ static int16_t gnttab_batch_copy(struct pv_domain *d, const void *op)
     return gnttab_copy_one(d, op);
 }
 
-/* Domains that map each other's pages are not offered: there is only one, and its own pages it has. */
+/* Domains that map each other's pages are not offered: there is only one, and its own pages it
+ * has. */
 static int16_t gnttab_batch_map(struct pv_domain *d, const void *op)
 {
     const struct gnttab_map_grant_ref *map = op;
@@ -504,7 +509,8 @@ int64_t gnttab_op(struct hypercall *h)
                             offsetof(struct gnttab_map_grant_ref, status), gnttab_batch_map);
     case GNTTABOP_unmap_grant_ref:
         return gnttab_batch(h, sizeof(struct gnttab_unmap_grant_ref),
-                            offsetof(struct gnttab_unmap_grant_ref, status), gnttab_batch_unmap);
+                            offsetof(struct gnttab_unmap_grant_ref, status),
+                            gnttab_batch_unmap);
     default:
         return -ENOSYS; /* transfer, swap, status frames, cache_flush */
     }

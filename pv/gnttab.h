@@ -21,27 +21,29 @@ void gnttab_state(struct pv_domain *d, struct state *s);
 
 /* A granted page in use by a back end. */
 struct gnttab_mapping {
-    void *hva;       /* the page; guest-writable while mapped: read fields once */
+    void *hva; /* the page; guest-writable while mapped: read fields once */
     uint32_t ref;
     bool write;
-    uint32_t frame;  /* memory frame, for accounting */
-    uint32_t epoch;  /* of the table: a mapping may outlive a reset */
+    uint32_t frame; /* memory frame, for accounting */
+    uint32_t epoch; /* of the table: a mapping may outlive a reset */
 };
 
-/* Maps one granted page. 0, or a negative GNTST_* code (GNTST_bad_gntref, GNTST_permission_denied, ...).
- * The grant's GTF_reading/GTF_writing are set until gnttab_unmap. Takes no lock of its own: board lock held. */
+/* Maps one granted page. 0, or a negative GNTST_* code (GNTST_bad_gntref,
+ * GNTST_permission_denied, ...). The grant's GTF_reading/GTF_writing are set until
+ * gnttab_unmap. Takes no lock of its own: board lock held. */
 int gnttab_map(struct pv_domain *d, uint32_t ref, bool write, struct gnttab_mapping *map);
-/* Marks the page written when mapped for write; clears the bits after the last mapping. Harmless on a mapping that
- * is not there (hva NULL) or was made before gnttab_reset. */
+/* Marks the page written when mapped for write; clears the bits after the last mapping.
+ * Harmless on a mapping that is not there (hva NULL) or was made before gnttab_reset. */
 void gnttab_unmap(struct pv_domain *d, struct gnttab_mapping *map);
 /* One-shot copies to or from a granted page at offset (offset + len <= 4096). 0 or GNTST_*. */
 int gnttab_copy_from(struct pv_domain *d, uint32_t ref, unsigned offset, void *buf, size_t len);
-int gnttab_copy_to(struct pv_domain *d, uint32_t ref, unsigned offset, const void *buf, size_t len);
+int gnttab_copy_to(struct pv_domain *d, uint32_t ref, unsigned offset, const void *buf,
+                   size_t len);
 /* How many mappings are held (tests, leak checks). */
 unsigned gnttab_mapped(struct pv_domain *d);
 
-/* XENMEM_add_to_physmap space grant_table: the memory frame of the idx-th table frame, grown when
- * idx is beyond; MEM_HOLE when it cannot. */
+/* XENMEM_add_to_physmap space grant_table: the memory frame of the idx-th table frame, grown
+ * when idx is beyond; MEM_HOLE when it cannot. */
 uint32_t gnttab_frame(struct pv_domain *d, uint64_t idx);
 
 /* Toolstack: fills a reserved entry (GNTTAB_RESERVED_CONSOLE, _XENSTORE). */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Copies to and from guest linear memory, page by page: translate, then copy through mem_read
- * and mem_write, which check that the page is backed. Faults are answered, never injected (xen-abi 2.1).
+ * and mem_write, which check that the page is backed. Faults are answered, never injected
+ * (xen-abi 2.1).
  */
 #include "pv/guest_access.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HYPERVISOR_hvm_op (xen/hvm/hvm_op.h, params.h; xen-abi 1.3, 2.4): the parameters with their access
- * rules, the per-vCPU upcall vector, and the few questions a guest may ask about itself.
+ * HYPERVISOR_hvm_op (xen/hvm/hvm_op.h, params.h; xen-abi 1.3, 2.4): the parameters with their
+ * access rules, the per-vCPU upcall vector, and the few questions a guest may ask about itself.
  */
 #include <errno.h>
 #include <glib.h>
@@ -29,8 +29,16 @@ static const uint8_t hvm_param_access[PV_HVM_PARAMS] = {
     [HVM_PARAM_ALTP2M] = HVM_BOTH, /* setting: -EEXIST, as it was decided at creation */
     [HVM_PARAM_X87_FIP_WIDTH] = HVM_BOTH,
     [HVM_PARAM_VM86_TSS_SIZED] = HVM_BOTH,
-    [4] = HVM_GONE,  [13] = HVM_GONE, [20] = HVM_GONE, [21] = HVM_GONE, [22] = HVM_GONE,
-    [23] = HVM_GONE, [24] = HVM_GONE, [25] = HVM_GONE, [26] = HVM_GONE, [30] = HVM_GONE,
+    [4] = HVM_GONE,
+    [13] = HVM_GONE,
+    [20] = HVM_GONE,
+    [21] = HVM_GONE,
+    [22] = HVM_GONE,
+    [23] = HVM_GONE,
+    [24] = HVM_GONE,
+    [25] = HVM_GONE,
+    [26] = HVM_GONE,
+    [30] = HVM_GONE,
 };
 
 static int64_t hvm_param_check(const struct pv_domain *d, const struct xen_hvm_param *op,

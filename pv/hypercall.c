@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hypercall table (xen/xen.h; xen-abi 2.1): numbers, conventions, privilege, multicall, and the
- * calls that are one line long.
+ * The hypercall table (xen/xen.h; xen-abi 2.1): numbers, conventions, privilege, multicall, and
+ * the calls that are one line long.
  *
- * 32-bit callers (CS.L clear) get the calls whose structures are the same in both modes or are converted
- * in the handler; the others answer -ENOSYS. Shared info keeps the 64-bit layout for them.
+ * 32-bit callers (CS.L clear) get the calls whose structures are the same in both modes or are
+ * converted in the handler; the others answer -ENOSYS. Shared info keeps the 64-bit layout for
+ * them.
  */
 #include "pv/hypercall.h"
 
@@ -21,10 +22,10 @@
 #include "pv/xen_abi.h"
 
 enum {
-    HYPERCALL_INSN_SIZE = 3,     /* VMCALL and VMMCALL */
-    HYPERCALL_ROUNDS = 64,       /* budgets spent at once where the call cannot be re-executed */
-    CONSOLE_CHUNK = 256,         /* bytes copied at once */
-    CONSOLE_UNIT = 4,            /* work units for a chunk: the sink may be slow */
+    HYPERCALL_INSN_SIZE = 3, /* VMCALL and VMMCALL */
+    HYPERCALL_ROUNDS = 64,   /* budgets spent at once where the call cannot be re-executed */
+    CONSOLE_CHUNK = 256,     /* bytes copied at once */
+    CONSOLE_UNIT = 4,        /* work units for a chunk: the sink may be slow */
     HYPERCALL_PAGE_STUBS = 128,
     HYPERCALL_STUB_SIZE = 32,
 };
@@ -88,13 +89,12 @@ static int64_t console_io(struct hypercall *h)
 static int64_t vm_assist(struct hypercall *h)
 {
     /* Translated guests have only this one; PV ones manage segments and page tables too. */
-    const uint32_t valid = h->d->kind != PV_KIND_PV
-                               ? 1u << VMASST_TYPE_runstate_update_flag
-                               : 1u << VMASST_TYPE_4gb_segments | 1u << VMASST_TYPE_4gb_segments_notify |
-                                     1u << VMASST_TYPE_writable_pagetables |
-                                     1u << VMASST_TYPE_pae_extended_cr3 |
-                                     1u << VMASST_TYPE_architectural_iopl |
-                                     1u << VMASST_TYPE_runstate_update_flag;
+    const uint32_t valid =
+        h->d->kind != PV_KIND_PV
+            ? 1u << VMASST_TYPE_runstate_update_flag
+            : 1u << VMASST_TYPE_4gb_segments | 1u << VMASST_TYPE_4gb_segments_notify |
+                  1u << VMASST_TYPE_writable_pagetables | 1u << VMASST_TYPE_pae_extended_cr3 |
+                  1u << VMASST_TYPE_architectural_iopl | 1u << VMASST_TYPE_runstate_update_flag;
     const uint32_t type = (uint32_t)h->arg[1];
 
     if (type >= 32 || (valid >> type & 1) == 0) {
@@ -180,7 +180,7 @@ static int64_t multicall(struct hypercall *h)
 /* --- The table -------------------------------------------------------------------------- */
 
 enum hypercall_flags {
-    FOR_HVM = 1,    /* PVH and PVHVM */
+    FOR_HVM = 1, /* PVH and PVHVM */
     FOR_PV = 2,
     FOR_ALL = 3,
     FOR_COMPAT = 4, /* 32-bit callers too: same structures, or converted in the handler */
@@ -193,7 +193,7 @@ struct hypercall_entry {
     unsigned flags;
 };
 
-/* The calls that only PV kernels have are in the PV kernel's own part of this room. */
+/* What only PV kernels call is not offered yet. */
 static const struct hypercall_entry hypercall_table[] = {
     [__HYPERVISOR_set_trap_table] = {"set_trap_table", NULL, FOR_PV},
     [__HYPERVISOR_mmu_update] = {"mmu_update", NULL, FOR_PV},
@@ -216,7 +216,8 @@ static const struct hypercall_entry hypercall_table[] = {
     [__HYPERVISOR_physdev_op_compat] = {"physdev_op_compat", NULL, FOR_PV},
     [__HYPERVISOR_grant_table_op] = {"grant_table_op", gnttab_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_vm_assist] = {"vm_assist", vm_assist, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_update_va_mapping_otherdomain] = {"update_va_mapping_otherdomain", NULL, FOR_PV},
+    [__HYPERVISOR_update_va_mapping_otherdomain] = {"update_va_mapping_otherdomain", NULL,
+                                                    FOR_PV},
     [__HYPERVISOR_iret] = {"iret", NULL, FOR_PV},
     [__HYPERVISOR_vcpu_op] = {"vcpu_op", vcpu_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_set_segment_base] = {"set_segment_base", NULL, FOR_PV},
@@ -226,7 +227,8 @@ static const struct hypercall_entry hypercall_table[] = {
     [__HYPERVISOR_sched_op] = {"sched_op", sched_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_callback_op] = {"callback_op", NULL, FOR_PV},
     [__HYPERVISOR_xenoprof_op] = {"xenoprof_op", NULL, FOR_PV},
-    [__HYPERVISOR_event_channel_op] = {"event_channel_op", hypercall_evtchn, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_event_channel_op] = {"event_channel_op", hypercall_evtchn,
+                                       FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_physdev_op] = {"physdev_op", physdev_op, FOR_HVM | FOR_COMPAT},
     [__HYPERVISOR_hvm_op] = {"hvm_op", hvm_op, FOR_HVM | FOR_COMPAT},
     [__HYPERVISOR_sysctl] = {"sysctl", hypercall_denied, FOR_ALL | FOR_COMPAT},
@@ -257,7 +259,8 @@ int64_t hypercall_dispatch(struct hypercall *h)
 /* --- Registers -------------------------------------------------------------------------- */
 
 static const uint8_t hypercall_regs64[6] = {CPU_RDI, CPU_RSI, CPU_RDX, CPU_R10, CPU_R8, CPU_R9};
-static const uint8_t hypercall_regs32[6] = {CPU_RBX, CPU_RCX, CPU_RDX, CPU_RSI, CPU_RDI, CPU_RBP};
+static const uint8_t hypercall_regs32[6] = {CPU_RBX, CPU_RCX, CPU_RDX,
+                                            CPU_RSI, CPU_RDI, CPU_RBP};
 
 static void hypercall_fetch(struct hypercall *h)
 {
@@ -266,13 +269,13 @@ static void hypercall_fetch(struct hypercall *h)
     h->compat = !cpu_is_code64(cpu);
     h->nr = (uint32_t)cpu->gpr[CPU_RAX];
     for (unsigned i = 0; i < 6; i++) {
-        h->arg[i] = h->compat ? (uint32_t)cpu->gpr[hypercall_regs32[i]]
-                              : cpu->gpr[hypercall_regs64[i]];
+        h->arg[i] =
+            h->compat ? (uint32_t)cpu->gpr[hypercall_regs32[i]] : cpu->gpr[hypercall_regs64[i]];
     }
 }
 
-/* Has the guest execute the instruction again with the changed arguments. false: rip is not after a
- * VMCALL or VMMCALL (an engine that uses another instruction), so it cannot. */
+/* Has the guest execute the instruction again with the changed arguments. false: rip is not
+ * after a VMCALL or VMMCALL (an engine that uses another instruction), so it cannot. */
 static bool hypercall_rewind(struct hypercall *h)
 {
     struct cpu_x86 *cpu = &h->v->cpu;
@@ -294,9 +297,11 @@ static bool hypercall_rewind(struct hypercall *h)
 
 static void hypercall_trace(const struct hypercall *h, const uint64_t *arg, int64_t rc)
 {
-    const char *name = h->nr < G_N_ELEMENTS(hypercall_table) ? hypercall_table[h->nr].name : NULL;
+    const char *name =
+        h->nr < G_N_ELEMENTS(hypercall_table) ? hypercall_table[h->nr].name : NULL;
 
-    log_debug(LOG_HYPERCALL, "vcpu %u: %s(%u) 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 " = %" PRId64 "%s",
+    log_debug(LOG_HYPERCALL,
+              "vcpu %u: %s(%u) 0x%" PRIx64 " 0x%" PRIx64 " 0x%" PRIx64 " = %" PRId64 "%s",
               h->v->id, name != NULL ? name : "?", h->nr, arg[0], arg[1], arg[2], rc,
               h->again ? " (again)" : "");
 }
@@ -307,6 +312,7 @@ void pv_hypercall(struct pv_domain *d, struct vcpu *v)
     uint64_t arg[6];
     int64_t rc;
 
+    d->vcpu[v->id].up = true; /* whoever started it: it runs */
     hypercall_fetch(&h);
     memcpy(arg, h.arg, sizeof(arg));
     if (d->kind != PV_KIND_PV && v->cpu.cpl != 0) {

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HYPERVISOR_memory_op for translated guests (xen/memory.h; xen-abi 2.3, 2.4), and the layout it changes.
+ * HYPERVISOR_memory_op for translated guests (xen/memory.h; xen-abi 2.3, 2.4), and the layout
+ * it changes.
  *
- * The layout is: every RAM gfn has its own frame or none; the hypervisor's extra frames lie where
- * the guest put them, each at one gfn at most. Nothing else can be made, so there is nothing to count
- * references of. A page that the guest gives back is discarded on the host and comes back zeroed.
- * Refused on purpose: exchange, increase_reservation (a translated guest could not reach the
- * pages), moves of one RAM page to another gfn, foreign mappings.
+ * The layout is: every RAM gfn has its own frame or none; the hypervisor's extra frames lie
+ * where the guest put them, each at one gfn at most. Nothing else can be made, so there is
+ * nothing to count references of. A page that the guest gives back is discarded on the host and
+ * comes back zeroed. Refused on purpose: exchange, increase_reservation (a translated guest
+ * could not reach the pages), moves of one RAM page to another gfn, foreign mappings.
  */
 #include "pv/memory.h"
 
@@ -22,9 +23,9 @@
 #include "pv/xen_abi.h"
 
 enum {
-    MEMORY_CMD_BITS = 6,      /* the rest of cmd says where a continuation goes on */
-    MEMORY_MAX_ORDER = 9,     /* as Xen allows a guest without devices */
-    MEMORY_LIST_BATCH = 16,   /* extents read from the guest at once */
+    MEMORY_CMD_BITS = 6,    /* the rest of cmd says where a continuation goes on */
+    MEMORY_MAX_ORDER = 9,   /* as Xen allows a guest without devices */
+    MEMORY_LIST_BATCH = 16, /* extents read from the guest at once */
 };
 
 /* --- Layout ----------------------------------------------------------------------------- */
@@ -131,7 +132,8 @@ uint64_t pv_memory_pages(const struct pv_domain *d)
 
 /* --- Reservations ----------------------------------------------------------------------- */
 
-/* Whether one extent of 2^order pages can be given back or had: all of it, or nothing is done. */
+/* Whether one extent of 2^order pages can be given back or had: all of it, or nothing is done.
+ */
 static bool memory_extent_ok(struct pv_domain *d, uint64_t gfn, unsigned order, bool populate)
 {
     const uint64_t pages = 1ull << order;
@@ -150,7 +152,8 @@ static bool memory_extent_ok(struct pv_domain *d, uint64_t gfn, unsigned order, 
     return true;
 }
 
-static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order, bool populate)
+static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order,
+                                 bool populate)
 {
     for (uint64_t i = 0; i < 1ull << order; i++) {
         uint32_t natural = memory_natural_frame(d, gfn + i);
@@ -181,7 +184,8 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
         return (int64_t)start;
     }
     list = (uint64_t)(uintptr_t)op.extent_start.p;
-    /* As in Xen: a start beyond the list, or more extents than a result can count, is nothing done. */
+    /* As in Xen: a start beyond the list, or more extents than a result can count, is nothing
+     * done. */
     if (op.extent_order > MEMORY_MAX_ORDER || start > op.nr_extents ||
         op.nr_extents > INT64_MAX >> (MEMORY_CMD_BITS + 3)) {
         return (int64_t)start;
@@ -258,8 +262,8 @@ static int64_t memory_add_to_physmap(struct hypercall *h)
         if (!guest_read(h->v, h->arg[1], &op32, sizeof(op32))) {
             return -EFAULT;
         }
-        op = (struct xen_add_to_physmap){.domid = op32.domid, .space = op32.space,
-                                         .idx = op32.idx, .gpfn = op32.gpfn};
+        op = (struct xen_add_to_physmap){
+            .domid = op32.domid, .space = op32.space, .idx = op32.idx, .gpfn = op32.gpfn};
     } else if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
         return -EFAULT;
     }
@@ -296,8 +300,10 @@ static int64_t memory_add_batch(struct hypercall *h, uint64_t start)
             h->again = true;
             return 0;
         }
-        if (!guest_read(h->v, (uint64_t)(uintptr_t)op.idxs.p + i * sizeof(idx), &idx, sizeof(idx)) ||
-            !guest_read(h->v, (uint64_t)(uintptr_t)op.gpfns.p + i * sizeof(gfn), &gfn, sizeof(gfn))) {
+        if (!guest_read(h->v, (uint64_t)(uintptr_t)op.idxs.p + i * sizeof(idx), &idx,
+                        sizeof(idx)) ||
+            !guest_read(h->v, (uint64_t)(uintptr_t)op.gpfns.p + i * sizeof(gfn), &gfn,
+                        sizeof(gfn))) {
             return -EFAULT;
         }
         result = gfn == PV_NO_GFN ? -EINVAL : (int)memory_map_space(h->d, op.space, idx, gfn);
@@ -502,7 +508,8 @@ void pv_memory_state(struct pv_domain *d, struct state *s)
         uint64_t gfn = d->extra_gfn[i];
 
         state_u64(s, "extra-gfn", &gfn);
-        if (state_loading(s) && state_ok(s) && gfn != PV_NO_GFN && !pv_memory_place(d, i, gfn)) {
+        if (state_loading(s) && state_ok(s) && gfn != PV_NO_GFN &&
+            !pv_memory_place(d, i, gfn)) {
             state_fail(s, "memory: a page lies at an impossible address");
         }
     }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The guest-physical layout under Xen: which frames lie where, pages given back, pages of the hypervisor. */
+/* The guest-physical layout under Xen: which frames lie where, pages given back, pages of the
+ * hypervisor. */
 #ifndef PVEMU_PV_MEMORY_H
 #define PVEMU_PV_MEMORY_H
 
@@ -9,8 +10,8 @@
 struct pv_domain;
 struct state;
 
-/* Puts an extra frame (index PV_FRAME_*) at gfn, PV_NO_GFN: nowhere. What was at gfn is gone, and where
- * the frame was is a hole. false: impossible gfn. Requests TLB flushes. */
+/* Puts an extra frame (index PV_FRAME_*) at gfn, PV_NO_GFN: nowhere. What was at gfn is gone,
+ * and where the frame was is a hole. false: impossible gfn. Requests TLB flushes. */
 bool pv_memory_place(struct pv_domain *d, unsigned extra, uint64_t gfn);
 /* Back to plain RAM everywhere and no extra frames (the caller places its own again). */
 void pv_memory_reset(struct pv_domain *d);

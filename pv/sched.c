@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HYPERVISOR_sched_op (xen/sched.h; xen-abi 2.4): yield, block, poll, shutdown, watchdog; and the sleep of a
- * vCPU inside a hypercall.
+ * HYPERVISOR_sched_op (xen/sched.h; xen-abi 2.4): yield, block, poll, shutdown, watchdog; and
+ * the sleep of a vCPU inside a hypercall.
  *
- * A sleeping hypercall does not wait here, where the board lock is held: it notes what it waits for,
- * sets cpu.halted and returns its (already known) result. The board's halt loop asks pv_vcpu_sleeping().
+ * A sleeping hypercall does not wait here, where the board lock is held: it notes what it waits
+ * for, sets cpu.halted and returns its (already known) result. The board's halt loop asks
+ * pv_vcpu_sleeping().
  */
 #include <errno.h>
 #include <glib.h>
@@ -102,7 +103,8 @@ static bool sched_upcall_deliverable(struct pv_domain *d, const struct vcpu *v)
         return false;
     }
     if (d->kind == PV_KIND_PV) {
-        return __atomic_load_n(&pv_vcpu_info(d, v->id)->evtchn_upcall_mask, __ATOMIC_SEQ_CST) == 0;
+        return __atomic_load_n(&pv_vcpu_info(d, v->id)->evtchn_upcall_mask, __ATOMIC_SEQ_CST) ==
+               0;
     }
     return (v->cpu.rflags & CPU_IF) != 0;
 }
@@ -167,7 +169,8 @@ static int64_t sched_poll(struct hypercall *h)
         }
     }
     /* The lock keeps new events out between the look above and the sleep below. */
-    if (sched_upcall_deliverable(d, h->v) || (op.timeout != 0 && op.timeout <= pv_time_now(d))) {
+    if (sched_upcall_deliverable(d, h->v) ||
+        (op.timeout != 0 && op.timeout <= pv_time_now(d))) {
         return 0;
     }
     pv->poll_port = op.nr_ports == 1 ? ports[0] : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Sleep and shutdown of vCPUs and the domain, for the other hypercall families. See pv_vcpu_sleeping. */
+/* Sleep and shutdown of vCPUs and the domain, for the other hypercall families. See
+ * pv_vcpu_sleeping. */
 #ifndef PVEMU_PV_SCHED_H
 #define PVEMU_PV_SCHED_H
 
@@ -9,7 +10,8 @@
 void pv_sched_sleep(struct pv_domain *d, struct vcpu *v, enum pv_sleep why);
 /* VCPUOP_up of a vCPU that sleeps in VCPUOP_down. */
 void pv_sched_up(struct pv_domain *d, unsigned vcpu);
-/* The domain shuts down with a SHUTDOWN_* code; v (or NULL) is the vCPU that asked, and stops here. */
+/* The domain shuts down with a SHUTDOWN_* code; v (or NULL) is the vCPU that asked, and stops
+ * here. */
 void pv_sched_shutdown(struct pv_domain *d, struct vcpu *v, unsigned reason);
 
 void pv_sched_init(struct pv_domain *d);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Guest time, pvclock pages, wall clock, runstate and timers (xen/xen.h vcpu_time_info, xen/vcpu.h;
- * xen-abi 4.5).
+ * Guest time, pvclock pages, wall clock, runstate and timers (xen/xen.h vcpu_time_info,
+ * xen/vcpu.h; xen-abi 4.5).
  *
- * guest_ns = ns0 + scale(host TSC - tsc0); guest TSC = host TSC + the vCPU's tsc_offset, so every vCPU
- * computes the same time from its own page. Nothing is corrected later: a clock that follows the
- * host's NTP would run apart from the guest's arithmetic, and timers would fire early.
- * Instead deadlines are converted at arming and looked at again when the board timer fires.
+ * guest_ns = ns0 + scale(host TSC - tsc0); guest TSC = host TSC + the vCPU's tsc_offset, so
+ * every vCPU computes the same time from its own page. Nothing is corrected later: a clock that
+ * follows the host's NTP would run apart from the guest's arithmetic, and timers would fire
+ * early. Instead deadlines are converted at arming and looked at again when the board timer
+ * fires.
  */
 #include "pv/time.h"
 
@@ -21,11 +22,11 @@
 #include "pv/xen_abi.h"
 
 enum {
-    TIME_PAUSE_NS = 1000000,         /* guest time ahead of board time by more: there was a pause */
-    TIME_PERIODIC_PV_NS = 10000000,  /* PV guests start with a 100 Hz timer */
+    TIME_PAUSE_NS = 1000000, /* guest time ahead of board time by more: there was a pause */
+    TIME_PERIODIC_PV_NS = 10000000, /* PV guests start with a 100 Hz timer */
 };
 #define TIME_MAX_AHEAD_NS (1ull << 56) /* two years: timers beyond are as good as never */
-#define TIME_NS_PER_S 1000000000ull
+#define TIME_NS_PER_S     1000000000ull
 
 __extension__ typedef unsigned __int128 u128;
 
@@ -55,7 +56,7 @@ struct pv_time_scale pv_time_scale_of(uint64_t hz)
             down++;
         }
         mul = ((u128)TIME_NS_PER_S << (32 + down)) / hz;
-        scale.shift = (int8_t)-(int)down;
+        scale.shift = (int8_t) - (int)down;
     } else {
         mul = ((u128)TIME_NS_PER_S << 32) / ((u128)MAX(hz, 1u) << scale.shift);
     }
@@ -288,7 +289,8 @@ void pv_time_get_runstate(struct pv_domain *d, unsigned vcpu, struct vcpu_runsta
     const struct pv_runstate *r = &d->vcpu[vcpu].runstate;
     uint64_t now = pv_time_now(d);
 
-    *info = (struct vcpu_runstate_info){.state = (int)r->state, .state_entry_time = r->entry_ns};
+    *info =
+        (struct vcpu_runstate_info){.state = (int)r->state, .state_entry_time = r->entry_ns};
     for (unsigned i = 0; i < 4; i++) {
         info->time[i] = r->time_ns[i];
     }
@@ -302,9 +304,11 @@ void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu)
     const struct pv_vcpu *pv = &d->vcpu[vcpu];
     struct vcpu *v = pv_vcpu_cpu(d, vcpu);
     struct vcpu_runstate_info info = {
-        .state = (int)pv->runstate.state, .state_entry_time = pv->runstate.entry_ns,
+        .state = (int)pv->runstate.state,
+        .state_entry_time = pv->runstate.entry_ns,
     };
-    const uint64_t at = pv->runstate_gva + offsetof(struct vcpu_runstate_info, state_entry_time);
+    const uint64_t at =
+        pv->runstate_gva + offsetof(struct vcpu_runstate_info, state_entry_time);
 
     if (pv->runstate_gva == 0 || v == NULL) {
         return;
@@ -333,8 +337,10 @@ struct pv_time *pv_time_new(struct pv_domain *d)
 
     t->scale = pv_time_scale_of(d->tsc_hz);
     for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
-        d->vcpu[i].singleshot = (struct timer){.fn = pv_time_singleshot_fired, .opaque = &d->vcpu[i]};
-        d->vcpu[i].periodic = (struct timer){.fn = pv_time_periodic_fired, .opaque = &d->vcpu[i]};
+        d->vcpu[i].singleshot =
+            (struct timer){.fn = pv_time_singleshot_fired, .opaque = &d->vcpu[i]};
+        d->vcpu[i].periodic =
+            (struct timer){.fn = pv_time_periodic_fired, .opaque = &d->vcpu[i]};
     }
     return t;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Time as a Xen guest sees it. Guest time (ns since boot) is defined by the TSC with the multiplier
- * that the guest gets, so the guest's own arithmetic and every deadline agree to the nanosecond; the board's clock
- * only carries timers, and says how long a pause was.
+ * Time as a Xen guest sees it. Guest time (ns since boot) is defined by the TSC with the
+ * multiplier that the guest gets, so the guest's own arithmetic and every deadline agree to the
+ * nanosecond; the board's clock only carries timers, and says how long a pause was.
  */
 #ifndef PVEMU_PV_TIME_H
 #define PVEMU_PV_TIME_H
@@ -29,7 +29,8 @@ uint64_t pv_time_ticks_to_ns(struct pv_time_scale scale, uint64_t ticks);
 
 /* Guest time now, ns. */
 uint64_t pv_time_now(struct pv_domain *d);
-/* Arms a board timer for a guest time. The owner checks pv_time_now() when it fires, and arms it again if early. */
+/* Arms a board timer for a guest time. The owner checks pv_time_now() when it fires, and arms
+ * it again if early. */
 void pv_time_arm(struct pv_domain *d, struct timer *t, uint64_t guest_ns);
 
 /* The vCPU's timers (VCPUOP_set_*, set_timer_op). deadline 0 and period 0 stop. */
@@ -41,7 +42,8 @@ void pv_time_write_vcpu(struct pv_domain *d, unsigned vcpu);
 /* Writes only the copy at vcpu.time_gva (VCPUOP_register_vcpu_time_memory_area). */
 bool pv_time_write_area(struct pv_domain *d, unsigned vcpu);
 
-/* Runstate: charges the time since the last change, enters a state, writes the registered area. */
+/* Runstate: charges the time since the last change, enters a state, writes the registered area.
+ */
 void pv_time_runstate(struct pv_domain *d, unsigned vcpu, uint32_t state);
 /* The runstate now, as VCPUOP_get_runstate_info shows it. */
 struct vcpu_runstate_info;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The toolstack's part: xenstore nodes of a new guest with the permissions libxl gives them (docs/misc/
- * xenstore-paths; xen-abi 6.1, 6.2), CPUID leaves (xen/arch-x86/cpuid.h), control/shutdown.
+ * The toolstack's part: xenstore nodes of a new guest with the permissions libxl gives them
+ * (docs/misc/ xenstore-paths; xen-abi 6.1, 6.2), CPUID leaves (xen/arch-x86/cpuid.h),
+ * control/shutdown.
  */
 #include "pv/toolstack.h"
 
@@ -22,8 +23,8 @@ enum {
 static const char *toolstack_path(const struct pv_domain *d, const char *tail,
                                   char buf[TOOLSTACK_PATH_MAX])
 {
-    g_snprintf(buf, TOOLSTACK_PATH_MAX, "/local/domain/%u%s%s", d->domid, *tail != '\0' ? "/" : "",
-               tail);
+    g_snprintf(buf, TOOLSTACK_PATH_MAX, "/local/domain/%u%s%s", d->domid,
+               *tail != '\0' ? "/" : "", tail);
     return buf;
 }
 
@@ -68,9 +69,10 @@ static char *toolstack_uuid(const struct pv_domain *d)
 {
     const uint8_t *u = d->uuid;
 
-    return g_strdup_printf("%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                           u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10],
-                           u[11], u[12], u[13], u[14], u[15]);
+    return g_strdup_printf(
+        "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+        u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
+        u[15]);
 }
 
 static void toolstack_publish_vm(struct pv_domain *d)
@@ -115,12 +117,21 @@ static void toolstack_publish_console(struct pv_domain *d)
 void toolstack_publish(struct pv_domain *d)
 {
     static const char *const directories[] = {
-        "cpu", "memory", "device", "control", "hvmloader", "console", "store", "platform", "image",
+        "cpu",     "memory", "device",   "control", "hvmloader",
+        "console", "store",  "platform", "image",
     };
     static const char *const guest_nodes[] = {
-        "control/shutdown", "control/feature-poweroff", "control/feature-reboot",
-        "control/feature-suspend", "control/sysrq", "device/suspend/event-channel",
-        "data", "drivers", "feature", "attr", "error",
+        "control/shutdown",
+        "control/feature-poweroff",
+        "control/feature-reboot",
+        "control/feature-suspend",
+        "control/sysrq",
+        "device/suspend/event-channel",
+        "data",
+        "drivers",
+        "feature",
+        "attr",
+        "error",
     };
     const uint64_t ram_kib = d->ram_pages * (MEM_PAGE_SIZE / 1024);
     char path[TOOLSTACK_PATH_MAX];
@@ -164,7 +175,8 @@ bool pv_domain_request_shutdown(struct pv_domain *d, const char *word)
     return xs_read_uint(d->xenstore, toolstack_path(d, feature, path), 1, &has) && has == 1;
 }
 
-unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leaves)[6], unsigned max)
+unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leaves)[6],
+                         unsigned max)
 {
     const uint32_t base = XEN_CPUID_FIRST_LEAF;
     const bool pv = config->kind == PV_KIND_PV;

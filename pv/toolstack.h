@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a Xen toolstack does for a guest: its xenstore nodes, its CPUID leaves, shutdown requests. */
+/* What a Xen toolstack does for a guest: its xenstore nodes, its CPUID leaves, shutdown
+ * requests. */
 #ifndef PVEMU_PV_TOOLSTACK_H
 #define PVEMU_PV_TOOLSTACK_H
 

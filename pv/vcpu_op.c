@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * HYPERVISOR_vcpu_op (xen/vcpu.h; xen-abi 2.4): memory areas, timers, and bringing vCPUs up the Xen
- * way. Linux starts the other vCPUs of a PVH guest by INIT-SIPI-SIPI; VCPUOP_initialise and VCPUOP_up
- * (hvm/hvm_vcpu.h) are for guests that prefer them and need board_ops.vcpu_start.
+ * HYPERVISOR_vcpu_op (xen/vcpu.h; xen-abi 2.4): memory areas, timers, and bringing vCPUs up the
+ * Xen way. Linux starts the other vCPUs of a PVH guest by INIT-SIPI-SIPI; VCPUOP_initialise and
+ * VCPUOP_up (hvm/hvm_vcpu.h) are for guests that prefer them and need board_ops.vcpu_start.
  */
 #include <errno.h>
 #include <glib.h>
@@ -39,7 +39,8 @@ static int64_t vcpu_register_info(struct hypercall *h, unsigned id)
     if (!guest_read(h->v, h->arg[2], &op, sizeof(op))) {
         return -EFAULT;
     }
-    if (op.offset > MEM_PAGE_SIZE - sizeof(struct vcpu_info) || op.offset % sizeof(uint64_t) != 0) {
+    if (op.offset > MEM_PAGE_SIZE - sizeof(struct vcpu_info) ||
+        op.offset % sizeof(uint64_t) != 0) {
         return -EINVAL;
     }
     if (pv->vcpu_info_frame != MEM_HOLE) {
@@ -140,7 +141,8 @@ static int64_t vcpu_set_singleshot(struct hypercall *h, unsigned id)
         return -EINVAL;
     }
     /* 12 bytes in 32-bit mode; the tail is padding. */
-    if (!guest_read(h->v, h->arg[2], &op, offsetof(struct vcpu_set_singleshot_timer, flags) + 4)) {
+    if (!guest_read(h->v, h->arg[2], &op,
+                    offsetof(struct vcpu_set_singleshot_timer, flags) + 4)) {
         return -EFAULT;
     }
     if ((op.flags & VCPU_SSHOTTMR_future) != 0 && op.timeout_abs_ns < pv_time_now(h->d)) {
@@ -190,7 +192,8 @@ static bool vcpu_context_32(struct cpu_x86 *cpu, const struct vcpu_hvm_x86_32 *r
         !vcpu_segment_ok(r->ss_ar, false) || !vcpu_segment_ok(r->es_ar, false) ||
         (r->tr_ar & 0xf000) != 0 || (r->cs_ar & 0x200) != 0 || (r->ss_ar >> 5 & 3) != 0 ||
         (r->cs_ar >> 5 & 3) != 0 || (r->cr0 & CPU_CR0_PE) == 0 || (r->eflags & CPU_VM) != 0 ||
-        (r->efer & ~(uint64_t)(CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE)) != 0) {
+        (r->efer & ~(uint64_t)(CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE)) !=
+            0) {
         return false;
     }
     for (unsigned i = 0; i < 8; i++) {
@@ -221,9 +224,8 @@ static bool vcpu_context_64(struct cpu_x86 *cpu, const struct vcpu_hvm_x86_64 *r
 
     if ((r->cr0 & (CPU_CR0_PE | CPU_CR0_PG)) != (CPU_CR0_PE | CPU_CR0_PG) ||
         (r->cr0 & ~(uint64_t)VCPU_CR0_OK) != 0 || (r->cr4 & CPU_CR4_PAE) == 0 ||
-        (r->cr4 & ~(uint64_t)VCPU_CR4_OK) != 0 ||
-        (r->efer & need) != need || (r->rflags & CPU_VM) != 0 ||
-        (r->efer & ~(need | CPU_EFER_NXE | CPU_EFER_SCE)) != 0 ||
+        (r->cr4 & ~(uint64_t)VCPU_CR4_OK) != 0 || (r->efer & need) != need ||
+        (r->rflags & CPU_VM) != 0 || (r->efer & ~(need | CPU_EFER_NXE | CPU_EFER_SCE)) != 0 ||
         (uint64_t)((int64_t)(r->rip << 16) >> 16) != r->rip) {
         return false;
     }
@@ -309,7 +311,8 @@ static int64_t vcpu_down(struct hypercall *h, unsigned id)
         return 0;
     }
     if (nr_up == 1) {
-        pv_sched_shutdown(d, h->v, SHUTDOWN_poweroff); /* nobody is left who could bring it up */
+        pv_sched_shutdown(d, h->v,
+                          SHUTDOWN_poweroff); /* nobody is left who could bring it up */
         return 0;
     }
     if (id != h->v->id) {

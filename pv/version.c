@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* HYPERVISOR_xen_version (xen/version.h; xen-abi 2.4). Fixed strings are zero-padded to their full size. */
+/* HYPERVISOR_xen_version (xen/version.h; xen-abi 2.4). Fixed strings are zero-padded to their
+ * full size. */
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
@@ -16,8 +17,8 @@ static uint32_t version_features(const struct pv_domain *d)
 {
     if (d->kind == PV_KIND_PV) {
         return VERSION_FEATURE(mmu_pt_update_preserve_ad) | VERSION_FEATURE(highmem_assist) |
-               VERSION_FEATURE(gnttab_map_avail_bits) | VERSION_FEATURE(memory_op_vnode_supported) |
-               VERSION_FEATURE(direct_mapped);
+               VERSION_FEATURE(gnttab_map_avail_bits) |
+               VERSION_FEATURE(memory_op_vnode_supported) | VERSION_FEATURE(direct_mapped);
     }
     return VERSION_FEATURE(writable_page_tables) | VERSION_FEATURE(auto_translated_physmap) |
            VERSION_FEATURE(hvm_callback_vector) | VERSION_FEATURE(hvm_safe_pvclock) |
@@ -31,8 +32,8 @@ static int64_t version_put(struct hypercall *h, const void *data, size_t len)
 
 static int64_t version_compile_info(struct hypercall *h)
 {
-    struct xen_compile_info info = {.compiler = "cc", .compile_by = "pvemu",
-                                    .compile_domain = "", .compile_date = ""};
+    struct xen_compile_info info = {
+        .compiler = "cc", .compile_by = "pvemu", .compile_domain = "", .compile_date = ""};
 
     return version_put(h, &info, sizeof(info));
 }
@@ -42,7 +43,8 @@ static int64_t version_capabilities(struct hypercall *h)
     xen_capabilities_info_t caps;
 
     memset(caps, 0, sizeof(caps));
-    g_strlcpy(caps, "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ", sizeof(caps));
+    g_strlcpy(caps, "xen-3.0-x86_64 hvm-3.0-x86_32 hvm-3.0-x86_32p hvm-3.0-x86_64 ",
+              sizeof(caps));
     return version_put(h, caps, sizeof(caps));
 }
 

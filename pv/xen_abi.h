@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The Xen public headers (libxen-dev), included in one place and with one interface version.
- * XEN_GUEST_HANDLE fields are plain pointers of host width in here: they hold guest-linear addresses and are
- * never dereferenced (guest_access.h copies through them).
+ * XEN_GUEST_HANDLE fields are plain pointers of host width in here: they hold guest-linear
+ * addresses and are never dereferenced (guest_access.h copies through them).
  */
 #ifndef PVEMU_PV_XEN_ABI_H
 #define PVEMU_PV_XEN_ABI_H
@@ -40,7 +40,7 @@
 
 /* Later than the package: defined here so that they can be refused by name. */
 #ifndef VCPUOP_register_runstate_phys_area
-#define VCPUOP_register_runstate_phys_area 14
+#define VCPUOP_register_runstate_phys_area  14
 #define VCPUOP_register_vcpu_time_phys_area 15
 #endif
 

@@ -15,7 +15,8 @@ static struct xen_guest *guest_new(void)
     struct xen_hvm_evtchn_upcall_vector vector = {.vcpu = 0, .vector = 0xf3};
 
     for (vector.vcpu = 0; vector.vcpu < 2; vector.vcpu++) {
-        g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==, 0);
+        g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector),
+                        ==, 0);
     }
     return g;
 }
@@ -216,7 +217,8 @@ static void test_errors(void)
         g_assert_cmpint(EV_OP(g, cmd, &zero), ==, -ENOSYS);
     }
     g->limit = XG_ARGS; /* the argument is not mapped */
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_event_channel_op, EVTCHNOP_send, XG_ARGS), ==, -EFAULT);
+    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_event_channel_op, EVTCHNOP_send, XG_ARGS), ==,
+                    -EFAULT);
     xen_guest_free(g);
 }
 
@@ -279,8 +281,8 @@ static void test_reset(void)
 static void test_type2(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
-    struct xen_hvm_param param = {.domid = DOMID_SELF, .index = HVM_PARAM_CALLBACK_IRQ,
-                                  .value = 2ull << 56 | 0xf3};
+    struct xen_hvm_param param = {
+        .domid = DOMID_SELF, .index = HVM_PARAM_CALLBACK_IRQ, .value = 2ull << 56 | 0xf3};
 
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_param, &param), ==, 0);
     g_assert_cmpint(pv_pending_vector(g->d, 0), ==, -1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Grants: pinning rules, copies, operations and their errors, and a guest that fights over entries. */
+/* Grants: pinning rules, copies, operations and their errors, and a guest that fights over
+ * entries. */
 #include <errno.h>
 #include <string.h>
 
@@ -11,8 +12,8 @@
 /* The table where a guest puts it: gfn 0x100000. */
 static grant_entry_v1_t *table_new(struct xen_guest *g)
 {
-    struct xen_add_to_physmap add = {.domid = DOMID_SELF, .space = XENMAPSPACE_grant_table,
-                                     .gpfn = 0x100000};
+    struct xen_add_to_physmap add = {
+        .domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .gpfn = 0x100000};
 
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_memory_op, XENMEM_add_to_physmap, &add), ==, 0);
     return xg_at(g, 0x100000000ull);
@@ -124,7 +125,8 @@ static void test_ops(void)
     g_assert_cmpint(GT_OP(g, GNTTABOP_transfer, &zero), ==, -ENOSYS);
     g_assert_cmpint(GT_OP(g, GNTTABOP_get_status_frames, &zero), ==, -ENOSYS);
     g_assert_cmpint(GT_OP(g, GNTTABOP_swap_grant_ref, &zero), ==, -ENOSYS);
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_grant_table_op, GNTTABOP_copy, XG_ARGS, 0x80000000), ==, -EINVAL);
+    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_grant_table_op, GNTTABOP_copy, XG_ARGS, 0x80000000),
+                    ==, -EINVAL);
     xen_guest_free(g);
 }
 
@@ -162,7 +164,8 @@ static void test_guest_copy(void)
     grant_entry_v1_t *t = table_new(g);
     struct gnttab_copy op = {.source = {.u.ref = 8, .domid = DOMID_SELF, .offset = 16},
                              .dest = {.u.gmfn = 0x301, .domid = DOMID_SELF, .offset = 32},
-                             .len = 5, .flags = GNTCOPY_source_gref};
+                             .len = 5,
+                             .flags = GNTCOPY_source_gref};
 
     entry_set(&t[8], GTF_permit_access | GTF_readonly, PV_DOMID, 0x300);
     memcpy(xg_at(g, 0x300010), "12345", 5);
@@ -200,12 +203,13 @@ struct racer {
     unsigned busy;
 };
 
-/* What a front end does to take a grant back: clear flags by compare-and-swap unless in use, then reuse
- * the entry for something else. */
+/* What a front end does to take a grant back: clear flags by compare-and-swap unless in use,
+ * then reuse the entry for something else. */
 static gpointer racer_run(gpointer data)
 {
     struct racer *r = data;
-    const uint16_t flags[] = {GTF_permit_access, GTF_permit_access | GTF_readonly, GTF_accept_transfer};
+    const uint16_t flags[] = {GTF_permit_access, GTF_permit_access | GTF_readonly,
+                              GTF_accept_transfer};
     unsigned round = 0;
 
     while (!atomic_load(&r->stop)) {
@@ -242,8 +246,9 @@ static void test_races(void)
         thread[i] = g_thread_new("racer", racer_run, &r[i]);
     }
     /* Until the guest had its share too, on however few CPUs. */
-    for (unsigned i = 0; i < RACE_ROUNDS ||
-                         (i < RACE_MAX_ROUNDS && r[0].freed + r[1].freed < RACE_FREED); i++) {
+    for (unsigned i = 0;
+         i < RACE_ROUNDS || (i < RACE_MAX_ROUNDS && r[0].freed + r[1].freed < RACE_FREED);
+         i++) {
         struct gnttab_mapping m = {0};
         bool write = i % 2 != 0;
         char buf[8];
@@ -278,8 +283,9 @@ static void test_races(void)
     g_assert_cmpuint(gnttab_mapped(g->d), ==, 0);
     g_assert_cmphex(t[8].flags & (GTF_reading | GTF_writing), ==, 0);
     g_test_message("%u mapped, %u denied, %u bad, %u unstable, %u freed, %u busy",
-                   count[-GNTST_okay], count[-GNTST_permission_denied], count[-GNTST_bad_gntref],
-                   count[-GNTST_general_error], r[0].freed + r[1].freed, r[0].busy + r[1].busy);
+                   count[-GNTST_okay], count[-GNTST_permission_denied],
+                   count[-GNTST_bad_gntref], count[-GNTST_general_error],
+                   r[0].freed + r[1].freed, r[0].busy + r[1].busy);
     g_assert_cmpuint(count[-GNTST_okay], >, 0);
     g_assert_cmpuint(r[0].freed + r[1].freed, >=, RACE_FREED);
     xen_guest_free(g);

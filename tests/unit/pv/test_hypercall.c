@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Hypercalls as a PVH kernel makes them: conventions, privileges, and the boot sequence of Linux. */
+/* Hypercalls as a PVH kernel makes them: conventions, privileges, and the boot sequence of
+ * Linux. */
 #include <errno.h>
 #include <string.h>
 
@@ -16,9 +17,11 @@ static void test_boot_linux(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 2);
     struct xen_feature_info features = {0};
-    struct xen_add_to_physmap add = {.domid = DOMID_SELF, .space = XENMAPSPACE_shared_info, .gpfn = 1};
+    struct xen_add_to_physmap add = {
+        .domid = DOMID_SELF, .space = XENMAPSPACE_shared_info, .gpfn = 1};
     struct xen_hvm_evtchn_upcall_vector vector = {.vcpu = 0, .vector = 0xf3};
-    struct xen_hvm_param param = {.domid = DOMID_SELF, .index = HVM_PARAM_CALLBACK_IRQ, .value = 1};
+    struct xen_hvm_param param = {
+        .domid = DOMID_SELF, .index = HVM_PARAM_CALLBACK_IRQ, .value = 1};
     struct evtchn_init_control fifo = {0};
     struct evtchn_bind_virq virq = {.virq = VIRQ_TIMER};
     struct evtchn_bind_ipi ipi = {0};
@@ -33,34 +36,43 @@ static void test_boot_linux(void)
     g_assert_cmphex(features.submap, ==, 0x10305);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_memory_op, XENMEM_add_to_physmap, &add), ==, 0);
     g_assert_true(xg_at(g, 0x1000) == (void *)pv_shared_info(g->d));
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==, 0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==,
+                    0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_param, &param), ==, 0);
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_init_control, &fifo), ==, -ENOSYS);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_init_control, &fifo), ==,
+                    -ENOSYS);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_runstate_memory_area, 0, &area, 8), ==, 0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_stop_periodic_timer, 0, NULL, 0), ==, 0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_virq, &virq), ==, 0);
     g_assert_cmpuint(virq.port, >, 2);
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable,
-                            VMASST_TYPE_runstate_update_flag), ==, 0);
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    g_assert_cmpint(
+        XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag),
+        ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 0, &info, sizeof(info)), ==, 0);
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_xen_version, XENVER_version, 0), ==, 0x40011);
     for (unsigned i = 0; i < 5; i++) {
-        g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_ipi, &ipi), ==, 0);
+        g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_ipi, &ipi), ==,
+                        0);
     }
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_grant_table_op, GNTTABOP_query_size, &size), ==, 0);
     g_assert_cmpint(size.status, ==, GNTST_okay);
     g_assert_cmpuint(size.max_nr_frames, ==, PV_MAX_GRANT_FRAMES);
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_grant_table_op, GNTTABOP_set_version, &version), ==, 0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_grant_table_op, GNTTABOP_set_version, &version), ==,
+                    0);
     for (unsigned i = 4; i-- > 0;) {
-        add = (struct xen_add_to_physmap){.domid = DOMID_SELF, .space = XENMAPSPACE_grant_table,
-                                          .idx = i, .gpfn = 0x100000 + i};
+        add = (struct xen_add_to_physmap){.domid = DOMID_SELF,
+                                          .space = XENMAPSPACE_grant_table,
+                                          .idx = i,
+                                          .gpfn = 0x100000 + i};
         g_assert_cmpint(XG_OP(g, __HYPERVISOR_memory_op, XENMEM_add_to_physmap, &add), ==, 0);
     }
     for (unsigned i = 0; i < 4; i++) {
         static const unsigned index[] = {HVM_PARAM_STORE_EVTCHN, HVM_PARAM_STORE_PFN,
                                          HVM_PARAM_CONSOLE_EVTCHN, HVM_PARAM_CONSOLE_PFN};
-        const uint64_t value[] = {g->d->store_port, PV_STORE_GFN, g->d->console_port, PV_CONSOLE_GFN};
+        const uint64_t value[] = {g->d->store_port, PV_STORE_GFN, g->d->console_port,
+                                  PV_CONSOLE_GFN};
 
         param.index = index[i];
         g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_get_param, &param), ==, 0);
@@ -71,9 +83,11 @@ static void test_boot_linux(void)
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_console_io, CONSOLEIO_write, 5, XG_ARGS), ==, 0);
     g_assert_cmpstr(g->debug->str, ==, "hello");
 
-    /* The timer fires: VIRQ pending in shared info, upcall marked in the registered place, vector raised. */
+    /* The timer fires: VIRQ pending in shared info, upcall marked in the registered place,
+     * vector raised. */
     g->fb->apic_irqs[0] = 0;
-    *(uint8_t *)xg_at(g, 0x200040) = 0; /* the guest took the spurious upcall of the registration */
+    *(uint8_t *)xg_at(g, 0x200040) =
+        0; /* the guest took the spurious upcall of the registration */
     memset(xg_at(g, 0x200048), 0, 8);
     xg_advance(g, 3000000);
     g_assert_true(evtchn_is_pending(g->d, virq.port));
@@ -92,8 +106,8 @@ static void test_privilege(void)
     g->fb->vcpus[0]->cpu.cpl = 0;
     for (uint32_t nr = 0; nr < 100; nr++) {
         /* What only PV kernels have, and holes. */
-        static const uint8_t absent[] = {0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 14, 16, 19, 22, 23, 25, 28,
-                                         30, 31, 37, 38, 43, 47, 48, 49, 99};
+        static const uint8_t absent[] = {0,  1,  2,  3,  4,  5,  6,  8,  9,  10, 11, 14, 16, 19,
+                                         22, 23, 25, 28, 30, 31, 37, 38, 43, 47, 48, 49, 99};
         if (memchr(absent, (int)nr, sizeof(absent)) != NULL) {
             g_assert_cmpint(XG_CALL(g, nr, 0), ==, -ENOSYS);
         }
@@ -135,10 +149,12 @@ static void test_hvm_params(void)
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_get_param, &op), ==, -ESRCH);
     op = (struct xen_hvm_param){.domid = DOMID_SELF, .index = 36, .value = 3};
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_param, &op), ==, -EINVAL);
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==, -EINVAL);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==,
+                    -EINVAL);
     vector.vector = 16;
     vector.vcpu = 2;
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==, -ENOENT);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), ==,
+                    -ENOENT);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_get_mem_type, &type), ==, 0);
     g_assert_cmpuint(type.mem_type, ==, HVMMEM_ram_rw);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_pagetable_dying, &type), ==, -EINVAL);
@@ -165,7 +181,8 @@ static void test_version(void)
     memset(&info, 'x', sizeof(info));
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_xen_version, XENVER_compile_info, &info), ==, 0);
     g_assert_cmpint(info.compile_date[31], ==, 0);
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_xen_version, XENVER_get_features, &features), ==, -EINVAL);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_xen_version, XENVER_get_features, &features), ==,
+                    -EINVAL);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_xen_version, XENVER_guest_handle, &uuid), ==, 0);
     g_assert_cmpmem(uuid, 16, g->d->uuid, 16);
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_xen_version, XENVER_pagesize, 0), ==, 4096);
@@ -173,7 +190,8 @@ static void test_version(void)
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_xen_version, XENVER_commandline, &text), ==, 0);
     g_assert_cmpstr(text, ==, "<denied>");
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_xen_version, 11, 0), ==, -ENOSYS);
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_xen_version, XENVER_extraversion, 1ull << 60), ==, -EFAULT);
+    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_xen_version, XENVER_extraversion, 1ull << 60), ==,
+                    -EFAULT);
     xen_guest_free(g);
 }
 
@@ -183,7 +201,8 @@ static void test_multicall(void)
     struct multicall_entry *list = xg_at(g, LIST);
     unsigned again;
 
-    list[0] = (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version}};
+    list[0] =
+        (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version}};
     list[1] = (struct multicall_entry){.op = 77};
     list[2] = (struct multicall_entry){.op = __HYPERVISOR_multicall, .args = {LIST, 3}};
     list[3] = (struct multicall_entry){.op = 1ull << 32 | __HYPERVISOR_xen_version};
@@ -196,9 +215,11 @@ static void test_multicall(void)
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_multicall, 1ull << 60, 0), ==, 0);
     /* Long lists go on after a look at the world. */
     for (unsigned i = 0; i < 3000; i++) {
-        list[i] = (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version}};
+        list[i] =
+            (struct multicall_entry){.op = __HYPERVISOR_xen_version, .args = {XENVER_version}};
     }
-    g_assert_cmpint(xg_call(g, 0, __HYPERVISOR_multicall, (const uint64_t[6]){LIST, 3000}, &again), ==, 0);
+    g_assert_cmpint(
+        xg_call(g, 0, __HYPERVISOR_multicall, (const uint64_t[6]){LIST, 3000}, &again), ==, 0);
     g_assert_cmpuint(again, ==, 2);
     g_assert_cmphex(list[2999].result, ==, 0x40011);
     /* Sleeping in the middle: the rest comes when it runs again. */
@@ -230,7 +251,8 @@ static void test_compat(void)
     cpu->seg[CPU_CS].attr = CPU_SEG_P | CPU_SEG_S | CPU_SEG_DB | 0xb;
     memcpy(xg_at(g, XG_ARGS), &add, sizeof(add));
     cpu->gpr[CPU_RAX] = __HYPERVISOR_memory_op;
-    cpu->gpr[CPU_RBX] = 0xdead00000000ull | XENMEM_add_to_physmap; /* upper halves do not count */
+    cpu->gpr[CPU_RBX] =
+        0xdead00000000ull | XENMEM_add_to_physmap; /* upper halves do not count */
     cpu->gpr[CPU_RCX] = XG_ARGS;
     pv_hypercall(g->d, g->fb->vcpus[0]);
     g_assert_cmpuint(cpu->gpr[CPU_RAX], ==, 0);
@@ -256,16 +278,21 @@ static void test_console(void)
     unsigned again;
 
     memset(xg_at(g, 0x100000), 'a', 200000);
-    g_assert_cmpint(xg_call(g, 0, __HYPERVISOR_console_io, (const uint64_t[6]){0, 200000, 0x100000}, &again), ==, 0);
+    g_assert_cmpint(xg_call(g, 0, __HYPERVISOR_console_io,
+                            (const uint64_t[6]){0, 200000, 0x100000}, &again),
+                    ==, 0);
     g_assert_cmpuint(g->debug->len, ==, 200000);
     g_assert_cmpuint(again, >, 0);
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_console_io, CONSOLEIO_read, 10, 0x100000), ==, 0);
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_console_io, 2), ==, -ENOSYS);
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_console_io, CONSOLEIO_write, 10, 1ull << 50), ==, -EFAULT);
+    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_console_io, CONSOLEIO_write, 10, 1ull << 50), ==,
+                    -EFAULT);
     /* Where the instruction cannot be executed again it is done in one go, with a bound. */
     memset(xg_at(g, XG_CODE), 0x90, 3);
     g->d->debug_out = NULL;
-    g_assert_cmpint(xg_call(g, 0, __HYPERVISOR_console_io, (const uint64_t[6]){0, 200000, 0x100000}, &again), ==, 0);
+    g_assert_cmpint(xg_call(g, 0, __HYPERVISOR_console_io,
+                            (const uint64_t[6]){0, 200000, 0x100000}, &again),
+                    ==, 0);
     g_assert_cmpuint(again, ==, 0);
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_console_io, CONSOLEIO_write, UINT32_MAX, 0), !=, 0);
     xen_guest_free(g);
@@ -298,7 +325,8 @@ static void test_latency(void)
         {.nr = __HYPERVISOR_memory_op, .arg = {XENMEM_decrease_reservation, XG_ARGS}},
         {.nr = __HYPERVISOR_memory_op, .arg = {XENMEM_populate_physmap, XG_ARGS}},
         {.nr = __HYPERVISOR_grant_table_op, .arg = {GNTTABOP_copy, 0x100000, INT32_MAX}},
-        {.nr = __HYPERVISOR_grant_table_op, .arg = {GNTTABOP_map_grant_ref, 0x100000, INT32_MAX}},
+        {.nr = __HYPERVISOR_grant_table_op,
+         .arg = {GNTTABOP_map_grant_ref, 0x100000, INT32_MAX}},
         {.nr = __HYPERVISOR_multicall, .arg = {0x300000, UINT32_MAX}},
         {.nr = __HYPERVISOR_console_io, .arg = {CONSOLEIO_write, UINT32_MAX, 0x100000}},
     };
@@ -348,7 +376,8 @@ static void test_cpuid(void)
 
 static void guest_exercise(struct xen_guest *g)
 {
-    struct xen_add_to_physmap add = {.domid = DOMID_SELF, .space = XENMAPSPACE_shared_info, .gpfn = 1};
+    struct xen_add_to_physmap add = {
+        .domid = DOMID_SELF, .space = XENMAPSPACE_shared_info, .gpfn = 1};
     struct vcpu_register_vcpu_info info = {.mfn = 0x200, .offset = 0x40};
     struct vcpu_set_singleshot_timer shot = {.timeout_abs_ns = 900000000};
     struct evtchn_bind_virq virq = {.virq = VIRQ_TIMER, .vcpu = 1};
@@ -358,17 +387,23 @@ static void guest_exercise(struct xen_guest *g)
     struct sched_watchdog dog = {.timeout = 100};
 
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_memory_op, XENMEM_add_to_physmap, &add), ==, 0);
-    add = (struct xen_add_to_physmap){.domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .idx = 2, .gpfn = 0x100000};
+    add = (struct xen_add_to_physmap){
+        .domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .idx = 2, .gpfn = 0x100000};
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_memory_op, XENMEM_add_to_physmap, &add), ==, 0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_memory_op, XENMEM_remove_from_physmap, &hole), ==, 0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &info, sizeof(info)), ==, 0);
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_virq, &virq), ==, 0);
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, &unbound), ==, 0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_alloc_unbound, &unbound),
+                    ==, 0);
     local.remote_port = unbound.port;
-    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_interdomain, &local), ==, 0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_interdomain, &local),
+                    ==, 0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_sched_op, SCHEDOP_watchdog, &dog), ==, 1);
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag), ==, 0);
+    g_assert_cmpint(
+        XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag),
+        ==, 0);
 }
 
 static void save(struct xen_guest *g, GByteArray *out)

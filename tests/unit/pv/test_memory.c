@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The physical layout: shared info on top of RAM, ballooning, queries, batches that take several goes. */
+/* The physical layout: shared info on top of RAM, ballooning, queries, batches that take
+ * several goes. */
 #include <errno.h>
 #include <string.h>
 
@@ -12,7 +13,8 @@ enum { LIST = 0x20000 };
 
 static int64_t place(struct xen_guest *g, unsigned space, uint64_t idx, uint64_t gfn)
 {
-    struct xen_add_to_physmap add = {.domid = DOMID_SELF, .space = space, .idx = idx, .gpfn = gfn};
+    struct xen_add_to_physmap add = {
+        .domid = DOMID_SELF, .space = space, .idx = idx, .gpfn = gfn};
 
     return MEM_OP(g, XENMEM_add_to_physmap, &add);
 }
@@ -68,7 +70,8 @@ static void test_spaces(void)
 static int64_t balloon(struct xen_guest *g, unsigned op, uint64_t first, unsigned count,
                        unsigned order, unsigned *again)
 {
-    struct xen_memory_reservation r = {.nr_extents = count, .extent_order = order, .domid = DOMID_SELF};
+    struct xen_memory_reservation r = {
+        .nr_extents = count, .extent_order = order, .domid = DOMID_SELF};
     uint64_t *list = xg_at(g, LIST);
 
     /* The list may be longer than a page; RAM is contiguous here. */
@@ -123,7 +126,8 @@ static void test_continuation(void)
     g_assert_cmpint(balloon(g, XENMEM_populate_physmap, 0x400, 2500, 0, &again), ==, 2500);
     g_assert_cmpuint(again, ==, 2);
     /* A start beyond the list, as nobody but a hostile guest makes it. */
-    g_assert_cmpint(balloon(g, XENMEM_populate_physmap | 5000 << 6, 0x400, 16, 0, NULL), ==, 5000);
+    g_assert_cmpint(balloon(g, XENMEM_populate_physmap | 5000 << 6, 0x400, 16, 0, NULL), ==,
+                    5000);
     xen_guest_free(g);
 }
 
@@ -158,10 +162,17 @@ static void test_refused(void)
         unsigned op;
         int64_t rc;
     } want[] = {
-        {XENMEM_exchange, -ENOSYS},    {XENMEM_machphys_mapping, -ENOSYS},
-        {XENMEM_machine_memory_map, -ENOSYS}, {XENMEM_machphys_mfn_list, -ENOSYS},
-        {XENMEM_acquire_resource, -EPERM},    {24, -EPERM}, {20, -EPERM}, {21, -EPERM}, {22, -EPERM},
-        {XENMEM_get_vnumainfo, -EOPNOTSUPP},  {63, -ENOSYS},
+        {XENMEM_exchange, -ENOSYS},
+        {XENMEM_machphys_mapping, -ENOSYS},
+        {XENMEM_machine_memory_map, -ENOSYS},
+        {XENMEM_machphys_mfn_list, -ENOSYS},
+        {XENMEM_acquire_resource, -EPERM},
+        {24, -EPERM},
+        {20, -EPERM},
+        {21, -EPERM},
+        {22, -EPERM},
+        {XENMEM_get_vnumainfo, -EOPNOTSUPP},
+        {63, -ENOSYS},
     };
     uint8_t zero[128] = {0};
     uint16_t self = DOMID_SELF;
@@ -176,7 +187,8 @@ static void test_refused(void)
 static void test_batch(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
-    struct xen_add_to_physmap_batch op = {.domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .size = 3};
+    struct xen_add_to_physmap_batch op = {
+        .domid = DOMID_SELF, .space = XENMAPSPACE_grant_table, .size = 3};
     uint64_t *idxs = xg_at(g, LIST);
     uint64_t *gfns = xg_at(g, LIST + 0x1000);
     int *errs = xg_at(g, LIST + 0x2000);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Sleep in hypercalls as the board's halt loop sees it, shutdown, watchdogs, vCPUs up and down. */
+/* Sleep in hypercalls as the board's halt loop sees it, shutdown, watchdogs, vCPUs up and down.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -33,7 +34,8 @@ static void send(struct xen_guest *g, uint32_t port)
 {
     struct evtchn_send op = {.port = port};
 
-    g_assert_cmpint(xg_op(g, 1, __HYPERVISOR_event_channel_op, EVTCHNOP_send, &op, sizeof(op)), ==, 0);
+    g_assert_cmpint(xg_op(g, 1, __HYPERVISOR_event_channel_op, EVTCHNOP_send, &op, sizeof(op)),
+                    ==, 0);
 }
 
 static int64_t poll(struct xen_guest *g, unsigned count, uint64_t timeout)
@@ -92,7 +94,8 @@ static void test_poll(void)
     g_assert_cmpint(poll(g, 1, 0), ==, 0);
     g_assert_false(awake(g, 0));
     send(g, port);
-    g_assert_cmpint(si->vcpu_info[0].evtchn_upcall_pending, ==, 0); /* masked: no upcall, yet awake */
+    g_assert_cmpint(si->vcpu_info[0].evtchn_upcall_pending, ==,
+                    0); /* masked: no upcall, yet awake */
     g_assert_true(awake(g, 0));
     /* Pending at entry. */
     g_assert_cmpint(poll(g, 1, 0), ==, 0);
@@ -145,8 +148,8 @@ static void test_poll_timeout(void)
 
 static void test_shutdown(void)
 {
-    static const enum stop_reason want[] = {STOP_POWEROFF, STOP_REBOOT, STOP_SUSPEND, STOP_CRASH,
-                                            STOP_WATCHDOG, STOP_SOFT_RESET};
+    static const enum stop_reason want[] = {STOP_POWEROFF, STOP_REBOOT,   STOP_SUSPEND,
+                                            STOP_CRASH,    STOP_WATCHDOG, STOP_SOFT_RESET};
 
     for (unsigned reason = 0; reason < G_N_ELEMENTS(want); reason++) {
         struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 2);
@@ -267,24 +270,29 @@ static void test_register_info(void)
     struct vcpu_register_vcpu_info op = {.mfn = 0x300, .offset = 4096 - 32};
     struct vcpu_info *info = xg_at(g, 0x300000 + 128);
 
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==, -EINVAL);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
+                    -EINVAL);
     op.offset = 4;
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==, -EINVAL);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
+                    -EINVAL);
     op = (struct vcpu_register_vcpu_info){.mfn = 1ull << 60, .offset = 128};
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==, -EINVAL);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
+                    -EINVAL);
     op.mfn = 0x300;
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==, 0);
     g_assert_cmphex(info->evtchn_pending_sel, ==, UINT64_MAX);
     g_assert_cmpint(info->evtchn_upcall_pending, ==, 1);
     g_assert_cmpuint(info->time.tsc_to_system_mul, !=, 0);
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==, -EBUSY);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
+                    -EBUSY);
     info->evtchn_upcall_pending = 0;
     info->evtchn_pending_sel = 0;
     send(g, ipi_new(g, 1));
     g_assert_cmpint(info->evtchn_upcall_pending, ==, 1);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_send_nmi, 1, NULL, 0), ==, 0);
     g_assert_true((g->fb->requested[1] & VCPU_REQ_NMI) != 0);
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_time_phys_area, 0, &op, sizeof(op)), ==, -ENOSYS);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_time_phys_area, 0, &op, sizeof(op)),
+                    ==, -ENOSYS);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_get_physid, 0, &op, sizeof(op)), ==, -EINVAL);
     xen_guest_free(g);
 }

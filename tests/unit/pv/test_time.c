@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Guest time: the scale is exact enough, pages follow the version protocol, timers fire when the guest's own clock says so. */
+/* Guest time: the scale is exact enough, pages follow the version protocol, timers fire when
+ * the guest's own clock says so. */
 #include <errno.h>
 #include <string.h>
 
@@ -20,7 +21,8 @@ static uint64_t guest_clock(struct xen_guest *g, unsigned vcpu)
 
 static void test_scale(void)
 {
-    static const uint64_t hz[] = {1000000, 3579545, 999999999, 1000000000, 1000000001, 2500000000ull,
+    static const uint64_t hz[] = {1000000,       3579545,       999999999,
+                                  1000000000,    1000000001,    2500000000ull,
                                   2112000000ull, 5123456789ull, 40000000000ull};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(hz); i++) {
@@ -96,7 +98,8 @@ static void test_singleshot(void)
     uint32_t port = timer_port(g);
     struct vcpu_set_singleshot_timer shot = {.timeout_abs_ns = pv_time_now(g->d) + 1000000};
 
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     xg_advance(g, 999000);
     g_assert_false(take(g, port));
     xg_advance(g, 2000);
@@ -104,20 +107,25 @@ static void test_singleshot(void)
     xg_advance(g, 10000000);
     g_assert_false(take(g, port)); /* once */
     /* In the past: at once. */
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     xg_advance(g, 1);
     g_assert_true(take(g, port));
     shot.flags = VCPU_SSHOTTMR_future;
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, -ETIME);
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 1, &shot, sizeof(shot)), ==, -EINVAL);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    -ETIME);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 1, &shot, sizeof(shot)), ==,
+                    -EINVAL);
     /* Stopped. */
     shot = (struct vcpu_set_singleshot_timer){.timeout_abs_ns = pv_time_now(g->d) + 1000};
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_stop_singleshot_timer, 0, NULL, 0), ==, 0);
     xg_advance(g, 100000);
     g_assert_false(take(g, port));
     shot.timeout_abs_ns = UINT64_MAX; /* never, without overflow */
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     xg_advance(g, 100000);
     g_assert_false(take(g, port));
     xen_guest_free(g);
@@ -129,8 +137,10 @@ static void test_early_board(void)
     uint32_t port = timer_port(g);
     struct vcpu_set_singleshot_timer shot = {.timeout_abs_ns = pv_time_now(g->d) + 1000000};
 
-    /* The board's clock gained 10 us on the TSC (NTP): the timer waits for the guest's own clock. */
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==, 0);
+    /* The board's clock gained 10 us on the TSC (NTP): the timer waits for the guest's own
+     * clock. */
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_singleshot_timer, 0, &shot, sizeof(shot)), ==,
+                    0);
     g->tsc_ahead -= 25000;
     xg_advance(g, 1001000);
     g_assert_false(take(g, port));
@@ -151,7 +161,8 @@ static void test_set_timer_op(void)
     g_assert_cmpint(XG_CALL(g, __HYPERVISOR_set_timer_op, 0), ==, 0);
     xg_advance(g, 501);
     g_assert_false(take(g, port));
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_set_timer_op, 1ull << 63), ==, 0); /* absurd: 100 ms */
+    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_set_timer_op, 1ull << 63), ==,
+                    0); /* absurd: 100 ms */
     xg_advance(g, 99000000);
     g_assert_false(take(g, port));
     xg_advance(g, 2000000);
@@ -165,9 +176,11 @@ static void test_periodic(void)
     uint32_t port = timer_port(g);
     struct vcpu_set_periodic_timer op = {.period_ns = 999999};
 
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_periodic_timer, 0, &op, sizeof(op)), ==, -EINVAL);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_periodic_timer, 0, &op, sizeof(op)), ==,
+                    -EINVAL);
     op.period_ns = 1ull << 63;
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_periodic_timer, 0, &op, sizeof(op)), ==, -EINVAL);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_periodic_timer, 0, &op, sizeof(op)), ==,
+                    -EINVAL);
     op.period_ns = 1000000;
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_set_periodic_timer, 0, &op, sizeof(op)), ==, 0);
     for (unsigned i = 0; i < 10; i++) {
@@ -202,16 +215,20 @@ static void test_areas(void)
     g_assert_cmpuint(r->time[RUNSTATE_blocked], >=, 6999);
     g_assert_cmpuint(r->time[RUNSTATE_blocked], <=, 7001);
     g_assert_cmphex(r->state_entry_time >> 63, ==, 0);
-    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag), ==, 0);
+    g_assert_cmpint(
+        XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag),
+        ==, 0);
     pv_vcpu_blocked(g->d, 0);
     g_assert_cmpint(r->state, ==, RUNSTATE_blocked);
     g_assert_cmphex(r->state_entry_time >> 63, ==, 0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_get_runstate_info, 0, &now, sizeof(now)), ==, 0);
-    g_assert_cmpuint(now.time[0] + now.time[1] + now.time[2] + now.time[3], ==, pv_time_now(g->d));
+    g_assert_cmpuint(now.time[0] + now.time[1] + now.time[2] + now.time[3], ==,
+                     pv_time_now(g->d));
     /* An address that is not mapped: the time area says so, runstate never fails. */
     gva = 1ull << 46;
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_runstate_memory_area, 0, &gva, 8), ==, 0);
-    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_time_memory_area, 0, &gva, 8), ==, -EFAULT);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_time_memory_area, 0, &gva, 8), ==,
+                    -EFAULT);
     gva = 0;
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_time_memory_area, 0, &gva, 8), ==, 0);
     xen_guest_free(g);

@@ -59,8 +59,15 @@ struct xen_guest *xen_guest_new(enum pv_kind kind, unsigned vcpus)
     static const uint8_t vmcall[3] = {0x0f, 0x01, 0xc1};
     const struct pv_memory_range map[] = {{0, 0xa0000, 1}, {0x100000, XG_RAM - 0x100000, 1}};
     const struct pv_domain_config config = {
-        .kind = kind, .name = "test", .uuid = {1, 2, 3}, .nr_vcpus = vcpus, .max_vcpus = vcpus,
-        .tsc_hz = XG_TSC_HZ, .map = map, .map_len = G_N_ELEMENTS(map), .has_console = true,
+        .kind = kind,
+        .name = "test",
+        .uuid = {1, 2, 3},
+        .nr_vcpus = vcpus,
+        .max_vcpus = vcpus,
+        .tsc_hz = XG_TSC_HZ,
+        .map = map,
+        .map_len = G_N_ELEMENTS(map),
+        .has_console = true,
     };
     struct xen_guest *g = g_new0(struct xen_guest, 1);
     struct xen_guest_board *wrap = g_new0(struct xen_guest_board, 1);
@@ -131,7 +138,8 @@ int64_t xg_call(struct xen_guest *g, unsigned vcpu, uint32_t nr, const uint64_t 
     return (int64_t)v->cpu.gpr[CPU_RAX];
 }
 
-int64_t xg_op(struct xen_guest *g, unsigned vcpu, uint32_t nr, uint64_t cmd, void *arg, size_t len)
+int64_t xg_op(struct xen_guest *g, unsigned vcpu, uint32_t nr, uint64_t cmd, void *arg,
+              size_t len)
 {
     const uint64_t args[6] = {cmd, XG_ARGS, 1};
     int64_t rc;
