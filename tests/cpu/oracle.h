@@ -11,6 +11,7 @@
 #define PVEMU_TESTS_ORACLE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "cpu/x86/x86.h"
@@ -72,6 +73,8 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model);
 uint8_t *oracle_guest_data(void);
 void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end);
+/* Runs compiled code: text copied to ORACLE_CODE, entered at `entry` with rdi = ORACLE_DATA (zeroed) and rsi = n. */
+uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n, uint64_t *insns);
 void oracle_guest_fini(void);
 
 #endif

@@ -201,3 +201,30 @@ void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
     }
     mem_write(guest_board->board.mem, at, fill, c->len);
 }
+
+uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n, uint64_t *insns)
+{
+    struct cpu_x86 *cpu = &guest_vcpu->cpu;
+    uint64_t ret = ORACLE_CODE + len, before = guest_vcpu->insn_count;
+    struct exit exit;
+
+    g_assert(len < ORACLE_CODE_SIZE - 1);
+    memset(guest_ram + G_DATA, 0, ORACLE_DATA_SIZE);
+    mem_write(guest_board->board.mem, G_CODE, text, len);
+    mem_write(guest_board->board.mem, G_CODE + len, "\xcc", 1);
+    cpu->gpr[CPU_RDI] = ORACLE_DATA;
+    cpu->gpr[CPU_RSI] = n;
+    cpu->gpr[CPU_RSP] = ORACLE_DATA + ORACLE_RW_SIZE - 8;
+    memcpy(guest_ram + G_DATA + ORACLE_RW_SIZE - 8, &ret, 8);
+    cpu->rip = ORACLE_CODE + entry;
+    cpu->rflags = 0x202;
+    cpu->halted = false;
+    memset(cpu->xsave, 0, sizeof(cpu->xsave));
+    cpu->xsave[0] = 0x7f, cpu->xsave[1] = 3, cpu->xsave[24] = 0x80, cpu->xsave[25] = 0x1f;
+    guest_user_segments(cpu);
+    guest_accel->run(guest_vcpu, &exit);
+    g_assert_cmpint(exit.kind, ==, EXIT_HALT);
+    g_assert_cmphex(cpu->rip, ==, GUEST_HIGH + G_HANDLERS + 3 * 16 + 1);
+    *insns = guest_vcpu->insn_count - before;
+    return cpu->gpr[CPU_RAX];
+}
