@@ -437,7 +437,7 @@ static int64_t gnttab_batch(struct hypercall *h, size_t size, size_t status_at,
     while (count > 0) {
         int16_t status;
 
-        if (!hypercall_spend(h, 1)) {
+        if (!hypercall_spend(h, 2)) { /* two pages may be copied */
             h->arg[1] = gva;
             h->arg[2] = count;
             h->again = true;

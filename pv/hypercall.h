@@ -17,9 +17,8 @@
 struct pv_domain;
 struct vcpu;
 
-enum {
-    HYPERCALL_BUDGET = 1024
-}; /* work units between two looks at requests: well under 1 ms */
+/* Work units (about a microsecond each) until the guest executes the call again. */
+enum { HYPERCALL_BUDGET = 1024 };
 
 struct hypercall {
     struct pv_domain *d;

@@ -46,15 +46,21 @@ static uint32_t memory_natural_frame(const struct pv_domain *d, uint64_t gfn)
     return MEM_HOLE;
 }
 
-/* Gives the host its memory back; the page reads as zeroes afterwards. */
-static void memory_discard(struct pv_domain *d, uint32_t frame)
+/* Gives the host its memory back; the pages read as zeroes afterwards. */
+static void memory_discard(struct pv_domain *d, uint32_t frame, uint32_t count)
 {
     void *hva = mem_frame_hva(d->mem, frame);
+    const size_t len = (size_t)count * MEM_PAGE_SIZE;
 
-    if (madvise(hva, MEM_PAGE_SIZE, MADV_REMOVE) != 0) {
-        memset(hva, 0, MEM_PAGE_SIZE);
+    if (count == 0) {
+        return;
     }
-    mem_written(d->mem, frame);
+    if (madvise(hva, len, MADV_REMOVE) != 0) {
+        memset(hva, 0, len);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        mem_written(d->mem, frame + i);
+    }
 }
 
 /* Changes what lies at gfn, keeping count of RAM pages and of where extra frames are. */
@@ -98,7 +104,7 @@ bool pv_memory_place(struct pv_domain *d, unsigned extra, uint64_t gfn)
             return false;
         }
         if (old != MEM_HOLE && old == memory_natural_frame(d, gfn)) {
-            memory_discard(d, old);
+            memory_discard(d, old, 1);
         }
     }
     if (from != PV_NO_GFN) {
@@ -155,16 +161,32 @@ static bool memory_extent_ok(struct pv_domain *d, uint64_t gfn, unsigned order, 
 static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order,
                                  bool populate)
 {
+    uint32_t first = 0; /* frames to discard, as runs: one call to the host for each */
+    uint32_t count = 0;
+
     for (uint64_t i = 0; i < 1ull << order; i++) {
         uint32_t natural = memory_natural_frame(d, gfn + i);
         bool own = mem_gfn_frame(d->mem, gfn + i) == natural;
 
         memory_set(d, gfn + i, populate ? natural : MEM_HOLE);
         /* At populate too: another vCPU may have written to the page before it flushed. */
-        if (natural != MEM_HOLE && (populate || own)) {
-            memory_discard(d, natural);
+        if (natural == MEM_HOLE || !(populate || own)) {
+            continue;
         }
+        if (natural != first + count) {
+            memory_discard(d, first, count);
+            first = natural;
+            count = 0;
+        }
+        count++;
     }
+    memory_discard(d, first, count);
+}
+
+/* Work units (about a microsecond each) for an extent: the host's part is most of it. */
+static unsigned memory_extent_cost(unsigned order, bool populate)
+{
+    return (1u << order) + (populate ? 1 : 4);
 }
 
 /* populate_physmap, decrease_reservation. Returns the number of extents done in all. */
@@ -198,7 +220,7 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
             break;
         }
         for (uint64_t k = 0; k < n; k++, i++) {
-            if (!hypercall_spend(h, 1u << op.extent_order)) {
+            if (!hypercall_spend(h, memory_extent_cost(op.extent_order, populate))) {
                 h->arg[0] = cmd | i << MEMORY_CMD_BITS;
                 h->again = true;
                 goto out;
@@ -333,7 +355,7 @@ static int64_t memory_remove_from_physmap(struct hypercall *h)
     }
     memory_set(h->d, op.gpfn, MEM_HOLE);
     if (frame == memory_natural_frame(h->d, op.gpfn)) {
-        memory_discard(h->d, frame);
+        memory_discard(h->d, frame, 1);
     }
     pv_request_all(h->d, VCPU_REQ_TLB_FLUSH);
     return 0;

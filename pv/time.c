@@ -133,7 +133,6 @@ void pv_time_write_vcpu(struct pv_domain *d, unsigned vcpu)
     __atomic_store_n(&shared->flags, info.flags, __ATOMIC_RELAXED);
     __atomic_store_n(&shared->version, version + 1, __ATOMIC_SEQ_CST);
     pv_vcpu_info_written(d, vcpu);
-    pv_time_write_area(d, vcpu);
 }
 
 bool pv_time_write_area(struct pv_domain *d, unsigned vcpu)
@@ -371,6 +370,7 @@ static void pv_time_start(struct pv_domain *d, uint64_t host_tsc, uint64_t guest
     t->loaded = false;
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         pv_time_write_vcpu(d, i);
+        pv_time_write_area(d, i);
     }
     pv_time_write_wallclock(d);
 }

@@ -37,9 +37,10 @@ void pv_time_arm(struct pv_domain *d, struct timer *t, uint64_t guest_ns);
 void pv_time_set_singleshot(struct pv_domain *d, unsigned vcpu, uint64_t deadline_ns);
 void pv_time_set_periodic(struct pv_domain *d, unsigned vcpu, uint64_t period_ns);
 
-/* Writes vcpu_time_info of a vCPU, and its registered copy. */
+/* Writes vcpu_time_info of a vCPU. */
 void pv_time_write_vcpu(struct pv_domain *d, unsigned vcpu);
-/* Writes only the copy at vcpu.time_gva (VCPUOP_register_vcpu_time_memory_area). */
+/* Writes the copy at vcpu.time_gva (VCPUOP_register_vcpu_time_memory_area), through the page
+ * tables of that vCPU: on its thread, or it is stopped. */
 bool pv_time_write_area(struct pv_domain *d, unsigned vcpu);
 
 /* Runstate: charges the time since the last change, enters a state, writes the registered area.

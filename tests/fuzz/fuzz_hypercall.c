@@ -115,110 +115,134 @@ static void step_memory(struct target *t)
     }
 }
 
-/* A call that would succeed, with one byte of its structure changed: the way deep inside. */
+/* --- Calls that would succeed, with one byte of their structure changed: the way deep inside
+ */
+
+#define LIST (XG_ARGS + 0x800ull)
+
+union structure {
+    struct gnttab_copy copy;
+    struct gnttab_setup_table setup;
+    struct gnttab_map_grant_ref map;
+    struct xen_memory_reservation memory;
+    struct vcpu_hvm_context context;
+    struct sched_poll poll;
+    struct multicall_entry multi[3];
+    struct xen_add_to_physmap_batch batch;
+    uint8_t bytes[256];
+};
+
+struct call {
+    uint32_t nr;
+    uint64_t arg[3];
+};
+
+static struct call make_copy(union structure *u, uint8_t what, struct program *p)
+{
+    u->copy.source.u.ref = what / 8;
+    u->copy.dest.u.gmfn = 0x20 + what / 8;
+    u->copy.source.domid = u->copy.dest.domid = DOMID_SELF;
+    u->copy.len = 100;
+    u->copy.flags = (what & 0x18) != 0 ? GNTCOPY_source_gref : 0;
+    return (struct call){__HYPERVISOR_grant_table_op, {GNTTABOP_copy, XG_ARGS, 1}};
+}
+
+static struct call make_setup(union structure *u, uint8_t what, struct program *p)
+{
+    u->setup.dom = DOMID_SELF;
+    u->setup.nr_frames = what / 8;
+    u->setup.frame_list.p = (xen_pfn_t *)(uintptr_t)LIST;
+    return (struct call){__HYPERVISOR_grant_table_op, {GNTTABOP_setup_table, XG_ARGS, 1}};
+}
+
+static struct call make_map(union structure *u, uint8_t what, struct program *p)
+{
+    uint64_t cmd = (what & 8) != 0 ? GNTTABOP_map_grant_ref : GNTTABOP_unmap_grant_ref;
+
+    u->map.dom = DOMID_SELF;
+    return (struct call){__HYPERVISOR_grant_table_op, {cmd, XG_ARGS, 1}};
+}
+
+static struct call make_memory(union structure *u, uint8_t what, struct program *p)
+{
+    uint64_t cmd = (what & 8) != 0 ? XENMEM_populate_physmap : XENMEM_decrease_reservation;
+
+    u->memory.extent_start.p = (xen_pfn_t *)(uintptr_t)LIST;
+    u->memory.nr_extents = (what & 0x80) != 0 ? 3000 : 5;
+    u->memory.extent_order = what / 32 % 4 * 3;
+    u->memory.domid = DOMID_SELF;
+    return (struct call){__HYPERVISOR_memory_op, {cmd, XG_ARGS}};
+}
+
+static struct call make_vcpu(union structure *u, uint8_t what, struct program *p)
+{
+    uint64_t cmd = (what & 16) != 0 ? VCPUOP_down : VCPUOP_initialise;
+
+    if ((what & 8) != 0) {
+        struct vcpu_hvm_x86_32 *r = &u->context.cpu_regs.x86_32;
+
+        r->cr0 = CPU_CR0_PE;
+        r->cs_ar = 0xc9b;
+        r->ds_ar = r->es_ar = r->ss_ar = 0xc93;
+        r->tr_ar = 0x8b;
+    } else {
+        u->context.mode = VCPU_HVM_MODE_64B;
+        u->context.cpu_regs.x86_64.cr0 = CPU_CR0_PE | CPU_CR0_PG;
+        u->context.cpu_regs.x86_64.cr4 = CPU_CR4_PAE;
+        u->context.cpu_regs.x86_64.efer = CPU_EFER_LME | CPU_EFER_LMA;
+    }
+    return (struct call){__HYPERVISOR_vcpu_op, {cmd, 1, XG_ARGS}};
+}
+
+static struct call make_poll(union structure *u, uint8_t what, struct program *p)
+{
+    u->poll.ports.p = (evtchn_port_t *)(uintptr_t)LIST;
+    u->poll.nr_ports = what / 8;
+    u->poll.timeout = (what & 8) != 0 ? take(p, 3) : 0;
+    return (struct call){__HYPERVISOR_sched_op, {SCHEDOP_poll, XG_ARGS}};
+}
+
+static struct call make_multicall(union structure *u, uint8_t what, struct program *p)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        u->multi[i].op = take(p, 1) % 44;
+        u->multi[i].args[0] = take(p, 1) % 16;
+        u->multi[i].args[1] = LIST;
+        u->multi[i].args[2] = what / 8;
+    }
+    return (struct call){__HYPERVISOR_multicall, {XG_ARGS, 3}};
+}
+
+static struct call make_batch(union structure *u, uint8_t what, struct program *p)
+{
+    u->batch.domid = DOMID_SELF;
+    u->batch.space = XENMAPSPACE_grant_table;
+    u->batch.size = (uint16_t)(what * 16);
+    u->batch.idxs.p = u->batch.gpfns.p = (void *)(uintptr_t)LIST;
+    u->batch.errs.p = (void *)(uintptr_t)(LIST + 0x4000);
+    return (struct call){__HYPERVISOR_memory_op, {XENMEM_add_to_physmap_batch, XG_ARGS}};
+}
+
 static void step_template(struct target *t)
 {
-    static const uint64_t list = XG_ARGS + 0x800;
-    union {
-        struct gnttab_copy copy;
-        struct gnttab_setup_table setup;
-        struct gnttab_map_grant_ref map;
-        struct xen_memory_reservation memory;
-        struct vcpu_hvm_context context;
-        struct sched_poll poll;
-        struct multicall_entry multi[3];
-        struct xen_add_to_physmap_batch batch;
-        uint8_t bytes[256];
-    } u;
-    const uint64_t what = take(&t->p, 1);
-    struct {
-        uint64_t nr, arg[3];
-    } call = {0, {0, XG_ARGS, 1}};
+    static struct call (*const make[8])(union structure *, uint8_t, struct program *) = {
+        make_copy, make_setup, make_map,       make_memory,
+        make_vcpu, make_poll,  make_multicall, make_batch,
+    };
+    const uint8_t what = (uint8_t)take(&t->p, 1);
+    union structure u;
+    struct call call;
     uint8_t at;
 
     memset(&u, 0, sizeof(u));
-    switch (what % 8) {
-    case 0:
-        u.copy.source.u.ref = (uint32_t)what / 8;
-        u.copy.dest.u.gmfn = 0x20 + what / 8;
-        u.copy.source.domid = u.copy.dest.domid = DOMID_SELF;
-        u.copy.len = 100;
-        u.copy.flags = what & 0x18 ? GNTCOPY_source_gref : 0;
-        call.nr = __HYPERVISOR_grant_table_op;
-        call.arg[0] = GNTTABOP_copy;
-        break;
-    case 1:
-        u.setup.dom = DOMID_SELF;
-        u.setup.nr_frames = (uint32_t)what / 8;
-        u.setup.frame_list.p = (xen_pfn_t *)(uintptr_t)list;
-        call.nr = __HYPERVISOR_grant_table_op;
-        call.arg[0] = GNTTABOP_setup_table;
-        break;
-    case 2:
-        u.map.dom = DOMID_SELF;
-        call.nr = __HYPERVISOR_grant_table_op;
-        call.arg[0] = what & 8 ? GNTTABOP_map_grant_ref : GNTTABOP_unmap_grant_ref;
-        break;
-    case 3:
-        u.memory.extent_start.p = (xen_pfn_t *)(uintptr_t)list;
-        u.memory.nr_extents = what & 0x80 ? 3000 : 5;
-        u.memory.extent_order = what / 32 % 4 * 3;
-        u.memory.domid = DOMID_SELF;
-        call.nr = __HYPERVISOR_memory_op;
-        call.arg[0] = what & 8 ? XENMEM_populate_physmap : XENMEM_decrease_reservation;
-        break;
-    case 4:
-        u.context.mode = VCPU_HVM_MODE_64B;
-        u.context.cpu_regs.x86_64.cr0 = CPU_CR0_PE | CPU_CR0_PG;
-        u.context.cpu_regs.x86_64.cr4 = CPU_CR4_PAE;
-        u.context.cpu_regs.x86_64.efer = CPU_EFER_LME | CPU_EFER_LMA;
-        if (what & 8) {
-            struct vcpu_hvm_x86_32 *r = &u.context.cpu_regs.x86_32;
-
-            memset(&u, 0, sizeof(u));
-            r->cr0 = CPU_CR0_PE;
-            r->cs_ar = 0xc9b;
-            r->ds_ar = r->es_ar = r->ss_ar = 0xc93;
-            r->tr_ar = 0x8b;
-        }
-        call.nr = __HYPERVISOR_vcpu_op;
-        call.arg[0] = what & 16 ? VCPUOP_down : VCPUOP_initialise;
-        call.arg[1] = 1;
-        call.arg[2] = XG_ARGS;
-        break;
-    case 5:
-        u.poll.ports.p = (evtchn_port_t *)(uintptr_t)list;
-        u.poll.nr_ports = (uint32_t)what / 8;
-        u.poll.timeout = what & 8 ? take(&t->p, 3) : 0;
-        call.nr = __HYPERVISOR_sched_op;
-        call.arg[0] = SCHEDOP_poll;
-        break;
-    case 6:
-        for (unsigned i = 0; i < 3; i++) {
-            u.multi[i].op = take(&t->p, 1) % 44;
-            u.multi[i].args[0] = take(&t->p, 1) % 16;
-            u.multi[i].args[1] = list;
-            u.multi[i].args[2] = what / 8;
-        }
-        call.nr = __HYPERVISOR_multicall;
-        call.arg[0] = XG_ARGS;
-        call.arg[1] = 3;
-        break;
-    default:
-        u.batch.domid = DOMID_SELF;
-        u.batch.space = XENMAPSPACE_grant_table;
-        u.batch.size = (uint16_t)(what * 16);
-        u.batch.idxs.p = u.batch.gpfns.p = (void *)(uintptr_t)list;
-        u.batch.errs.p = (void *)(uintptr_t)(list + 0x4000);
-        call.nr = __HYPERVISOR_memory_op;
-        call.arg[0] = XENMEM_add_to_physmap_batch;
-        break;
-    }
+    call = make[what % 8](&u, what, &t->p);
     at = (uint8_t)take(&t->p, 1);
     u.bytes[at] ^= (uint8_t)take(&t->p, 1);
     mem_write(t->g->fb->board.mem, XG_ARGS, &u, sizeof(u));
-    call_registers(t, (uint32_t)call.nr, call.arg);
+    call_registers(t, call.nr, call.arg);
 }
+
+/* --- The rest of the world */
 
 static void step_grant(struct target *t)
 {

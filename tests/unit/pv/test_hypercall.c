@@ -353,6 +353,11 @@ static void test_latency(void)
         g_assert_true(h->again);
         g_assert_cmpuint(h->work, >, HYPERCALL_BUDGET / 2);
         g_assert_cmpuint(h->work, <=, HYPERCALL_BUDGET);
+        while (i == 0 && h->again) { /* all of them are given back, for the next one */
+            h->again = false;
+            h->work = 0;
+            g_assert_cmpint(hypercall_dispatch(h), >, 0);
+        }
     }
     xen_guest_free(g);
 }
