@@ -75,7 +75,9 @@ struct op {
     };
     uint8_t number;            /* instructions in the block up to and including this one */
     uint8_t cond;              /* condition of SETcc and CMOVcc */
-    uint8_t pad[6];
+    uint8_t need;              /* native: classes that must be allowed, as in e->native_missing */
+    uint8_t align;             /* native: low address bits that must be 0 */
+    uint8_t pad[4];
 };
 
 /* A straight run of instructions in one page (the last may reach into the next page). */
@@ -132,7 +134,7 @@ struct interp {
     struct block *current;
     struct op *link_slot;     /* a branch of `current` that wants to know its target block, */
     uint64_t link_rip;        /* which is here */
-    uint64_t native_missing;  /* INSN_F_X87.. classes that are not allowed now */
+    uint32_t native_missing;  /* INSN_F_X87.. classes that are not allowed now */
     uint64_t fpu_thread_rsp;  /* trampoline: where a fault in a thunk returns to */
     struct x86_fault fault;
     struct mref m;            /* memory operand of the current instruction */
@@ -192,6 +194,8 @@ bool interp_string(struct interp *e, const struct insn *in);
 bool interp_push(struct interp *e, uint64_t val, unsigned size);
 
 /* native.c */
+enum { NATIVE_CLASS_SHIFT = 7 }; /* INSN_F_X87.. as bits of op.need */
+#define NATIVE_CLASSES ((uint32_t)(INSN_F_X87 | INSN_F_MMX | INSN_F_SSE | INSN_F_AVX | INSN_F_AVX512))
 struct native;
 bool interp_native_init(struct interp *e, GError **err);
 void interp_native_fini(struct interp *e);
@@ -200,6 +204,19 @@ void interp_fpu_home(struct interp *e);
 void interp_fpu_load(struct interp *e);
 /* Finds the thunk of op->in once and for all; false: interp_native() looks each time. */
 bool interp_native_prepare(struct interp *e, struct op *op);
+/* The code of a simple thunk (thunk.c) for *in, or NULL. */
+const void *interp_native_simple(struct interp *e, const struct insn *in);
+bool interp_native_fault(struct interp *e, int vector);
+
+/* Calls a simple thunk: it changes eax only. Needs -mno-red-zone. */
+static inline int interp_native_call(const void *code, void *mem)
+{
+    int vector;
+
+    __asm__ volatile("call *%1" : "=&a"(vector) : "r"(code), "c"(mem) : "memory", "cc");
+    return vector;
+}
+
 bool interp_native_op(struct interp *e, const struct op *op);
 void interp_native_enter_thread(struct interp *e);
 void interp_native_leave_thread(struct interp *e);

@@ -124,7 +124,16 @@ bool hot_select(struct interp *e, struct op *op, const struct insn *in)
 {
     enum hot_form form;
 
-    if (!hot_mode(e) || (in->flags & INSN_F_SYSTEM) != 0 || in->id <= INSN_NATIVE ||
+    if (in->id == INSN_NATIVE) {
+        bool plain = true;
+
+        if (!hot_mode(e) || (insn_mem_operand(in) != NULL && !hot_memory(e, op, in, &plain))) {
+            return false;
+        }
+        op->fn = hot_native_handler(e, op, in, plain);
+        return op->fn != NULL;
+    }
+    if (!hot_mode(e) || (in->flags & INSN_F_SYSTEM) != 0 || in->id == INSN_INVALID ||
         (in->prefixes & INSN_P_LOCK) != 0 || !hot_operands(e, op, in, &form)) {
         return false;
     }

@@ -24,6 +24,7 @@ enum hot_form { HOT_RR, HOT_RI, HOT_RMA, HOT_RMB, HOT_MRA, HOT_MRB, HOT_MIA, HOT
 op_fn hot_alu_handler(unsigned id, unsigned size_log, enum hot_form form);
 op_fn hot_move_handler(const struct insn *in, unsigned size_log, enum hot_form form);
 op_fn hot_misc_handler(const struct insn *in, unsigned size_log, enum hot_form form);
+op_fn hot_native_handler(struct interp *e, struct op *op, const struct insn *in, bool plain);
 op_fn hot_flow_handler(struct interp *e, struct op *op, const struct insn *in);
 
 #define HOT_FN(name) static struct block *name(struct vcpu *v, struct op *op, struct interp *e)

@@ -64,6 +64,13 @@ static void native_signal(int sig, siginfo_t *info, void *context)
         sigaction(sig, &native_previous[sig], NULL);
         return;
     }
+    if (thunk_is_simple(e->native, (uint64_t)regs[REG_RIP])) {
+        /* As if it returned, with the vector instead of 0. */
+        regs[REG_RAX] = regs[REG_TRAPNO];
+        regs[REG_RIP] = *(const greg_t *)(uintptr_t)regs[REG_RSP];
+        regs[REG_RSP] += 8;
+        return;
+    }
     regs[REG_RDI] = regs[REG_TRAPNO];
     regs[REG_RSP] = (greg_t)e->fpu_thread_rsp;
     regs[REG_RIP] = (greg_t)(uintptr_t)native_call_fault;
@@ -153,8 +160,6 @@ void interp_fpu_home(struct interp *e)
     __asm__ volatile("ldmxcsr %0\n\tvzeroupper" : : "m"(e->host_mxcsr));
 }
 
-enum { NATIVE_STATE = INSN_F_X87 | INSN_F_MMX | INSN_F_SSE | INSN_F_AVX | INSN_F_AVX512 };
-
 static int native_mem_index(const struct insn *in)
 {
     for (unsigned i = 0; i < in->nr_operands; i++) {
@@ -165,18 +170,9 @@ static int native_mem_index(const struct insn *in)
     return -1;
 }
 
-static bool native_run(struct interp *e, const struct insn *in, int32_t thunk, void *mem)
+/* The exception a thunk ended with becomes the guest's. Returns false. */
+bool interp_native_fault(struct interp *e, int vector)
 {
-    int vector;
-
-    if ((in->flags & NATIVE_STATE) != 0 && !e->fpu_resident) {
-        interp_fpu_load(e);
-    }
-    vector = native_call(thunk_code(e->native, thunk), e->v->cpu.gpr, mem, &e->fl,
-                         &e->fpu_thread_rsp);
-    if (likely(vector == 0)) {
-        return true;
-    }
     if (vector == CPU_GP || vector == CPU_PAGE_FAULT) {
         return interp_fault_code(e, CPU_GP, 0);
     }
@@ -184,6 +180,22 @@ static bool native_run(struct interp *e, const struct insn *in, int32_t thunk, v
         vector = CPU_UD;
     }
     return interp_fault(e, (uint8_t)vector);
+}
+
+static bool native_run(struct interp *e, const struct insn *in, int32_t thunk, void *mem)
+{
+    const void *code = thunk_code(e->native, thunk);
+    int vector;
+
+    if ((in->flags & NATIVE_CLASSES) != 0 && !e->fpu_resident) {
+        interp_fpu_load(e);
+    }
+    if (thunk_is_simple(e->native, (uint64_t)(uintptr_t)code)) {
+        vector = interp_native_call(code, mem);
+    } else {
+        vector = native_call(code, e->v->cpu.gpr, mem, &e->fl, &e->fpu_thread_rsp);
+    }
+    return likely(vector == 0) || interp_native_fault(e, vector);
 }
 
 /* ---- vector registers in the saved image ---- */
@@ -454,6 +466,22 @@ bool interp_native(struct interp *e, const struct insn *in)
         }
     }
     return native_execute(e, in, thunk);
+}
+
+const void *interp_native_simple(struct interp *e, const struct insn *in)
+{
+    const void *code;
+    int32_t thunk;
+
+    if ((in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT | INSN_F_MASKED_MEM)) != 0) {
+        return NULL;
+    }
+    thunk = thunk_get(e, in);
+    if (thunk == THUNK_NONE) {
+        return NULL;
+    }
+    code = thunk_code(e->native, thunk);
+    return thunk_is_simple(e->native, (uint64_t)(uintptr_t)code) ? code : NULL;
 }
 
 bool interp_native_prepare(struct interp *e, struct op *op)

@@ -44,9 +44,9 @@ static unsigned run_code_mode(const struct cpu_x86 *cpu)
 }
 
 /* Classes of native instructions that fault now; the details are x86_native_allowed()'s. */
-static uint64_t run_native_missing(const struct cpu_x86 *cpu)
+static uint32_t run_native_missing(const struct cpu_x86 *cpu)
 {
-    uint64_t missing = INSN_F_AVX512;
+    uint32_t missing = INSN_F_AVX512;
 
     if ((cpu->cr0 & (CPU_CR0_EM | CPU_CR0_TS)) != 0) {
         missing |= INSN_F_X87 | INSN_F_MMX | INSN_F_SSE | INSN_F_AVX;

@@ -6,8 +6,13 @@
  *     in:  rdi = guest registers, rsi = memory operand, eax = packed status flags
  *     out: eax = packed status flags
  *
- * It may clobber every general register; the caller (native.c) saves them. Code goes to a memfd that
- * is mapped twice, writable here and executable there. Equal code is shared.
+ * It may clobber every general register; the caller (native.c) saves them. An instruction that names no
+ * general register and no status flag gets a simple thunk, which touches only eax:
+ *
+ *     in:  rcx = memory operand      out: eax = 0
+ *
+ * Code goes to a memfd that is mapped twice, writable here and executable there; simple thunks lie in its lower
+ * half. Equal code is shared.
  */
 #include "native.h"
 
@@ -15,12 +20,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { THUNK_SPACE = 4 << 20, THUNK_SLOTS = 1 << 16, THUNK_MAX = 256 };
-enum { HOST_RSP = 4, HOST_RBP = 5, HOST_RSI = 6, HOST_RDI = 7 };
+enum { THUNK_SPACE = 4 << 20, THUNK_HALF = THUNK_SPACE / 2, THUNK_SLOTS = 1 << 16, THUNK_MAX = 256 };
+enum { HOST_RCX = 1, HOST_RSP = 4, HOST_RBP = 5, HOST_RSI = 6, HOST_RDI = 7 };
 
 struct native {
     uint8_t *rw, *rx;
-    uint32_t used;
+    uint32_t used[2]; /* simple ones, others */
     uint32_t nr;
     struct thunk_slot {
         uint32_t hash, offset, len; /* len 0: free */
@@ -71,7 +76,12 @@ const void *thunk_code(const struct native *n, int32_t offset)
 void thunk_cache_reset(struct native *n)
 {
     memset(n->slot, 0, sizeof(n->slot));
-    n->used = n->nr = 0;
+    n->used[0] = n->used[1] = n->nr = 0;
+}
+
+bool thunk_is_simple(const struct native *n, uint64_t rip)
+{
+    return rip - (uint64_t)(uintptr_t)n->rx < THUNK_HALF;
 }
 
 bool thunk_owns(const struct native *n, uint64_t rip)
@@ -122,7 +132,7 @@ struct plan {
     uint32_t reads, writes; /* guest registers named by the instruction */
     unsigned ctx, mem;      /* host registers for the two pointers */
     unsigned rsp;           /* host register that stands for guest RSP */
-    bool has_mem, flags;
+    bool has_mem, flags, simple;
 };
 
 static unsigned plan_pick(uint32_t *taken, const uint8_t *from, unsigned nr)
@@ -159,6 +169,12 @@ static void plan_make(struct plan *p, const struct insn *in)
         }
     }
     taken |= p->reads | p->writes;
+    p->simple = !p->flags && taken == (1u << HOST_RSP | 1u) && p->reads == 0 &&
+                (in->flags & INSN_F_MEM_IMPLICIT) == 0;
+    if (p->simple) {
+        p->mem = HOST_RCX;
+        return;
+    }
     if ((in->flags & INSN_F_MEM_IMPLICIT) != 0) {
         p->has_mem = true;
         p->mem = HOST_RDI;
@@ -362,11 +378,17 @@ static void emit_insn(struct emit *em, const struct insn *in, const struct plan 
     }
 }
 
-static void emit_thunk(struct emit *em, const struct insn *in)
+/* Returns whether it is a simple one. */
+static bool emit_thunk(struct emit *em, const struct insn *in)
 {
     struct plan p;
 
     plan_make(&p, in);
+    if (p.simple) {
+        emit_insn(em, in, &p);
+        emit_bytes(em, (const uint8_t[]){0x31, 0xc0, 0xc3}, 3); /* xor %eax,%eax; ret */
+        return true;
+    }
     if (p.flags) {
         emit_bytes(em, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
     }
@@ -396,6 +418,7 @@ static void emit_thunk(struct emit *em, const struct insn *in)
         emit_bytes(em, (const uint8_t[]){0x9f, 0x0f, 0x90, 0xc0}, 4); /* lahf; seto %al */
     }
     emit_byte(em, 0xc3);
+    return false;
 }
 
 static uint32_t thunk_hash(const struct emit *em)
@@ -412,20 +435,18 @@ int32_t thunk_get(struct interp *e, const struct insn *in)
 {
     struct native *n = e->native;
     struct emit em = {.len = 0};
-    uint32_t h;
-
-    emit_thunk(&em, in);
-    h = thunk_hash(&em);
+    bool simple = emit_thunk(&em, in);
+    uint32_t h = thunk_hash(&em), offset = n->used[!simple] + (simple ? 0 : THUNK_HALF);
     for (unsigned i = 0; i < THUNK_SLOTS; i++) {
         struct thunk_slot *s = &n->slot[(h + i) % THUNK_SLOTS];
 
         if (s->len == 0) {
-            if (n->used + THUNK_MAX > THUNK_SPACE || n->nr >= THUNK_SLOTS / 2) {
+            if (n->used[!simple] + THUNK_MAX > THUNK_HALF || n->nr >= THUNK_SLOTS / 2) {
                 return THUNK_NONE;
             }
-            *s = (struct thunk_slot){.hash = h, .offset = n->used, .len = em.len};
-            memcpy(n->rw + n->used, em.buf, em.len);
-            n->used += (em.len + 15) & ~15u;
+            *s = (struct thunk_slot){.hash = h, .offset = offset, .len = em.len};
+            memcpy(n->rw + offset, em.buf, em.len);
+            n->used[!simple] += (em.len + 15) & ~15u;
             n->nr++;
             return (int32_t)s->offset;
         }
