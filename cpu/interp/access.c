@@ -137,7 +137,7 @@ bool interp_mref(struct interp *e, uint64_t va, unsigned len, unsigned access, s
 
     m->va = va;
     m->len = m->len1 = len;
-    if (unlikely(e->special || e->align_check)) {
+    if (unlikely(interp_special(e) || e->align_check)) {
         if (e->align_check && !access_aligned(e, va, len)) {
             return false;
         }
@@ -180,8 +180,11 @@ static void access_mmio_read(struct interp *e, uint64_t gpa, uint8_t *buf, unsig
     interp_flags_home(e);
     while (len > 0) {
         unsigned size = len >= 8 ? 8 : len >= 4 ? 4 : len >= 2 ? 2 : 1;
-        uint64_t val = e->v->board_ops->mmio_read(e->v, gpa, size);
+        uint64_t val;
 
+        interp_smp_pause(e);
+        val = e->v->board_ops->mmio_read(e->v, gpa, size);
+        interp_smp_resume(e);
         access_copy(buf, &val, size);
         buf += size, gpa += size, len -= size;
     }
@@ -196,7 +199,9 @@ static void access_mmio_write(struct interp *e, uint64_t gpa, const uint8_t *buf
         uint64_t val = 0;
 
         access_copy(&val, buf, size);
+        interp_smp_pause(e);
         e->v->board_ops->mmio_write(e->v, gpa, size, val);
+        interp_smp_resume(e);
         buf += size, gpa += size, len -= size;
     }
 }

@@ -75,6 +75,7 @@ static uint32_t block_mark(struct interp *e, uint32_t frame)
     do {
         if ((atomic_fetch_or(&info->flags, MEM_CODE) & MEM_CODE) == 0) {
             interp_tlb_protect(e, frame);
+            interp_smp_protect(e);
         }
         generation = atomic_load(&info->code_generation);
     } while ((atomic_load(&info->flags) & MEM_CODE) == 0);

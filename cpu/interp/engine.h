@@ -54,6 +54,13 @@ enum interp_mode {
     MODE_SLOW = 1 << 3,   /* one instruction a block, generic handlers: traps, breakpoints, #AC */
 };
 
+enum interp_attention {
+    ATTENTION_SPECIAL = 1 << 0, /* TF, RF, breakpoints: one instruction at a time */
+    ATTENTION_DROP = 1 << 1,    /* the thunk cache was reset: no block may run any more */
+    ATTENTION_PROTECT = 1 << 2, /* another vCPU asks to forget all write tags (smp.c) */
+    ATTENTION_CPU = 1 << 3,     /* cpu.halted, irq_shadow or nmi_pending */
+};
+
 struct op;
 struct block;
 struct interp;
@@ -123,7 +130,8 @@ struct interp {
     bool break_block;         /* leave the block after this instruction */
     bool fault_pending;
     bool split_locked;        /* the instruction holds the split lock (generic.c) */
-    bool special;             /* TF, RF, breakpoints: one instruction at a time */
+    _Atomic uint32_t attention; /* enum interp_attention: leave the chain of blocks */
+    _Atomic bool running;     /* guest code may use the TLB: others wait (smp.c) */
     bool amd;                 /* quirks that differ by vendor follow the profile shown */
     bool align_check;         /* CR0.AM, EFLAGS.AC and CPL 3 */
     uint8_t mode;             /* enum interp_mode of the next block */
@@ -150,8 +158,7 @@ struct interp {
     struct native *native;
     uint8_t *alt_stack;
     stack_t previous_alt;
-    uint32_t host_mxcsr, mxcsr_mask;
-    bool drop_blocks;         /* the thunk cache was reset: no block may run any more */
+    uint32_t host_mxcsr, mxcsr_mask, host_xcr0;
     struct tlb tlbs[TLB_NR];
 };
 
@@ -178,6 +185,7 @@ void interp_code_written(struct interp *e, uint32_t frame);
 void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva);
 /* Nobody may write to this frame unseen any more. */
 void interp_tlb_protect(struct interp *e, uint32_t frame);
+void interp_tlb_protect_all(struct interp *e);
 void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access, const struct x86_mapping *map,
                      uint8_t *hva);
 
@@ -233,6 +241,16 @@ bool interp_block_renew(struct interp *e, struct block *b);
 /* host.c: what the host must have, and the MXCSR bits it knows. */
 bool interp_host_probe(GError **err);
 uint32_t interp_host_mxcsr_mask(void);
+uint32_t interp_host_xcr0(void);
+
+/*
+ * smp.c. A frame that becomes code must not be written unseen by any vCPU: interp_smp_protect() returns when no other
+ * vCPU holds a write tag for it. The guest does not run (its TLB is not used) between _pause and _resume.
+ */
+void interp_smp_protect(struct interp *e);
+void interp_smp_resume(struct interp *e);
+void interp_smp_pause(struct interp *e);
+void interp_smp_serve(struct interp *e);
 
 /* run.c */
 void interp_mode_changed(struct interp *e);
@@ -265,6 +283,20 @@ static inline bool interp_flat(const struct interp *e)
 static inline bool interp_canonical(uint64_t va)
 {
     return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+static inline bool interp_special(const struct interp *e)
+{
+    return (atomic_load_explicit(&e->attention, memory_order_relaxed) & ATTENTION_SPECIAL) != 0;
+}
+
+static inline void interp_attend(struct interp *e, uint32_t bits, bool on)
+{
+    if (on) {
+        atomic_fetch_or(&e->attention, bits);
+    } else {
+        atomic_fetch_and(&e->attention, ~bits);
+    }
 }
 
 static inline uint64_t interp_mask(unsigned size)

@@ -29,3 +29,11 @@ uint32_t interp_host_mxcsr_mask(void)
     mask = *(const uint32_t *)(const void *)(area + 28);
     return mask != 0 ? mask : 0xffbf;
 }
+
+uint32_t interp_host_xcr0(void)
+{
+    uint32_t low, high;
+
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low & CPU_XCR0_MASK;
+}

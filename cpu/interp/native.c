@@ -132,7 +132,7 @@ void interp_fpu_load(struct interp *e)
     uint32_t *mxcsr = (uint32_t *)(void *)(area + 24);
     uint32_t host;
 
-    header[0] &= CPU_XCR0_MASK;
+    header[0] &= e->host_xcr0;
     for (unsigned i = 1; i < 8; i++) {
         header[i] = 0;
     }
@@ -157,7 +157,10 @@ void interp_fpu_home(struct interp *e)
     if (area[4] != 0 || *(uint16_t *)(void *)area != fcw || (area[2] & 0x80) != 0) {
         __asm__ volatile("fninit\n\tfldcw %0" : : "m"(fcw));
     }
-    __asm__ volatile("ldmxcsr %0\n\tvzeroupper" : : "m"(e->host_mxcsr));
+    __asm__ volatile("ldmxcsr %0" : : "m"(e->host_mxcsr));
+    if ((e->host_xcr0 & 4) != 0) {
+        __asm__ volatile("vzeroupper"); /* or SSE code of the host runs slowly */
+    }
 }
 
 static int native_mem_index(const struct insn *in)
@@ -461,7 +464,8 @@ bool interp_native(struct interp *e, const struct insn *in)
         thunk = thunk_get(e, in);
         if (thunk == THUNK_NONE) {
             thunk_cache_reset(e->native);
-            e->drop_blocks = e->break_block = true;
+            interp_attend(e, ATTENTION_DROP, true);
+            e->break_block = true;
             thunk = thunk_get(e, in);
         }
     }

@@ -60,21 +60,38 @@ static uint32_t run_native_missing(const struct cpu_x86 *cpu)
     return missing;
 }
 
+static void run_attention_set(struct interp *e, bool special)
+{
+    const struct cpu_x86 *cpu = &e->v->cpu;
+    uint32_t now = atomic_load_explicit(&e->attention, memory_order_relaxed);
+    uint32_t want = special ? ATTENTION_SPECIAL : 0;
+
+    if (cpu->halted || cpu->irq_shadow || cpu->nmi_pending) {
+        want |= ATTENTION_CPU;
+    }
+    if ((now & (ATTENTION_SPECIAL | ATTENTION_CPU)) != want) {
+        interp_attend(e, ATTENTION_SPECIAL | ATTENTION_CPU, false);
+        interp_attend(e, want, true);
+    }
+}
+
 /* To be called whenever control state may have changed: between instructions only. */
 void interp_mode_changed(struct interp *e)
 {
     struct cpu_x86 *cpu = &e->v->cpu;
     unsigned mode = run_code_mode(cpu);
+    bool special;
 
     e->tlb = &e->tlbs[cpu->cpl == 3 ? TLB_USER
                       : (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0
                           ? TLB_SUPERVISOR_AC
                           : TLB_SUPERVISOR];
     e->align_check = cpu->cpl == 3 && (cpu->cr0 & CPU_CR0_AM) != 0 && (cpu->rflags & CPU_AC) != 0;
-    e->special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0;
-    if (e->special || e->align_check) {
+    special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0;
+    if (special || e->align_check) {
         mode |= MODE_SLOW;
     }
+    run_attention_set(e, special);
     e->mode = (uint8_t)mode;
     e->jump_key = e->epoch << 8 | mode;
     e->native_missing = run_native_missing(cpu);
@@ -150,10 +167,15 @@ struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e)
 
 struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
 {
+    bool ok;
+
     v->cpu.rip = v->engine_words[1] + op->ip;
     interp_fpu_home(e);
     interp_flags_home(e);
-    if (!x86_system_insn(v, op->in, &e->fault)) {
+    interp_smp_pause(e);
+    ok = x86_system_insn(v, op->in, &e->fault);
+    interp_smp_resume(e);
+    if (!ok) {
         interp_flags_fetch(e);
         return run_leave_fault(v, op, e);
     }
@@ -234,7 +256,9 @@ static bool run_interrupts(struct interp *e, struct exit *exit)
     atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
     interp_fpu_home(e);
     interp_flags_home(e);
+    interp_smp_pause(e);
     vector = v->board_ops->irq_ack(v);
+    interp_smp_resume(e);
     if (vector < 0) {
         return true;
     }
@@ -288,12 +312,8 @@ static uint64_t run_code_breakpoint(const struct interp *e)
 /* Something besides the next block? */
 static inline bool run_wanted(const struct interp *e)
 {
-    const struct vcpu *v = e->v;
-
-    return unlikely((atomic_load_explicit(&v->request, memory_order_relaxed) &
-                     e->request_mask) != 0 ||
-                    e->special || v->cpu.halted || v->cpu.irq_shadow || v->cpu.nmi_pending ||
-                    e->drop_blocks);
+    return (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) != 0 ||
+           atomic_load_explicit(&e->attention, memory_order_relaxed) != 0;
 }
 
 static bool run_fault(struct interp *e, struct exit *exit)
@@ -351,7 +371,7 @@ static void run_chain(struct interp *e, struct block *b)
                 b = jump->block;
             }
         }
-    } while (b != NULL && !run_wanted(e));
+    } while (b != NULL && likely(!run_wanted(e)));
 }
 
 /* A direct branch met its target for the first time: next time it goes there at once. */
@@ -411,7 +431,7 @@ static bool run_one(struct interp *e, struct exit *exit)
 {
     struct block *b;
 
-    if (unlikely(e->special)) {
+    if (unlikely(interp_special(e))) {
         return run_slowly(e, exit);
     }
     b = run_find(e);
@@ -433,12 +453,17 @@ static bool run_one(struct interp *e, struct exit *exit)
     return likely(!e->fault_pending) || run_fault(e, exit);
 }
 
+/* Between blocks, when run_wanted(). false: leave run(). */
 static bool run_attention(struct interp *e, struct exit *exit)
 {
     struct cpu_x86 *cpu = &e->v->cpu;
+    uint32_t attention = atomic_load(&e->attention);
 
-    if (e->drop_blocks) {
-        e->drop_blocks = false;
+    if ((attention & ATTENTION_PROTECT) != 0) {
+        interp_smp_serve(e);
+    }
+    if ((attention & ATTENTION_DROP) != 0) {
+        interp_attend(e, ATTENTION_DROP, false);
         interp_fpu_home(e);
         interp_blocks_drop(e);
     }
@@ -451,6 +476,7 @@ static bool run_attention(struct interp *e, struct exit *exit)
         return false;
     }
     cpu->irq_shadow = false; /* it covers the block that comes now */
+    run_attention_set(e, (atomic_load(&e->attention) & ATTENTION_SPECIAL) != 0);
     return true;
 }
 
@@ -461,6 +487,7 @@ static void interp_run(struct vcpu *v, struct exit *exit)
     exit->kind = EXIT_KICK;
     exit->message[0] = '\0';
     interp_native_enter_thread(e);
+    interp_smp_resume(e);
     interp_flags_fetch(e);
     interp_mode_changed(e);
     e->fault_pending = false;
@@ -476,6 +503,7 @@ static void interp_run(struct vcpu *v, struct exit *exit)
     }
     interp_fpu_home(e);
     interp_flags_home(e);
+    interp_smp_pause(e);
     interp_native_leave_thread(e);
 }
 
@@ -488,6 +516,7 @@ static bool interp_vcpu_init(struct vcpu *v, GError **err)
     v->engine = e;
     e->v = v;
     e->mxcsr_mask = interp_host_mxcsr_mask();
+    e->host_xcr0 = interp_host_xcr0();
     for (unsigned i = 0; i < TLB_NR; i++) {
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
             e->tlbs[i].entry[slot] = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, 0};

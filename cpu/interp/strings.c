@@ -56,7 +56,16 @@ static bool string_one(struct interp *e, struct string *s)
         return false;
     }
     switch (s->in->id) {
-    case INSN_MOVS: interp_mref_store(e, &dst, interp_mref_load(e, &src)); break;
+    case INSN_MOVS: {
+        uint64_t val = interp_mref_load(e, &src);
+
+        /* A device may have taken its time: the destination may have become code meanwhile. */
+        if (src.part[0] == NULL && !string_open_dst(e, s, &dst)) {
+            return false;
+        }
+        interp_mref_store(e, &dst, val);
+        break;
+    }
     case INSN_STOS: interp_mref_store(e, &dst, e->v->cpu.gpr[CPU_RAX]); break;
     case INSN_LODS: interp_set_gpr(e, CPU_RAX, s->size, interp_mref_load(e, &src)); break;
     case INSN_SCAS:
@@ -178,7 +187,7 @@ static uint64_t string_run(struct interp *e, struct string *s)
     uint8_t *src = NULL, *dst = NULL;
     bool until_equal = (s->in->prefixes & INSN_P_REPNE) != 0;
 
-    if (s->step < 0 || e->special || e->align_check) {
+    if (s->step < 0 || interp_special(e) || e->align_check) {
         return 0;
     }
     if ((s->uses_src && !string_run_open(e, s->in->seg, s->rsi, s, X86_READ, &src, &n)) ||
@@ -258,7 +267,7 @@ static bool string_repeat(struct interp *e, struct string *s, bool *done)
         if (string_stops(e, s)) {
             break;
         }
-        if (n >= budget || e->special || e->break_block || e->dr6_hit != 0 ||
+        if (n >= budget || interp_special(e) || e->break_block || e->dr6_hit != 0 ||
             (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) != 0) {
             if ((s->rcx & s->mask) == 0) {
                 break;

@@ -111,6 +111,15 @@ void interp_tlb_protect(struct interp *e, uint32_t frame)
     }
 }
 
+void interp_tlb_protect_all(struct interp *e)
+{
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
+            e->tlbs[i].entry[slot].write = TLB_NONE;
+        }
+    }
+}
+
 static unsigned tlb_page_shift(uint64_t size)
 {
     return (unsigned)__builtin_ctzll(size);

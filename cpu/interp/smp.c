@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there is one thing to agree on: when a vCPU
+ * is about to decode from a frame that was plain data so far, no other may go on writing to it through a write tag it got
+ * before. The marker (MEM_CODE is set already) asks the others to forget their write tags and waits
+ * until each has, or is not running guest code and will before it does again.
+ *
+ * Nobody waits while holding a lock, and who waits serves the requests of others meanwhile.
+ */
+#include "engine.h"
+
+#include <sched.h>
+
+#include "core/board.h"
+#include "interp.h"
+
+void interp_smp_serve(struct interp *e)
+{
+    interp_tlb_protect_all(e);
+    interp_attend(e, ATTENTION_PROTECT, false);
+}
+
+void interp_smp_resume(struct interp *e)
+{
+    atomic_store(&e->running, true);
+    if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
+        interp_smp_serve(e);
+    }
+}
+
+void interp_smp_pause(struct interp *e)
+{
+    atomic_store_explicit(&e->running, false, memory_order_release);
+}
+
+static void smp_wait(struct interp *e, const struct interp *other)
+{
+    for (unsigned spins = 0; (atomic_load(&other->attention) & ATTENTION_PROTECT) != 0 &&
+                             atomic_load(&other->running); spins++) {
+        if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
+            interp_smp_serve(e);
+        }
+        if (spins < 200) {
+            __builtin_ia32_pause();
+        } else {
+            sched_yield();
+        }
+    }
+}
+
+void interp_smp_protect(struct interp *e)
+{
+    struct board *b = e->v->board;
+    unsigned nr = b != NULL ? b->ops->nr_vcpus(b) : 1;
+
+    if (nr < 2) {
+        return;
+    }
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < nr; i++) {
+            struct vcpu *v = b->ops->vcpu(b, i);
+
+            if (v == NULL || v == e->v || v->accel != &interp_accel_ops || v->engine == NULL) {
+                continue;
+            }
+            if (pass == 0) {
+                interp_attend(v->engine, ATTENTION_PROTECT, true);
+            } else {
+                smp_wait(e, v->engine);
+            }
+        }
+    }
+}
