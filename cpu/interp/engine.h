@@ -129,6 +129,7 @@ struct interp {
     bool fpu_resident;
     bool break_block;         /* leave the block after this instruction */
     bool fault_pending;
+    bool step_once;           /* an interrupt waits behind an STI or MOV SS shadow */
     bool split_locked;        /* the instruction holds the split lock (generic.c) */
     _Atomic uint32_t attention; /* enum interp_attention: leave the chain of blocks */
     _Atomic bool running;     /* guest code may use the TLB: others wait (smp.c) */

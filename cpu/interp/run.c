@@ -431,7 +431,8 @@ static bool run_one(struct interp *e, struct exit *exit)
 {
     struct block *b;
 
-    if (unlikely(interp_special(e))) {
+    if (unlikely(interp_special(e) || e->step_once)) {
+        e->step_once = false;
         return run_slowly(e, exit);
     }
     b = run_find(e);
@@ -475,7 +476,10 @@ static bool run_attention(struct interp *e, struct exit *exit)
     if (!run_requests(e, exit)) {
         return false;
     }
-    cpu->irq_shadow = false; /* it covers the block that comes now */
+    if (cpu->irq_shadow) { /* it covers one instruction */
+        cpu->irq_shadow = false;
+        e->step_once = (atomic_load(&e->v->request) & VCPU_REQ_IRQ) != 0 || cpu->nmi_pending;
+    }
     run_attention_set(e, (atomic_load(&e->attention) & ATTENTION_SPECIAL) != 0);
     return true;
 }

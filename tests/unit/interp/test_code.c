@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT */
+/* The interpreter and its code: self-modification, page crossing, caches, modes. */
+#include "guest.h"
+
+GUEST_CODE(smc_next, "movb $0x42, 1f+1(%rip)\n"
+                     "1: mov $0x11, %al\n"
+                     "hlt");
+/* A store changes an instruction further on in the same block. */
+static void test_smc_next(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, smc_next);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX] & 0xff, ==, 0x42);
+    guest_free(g);
+}
+
+GUEST_CODE(smc_loop, "mov $100, %ecx\n"
+                     "1: incl 2f+1(%rip)\n"
+                     "2: mov $0, %eax\n"
+                     "add %eax, %ebx\n"
+                     "loop 1b\n"
+                     "hlt");
+/* Every round patches the block that runs: 1 + 2 + ... + 100. */
+static void test_smc_loop(void)
+{
+    struct guest *g = guest_new();
+
+    g->cpu->gpr[CPU_RBX] = 0;
+    GUEST_LOAD(g, smc_loop);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 5050);
+    guest_free(g);
+}
+
+GUEST_CODE(smc_wide, "mov $0x9090909090909090, %rax\n"
+                     "mov %rax, 1f(%rip)\n"
+                     "1: .rept 8\nhlt\n.endr\n"
+                     "mov $7, %ebx\n"
+                     "hlt");
+static void test_smc_wide(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, smc_wide);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 7);
+    guest_free(g);
+}
+
+GUEST_CODE(smc_string, "lea 1f(%rip), %rdi\n"
+                       "mov $0x90, %al\n"
+                       "mov $4, %ecx\n"
+                       "rep stosb\n"
+                       "1: .rept 4\nhlt\n.endr\n"
+                       "mov $8, %ebx\n"
+                       "hlt");
+static void test_smc_string(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, smc_string);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 8);
+    guest_free(g);
+}
+
+GUEST_CODE(smc_vector, "movdqu 2f(%rip), %xmm0\n"
+                       "movdqu %xmm0, 1f(%rip)\n"
+                       "1: .rept 16\nhlt\n.endr\n"
+                       "mov $9, %ebx\n"
+                       "hlt\n"
+                       "2: .rept 16\nnop\n.endr");
+static void test_smc_vector(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, smc_vector);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 9);
+    guest_free(g);
+}
+
+GUEST_CODE(load_one, "mov $1, %eax\nhlt");
+GUEST_CODE(load_two, "mov $2, %eax\nhlt");
+/* A device (or another thread) writes code between two runs. */
+static void test_outside_write(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, load_one);
+    guest_run(g, EXIT_HALT);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 1);
+    GUEST_LOAD(g, load_two);
+    guest_run(g, EXIT_HALT);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 2);
+    guest_free(g);
+}
+
+GUEST_CODE(data_beside, "mov $100000, %ecx\n"
+                        "1: incl 1000(%rsi)\n"
+                        "dec %ecx\n"
+                        "jnz 1b\n"
+                        "hlt");
+/* Data on the page of the loop itself: right, and no flood of decoding. */
+static void test_data_beside_code(void)
+{
+    struct guest *g = guest_new();
+
+    g->cpu->gpr[CPU_RSI] = G_CODE;
+    GUEST_LOAD(g, data_beside);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(*(uint32_t *)(void *)(g->ram + G_CODE + 1000), ==, 100000);
+    guest_free(g);
+}
+
+GUEST_CODE(call_elsewhere, "mov $50, %ebp\n"
+                           "1: mov $0x200000, %ebx\n"
+                           "call *%rbx\n"
+                           "mov $40, %ecx\n"
+                           "2: incl 64(%rbx)\n" /* 40 > what it takes to become data */
+                           "dec %ecx\n"
+                           "jnz 2b\n"
+                           "incb 1(%rbx)\n" /* the immediate */
+                           "dec %ebp\n"
+                           "jnz 1b\n"
+                           "hlt");
+GUEST_CODE(elsewhere, "mov $1, %al\nadd %al, %dl\nret");
+/* A page that is code, then data for a while, then code that was patched as data. */
+static void test_code_data_code(void)
+{
+    struct guest *g = guest_new();
+    uint8_t want = 0;
+
+    for (unsigned i = 1; i <= 50; i++) {
+        want = (uint8_t)(want + i);
+    }
+    g->cpu->gpr[CPU_RDX] = 0;
+    guest_load(g, G_DATA, elsewhere, (size_t)(elsewhere_end - elsewhere));
+    GUEST_LOAD(g, call_elsewhere);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RDX] & 0xff, ==, want);
+    g_assert_cmpuint(*(uint32_t *)(void *)(g->ram + G_DATA + 64), ==, 50 * 40);
+    guest_free(g);
+}
+
+GUEST_CODE(mov_imm32, "mov $0x11223344, %eax\nhlt");
+/* An instruction over a page boundary, whose second page changes under it. */
+static void test_page_crossing(void)
+{
+    struct guest *g = guest_new();
+    const uint64_t at = G_CODE + 0xffe;
+
+    guest_load(g, at, mov_imm32, (size_t)(mov_imm32_end - mov_imm32));
+    guest_run(g, EXIT_HALT);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 0x11223344);
+    /* By mapping another page there. */
+    memcpy(g->ram + G_DATA, g->ram + G_CODE + 0x1000, 16);
+    g->ram[G_DATA] = 0x55;
+    *guest_pte(g, G_CODE + 0x1000) = G_DATA | G_P | G_RW;
+    guest_flush(g);
+    g->cpu->rip = at;
+    guest_run(g, EXIT_HALT);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 0x11225544);
+    /* By writing to it. */
+    mem_write(g->fb->board.mem, G_DATA, "\x66", 1);
+    g->cpu->rip = at;
+    guest_run(g, EXIT_HALT);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 0x11226644);
+    /* By unmapping it: the fault names the second page. */
+    *guest_pte(g, G_CODE + 0x1000) = 0;
+    guest_flush(g);
+    g->cpu->rip = at;
+    g_assert_cmpint(guest_vector(g), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(g->cpu->cr2, ==, G_CODE + 0x1000);
+    g_assert_cmphex(guest_frame(g, 0), ==, CPU_PFEC_I);
+    g_assert_cmphex(guest_frame(g, 1), ==, at);
+    guest_free(g);
+}
+
+GUEST_CODE(run_into, "inc %eax\ninc %eax\n"); /* and no end before the page's */
+/* Straight code runs into an unmapped page: what came before has happened. */
+static void test_fall_into_hole(void)
+{
+    struct guest *g = guest_new();
+    const uint64_t at = G_CODE + 0x1000 - 4;
+
+    *guest_pte(g, G_CODE + 0x1000) = 0;
+    guest_load(g, at, run_into, 4);
+    g->cpu->gpr[CPU_RAX] = 0;
+    g_assert_cmpint(guest_vector(g), ==, CPU_PAGE_FAULT);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 2);
+    g_assert_cmphex(guest_frame(g, 1), ==, G_CODE + 0x1000);
+    guest_free(g);
+}
+
+/* More code than the cache holds: 1 Mi instructions, twice, with patches between. */
+static void test_cache_overflow(void)
+{
+    struct guest *g = guest_new();
+    const unsigned bytes = 3 << 20;
+    uint64_t want = 0;
+
+    for (unsigned i = 0; i < bytes; i += 2) { /* jmp +0 ends a block each; inc %eax in between */
+        static const uint8_t pair[2] = {0xff, 0xc0}, jump[2] = {0xeb, 0x00};
+        bool inc = i % 4 == 0;
+
+        memcpy(g->ram + 0x400000 + i % 0x1f0000, inc ? pair : jump, 2);
+    }
+    g->ram[0x400000 + 0x1f0000] = 0xf4;
+    for (unsigned round = 0; round < 6; round++) {
+        g->cpu->gpr[CPU_RAX] = 0;
+        g->cpu->rip = 0x400000;
+        for (uint32_t f = 0x400; f < 0x600; f++) {
+            g->ram[(f << 12) + 1] = round % 2 == 0 ? 0xc0 : 0xc3; /* inc %ebx instead */
+            mem_written(g->fb->board.mem, f);
+        }
+        guest_run(g, EXIT_HALT);
+        want = 0x1f0000 / 4 - (round % 2 == 0 ? 0 : 0x1f0);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, want);
+    }
+    guest_free(g);
+}
+
+GUEST_CODE16(real_code, "mov $0x1234, %ax\n"
+                        "mov %ax, %ds\n"
+                        "mov %ax, 0x10\n"
+                        "push %ax\n"
+                        "pop %bx\n"
+                        "hlt");
+static void test_real_mode(void)
+{
+    struct guest *g = guest_new();
+
+    guest_mode16(g);
+    guest_load(g, 0x7000, real_code, (size_t)(real_code_end - real_code));
+    g->cpu->gpr[CPU_RSP] = 0xfff0;
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmphex(g->cpu->gpr[CPU_RBX] & 0xffff, ==, 0x1234);
+    g_assert_cmphex(guest_read64(g, 0x12350) & 0xffff, ==, 0x1234);
+    guest_free(g);
+}
+
+GUEST_CODE16(real_limit, "movl $1, %ds:0xfffd");
+static void test_real_limit(void)
+{
+    struct guest *g = guest_new();
+
+    guest_mode16(g);
+    guest_load(g, 0x7000, real_limit, (size_t)(real_limit_end - real_limit));
+    g->cpu->gpr[CPU_RSP] = 0xfff0;
+    g_assert_cmpint(guest_vector(g), ==, CPU_GP);
+    guest_free(g);
+}
+
+GUEST_CODE16(real_wrap, "jmp .+0x10\n");
+/* 16-bit jumps wrap at 64 KiB. */
+static void test_real_wrap(void)
+{
+    struct guest *g = guest_new();
+
+    guest_mode16(g);
+    guest_load(g, 0xfff8, real_wrap, (size_t)(real_wrap_end - real_wrap));
+    g->ram[0x8] = 0xf4;
+    g->cpu->gpr[CPU_RSP] = 0xfff0;
+    guest_run(g, EXIT_HALT);
+    g_assert_cmphex(g->cpu->rip, ==, 9);
+    guest_free(g);
+}
+
+GUEST_CODE32(flat32, "mov $0x200000, %esi\n"
+                     "movl $0x80000001, (%esi)\n"
+                     "mov $0xffffffff, %eax\n"
+                     "add 1(%eax,%esi), %ebx\n" /* wraps */
+                     "push %ebx\n"
+                     "call 1f\n"
+                     "hlt\n"
+                     "1: pop %ecx\n"
+                     "pop %edx\n"
+                     "inc %edx\n"
+                     "hlt");
+static void test_flat32(void)
+{
+    struct guest *g = guest_new();
+
+    guest_mode32(g);
+    g->cpu->gpr[CPU_RBX] = 0;
+    GUEST_LOAD(g, flat32);
+    guest_run(g, EXIT_HALT);
+    g_assert_cmphex(g->cpu->gpr[CPU_RDX], ==, 0x80000002);
+    g_assert_cmphex(g->cpu->gpr[CPU_RSP], ==, G_STACK);
+    guest_free(g);
+}
+
+GUEST_CODE32(limit32, "mov $1, %ebx\n"
+                      "mov 0x1000, %eax\n"
+                      "hlt");
+static void test_limit32(void)
+{
+    struct guest *g = guest_new();
+
+    guest_mode32(g);
+    g->cpu->seg[CPU_DS].limit = 0x1002;
+    g->cpu->gpr[CPU_RBX] = 0;
+    guest_load(g, 0x30000, limit32, (size_t)(limit32_end - limit32));
+    g->cpu->idtr.limit = 0; /* the fault cannot be delivered: shutdown tells */
+    guest_run(g, EXIT_SHUTDOWN);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 1);
+    guest_free(g);
+}
+
+GUEST_CODE(count, "mov $10, %ecx\n1: dec %ecx\njnz 1b\nhlt");
+static void test_insn_count(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, count);
+    guest_run(g, EXIT_HALT);
+    g_assert_cmpuint(g->v->insn_count, ==, 22);
+    guest_free(g);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!interp_accel_ops.probe(NULL)) {
+        g_test_skip("the host lacks what the interpreter needs");
+        return 0;
+    }
+    g_test_add_func("/interp/code/smc-next-instruction", test_smc_next);
+    g_test_add_func("/interp/code/smc-in-a-loop", test_smc_loop);
+    g_test_add_func("/interp/code/smc-wide-store", test_smc_wide);
+    g_test_add_func("/interp/code/smc-by-string", test_smc_string);
+    g_test_add_func("/interp/code/smc-by-vector-store", test_smc_vector);
+    g_test_add_func("/interp/code/written-from-outside", test_outside_write);
+    g_test_add_func("/interp/code/data-beside-code", test_data_beside_code);
+    g_test_add_func("/interp/code/code-data-code", test_code_data_code);
+    g_test_add_func("/interp/code/page-crossing", test_page_crossing);
+    g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);
+    g_test_add_func("/interp/code/cache-overflow", test_cache_overflow);
+    g_test_add_func("/interp/code/real-mode", test_real_mode);
+    g_test_add_func("/interp/code/real-mode-limit", test_real_limit);
+    g_test_add_func("/interp/code/real-mode-wrap", test_real_wrap);
+    g_test_add_func("/interp/code/flat-32", test_flat32);
+    g_test_add_func("/interp/code/limit-32", test_limit32);
+    g_test_add_func("/interp/code/instruction-count", test_insn_count);
+    return g_test_run();
+}
