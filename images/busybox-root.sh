@@ -4,14 +4,14 @@
 #
 #   images/busybox-root.sh OUT.img [KERNEL_DIR...]
 #
-# ext4, labelled pvemu-demo: busybox, a shell on every console, DHCP on eth0, and the modules of the
-# kernels given (folders printed by images/kernel.sh).
+# ext4, labelled pvemu-demo: busybox, a shell on the console, DHCP on eth0, and the Xen driver modules of
+# the kernels given (folders printed by images/kernel.sh).
 . "$(dirname "$0")/lib.sh"
 
 [ $# -ge 1 ] || die "usage: images/busybox-root.sh OUT.img [KERNEL_DIR...]"
 out=$1
 shift
-need busybox-static e2fsprogs fakeroot
+need busybox-static e2fsprogs fakeroot kmod
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree"/{bin,sbin,etc,proc,sys,dev,tmp,root,run,mnt,lib/modules,usr/bin,usr/sbin,usr/share/udhcpc,var}
@@ -55,8 +55,19 @@ I
 chmod 755 "$tree/etc/rcS" "$tree/usr/share/udhcpc/default.script"
 echo 'root::0:0:root:/root:/bin/sh' >"$tree/etc/passwd"
 echo 'root:x:0:' >"$tree/etc/group"
+PATH=$PATH:/sbin:/usr/sbin
 for kernel in "$@"; do
-    cp -a "$kernel/root/lib/modules/." "$tree/lib/modules/"
+    release=$(cat "$kernel/release")
+    to=$tree/lib/modules/$release
+    mkdir -p "$to"
+    cp "$kernel/root/lib/modules/$release"/modules.{order,builtin,builtin.modinfo} "$to/"
+    # Only what a guest of pvemu can use; a built-in one has no file.
+    modprobe -d "$kernel/root" -S "$release" -a --show-depends xen-blkfront xen-netfront ext4 2>/dev/null |
+        awk '$1 == "insmod" {print $2}' | sort -u | while read -r file; do
+            mkdir -p "$to/$(dirname "${file#"$kernel/root/lib/modules/$release/"}")"
+            cp "$file" "$to/${file#"$kernel/root/lib/modules/$release/"}"
+        done
+    depmod -b "$tree" "$release"
 done
 rm -f "$out.tmp"
 truncate -s "${PVEMU_ROOT_SIZE:-512M}" "$out.tmp"

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""Runs guests for the boot tests: start, wait for text, type, end. Every wait has a limit."""
+import hashlib
+import http.server
+import os
+import re
+import selectors
+import signal
+import socketserver
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+LIMIT = float(os.environ.get("PVEMU_TEST_LIMIT", "300"))  # seconds for any one wait
+
+
+class Failure(Exception):
+    """An expectation that was not met, with the evidence."""
+
+
+class Guest:
+    """A running pvemu. stdin is a pipe, so the run is unattended."""
+
+    def __init__(self, pvemu, args, runtime):
+        env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime)
+        self.child = subprocess.Popen([pvemu, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, env=env)
+        self.args = args
+        self.out = b""
+        self.err = b""
+        self.seen = 0
+        self.selector = selectors.DefaultSelector()
+        for stream in (self.child.stdout, self.child.stderr):
+            os.set_blocking(stream.fileno(), False)
+            self.selector.register(stream, selectors.EVENT_READ)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+        for stream in (self.child.stdin, self.child.stdout, self.child.stderr):
+            stream.close()
+        self.selector.close()
+
+    def fail(self, text):
+        tail = (self.out[-3000:] + b"\n--- stderr ---\n" + self.err[-2000:]).decode(errors="replace")
+        raise Failure(f"{text}\ncommand: {' '.join(self.args)}\n{tail}")
+
+    def pump(self, seconds):
+        """Reads what there is; False when both streams have ended."""
+        if not self.selector.get_map():
+            return False
+        for key, _ in self.selector.select(seconds):
+            data = os.read(key.fileobj.fileno(), 65536)
+            if not data:
+                self.selector.unregister(key.fileobj)
+            elif key.fileobj is self.child.stdout:
+                self.out += data
+            else:
+                self.err += data
+        return True
+
+    def wait(self, pattern, limit=LIMIT):
+        """Waits for a regular expression in the output after the last match; returns the match."""
+        end = time.monotonic() + limit
+        regex = re.compile(pattern.encode(), re.MULTILINE)
+        while True:
+            match = regex.search(self.out, self.seen)
+            if match:
+                self.seen = match.end()
+                return match
+            if time.monotonic() > end:
+                self.fail(f"no {pattern!r} within {limit:.0f} s")
+            if not self.pump(1.0):
+                self.fail(f"the guest ended before {pattern!r}")
+
+    def type(self, text):
+        self.child.stdin.write(text.encode())
+        self.child.stdin.flush()
+
+    def run(self, command, limit=LIMIT):
+        """Runs a command in the guest's shell and returns its output; fails on a non-zero status."""
+        self.type(f"echo BEG''IN; {command}; echo END''=$?\n")
+        self.wait("BEGIN\r?\n", limit)
+        start = self.seen
+        match = self.wait(r"END=(\d+)\r?\n", limit)
+        text = self.out[start:match.start()].decode(errors="replace").replace("\r", "")
+        if match.group(1) != b"0":
+            self.fail(f"in the guest: {command!r} gave {match.group(1).decode()}")
+        return text
+
+    def finish(self, status, last=None, limit=LIMIT):
+        """Waits for the end; checks the status and the last line on stderr."""
+        end = time.monotonic() + limit
+        while self.pump(1.0):
+            if time.monotonic() > end:
+                self.fail(f"still running after {limit:.0f} s")
+        got = self.child.wait()
+        lines = self.err.decode(errors="replace").splitlines()
+        if got != status:
+            self.fail(f"status {got}, wanted {status}")
+        if last is not None and not (lines and re.search(last, lines[-1])):
+            self.fail(f"the last line is {lines[-1] if lines else ''!r}, wanted {last!r}")
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+
+class FileServer:
+    """A web server on the host's loopback: GET serves `data`, PUT keeps what it gets."""
+
+    def __init__(self, data):
+        outer = self
+        self.data = data
+        self.received = b""
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(outer.data)))
+                self.end_headers()
+                self.wfile.write(outer.data)
+
+            def do_PUT(self):
+                outer.received = self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *args):
+                pass
+
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def sample(size, seed=b"pvemu"):
+    """`size` bytes that compress badly and are the same every time."""
+    out = bytearray()
+    block = hashlib.sha512(seed).digest()
+    while len(out) < size:
+        block = hashlib.sha512(block).digest()
+        out += block * 16
+    return bytes(out[:size])
+
+
+def main(tests):
+    """Runs (name, function) pairs; TAP on stdout. Words on the command line choose by name."""
+    wanted = [word for word in sys.argv[1:] if not word.startswith("-")]
+    chosen = [t for t in tests if not wanted or any(w in t[0] for w in wanted)]
+    failed = 0
+    print(f"1..{len(chosen)}", flush=True)
+    for number, (name, function) in enumerate(chosen, 1):
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o700)
+            try:
+                function(folder)
+                verdict = "ok"
+            except (Failure, AssertionError, AttributeError, OSError, subprocess.SubprocessError) as why:
+                verdict = "not ok"
+                failed += 1
+                for line in str(why).splitlines():
+                    print("# " + line)
+        print(f"{verdict} {number} - {name} ({time.monotonic() - begin:.1f} s)", flush=True)
+    print(f"{len(chosen) - failed} passed, {failed} failed", flush=True)
+    return 1 if failed or not chosen else 0
+
+
+__all__ = ["Failure", "FileServer", "Guest", "LIMIT", "main", "sample", "signal"]

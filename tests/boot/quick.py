@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Stock Debian kernels from a small disk image: what every commit must still do.
+
+Environment (tests/run.sh sets it): PVEMU the binary, PVEMU_CLOUD and PVEMU_GENERIC folders from images/kernel.sh,
+PVEMU_BUSYBOX an image from images/busybox-root.sh with both kernels' modules, PVEMU_VMLINUX the unpacked cloud kernel.
+"""
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+from harness import FileServer, Guest, LIMIT, main, sample, signal
+
+PVEMU = os.environ["PVEMU"]
+CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
+GENERIC = os.environ["PVEMU_GENERIC"] + "/vmlinuz"
+IMAGE = os.environ["PVEMU_BUSYBOX"]
+VMLINUX = os.environ["PVEMU_VMLINUX"]
+PROMPT = r"^(/|~) # "
+
+
+def boot(folder, *args, kernel=CLOUD, disk=IMAGE + ",snapshot"):
+    return Guest(PVEMU, ["-kernel", kernel, "-disk", disk, *args], folder)
+
+
+def ready(guest):
+    guest.wait("Welcome to pvemu")
+    guest.wait(PROMPT)
+
+
+def own_copy(folder):
+    path = os.path.join(folder, "root.img")
+    subprocess.run(["cp", "--sparse=always", IMAGE, path], check=True)
+    return path
+
+
+def test_session(folder):
+    """ls, dmesg, an address, a download, a file that is there at the next boot, poweroff."""
+    disk = own_copy(folder)
+    server = FileServer(sample(1 << 20))
+    try:
+        with boot(folder, disk=disk) as guest:
+            ready(guest)
+            assert "lost+found" in guest.run("ls /")
+            assert "Linux version" in guest.run("dmesg | head -3")
+            assert "10.0.2.15" in guest.run("ip addr show eth0")
+            guest.run(f"wget -q -O /root/file http://10.0.2.2:{server.port}/file")
+            assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /root/file")
+            guest.run("echo kept > /root/note; sync")
+            guest.type("poweroff\n")
+            guest.finish(0, r"PASS: the guest powered off")
+    finally:
+        server.close()
+    subprocess.run(["/sbin/e2fsck", "-fn", disk], check=True, stdout=subprocess.DEVNULL)
+    with boot(folder, disk=disk) as guest:
+        ready(guest)
+        assert "kept" in guest.run("cat /root/note")
+        assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /root/file")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_generic(folder):
+    with boot(folder, kernel=GENERIC) as guest:
+        ready(guest)
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_vmlinux(folder):
+    with boot(folder, kernel=VMLINUX) as guest:
+        ready(guest)
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_serial(folder):
+    """console=ttyS0 works with a shell, through the IOAPIC."""
+    with boot(folder, "-append", "console=ttyS0") as guest:
+        ready(guest)
+        assert "ttyS0" in guest.run("cat /proc/consoles")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_forward(folder):
+    """A host port leads into the guest, and data arrives whole."""
+    with boot(folder, "-p", "0:8080") as guest:
+        ready(guest)
+        port = int(re.search(r"forwarding 127\.0\.0\.1:(\d+):8080", guest.err.decode()).group(1))
+        guest.run("mkdir -p /run/www; dd if=/dev/urandom of=/run/www/f bs=64k count=16 2>/dev/null; httpd -p 8080 -h /run/www")
+        digest = guest.run("md5sum /run/www/f").split()[0]
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as link:
+            link.sendall(b"GET /f HTTP/1.0\r\n\r\n")
+            data = b""
+            while True:
+                if select_readable(guest, link):
+                    piece = link.recv(65536)
+                    if not piece:
+                        break
+                    data += piece
+        body = data.split(b"\r\n\r\n", 1)[1]
+        assert hashlib.md5(body).hexdigest() == digest, "the file changed on its way"
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def select_readable(guest, link):
+    import select
+    guest.pump(0)
+    return bool(select.select([link], [], [], 1.0)[0])
+
+
+def test_panic(folder):
+    with boot(folder, "-append", "init=/nonexistent", "-net", "none") as guest:
+        guest.finish(112, r'FAIL: kernel panic after [0-9.]+ s: ".*(init|kill)')
+
+
+def test_hang(folder):
+    """A guest that never comes up ends by -timeout, and the verdict says so."""
+    with boot(folder, "-append", "init=/bin/sleep -- 100000", "-timeout", "25s", "-net", "none") as guest:
+        guest.finish(124, r"FAIL: -timeout reached after 2[56]\.")
+
+
+def test_reboot(folder):
+    with boot(folder, "-net", "none") as guest:
+        ready(guest)
+        guest.type("reboot -f\n")
+        guest.finish(115, r"FAIL: the guest rebooted")
+
+
+def test_reset(folder):
+    """-on reboot=reset: the same pvemu boots the guest again; what was written stays."""
+    disk = own_copy(folder)
+    with boot(folder, "-on", "reboot=reset", disk=disk) as guest:
+        ready(guest)
+        guest.run("echo again > /root/note; sync")
+        guest.type("reboot -f\n")
+        ready(guest)
+        assert "again" in guest.run("cat /root/note")
+        assert "10.0.2.15" in guest.run("ip addr show eth0")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_triple_fault(folder):
+    """A Debian kernel with two bytes of its first 64-bit code broken: no IDT yet, so a triple fault."""
+    broken = os.path.join(folder, "vmlinux")
+    shutil.copy(VMLINUX, broken)
+    os.chmod(broken, 0o600)
+    with open(broken, "r+b") as file:
+        data = file.read()
+        entry = int.from_bytes(data[24:32], "little")  # e_entry, physical: startup_64
+        for offset in range(64, 64 + 56 * int.from_bytes(data[56:58], "little"), 56):
+            kind = int.from_bytes(data[offset:offset + 4], "little")
+            place, _, paddr, size = (int.from_bytes(data[offset + 8 + i * 8:offset + 16 + i * 8], "little")
+                                     for i in range(4))
+            if kind == 1 and paddr <= entry < paddr + size:
+                file.seek(place + entry - paddr)
+                file.write(b"\x0f\x0b")
+                break
+        else:
+            raise AssertionError("no segment holds the entry")
+    with boot(folder, kernel=broken) as guest:
+        guest.finish(115, r"FAIL: the guest triple-faulted")
+
+
+def test_sigterm(folder):
+    """The first SIGTERM is a power button."""
+    with boot(folder, "-net", "none") as guest:
+        ready(guest)
+        guest.signal(signal.SIGTERM)
+        guest.finish(143, r"powered off on request")
+
+
+def test_snapshot(folder):
+    disk = own_copy(folder)
+    before = hashlib.sha256(open(disk, "rb").read()).hexdigest()
+    with boot(folder, "-net", "none", disk=disk + ",snapshot") as guest:
+        ready(guest)
+        guest.run("echo gone > /root/note; sync")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+    assert hashlib.sha256(open(disk, "rb").read()).hexdigest() == before, "a snapshot wrote to the image"
+
+
+def test_disks(folder):
+    """A second disk read-only, a third one written with discard; sizes and flags as told."""
+    second, third = os.path.join(folder, "b.img"), os.path.join(folder, "c.img")
+    for path, data in ((second, sample(1 << 20)), (third, bytes(4 << 20))):
+        with open(path, "wb") as file:
+            file.write(data)
+    with boot(folder, "-net", "none", "-disk", second + ",ro", "-disk", third) as guest:
+        ready(guest)
+        assert hashlib.md5(sample(1 << 20)).hexdigest() in guest.run("md5sum /dev/xvdb")
+        assert guest.run("cat /sys/block/xvdb/ro /sys/block/xvdc/ro /sys/block/xvdc/size").split() == ["1", "0", "8192"]
+        guest.run("! dd if=/dev/zero of=/dev/xvdb bs=512 count=1 conv=fsync 2>/dev/null")
+        guest.run("dd if=/dev/xvdb of=/dev/xvdc bs=64k seek=4 conv=fsync 2>/dev/null")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+    assert open(second, "rb").read() == sample(1 << 20)
+    assert open(third, "rb").read()[256 << 10:(256 << 10) + (1 << 20)] == sample(1 << 20)
+
+
+def test_unprivileged(folder):
+    """Not root, no /dev/kvm needed: the whole suite already runs like this when run.sh could drop root."""
+    assert os.getuid() != 0, "tests/run.sh runs these tests without root"
+    assert not os.access("/dev/kvm", os.W_OK) or os.environ.get("PVEMU_ALLOW_KVM"), "/dev/kvm is writable here"
+
+
+def test_idle(folder):
+    """An idle guest takes next to no host CPU: its own ticks only."""
+    with boot(folder) as guest:
+        ready(guest)
+        guest.run("sleep 1")
+
+        def cpu():
+            fields = open(f"/proc/{guest.child.pid}/stat").read().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        before, begin = cpu(), time.monotonic()
+        guest.run("sleep 4")
+        used = (cpu() - before) / (time.monotonic() - begin)
+        assert used < 0.25, f"{used:.0%} of a CPU while idle"
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main([(name[5:], function) for name, function in list(globals().items()) if name.startswith("test_")]))
