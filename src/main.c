@@ -85,6 +85,7 @@ static int run_guest(const struct config *config, GMainContext *context, struct 
     if (term != NULL) {
         terminal_enter_raw(term);
     }
+    session_confine(c->session);
     stdio_mux_start(chr);
     status = session_run(c->session, &err);
     terminal_restore(term);
@@ -102,7 +103,7 @@ static int run(const struct config *config)
     g_autoptr(GMainContext) context = g_main_context_new();
     struct console c = {0};
     GError *err = NULL;
-    struct terminal *term = terminal_new(&err);
+    struct terminal *term = terminal_new(config->sandbox, &err);
     struct stdio_mux_options mux = {
         .context = context, .menu = term != NULL, .log_path = config->log_path,
         .command = console_command, .opaque = &c,

@@ -17,6 +17,7 @@
 #include "base/exit_status.h"
 #include "base/report.h"
 #include "ctl/control.h"
+#include "ctl/runtime_dir.h"
 #include "ctl/watch.h"
 
 enum {
@@ -398,6 +399,13 @@ GMutex *session_board_lock(struct session *s)
 void session_quit(struct session *s)
 {
     session_end(s, EXIT_STATUS_OK, "ended by the user after %.1f s", session_seconds(s));
+}
+
+void session_confine(struct session *s)
+{
+    g_autofree char *dir = runtime_dir();
+
+    machine_confine(s->machine, dir);
 }
 
 int session_run(struct session *s, GError **err)

@@ -22,6 +22,8 @@ void session_free(struct session *s);
 struct machine *session_machine(struct session *s);
 /* The board lock, for the console's handlers; borrowed. */
 GMutex *session_board_lock(struct session *s);
+/* Puts the process into its sandbox: after session_new(), before any GLib signal source. */
+void session_confine(struct session *s);
 /* Starts the guest and runs the main loop to the end. Returns the exit status. */
 int session_run(struct session *s, GError **err);
 /* Ctrl-A X and the control socket's quit. */

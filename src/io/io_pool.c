@@ -127,6 +127,58 @@ void io_pool_submit(struct io_pool *pool, struct io_job *job)
     g_mutex_unlock(&pool->lock);
 }
 
+/* One job per thread; each waits until all have begun, so that no thread gets two. */
+struct io_each {
+    struct io_job job; /* first */
+    struct io_each_round *round;
+};
+
+struct io_each_round {
+    GMutex lock;
+    GCond change;
+    unsigned begun, done, threads;
+    void (*fn)(void *opaque);
+    void *opaque;
+};
+
+static void io_each_run(struct io_job *job)
+{
+    struct io_each_round *round = ((struct io_each *)job)->round;
+
+    g_mutex_lock(&round->lock);
+    round->begun++;
+    g_cond_broadcast(&round->change);
+    while (round->begun < round->threads) {
+        g_cond_wait(&round->change, &round->lock);
+    }
+    g_mutex_unlock(&round->lock);
+    round->fn(round->opaque);
+    g_mutex_lock(&round->lock);
+    round->done++;
+    g_cond_broadcast(&round->change);
+    g_mutex_unlock(&round->lock);
+}
+
+void io_pool_each(struct io_pool *pool, void (*fn)(void *opaque), void *opaque)
+{
+    struct io_each_round round = {.threads = pool->nr_threads, .fn = fn, .opaque = opaque};
+    struct io_each jobs[IO_POOL_MAX_THREADS];
+
+    g_mutex_init(&round.lock);
+    g_cond_init(&round.change);
+    for (unsigned i = 0; i < round.threads; i++) {
+        jobs[i] = (struct io_each){.job.run = io_each_run, .round = &round};
+        io_pool_submit(pool, &jobs[i].job);
+    }
+    g_mutex_lock(&round.lock);
+    while (round.done < round.threads) {
+        g_cond_wait(&round.change, &round.lock);
+    }
+    g_mutex_unlock(&round.lock);
+    g_cond_clear(&round.change);
+    g_mutex_clear(&round.lock);
+}
+
 unsigned io_pool_threads(const struct io_pool *pool)
 {
     return pool->nr_threads;

@@ -23,7 +23,7 @@ struct io_pool;
 
 /*
  * nr_threads 0 chooses (2 to 4). thread_start(opaque), when given, is the first thing each
- * thread does: the machine installs the seccomp filter there. All signals are blocked in the
+ * thread does. All signals are blocked in the
  * threads, which are called "pvemu-io". NULL when the host gives no thread.
  */
 struct io_pool *io_pool_new(unsigned nr_threads, void (*thread_start)(void *opaque),
@@ -33,6 +33,9 @@ struct io_pool *io_pool_new(unsigned nr_threads, void (*thread_start)(void *opaq
 void io_pool_free(struct io_pool *pool);
 /* Any thread, also from within a job. */
 void io_pool_submit(struct io_pool *pool, struct io_job *job);
+/* Runs fn once on every thread of the pool and returns when all have done it. Not from a
+ * job. */
+void io_pool_each(struct io_pool *pool, void (*fn)(void *opaque), void *opaque);
 unsigned io_pool_threads(const struct io_pool *pool);
 
 #endif

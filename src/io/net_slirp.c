@@ -399,6 +399,11 @@ pid_t net_slirp_pid(const struct net *net)
     return ((const struct slirp_net *)net)->helper;
 }
 
+pid_t net_slirp_supervisor(const struct net *net)
+{
+    return net->ops == &slirp_ops ? ((const struct slirp_net *)net)->supervisor : 0;
+}
+
 const char *net_slirp_version(void)
 {
     return slirp_version_string();

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/config.h"
 #include "core/net.h"
 #include "io/net_forward.h"
 
@@ -28,7 +29,7 @@ struct net_slirp_options {
     unsigned max_restarts;    /* quick deaths in a row before giving up; 0: 8 */
     GMainContext *context;    /* where callbacks run; NULL: the default */
     GMutex *lock;             /* the board lock, taken around callbacks; may be NULL (tests) */
-    void (*sandbox)(void);    /* called in the network process at every start, once set up */
+    enum config_sandbox sandbox; /* of the network's processes */
 };
 
 /*
@@ -40,6 +41,8 @@ struct net *net_slirp_open(const struct net_slirp_options *o, GError **err);
 
 /* The network process now, 0 while there is none (tests, `pvemu info`). */
 pid_t net_slirp_pid(const struct net *net);
+/* The process that starts it again, a child of this one; 0: the card is of another kind. */
+pid_t net_slirp_supervisor(const struct net *net);
 /* "libslirp 4.7.0", for -version. */
 const char *net_slirp_version(void);
 

@@ -19,6 +19,7 @@
 
 #include <slirp/libslirp.h>
 
+#include "base/sandbox.h"
 #include "io/net_chan.h"
 #include "io/net_filter.h"
 
@@ -309,8 +310,8 @@ void slirp_run(const struct slirp_setup *setup, int data_fd, int control_fd)
             m.index = (int32_t)i;
         }
     }
-    if (m.event == SLIRP_EVENT_UP && setup->sandbox != NULL) {
-        setup->sandbox();
+    if (m.event == SLIRP_EVENT_UP) {
+        sandbox_enter(setup->sandbox, SANDBOX_CLASS_NET);
     }
     send(control_fd, &m, sizeof(m), MSG_NOSIGNAL);
     close(control_fd);

@@ -3,12 +3,9 @@
  * The two processes behind a user network (see net_slirp.h): a supervisor forked from pvemu,
  * which forks the process that runs libslirp, and forks it again when it dies.
  *
- * For who writes the sandbox of the network process: after slirp_setup.sandbox() it opens
- * nothing but /etc/resolv.conf and uses poll, socket, bind, connect, listen, accept, shutdown,
- * getsockname, getpeername, getsockopt, setsockopt, ioctl(FIONREAD), fcntl, send and recv in
- * all forms, read, write, close, openat, newfstatat, clock_gettime, mmap, mremap, munmap, brk,
- * madvise, futex, getrandom, getpid and exit_group. pvemu itself, in net_ops.close, uses poll,
- * wait4, and kill in need.
+ * Both are sandboxed (base/sandbox.h): the supervisor from its first moment, the network
+ * process once its ports are open. What they may call is in base/sandbox_policy.c. pvemu
+ * itself, in net_ops.close, uses poll, wait4, and kill in need.
  */
 #ifndef PVEMU_IO_SLIRP_HELPER_H
 #define PVEMU_IO_SLIRP_HELPER_H
@@ -16,6 +13,7 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "base/config.h"
 #include "io/net_forward.h"
 
 struct slirp_setup {
@@ -24,7 +22,7 @@ struct slirp_setup {
     unsigned max_restarts;
     unsigned nr_forwards;
     struct net_forward forwards[NET_FORWARD_MAX]; /* host ports are known */
-    void (*sandbox)(void);
+    enum config_sandbox sandbox;
 };
 
 /* What the processes tell pvemu, one message each on the control socket. */

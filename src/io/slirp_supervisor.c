@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/sandbox.h"
+
 enum {
     SUPERVISOR_DATA_FD = 3, SUPERVISOR_CONTROL_FD = 4, SUPERVISOR_FIRST_FREE_FD = 5,
     SUPERVISOR_FORGIVE_MS = 60000, SUPERVISOR_MAX_DELAY_MS = 5000, SUPERVISOR_DRAIN = 4096,
@@ -155,7 +157,7 @@ void slirp_supervise(const struct slirp_setup *setup, int data_fd, int control_f
     supervisor_signals();
     setsid(); /* Ctrl-C on the terminal is not for us */
     prctl(PR_SET_NAME, "pvemu-net-sup");
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    sandbox_enter(own.sandbox, SANDBOX_CLASS_NET_SUPERVISOR);
     for (;;) {
         int64_t started = supervisor_now_ms();
         pid_t pid = supervisor_fork(&own);

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/report.h"
+#include "base/sandbox.h"
 
 /* Leave the alternate screen, show the cursor, wrap lines, no colours, normal keypad and mouse. */
 static const char TERMINAL_SANE[] =
@@ -38,8 +39,8 @@ static void terminal_put_back(const struct termios *saved)
     (void)ignored;
 }
 
-/* The guardian's whole life. Only system calls: it was forked from a process that may grow threads. */
-static void guardian_run(int fd, const struct termios *saved)
+/* The guardian's whole life. It was forked before there was a second thread. */
+static void guardian_run(int fd, const struct termios *saved, enum config_sandbox sandbox)
 {
     bool raw = false;
     char word;
@@ -52,6 +53,7 @@ static void guardian_run(int fd, const struct termios *saved)
     signal(SIGTSTP, SIG_IGN);
     signal(SIGTTOU, SIG_IGN);
     prctl(PR_SET_NAME, "pvemu-guardian");
+    sandbox_enter(sandbox, SANDBOX_CLASS_GUARDIAN);
     for (;;) {
         n = read(fd, &word, 1);
         if (n < 0 && errno == EINTR) {
@@ -68,7 +70,7 @@ static void guardian_run(int fd, const struct termios *saved)
     _exit(0);
 }
 
-struct terminal *terminal_new(GError **err)
+struct terminal *terminal_new(enum config_sandbox sandbox, GError **err)
 {
     struct terminal *t;
     int fds[2];
@@ -85,7 +87,7 @@ struct terminal *terminal_new(GError **err)
     t->guardian = fork();
     if (t->guardian == 0) {
         close(fds[1]);
-        guardian_run(fds[0], &t->saved);
+        guardian_run(fds[0], &t->saved, sandbox);
     }
     close(fds[0]);
     t->pipe = fds[1];

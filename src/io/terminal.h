@@ -12,10 +12,12 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "base/config.h"
+
 struct terminal;
 
 /* NULL with *err unset when stdin is not a terminal. */
-struct terminal *terminal_new(GError **err);
+struct terminal *terminal_new(enum config_sandbox sandbox, GError **err);
 /* Raw mode on; the guardian is told what to restore. */
 void terminal_enter_raw(struct terminal *t);
 /* The old settings back, and what full-screen programs leave behind: cursor shown, wrap on,

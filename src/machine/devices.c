@@ -46,21 +46,12 @@ static const struct device_ops ioapic_window_ops = {
 
 /* --- host sides --- */
 
-static void io_thread_start(void *opaque)
-{
-    struct machine *m = opaque;
-
-    if (m->thread_hook != NULL) {
-        m->thread_hook(m->thread_hook_opaque, THREAD_IO);
-    }
-}
-
 static bool devices_open_net(struct machine *m, GError **err)
 {
     g_autofree struct net_forward *forwards = g_new0(struct net_forward, m->config->forwards->len);
     struct net_slirp_options options = {
         .name = m->config->name, .forwards = forwards, .nr_forwards = m->config->forwards->len,
-        .context = m->context, .lock = &m->board.lock, .sandbox = m->config_net_sandbox,
+        .context = m->context, .lock = &m->board.lock, .sandbox = m->config->sandbox,
     };
 
     if (g_strcmp0(m->config->net, "none") == 0 || m->config->dry_run) {
@@ -82,7 +73,7 @@ static bool devices_open_net(struct machine *m, GError **err)
 
 static bool devices_open_disks(struct machine *m, GError **err)
 {
-    m->io_pool = io_pool_new(0, io_thread_start, m, err);
+    m->io_pool = io_pool_new(0, NULL, NULL, err);
     if (m->io_pool == NULL) {
         return false;
     }

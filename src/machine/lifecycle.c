@@ -86,6 +86,7 @@ bool machine_start(struct machine *m, GError **err)
     if (!run_start(m, err)) {
         return false;
     }
+    confine_filter(m);
     machine_set_state(m, MACHINE_PAUSED);
     if (!m->config->paused) {
         machine_resume(m);

@@ -8,6 +8,7 @@
 #include "machine/machine_private.h"
 
 #include "base/error.h"
+#include "base/sandbox.h"
 #include "boot/boot_image.h"
 #include "cpu/interp/interp.h"
 
@@ -125,14 +126,8 @@ void machine_free(struct machine *m)
     g_free(m->initrd_note);
     g_free(m->map);
     board_fini(m);
+    sandbox_free(m->sandbox);
     g_free(m);
-}
-
-void machine_set_thread_hook(struct machine *m,
-                             void (*hook)(void *opaque, enum thread_class cls), void *opaque)
-{
-    m->thread_hook = hook;
-    m->thread_hook_opaque = opaque;
 }
 
 const char *machine_accel_name(const struct machine *m)

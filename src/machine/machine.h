@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A machine: a guest with its board, vCPUs, devices and back ends. machine_new() puts everything
- * together, machine_start() lets it run, the main loop of `context` drives its timers and back
- * ends. Functions are called on the main loop's thread, board lock not held.
+ * A machine: a guest with its board, vCPUs, devices and back ends. machine_new() puts
+ * everything together, machine_start() lets it run, the main loop of `context` drives its
+ * timers and back ends. Functions are called on the main loop's thread, board lock not held.
  *
- * Lock order: board lock, then anything in src/io. Nobody waits for a vCPU thread with the board lock held.
+ * Lock order: board lock, then anything in src/io. Nobody waits for a vCPU thread with the
+ * board lock held.
  */
 #ifndef PVEMU_MACHINE_MACHINE_H
 #define PVEMU_MACHINE_MACHINE_H
@@ -29,15 +30,18 @@ struct machine_end {
 };
 
 struct machine_events {
-    /* The guest ended or wants a reset. Returns what to do with it (EXIT, RESET, PAUSE). Main loop, lock not held. */
+    /* The guest ended or wants a reset. Returns what to do with it (EXIT, RESET, PAUSE).
+     * Main loop, lock not held. */
     enum config_action (*stopped)(void *opaque, const struct machine_end *end);
-    /* Every byte of console output (hvc0, ttyS0 and the early console), once and in order. Lock held: be quick. */
+    /* Every byte of console output (hvc0, ttyS0 and the early console), once and in order.
+     * Lock held: be quick. */
     void (*output)(void *opaque, const uint8_t *buf, size_t len);
     /* The guest said it crashed (Xen crash notice), before `stopped`. */
     void (*state_changed)(void *opaque, enum machine_run_state state);
 };
 
-/* Opens everything the configuration names, loads the kernel. console is borrowed and may be NULL. */
+/* Opens everything the configuration names, loads the kernel. console is borrowed and may be
+ * NULL. */
 struct machine *machine_new(const struct config *config, GMainContext *context,
                             struct chardev *console, const struct machine_events *events,
                             void *opaque, GError **err);
@@ -56,7 +60,8 @@ bool machine_reset(struct machine *m, GError **err);
 /* Keyboard input for the guest; returns how much was taken. */
 size_t machine_input(struct machine *m, const uint8_t *buf, size_t len);
 
-/* One line for the person: "Linux 6.1.0 (bzImage, xz) by PVH, interpreter, 1 CPU, 512 MiB, ...". Caller frees. */
+/* One line for the person: "Linux 6.1.0 (bzImage, xz) by PVH, interpreter, 1 CPU, 512 MiB,
+ * ...". Caller frees. */
 char *machine_describe(const struct machine *m);
 /* The final kernel command line; borrowed. */
 const char *machine_cmdline(const struct machine *m);
@@ -68,8 +73,10 @@ const char *machine_accel_name(const struct machine *m);
 GMutex *machine_lock(struct machine *m);
 /* ns the guest has run. */
 uint64_t machine_uptime_ns(struct machine *m);
-/* Runs on each thread pvemu starts, as its first act; class says which kind (for the sandbox). */
-enum thread_class { THREAD_VCPU, THREAD_IO };
-void machine_set_thread_hook(struct machine *m, void (*hook)(void *opaque, enum thread_class cls), void *opaque);
+/* Puts this process into the sandbox that the configuration asks for, for good: nothing can
+ * be opened any more. Only the program calls it, between machine_new() and machine_start(),
+ * before its first GLib signal source (whose thread inherits it). It may go on removing
+ * files in unlink_dir (NULL: nowhere). */
+void machine_confine(struct machine *m, const char *unlink_dir);
 
 #endif

@@ -20,6 +20,7 @@ struct console_split;
 struct io_pool;
 struct netback;
 struct pv_console;
+struct sandbox;
 
 struct vcpu_thread {
     struct vcpu vcpu; /* first */
@@ -44,9 +45,7 @@ struct machine {
     struct machine_events events;
     void *events_opaque;
     struct chardev *console;
-    void (*thread_hook)(void *opaque, enum thread_class cls);
-    void *thread_hook_opaque;
-    void (*config_net_sandbox)(void);
+    struct sandbox *sandbox; /* NULL: none, or not yet */
 
     struct bus *pio, *mmio;
     struct cpu_model *model;
@@ -133,6 +132,12 @@ bool boot_files_prepare(struct machine *m, GError **err);
 /* pvh.c */
 bool pvh_create(struct machine *m, GError **err);
 bool pvh_load(struct machine *m, GError **err);
+
+/* confine.c */
+/* The filters, once all threads have started and before the first instruction. */
+void confine_filter(struct machine *m);
+/* On a vCPU's thread, before its first instruction. */
+void confine_vcpu(struct machine *m);
 
 /* lifecycle.c */
 void lifecycle_init(struct machine *m);

@@ -167,11 +167,13 @@ static gpointer run_thread(gpointer data)
     struct machine *m = vt->machine;
     struct vcpu *v = &vt->vcpu;
     struct exit exit;
+    bool confined = false;
 
-    if (m->thread_hook != NULL) {
-        m->thread_hook(m->thread_hook_opaque, THREAD_VCPU);
-    }
     while (run_may_go(vt)) {
+        if (!confined) {
+            confine_vcpu(m);
+            confined = true;
+        }
         if (v->cpu.halted) {
             run_sleep(m, vt);
             continue;

@@ -93,6 +93,29 @@ static void test_default_size(void)
     io_pool_free(NULL);
 }
 
+static void note_thread(void *opaque)
+{
+    GHashTable *seen = opaque;
+    static GMutex lock;
+
+    g_mutex_lock(&lock);
+    g_assert_true(g_hash_table_add(seen, g_thread_self()));
+    g_mutex_unlock(&lock);
+}
+
+static void test_each(void)
+{
+    struct io_pool *pool = io_pool_new(4, NULL, NULL, NULL);
+
+    for (int i = 0; i < 100; i++) {
+        g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+
+        io_pool_each(pool, note_thread, seen);
+        g_assert_cmpuint(g_hash_table_size(seen), ==, io_pool_threads(pool));
+    }
+    io_pool_free(pool);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -100,5 +123,6 @@ int main(int argc, char **argv)
     g_test_add_func("/io/pool/order", test_order);
     g_test_add_func("/io/pool/thread-start", test_thread_start);
     g_test_add_func("/io/pool/default-size", test_default_size);
+    g_test_add_func("/io/pool/each-thread-once", test_each);
     return g_test_run();
 }
