@@ -202,7 +202,7 @@ static bool block_feature_ok(const struct interp *e, const struct insn *in)
 static unsigned block_decode_ops(struct interp *e, struct block *b, struct window *w,
                                  struct op *ops, unsigned *nr, enum block_step *step)
 {
-    unsigned at = 0, n = 0;
+    unsigned at = 0, n = 0, insns = 0;
 
     while (n < BLOCK_MAX_OPS && at < w->avail) {
         struct insn in;
@@ -220,16 +220,20 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct windo
             ops[n].number = 0;
             n++;
         }
-        block_emit(e, &ops[n], &in, b->offset + at);
-        ops[n].number = (uint8_t)(b->crosses ? n : n + 1);
-        n++;
+        insns++;
         at += in.len;
+        if (in.id == INSN_NOP && (e->mode & MODE_SLOW) == 0 &&
+            insns < BLOCK_MAX_OPS && !b->crosses) {
+            continue; /* counted with what follows */
+        }
+        block_emit(e, &ops[n], &in, b->offset + at - in.len);
+        ops[n++].number = (uint8_t)insns;
         if (block_ends(e, &in) || b->crosses || (e->mode & MODE_SLOW) != 0) {
-            *nr = n;
-            return at;
+            break;
         }
     }
     *nr = n;
+    ops[n].number = (uint8_t)insns;
     return at;
 }
 
@@ -256,7 +260,6 @@ static bool block_fill(struct interp *e, struct block *b)
     }
     ops[nr].fn = interp_op_end;
     ops[nr].ip = (uint16_t)(b->offset + b->bytes);
-    ops[nr].number = ops[nr - 1].number;
     b->nr_ops = (uint16_t)nr;
     b->ops = block_alloc(e, (nr + 1) * sizeof(struct op));
     memcpy(b->ops, ops, (nr + 1) * sizeof(struct op));
@@ -389,10 +392,19 @@ struct block *interp_block_find(struct interp *e)
         e->fault_pending = e->fault.vector != 0xff; /* else the cache was dropped: once more */
         return NULL;
     }
-    if ((e->mode & MODE_CODE) == MODE_64 || (e->mode & MODE_FLAT) != 0) {
+    if (interp_flat(e)) {
+        unsigned slot = (unsigned)(va >> 12) & (TLB_SIZE - 1), bit = interp_jump_page_bit(va);
+        bool global = e->tlb->entry[slot].exec == PAGE_BASE(va) && e->tlb->global[slot] &&
+                      !b->crosses;
+
         jump->rip = rip;
-        jump->key = e->jump_key;
+        jump->key = global ? e->jump_key_global : e->jump_key;
         jump->block = b;
+        e->jump_pages[bit / 64] |= 1ull << (bit % 64);
+        if (b->crosses) {
+            bit = interp_jump_page_bit(va + MEM_PAGE_SIZE);
+            e->jump_pages[bit / 64] |= 1ull << (bit % 64);
+        }
     }
     return b;
 }

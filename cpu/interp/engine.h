@@ -23,7 +23,7 @@
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define PAGE_BASE(va) ((va) & ~0xfffull)
 
-enum { TLB_BITS = 10, TLB_SIZE = 1 << TLB_BITS };
+enum { TLB_BITS = 11, TLB_SIZE = 1 << TLB_BITS };
 enum tlb_index { TLB_USER, TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_NR };
 #define TLB_NONE UINT64_MAX /* never equal to a page address */
 
@@ -103,10 +103,10 @@ struct block {
     uint8_t *source;
 };
 
-enum { JUMP_BITS = 13, JUMP_SIZE = 1 << JUMP_BITS };
+enum { JUMP_BITS = 14, JUMP_SIZE = 1 << JUMP_BITS };
 struct jump {
     uint64_t rip;
-    uint64_t key; /* epoch and mode; 0 is never valid */
+    uint64_t key; /* e->jump_key or jump_key_global of the time it was filled; 0 is never valid */
     struct block *block;
 };
 
@@ -137,8 +137,10 @@ struct interp {
     bool align_check;         /* CR0.AM, EFLAGS.AC and CPL 3 */
     uint8_t mode;             /* enum interp_mode of the next block */
     uint32_t request_mask;    /* bits of v->request that matter now */
-    uint64_t jump_key;        /* epoch << 8 | mode */
-    uint64_t epoch;
+    /* Which jumps are good: epoch << 8 | user << 7 | mode. Both epochs come from one counter. */
+    uint64_t jump_key, jump_key_global;
+    uint64_t epoch, epoch_local, epoch_global;
+    uint64_t jump_pages[64];  /* filter of pages that jumps lead to, since epoch_global */
     uint64_t address_mask;    /* of 64 or 32 bits: what an address wraps at */
     struct block *current;
     struct op *link_slot;     /* a branch of `current` that wants to know its target block, */
@@ -154,7 +156,8 @@ struct interp {
     uint8_t *arena;
     size_t arena_used, arena_size;
     uint64_t code_misses[PAGE_HASH_SIZE]; /* frame << 8 | writes since its code last ran */
-    uint64_t large_regions[4]; /* filter of 2 MiB and 1 GiB regions cached from large pages */
+    uint64_t large_regions[128]; /* filter of regions cached from large pages */
+    uint64_t large_shifts;     /* the sizes of those, as bits */
 
     struct native *native;
     uint8_t *alt_stack;
@@ -253,6 +256,10 @@ void interp_smp_resume(struct interp *e);
 void interp_smp_pause(struct interp *e);
 void interp_smp_serve(struct interp *e);
 
+/* Makes all jumps invalid, or those to pages that are not global; sets the keys by mode and CPL. */
+void interp_jumps_drop(struct interp *e, bool keep_global);
+void interp_jump_keys(struct interp *e);
+
 /* run.c */
 void interp_mode_changed(struct interp *e);
 void interp_flags_home(struct interp *e);
@@ -284,6 +291,19 @@ static inline bool interp_flat(const struct interp *e)
 static inline bool interp_canonical(uint64_t va)
 {
     return (uint64_t)((int64_t)(va << 16) >> 16) == va;
+}
+
+static inline unsigned interp_jump_page_bit(uint64_t va)
+{
+    return (unsigned)((va >> 12) * 0x9e3779b1u >> 13) & 4095;
+}
+
+static inline struct block *interp_jump(const struct interp *e, uint64_t rip)
+{
+    const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+
+    return likely(jump->rip == rip &&
+                  (jump->key == e->jump_key || jump->key == e->jump_key_global)) ? jump->block : NULL;
 }
 
 static inline bool interp_special(const struct interp *e)

@@ -93,7 +93,7 @@ void interp_mode_changed(struct interp *e)
     }
     run_attention_set(e, special);
     e->mode = (uint8_t)mode;
-    e->jump_key = e->epoch << 8 | mode;
+    interp_jump_keys(e);
     e->native_missing = run_native_missing(cpu);
     e->address_mask = (mode & MODE_CODE) == MODE_64 ? UINT64_MAX : UINT32_MAX;
     e->request_mask = VCPU_REQ_STOP | VCPU_REQ_NMI | VCPU_REQ_TLB_FLUSH |
@@ -192,7 +192,7 @@ struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct inter
     if (mem_frame_info(v->mem, b->frame2)->code_generation != b->generation2 &&
         !interp_block_renew(e, b)) {
         b->generation--; /* find it again, the long way */
-        e->jump_key = ++e->epoch << 8 | e->mode;
+        interp_jumps_drop(e, false);
         return NULL;
     }
     return op[1].fn(v, op + 1, e);
@@ -324,13 +324,9 @@ static bool run_fault(struct interp *e, struct exit *exit)
 
 static struct block *run_find(struct interp *e)
 {
-    uint64_t rip = e->v->cpu.rip;
-    struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+    struct block *b = interp_jump(e, e->v->cpu.rip);
 
-    if (likely(jump->rip == rip && jump->key == e->jump_key)) {
-        return jump->block;
-    }
-    return interp_block_find(e);
+    return likely(b != NULL) ? b : interp_block_find(e);
 }
 
 /* Outside flat modes a block may reach over the limit of CS: then one instruction at a time. */
@@ -344,7 +340,7 @@ static bool run_beyond_limit(const struct interp *e, const struct block *b)
 static inline struct block *run_block(struct interp *e, struct block *b)
 {
     if (unlikely(*b->generation_now != b->generation) && !interp_block_renew(e, b)) {
-        e->jump_key = ++e->epoch << 8 | e->mode;
+        interp_jumps_drop(e, false);
         return NULL;
     }
     e->current = b;
@@ -361,15 +357,10 @@ static void run_chain(struct interp *e, struct block *b)
     do {
         b = run_block(e, b);
         if (b == NULL && likely(!e->fault_pending)) {
-            uint64_t rip = v->cpu.rip;
-            const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
-
             if (unlikely(e->link_slot != NULL)) {
                 return;
             }
-            if (likely(jump->rip == rip && jump->key == e->jump_key)) {
-                b = jump->block;
-            }
+            b = interp_jump(e, v->cpu.rip);
         }
     } while (b != NULL && likely(!run_wanted(e)));
 }
@@ -400,7 +391,7 @@ static bool run_slowly(struct interp *e, struct exit *exit)
     }
     e->dr6_hit = 0;
     e->mode |= MODE_SLOW;
-    e->jump_key = e->epoch << 8 | e->mode;
+    interp_jump_keys(e);
     b = run_find(e);
     if (b != NULL && run_beyond_limit(e, b)) {
         e->fault_pending = true;
@@ -526,8 +517,9 @@ static bool interp_vcpu_init(struct vcpu *v, GError **err)
             e->tlbs[i].entry[slot] = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, 0};
         }
     }
-    e->epoch = 1;
+    interp_jumps_drop(e, false);
     e->amd = v->model != NULL && cpu_model_is_amd(v->model);
+    e->v = v;
     if (!interp_blocks_init(e, err) || !interp_native_init(e, err)) {
         return false;
     }

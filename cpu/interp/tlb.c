@@ -35,18 +35,16 @@ static void tlb_clear_all(struct tlb *t, bool keep_global)
     }
 }
 
-/* A filter of regions that large pages were cached for: two bits of 256 for an address. */
+/* A filter of regions that large pages were cached for. */
 static unsigned tlb_region_bit(uint64_t va, unsigned shift)
 {
-    return (unsigned)((va >> shift) * 0x9e3779b1u >> 7) & 255;
+    return (unsigned)(((va >> shift) + shift) * 0x9e3779b97f4a7c15ull >> 51);
 }
 
 static bool tlb_large_seen(const struct interp *e, uint64_t va)
 {
-    static const uint8_t shifts[] = {21, 22, 30};
-
-    for (unsigned i = 0; i < 3; i++) {
-        unsigned bit = tlb_region_bit(va, shifts[i]);
+    for (uint64_t shifts = e->large_shifts; shifts != 0; shifts &= shifts - 1) {
+        unsigned bit = tlb_region_bit(va, (unsigned)__builtin_ctzll(shifts));
 
         if ((e->large_regions[bit / 64] >> (bit % 64) & 1) != 0) {
             return true;
@@ -75,6 +73,34 @@ static void tlb_flush_page(struct interp *e, uint64_t va)
     }
 }
 
+void interp_jump_keys(struct interp *e)
+{
+    uint64_t mode = e->mode | (e->v->cpu.cpl == 3 ? 0x80 : 0);
+
+    e->jump_key = e->epoch_local << 8 | mode;
+    e->jump_key_global = e->epoch_global << 8 | mode;
+}
+
+void interp_jumps_drop(struct interp *e, bool keep_global)
+{
+    e->epoch_local = ++e->epoch;
+    if (!keep_global) {
+        e->epoch_global = ++e->epoch;
+        for (unsigned i = 0; i < 64; i++) {
+            e->jump_pages[i] = 0;
+        }
+    }
+    interp_jump_keys(e);
+}
+
+/* May a jump lead into this page (or a large one around it)? */
+static bool tlb_jumped_to(const struct interp *e, uint64_t gva)
+{
+    unsigned bit = interp_jump_page_bit(gva);
+
+    return (e->jump_pages[bit / 64] >> (bit % 64) & 1) != 0 || tlb_large_seen(e, gva);
+}
+
 void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
 {
     if (kind == VCPU_FLUSH_PAGE) {
@@ -84,13 +110,17 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
             tlb_clear_all(&e->tlbs[i], kind == VCPU_FLUSH_NONGLOBAL);
         }
         if (kind == VCPU_FLUSH_ALL) {
-            for (unsigned i = 0; i < 4; i++) {
+            for (unsigned i = 0; i < G_N_ELEMENTS(e->large_regions); i++) {
                 e->large_regions[i] = 0;
             }
+            e->large_shifts = 0;
         }
     }
-    e->epoch++;
-    e->jump_key = e->epoch << 8 | e->mode;
+    if (kind != VCPU_FLUSH_PAGE) {
+        interp_jumps_drop(e, kind == VCPU_FLUSH_NONGLOBAL);
+    } else if (tlb_jumped_to(e, gva)) {
+        interp_jumps_drop(e, false);
+    }
     e->break_block = true;
 }
 
@@ -153,6 +183,7 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access, const struc
     if (map->page_size > MEM_PAGE_SIZE) {
         unsigned bit = tlb_region_bit(va, tlb_page_shift(map->page_size));
 
+        e->large_shifts |= map->page_size; /* a size is a power of two */
         e->large_regions[bit / 64] |= 1ull << (bit % 64);
     }
     if ((access & X86_EXEC) != 0) {

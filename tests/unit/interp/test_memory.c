@@ -309,6 +309,54 @@ static void test_smap(void)
     guest_free(g);
 }
 
+static void set_user(struct guest *g, bool user)
+{
+    unsigned dpl = user ? 3 : 0;
+
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        struct cpu_segment *s = &g->cpu->seg[i];
+
+        s->selector = i == CPU_CS ? (user ? 0x23 : G_SEL_CODE) : (user ? 0x1b : G_SEL_DATA);
+        s->attr = (uint16_t)((s->attr & ~(3 << CPU_SEG_DPL_SHIFT)) | dpl << CPU_SEG_DPL_SHIFT);
+    }
+    g->cpu->cpl = (uint8_t)dpl;
+}
+
+GUEST_CODE(jump_there, "mov $0x200000, %eax\njmp *%rax");
+GUEST_CODE(there, "nop\nint3");
+/* Code that ran at one privilege is still checked at the other. */
+static void test_privilege_of_code(void)
+{
+    struct guest *g = guest_new();
+
+    *guest_pte(g, G_DATA) &= ~(uint64_t)G_US; /* "there" is the kernel's */
+    guest_load(g, G_DATA, there, (size_t)(there_end - there));
+    GUEST_LOAD(g, jump_there);
+    g_assert_cmpint(guest_vector(g), ==, CPU_BP);
+    g->cpu->rip = G_CODE;
+    set_user(g, true);
+    g_assert_cmpint(guest_vector(g), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(guest_frame(g, 0), ==, CPU_PFEC_P | CPU_PFEC_U | CPU_PFEC_I);
+    g_assert_cmphex(guest_frame(g, 1), ==, G_DATA);
+    /* And the other way round, with SMEP. */
+    *guest_pte(g, G_DATA) |= G_US;
+    *guest_pte(g, G_CODE) &= ~(uint64_t)G_US;
+    for (uint64_t at = G_HANDLERS & ~0xfffull; at < G_STACK; at += PAGE) {
+        *guest_pte(g, at) &= ~(uint64_t)G_US;
+    }
+    g->cpu->cr4 |= CPU_CR4_SMEP;
+    interp_accel_ops.state_changed(g->v);
+    g->cpu->rip = G_DATA;
+    set_user(g, true);
+    g_assert_cmpint(guest_vector(g), ==, CPU_BP);
+    set_user(g, false);
+    g->cpu->rip = G_CODE;
+    g->cpu->gpr[CPU_RSP] = G_STACK;
+    g_assert_cmpint(guest_vector(g), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(guest_frame(g, 1), ==, G_DATA);
+    guest_free(g);
+}
+
 GUEST_CODE(masked, "vmovdqu (%rdx), %ymm1\n"
                    "vpmaskmovd (%rsi), %ymm1, %ymm0\n"
                    "vpmaskmovd %ymm0, %ymm1, (%rdi)\n"
@@ -358,6 +406,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/memory/locked", test_locked);
     g_test_add_func("/interp/memory/canonical", test_canonical);
     g_test_add_func("/interp/memory/smap", test_smap);
+    g_test_add_func("/interp/memory/privilege-of-code", test_privilege_of_code);
     if (__builtin_cpu_supports("avx2")) {
         g_test_add_func("/interp/memory/masked", test_masked);
     }
