@@ -181,7 +181,7 @@ void devices_drain(struct machine *m)
     }
 }
 
-void devices_disconnect(struct machine *m)
+void devices_reset_back_ends(struct machine *m)
 {
     for (unsigned i = 0; i < m->nr_disks; i++) {
         blkback_reset(m->disks[i].back);
@@ -194,7 +194,7 @@ void devices_disconnect(struct machine *m)
     g_mutex_unlock(&m->board.lock);
 }
 
-void devices_reset(struct machine *m)
+void devices_reset_chips(struct machine *m)
 {
     struct device *const chips[] = {m->uart, m->debug_port, m->debug_exit, m->pm};
 

@@ -130,11 +130,14 @@ bool machine_reset(struct machine *m, GError **err)
     g_mutex_lock(&m->board.lock);
     run_park(m);
     g_mutex_unlock(&m->board.lock);
-    devices_disconnect(m); /* completions need the lock */
+    devices_reset_back_ends(m); /* lets go of the old guest's memory; completions need the lock */
     g_mutex_lock(&m->board.lock);
     mem_clear(m->board.mem);
     pv_domain_reset(m->pv);
-    devices_reset(m);
+    devices_reset_chips(m);
+    g_mutex_unlock(&m->board.lock);
+    devices_reset_back_ends(m); /* the new xenstore has lost their nodes: makes them again */
+    g_mutex_lock(&m->board.lock);
     ok = pvh_load(m, err);
     atomic_store(&m->stop_posted, false);
     memset(&m->end, 0, sizeof(m->end));

@@ -119,10 +119,10 @@ void run_wake(struct vcpu_thread *vt);
 /* devices.c */
 /* Host sides: network, disks. Before guest memory and threads exist. */
 bool devices_open(struct machine *m, GError **err);
-/* Back ends let go of the guest (reset). vCPUs parked, board lock NOT held. */
-void devices_disconnect(struct machine *m);
+/* Back ends let go of the guest and make their xenstore nodes anew. vCPUs parked, board lock NOT held. */
+void devices_reset_back_ends(struct machine *m);
 bool devices_create(struct machine *m, GError **err);
-void devices_reset(struct machine *m);
+void devices_reset_chips(struct machine *m); /* and the consoles; board lock held */
 void devices_free(struct machine *m);
 void devices_drain(struct machine *m); /* waits for disk requests; board lock NOT held */
 

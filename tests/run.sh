@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Installs what is missing, builds and runs the tests.
+#
+#   tests/run.sh            what every commit must pass
+#   tests/run.sh --slow     a Debian system with systemd, long transfers, 50 boots, 10 million oracle cases
+#   tests/run.sh --quick    only the compiled tests, no booting of distribution kernels
+#
+# Called as root it installs by package name and then runs the tests as an unprivileged user; otherwise it
+# uses sudo to install. Everything made goes to build*/ and cache/.
+. "$(dirname "$0")/../images/lib.sh"
+
+mode=${1:-normal}
+jobs=$(nproc)
+passed=0
+failed=0
+summary=()
+
+# suite NAME COMMAND...: runs it, counts it.
+suite() {
+    local name=$1
+    shift
+    step "$name"
+    if "$@" >"$logs/${name// /-}.log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        summary+=("$name")
+        say "--- $name failed; the end of its log:"
+        tail -n 150 "$logs/${name// /-}.log" >&2
+    fi
+}
+
+# plain COMMAND...: without root, in an environment of its own.
+plain() {
+    local env=(env -i PATH="$PATH:/sbin:/usr/sbin" HOME="$home" LANG=C.UTF-8 TMPDIR="$home/tmp" XDG_RUNTIME_DIR="$home/run"
+        XDG_CACHE_HOME="$home/cache" CI="${CI:-}")
+    while [[ $1 == *=* ]]; do
+        env+=("$1")
+        shift
+    done
+    if [ "$(id -u)" = 0 ]; then
+        setpriv --reuid=65534 --regid=65534 --clear-groups "${env[@]}" "$@"
+    else
+        "${env[@]}" "$@"
+    fi
+}
+
+build() { # DIR [MESON ARGUMENT...]
+    local dir=$1
+    shift
+    if [ ! -f "$dir/build.ninja" ]; then
+        meson setup "$dir" "$pvemu_top" "$@" || return 1
+    fi
+    ninja -C "$dir" -j "$jobs"
+}
+
+compiled_tests() { # DIR SUITE...
+    local dir=$1 suites=()
+    shift
+    for name in "$@"; do suites+=(--suite "$name"); done
+    plain meson test -C "$dir" --no-rebuild --print-errorlogs --timeout-multiplier 3 --num-processes "$jobs" \
+        --logbase "plain" "${suites[@]}"
+}
+
+need_build
+need clang libclang-rt-14-dev libzydis-dev libcapstone-dev acpica-tools e2fsprogs busybox-static cpio kmod fakeroot \
+    lz4 xz-utils zstd lzop util-linux man-db
+logs=$pvemu_top/build-logs
+mkdir -p "$logs"
+home=$(mktemp -d)
+trap 'rm -rf "$home"' EXIT
+mkdir -m 700 "$home/run" "$home/cache" "$home/tmp"
+if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$home"; fi
+
+suite "build with gcc" build "$pvemu_top/build-gcc" -Dwerror=true
+# meson writes its logs next to the build, as whoever runs the tests
+if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$pvemu_top"/build-gcc/meson-logs; fi
+suite "tests" compiled_tests "$pvemu_top/build-gcc" unit cpu lint fuzz guest cli
+suite "build with clang" env CC=clang meson setup --reconfigure "$pvemu_top/build-clang" "$pvemu_top" -Dwerror=true
+suite "compile with clang" ninja -C "$pvemu_top/build-clang" -j "$jobs"
+suite "build with sanitizers" build "$pvemu_top/build-asan" -Db_sanitize=address,undefined -Dwerror=true
+if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$pvemu_top"/build-asan/meson-logs; fi
+suite "tests with sanitizers" compiled_tests "$pvemu_top/build-asan" unit fuzz
+
+if [ "$mode" != --quick ]; then
+    need mmdebstrap uidmap
+    step "kernels and images"
+    cloud=$("$pvemu_top/images/kernel.sh" cloud)
+    generic=$("$pvemu_top/images/kernel.sh" generic)
+    "$pvemu_top/images/busybox-root.sh" "$PVEMU_CACHE/busybox.img" "$cloud" "$generic"
+    "$pvemu_top/images/vmlinux.sh" "$cloud/vmlinuz" "$PVEMU_CACHE/vmlinux"
+    env=(PVEMU="$pvemu_top/build-gcc/src/pvemu" PVEMU_CLOUD="$cloud" PVEMU_GENERIC="$generic"
+        PVEMU_BUSYBOX="$PVEMU_CACHE/busybox.img" PVEMU_VMLINUX="$PVEMU_CACHE/vmlinux" PYTHONDONTWRITEBYTECODE=1)
+    suite "boots" plain "${env[@]}" python3 "$pvemu_top/tests/boot/quick.py"
+    if [ "$mode" = --slow ]; then
+        [ -f "$PVEMU_CACHE/debian.img" ] || "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/debian.img" "$cloud" "$generic"
+        suite "long boots" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" python3 "$pvemu_top/tests/boot/slow.py"
+        suite "ten million oracle cases" plain "$pvemu_top/build-gcc/tests/cpu/oracle_insn" -n 10000000
+    fi
+fi
+
+for name in "${summary[@]}"; do say "failed: $name"; done
+say "logs are in $logs; $SECONDS s"
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
