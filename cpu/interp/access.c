@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Memory operands: segmentation, translation, and the accesses themselves. An operand is opened first
- * (every check, on both pages when it crosses one), so that reading and writing it cannot fail.
+ * Memory operands: segmentation, translation, and the accesses themselves. An operand is opened
+ * first (every check, on both pages when it crosses one), so that reading and writing it cannot
+ * fail.
  */
 #include "engine.h"
 
@@ -85,7 +86,8 @@ static bool access_debug_hit(struct interp *e, uint64_t va, unsigned len, unsign
     return true;
 }
 
-bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva, uint64_t *gpa)
+bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva,
+                    uint64_t *gpa)
 {
     struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
     uint64_t page = PAGE_BASE(va);
@@ -110,7 +112,8 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
     return true;
 }
 
-static bool access_part(struct interp *e, uint64_t va, unsigned access, struct mref *m, unsigned i)
+static bool access_part(struct interp *e, uint64_t va, unsigned access, struct mref *m,
+                        unsigned i)
 {
     const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
 
@@ -210,22 +213,42 @@ static void access_mmio_write(struct interp *e, uint64_t gpa, const uint8_t *buf
 static void access_load(void *to, const void *from, unsigned len)
 {
     switch (len) {
-    case 1: *(uint8_t *)to = *(const volatile uint8_t *)from; break;
-    case 2: *(interp_uint16_t *)to = *(const volatile interp_uint16_t *)from; break;
-    case 4: *(interp_uint32_t *)to = *(const volatile interp_uint32_t *)from; break;
-    case 8: *(interp_uint64_t *)to = *(const volatile interp_uint64_t *)from; break;
-    default: access_copy(to, from, len); break;
+    case 1:
+        *(uint8_t *)to = *(const volatile uint8_t *)from;
+        break;
+    case 2:
+        *(interp_uint16_t *)to = *(const volatile interp_uint16_t *)from;
+        break;
+    case 4:
+        *(interp_uint32_t *)to = *(const volatile interp_uint32_t *)from;
+        break;
+    case 8:
+        *(interp_uint64_t *)to = *(const volatile interp_uint64_t *)from;
+        break;
+    default:
+        access_copy(to, from, len);
+        break;
     }
 }
 
 static void access_store(void *to, const void *from, unsigned len)
 {
     switch (len) {
-    case 1: *(volatile uint8_t *)to = *(const uint8_t *)from; break;
-    case 2: *(volatile interp_uint16_t *)to = *(const interp_uint16_t *)from; break;
-    case 4: *(volatile interp_uint32_t *)to = *(const interp_uint32_t *)from; break;
-    case 8: *(volatile interp_uint64_t *)to = *(const interp_uint64_t *)from; break;
-    default: access_copy(to, from, len); break;
+    case 1:
+        *(volatile uint8_t *)to = *(const uint8_t *)from;
+        break;
+    case 2:
+        *(volatile interp_uint16_t *)to = *(const interp_uint16_t *)from;
+        break;
+    case 4:
+        *(volatile interp_uint32_t *)to = *(const interp_uint32_t *)from;
+        break;
+    case 8:
+        *(volatile interp_uint64_t *)to = *(const interp_uint64_t *)from;
+        break;
+    default:
+        access_copy(to, from, len);
+        break;
     }
 }
 
@@ -282,9 +305,9 @@ void interp_mref_store(struct interp *e, const struct mref *m, uint64_t val)
 }
 
 /*
- * A page with data next to code, or a code page that was given a new life as data: after a number of
- * writes without its code having run in between, the page becomes plain data again; its blocks
- * stay and are compared with their bytes when they are next entered (block.c).
+ * A page with data next to code, or a code page that was given a new life as data: after a
+ * number of writes without its code having run in between, the page becomes plain data again;
+ * its blocks stay and are compared with their bytes when they are next entered (block.c).
  */
 void interp_code_written(struct interp *e, uint32_t frame)
 {

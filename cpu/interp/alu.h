@@ -2,8 +2,8 @@
 /*
  * Arithmetic by the host's own instructions, so that undefined flags are the host's too.
  *
- * Flags travel packed in 16 bits as lahf; seto %al leaves them: AH holds SF ZF AF PF CF at their RFLAGS
- * positions, AL is OF. add $0x7f,%al; sahf brings them back.
+ * Flags travel packed in 16 bits as lahf; seto %al leaves them: AH holds SF ZF AF PF CF at
+ * their RFLAGS positions, AL is OF. add $0x7f,%al; sahf brings them back.
  */
 #ifndef PVEMU_CPU_INTERP_ALU_H
 #define PVEMU_CPU_INTERP_ALU_H
@@ -24,52 +24,55 @@ static inline uint32_t alu_pack(uint64_t rflags)
 }
 
 /* name##8/16/32/64: result = a insn b, flags out. */
-#define ALU_DEF_OUT(name, insn)                                                                   \
-    ALU_OUT1(name##8, insn "b", uint8_t) ALU_OUT1(name##16, insn "w", uint16_t)                   \
-    ALU_OUT1(name##32, insn "l", uint32_t) ALU_OUT1(name##64, insn "q", uint64_t)
-#define ALU_OUT1(fname, insn, type)                                                               \
-    static inline type alu_##fname(uint32_t *fl, type a, type b)                                  \
-    {                                                                                             \
-        uint32_t f;                                                                               \
-        __asm__(insn " %2, %0" ALU_SAVE : "+&r"(a), "=&a"(f) : "r"(b) : "cc");                    \
-        *fl = f;                                                                                  \
-        return a;                                                                                 \
+#define ALU_DEF_OUT(name, insn)                                                                \
+    ALU_OUT1(name##8, insn "b", uint8_t)                                                       \
+    ALU_OUT1(name##16, insn "w", uint16_t) ALU_OUT1(name##32, insn "l", uint32_t)              \
+        ALU_OUT1(name##64, insn "q", uint64_t)
+#define ALU_OUT1(fname, insn, type)                                                            \
+    static inline type alu_##fname(uint32_t *fl, type a, type b)                               \
+    {                                                                                          \
+        uint32_t f;                                                                            \
+        __asm__(insn " %2, %0" ALU_SAVE : "+&r"(a), "=&a"(f) : "r"(b) : "cc");                 \
+        *fl = f;                                                                               \
+        return a;                                                                              \
     }
 /* The same with flags in as well (carry, or untouched ones). */
-#define ALU_DEF_INOUT(name, insn)                                                                 \
-    ALU_INOUT1(name##8, insn "b", uint8_t) ALU_INOUT1(name##16, insn "w", uint16_t)               \
-    ALU_INOUT1(name##32, insn "l", uint32_t) ALU_INOUT1(name##64, insn "q", uint64_t)
-#define ALU_INOUT1(fname, insn, type)                                                             \
-    static inline type alu_##fname(uint32_t *fl, type a, type b)                                  \
-    {                                                                                             \
-        uint32_t f = *fl;                                                                         \
-        __asm__(ALU_LOAD insn " %2, %0" ALU_SAVE : "+&r"(a), "+&a"(f) : "r"(b) : "cc");           \
-        *fl = f;                                                                                  \
-        return a;                                                                                 \
+#define ALU_DEF_INOUT(name, insn)                                                              \
+    ALU_INOUT1(name##8, insn "b", uint8_t)                                                     \
+    ALU_INOUT1(name##16, insn "w", uint16_t) ALU_INOUT1(name##32, insn "l", uint32_t)          \
+        ALU_INOUT1(name##64, insn "q", uint64_t)
+#define ALU_INOUT1(fname, insn, type)                                                          \
+    static inline type alu_##fname(uint32_t *fl, type a, type b)                               \
+    {                                                                                          \
+        uint32_t f = *fl;                                                                      \
+        __asm__(ALU_LOAD insn " %2, %0" ALU_SAVE : "+&r"(a), "+&a"(f) : "r"(b) : "cc");        \
+        *fl = f;                                                                               \
+        return a;                                                                              \
     }
-#define ALU_DEF_ONE(name, insn)                                                                   \
-    ALU_ONE1(name##8, insn "b", uint8_t) ALU_ONE1(name##16, insn "w", uint16_t)                   \
-    ALU_ONE1(name##32, insn "l", uint32_t) ALU_ONE1(name##64, insn "q", uint64_t)
-#define ALU_ONE1(fname, insn, type)                                                               \
-    static inline type alu_##fname(uint32_t *fl, type a)                                          \
-    {                                                                                             \
-        uint32_t f = *fl;                                                                         \
-        __asm__(ALU_LOAD insn " %0" ALU_SAVE : "+&r"(a), "+&a"(f) : : "cc");                      \
-        *fl = f;                                                                                  \
-        return a;                                                                                 \
+#define ALU_DEF_ONE(name, insn)                                                                \
+    ALU_ONE1(name##8, insn "b", uint8_t)                                                       \
+    ALU_ONE1(name##16, insn "w", uint16_t) ALU_ONE1(name##32, insn "l", uint32_t)              \
+        ALU_ONE1(name##64, insn "q", uint64_t)
+#define ALU_ONE1(fname, insn, type)                                                            \
+    static inline type alu_##fname(uint32_t *fl, type a)                                       \
+    {                                                                                          \
+        uint32_t f = *fl;                                                                      \
+        __asm__(ALU_LOAD insn " %0" ALU_SAVE : "+&r"(a), "+&a"(f) : : "cc");                   \
+        *fl = f;                                                                               \
+        return a;                                                                              \
     }
 /* Shifts and rotates by CL: count 0 leaves the flags alone. */
-#define ALU_DEF_SHIFT(name, insn)                                                                 \
-    ALU_SHIFT1(name##8, insn "b", uint8_t) ALU_SHIFT1(name##16, insn "w", uint16_t)               \
-    ALU_SHIFT1(name##32, insn "l", uint32_t) ALU_SHIFT1(name##64, insn "q", uint64_t)
-#define ALU_SHIFT1(fname, insn, type)                                                             \
-    static inline type alu_##fname(uint32_t *fl, type a, uint8_t count)                           \
-    {                                                                                             \
-        uint32_t f = *fl;                                                                         \
-        __asm__(ALU_LOAD insn " %%cl, %0" ALU_SAVE                                                \
-                : "+&r"(a), "+&a"(f) : "c"(count) : "cc");                                        \
-        *fl = f;                                                                                  \
-        return a;                                                                                 \
+#define ALU_DEF_SHIFT(name, insn)                                                              \
+    ALU_SHIFT1(name##8, insn "b", uint8_t)                                                     \
+    ALU_SHIFT1(name##16, insn "w", uint16_t) ALU_SHIFT1(name##32, insn "l", uint32_t)          \
+        ALU_SHIFT1(name##64, insn "q", uint64_t)
+#define ALU_SHIFT1(fname, insn, type)                                                          \
+    static inline type alu_##fname(uint32_t *fl, type a, uint8_t count)                        \
+    {                                                                                          \
+        uint32_t f = *fl;                                                                      \
+        __asm__(ALU_LOAD insn " %%cl, %0" ALU_SAVE : "+&r"(a), "+&a"(f) : "c"(count) : "cc");  \
+        *fl = f;                                                                               \
+        return a;                                                                              \
     }
 
 ALU_DEF_OUT(add, "add")
@@ -91,15 +94,16 @@ ALU_DEF_SHIFT(shr, "shr")
 ALU_DEF_SHIFT(sar, "sar")
 
 /* cmp and test: nothing but flags. */
-#define ALU_DEF_FLAGS(name, insn)                                                                 \
-    ALU_FLAGS1(name##8, insn "b", uint8_t) ALU_FLAGS1(name##16, insn "w", uint16_t)               \
-    ALU_FLAGS1(name##32, insn "l", uint32_t) ALU_FLAGS1(name##64, insn "q", uint64_t)
-#define ALU_FLAGS1(fname, insn, type)                                                             \
-    static inline void alu_##fname(uint32_t *fl, type a, type b)                                  \
-    {                                                                                             \
-        uint32_t f;                                                                               \
-        __asm__(insn " %2, %1" ALU_SAVE : "=&a"(f) : "r"(a), "r"(b) : "cc");                      \
-        *fl = f;                                                                                  \
+#define ALU_DEF_FLAGS(name, insn)                                                              \
+    ALU_FLAGS1(name##8, insn "b", uint8_t)                                                     \
+    ALU_FLAGS1(name##16, insn "w", uint16_t) ALU_FLAGS1(name##32, insn "l", uint32_t)          \
+        ALU_FLAGS1(name##64, insn "q", uint64_t)
+#define ALU_FLAGS1(fname, insn, type)                                                          \
+    static inline void alu_##fname(uint32_t *fl, type a, type b)                               \
+    {                                                                                          \
+        uint32_t f;                                                                            \
+        __asm__(insn " %2, %1" ALU_SAVE : "=&a"(f) : "r"(a), "r"(b) : "cc");                   \
+        *fl = f;                                                                               \
     }
 ALU_DEF_FLAGS(cmp, "cmp")
 ALU_DEF_FLAGS(test, "test")
@@ -111,22 +115,38 @@ static inline bool alu_cond(uint32_t fl, unsigned cond)
     bool r;
 
     switch (cond >> 1) {
-    case 0: r = (fl & 1) != 0; break;
-    case 1: r = (ah & 1) != 0; break;
-    case 2: r = (ah & 0x40) != 0; break;
-    case 3: r = (ah & 0x41) != 0; break;
-    case 4: r = (ah & 0x80) != 0; break;
-    case 5: r = (ah & 4) != 0; break;
-    case 6: r = ((ah >> 7) & 1) != (fl & 1); break;
-    default: r = (ah & 0x40) != 0 || ((ah >> 7) & 1) != (fl & 1); break;
+    case 0:
+        r = (fl & 1) != 0;
+        break;
+    case 1:
+        r = (ah & 1) != 0;
+        break;
+    case 2:
+        r = (ah & 0x40) != 0;
+        break;
+    case 3:
+        r = (ah & 0x41) != 0;
+        break;
+    case 4:
+        r = (ah & 0x80) != 0;
+        break;
+    case 5:
+        r = (ah & 4) != 0;
+        break;
+    case 6:
+        r = ((ah >> 7) & 1) != (fl & 1);
+        break;
+    default:
+        r = (ah & 0x40) != 0 || ((ah >> 7) & 1) != (fl & 1);
+        break;
     }
     return r != (cond & 1);
 }
 
-#define ALU_BY_SIZE(name, size, ...)                                                              \
-    ((size) == 1   ? (uint64_t)alu_##name##8(__VA_ARGS__)                                         \
-     : (size) == 2 ? (uint64_t)alu_##name##16(__VA_ARGS__)                                        \
-     : (size) == 4 ? (uint64_t)alu_##name##32(__VA_ARGS__)                                        \
+#define ALU_BY_SIZE(name, size, ...)                                                           \
+    ((size) == 1   ? (uint64_t)alu_##name##8(__VA_ARGS__)                                      \
+     : (size) == 2 ? (uint64_t)alu_##name##16(__VA_ARGS__)                                     \
+     : (size) == 4 ? (uint64_t)alu_##name##32(__VA_ARGS__)                                     \
                    : (uint64_t)alu_##name##64(__VA_ARGS__))
 
 #endif

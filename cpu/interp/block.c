@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The cache of decoded blocks. A block is keyed by frame, offset and mode, never by virtual address, so
- * it survives every change of page tables; per-vCPU `jumps` maps rip to block between such changes.
+ * The cache of decoded blocks. A block is keyed by frame, offset and mode, never by virtual
+ * address, so it survives every change of page tables; per-vCPU `jumps` maps rip to block
+ * between such changes.
  *
- * A block keeps a copy of its source bytes. When the generation of its frame moved on, the copy is compared
- * with memory: equal blocks live on, others are decoded anew in place, so pointers to a struct block stay
- * good until the whole cache is dropped, which happens when the arena is full.
+ * A block keeps a copy of its source bytes. When the generation of its frame moved on, the copy
+ * is compared with memory: equal blocks live on, others are decoded anew in place, so pointers
+ * to a struct block stay good until the whole cache is dropped, which happens when the arena is
+ * full.
  */
 #include "engine.h"
 
@@ -26,7 +28,8 @@ bool interp_blocks_init(struct interp *e, GError **err)
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (e->arena == MAP_FAILED) {
         e->arena = NULL;
-        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "no memory for the interpreter's cache");
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
+                    "no memory for the interpreter's cache");
         return false;
     }
     e->jumps = (struct jump *)(void *)(e->arena + e->arena_size);
@@ -101,8 +104,8 @@ static uint64_t block_linear(const struct interp *e, uint64_t rip)
     return (uint32_t)(e->v->cpu.seg[CPU_CS].base + rip);
 }
 
-/* Where the code at a linear address lies. false: e->fault. MMIO is not executed: #GP would hide a bug
- * in the guest, so it reads as zeros, like open bus does nothing good either. */
+/* Where the code at a linear address lies. false: e->fault. MMIO is not executed: #GP would
+ * hide a bug in the guest, so it reads as zeros, like open bus does nothing good either. */
 static bool block_frame(struct interp *e, uint64_t va, uint32_t *frame)
 {
     uint64_t gpa;
@@ -222,8 +225,8 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct windo
         }
         insns++;
         at += in.len;
-        if (in.id == INSN_NOP && (e->mode & MODE_SLOW) == 0 &&
-            insns < BLOCK_MAX_OPS && !b->crosses) {
+        if (in.id == INSN_NOP && (e->mode & MODE_SLOW) == 0 && insns < BLOCK_MAX_OPS &&
+            !b->crosses) {
             continue; /* counted with what follows */
         }
         block_emit(e, &ops[n], &in, b->offset + at - in.len);
@@ -303,7 +306,8 @@ static bool block_second_same(struct interp *e, const struct block *b)
     return block_frame(e, next, &frame) && frame == b->frame2;
 }
 
-static struct block *block_lookup(struct interp *e, uint32_t frame, unsigned offset, unsigned mode)
+static struct block *block_lookup(struct interp *e, uint32_t frame, unsigned offset,
+                                  unsigned mode)
 {
     struct block *b = e->hash[block_hash(frame, offset, mode)];
 
@@ -334,7 +338,8 @@ static struct block *block_make(struct interp *e, uint32_t frame, unsigned offse
     return b;
 }
 
-/* Decodes again in place. When the arena is full everything goes, and the caller starts over. */
+/* Decodes again in place. When the arena is full everything goes, and the caller starts over.
+ */
 static bool block_redo(struct interp *e, struct block *b)
 {
     if (e->arena_size - e->arena_used < ARENA_RESERVE) {
@@ -350,7 +355,8 @@ bool interp_block_renew(struct interp *e, struct block *b)
     return block_check(e, b) || (!b->crosses && block_redo(e, b));
 }
 
-/* Finds or makes the block for frame:offset; crossing ones are checked against the current tables. */
+/* Finds or makes the block for frame:offset; crossing ones are checked against the current
+ * tables. */
 static struct block *block_at(struct interp *e, uint32_t frame, unsigned offset)
 {
     struct block *b = block_lookup(e, frame, offset, e->mode);
@@ -394,8 +400,8 @@ struct block *interp_block_find(struct interp *e)
     }
     if (interp_flat(e)) {
         unsigned slot = (unsigned)(va >> 12) & (TLB_SIZE - 1), bit = interp_jump_page_bit(va);
-        bool global = e->tlb->entry[slot].exec == PAGE_BASE(va) && e->tlb->global[slot] &&
-                      !b->crosses;
+        bool global =
+            e->tlb->entry[slot].exec == PAGE_BASE(va) && e->tlb->global[slot] && !b->crosses;
 
         jump->rip = rip;
         jump->key = global ? e->jump_key_global : e->jump_key;

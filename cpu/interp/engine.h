@@ -2,10 +2,11 @@
 /*
  * The interpreter's own state and the seams between its files.
  *
- * General registers live in v->cpu.gpr and rip in v->cpu.rip (exact only at block ends and in slow
- * paths). The six status flags live packed in e->fl, the other flags in v->cpu.rflags. The vector and x87
- * state may be resident in the host's registers (e->fpu_resident): every file but the cold ones is
- * compiled with -mgeneral-regs-only, and interp_fpu_home() is called before anything else may run.
+ * General registers live in v->cpu.gpr and rip in v->cpu.rip (exact only at block ends and in
+ * slow paths). The six status flags live packed in e->fl, the other flags in v->cpu.rflags. The
+ * vector and x87 state may be resident in the host's registers (e->fpu_resident): every file
+ * but the cold ones is compiled with -mgeneral-regs-only, and interp_fpu_home() is called
+ * before anything else may run.
  */
 #ifndef PVEMU_CPU_INTERP_ENGINE_H
 #define PVEMU_CPU_INTERP_ENGINE_H
@@ -19,8 +20,8 @@
 #include "core/vcpu.h"
 #include "cpu/x86/x86.h"
 
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
+#define likely(x)     __builtin_expect(!!(x), 1)
+#define unlikely(x)   __builtin_expect(!!(x), 0)
 #define PAGE_BASE(va) ((va) & ~0xfffull)
 
 enum { TLB_BITS = 11, TLB_SIZE = 1 << TLB_BITS };
@@ -43,15 +44,17 @@ struct tlb {
     struct tlb_entry entry[TLB_SIZE];
     uint64_t used[TLB_SIZE / 64]; /* entries that may be valid */
     uint8_t global[TLB_SIZE];
-    uint8_t shift[TLB_SIZE];      /* log2 of the guest's page size */
+    uint8_t shift[TLB_SIZE]; /* log2 of the guest's page size */
 };
 
 /* What distinguishes two decodings of the same bytes. */
 enum interp_mode {
-    MODE_16 = INSN_MODE_16, MODE_32 = INSN_MODE_32, MODE_64 = INSN_MODE_64,
+    MODE_16 = INSN_MODE_16,
+    MODE_32 = INSN_MODE_32,
+    MODE_64 = INSN_MODE_64,
     MODE_CODE = 3,
-    MODE_FLAT = 1 << 2,   /* 32-bit: CS DS ES SS are base 0, limit 4 GiB, and SS.B is set */
-    MODE_SLOW = 1 << 3,   /* one instruction a block, generic handlers: traps, breakpoints, #AC */
+    MODE_FLAT = 1 << 2, /* 32-bit: CS DS ES SS are base 0, limit 4 GiB, and SS.B is set */
+    MODE_SLOW = 1 << 3, /* one instruction a block, generic handlers: traps, breakpoints, #AC */
 };
 
 enum interp_attention {
@@ -77,13 +80,13 @@ struct op {
     int32_t disp;              /* displacement; branches: target, as an offset from the page */
     union {
         uint64_t imm;
-        struct insn *in;       /* generic handlers */
-        struct block *link;    /* direct branches within a page */
+        struct insn *in;    /* generic handlers */
+        struct block *link; /* direct branches within a page */
     };
-    uint8_t number;            /* instructions in the block up to and including this one */
-    uint8_t cond;              /* condition of SETcc and CMOVcc */
-    uint8_t need;              /* native: classes that must be allowed, as in e->native_missing */
-    uint8_t align;             /* native: low address bits that must be 0 */
+    uint8_t number; /* instructions in the block up to and including this one */
+    uint8_t cond;   /* condition of SETcc and CMOVcc */
+    uint8_t need;   /* native: classes that must be allowed, as in e->native_missing */
+    uint8_t align;  /* native: low address bits that must be 0 */
     uint8_t pad[4];
 };
 
@@ -95,8 +98,8 @@ struct block {
     uint32_t frame;
     uint16_t offset;
     uint8_t mode;
-    bool crosses;             /* one instruction that goes on in frame2 */
-    uint16_t bytes;           /* how many source bytes */
+    bool crosses;   /* one instruction that goes on in frame2 */
+    uint16_t bytes; /* how many source bytes */
     uint16_t nr_ops;
     uint32_t frame2, generation2;
     struct block *hash_next;
@@ -106,17 +109,18 @@ struct block {
 enum { JUMP_BITS = 14, JUMP_SIZE = 1 << JUMP_BITS };
 struct jump {
     uint64_t rip;
-    uint64_t key; /* e->jump_key or jump_key_global of the time it was filled; 0 is never valid */
+    uint64_t
+        key; /* e->jump_key or jump_key_global of the time it was filled; 0 is never valid */
     struct block *block;
 };
 
 /* A guest memory operand, checked and ready: nothing can fail any more. */
 struct mref {
     uint64_t va;
-    unsigned len, len1;      /* in all; in the first page */
-    uint8_t *part[2];        /* host addresses, NULL for MMIO */
+    unsigned len, len1; /* in all; in the first page */
+    uint8_t *part[2];   /* host addresses, NULL for MMIO */
     uint64_t gpa[2];
-    bool code[2];            /* a write must be reported (MEM_CODE) */
+    bool code[2]; /* a write must be reported (MEM_CODE) */
 };
 
 enum { BLOCK_HASH_BITS = 15, BLOCK_HASH_SIZE = 1 << BLOCK_HASH_BITS, BLOCK_MAX_OPS = 64 };
@@ -124,40 +128,41 @@ enum { PAGE_HASH_SIZE = 1024 };
 
 struct interp {
     struct vcpu *v;
-    struct tlb *tlb;          /* of the current privilege */
-    uint32_t fl;              /* status flags: AH:AL after lahf; seto %al */
+    struct tlb *tlb; /* of the current privilege */
+    uint32_t fl;     /* status flags: AH:AL after lahf; seto %al */
     bool fpu_resident;
-    bool break_block;         /* leave the block after this instruction */
+    bool break_block; /* leave the block after this instruction */
     bool fault_pending;
-    bool step_once;           /* an interrupt waits behind an STI or MOV SS shadow */
-    bool split_locked;        /* the instruction holds the split lock (generic.c) */
+    bool step_once;             /* an interrupt waits behind an STI or MOV SS shadow */
+    bool split_locked;          /* the instruction holds the split lock (generic.c) */
     _Atomic uint32_t attention; /* enum interp_attention: leave the chain of blocks */
-    _Atomic bool running;     /* guest code may use the TLB: others wait (smp.c) */
-    bool amd;                 /* quirks that differ by vendor follow the profile shown */
-    bool align_check;         /* CR0.AM, EFLAGS.AC and CPL 3 */
-    uint8_t mode;             /* enum interp_mode of the next block */
-    uint32_t request_mask;    /* bits of v->request that matter now */
-    /* Which jumps are good: epoch << 8 | user << 7 | mode. Both epochs come from one counter. */
+    _Atomic bool running;       /* guest code may use the TLB: others wait (smp.c) */
+    bool amd;                   /* quirks that differ by vendor follow the profile shown */
+    bool align_check;           /* CR0.AM, EFLAGS.AC and CPL 3 */
+    uint8_t mode;               /* enum interp_mode of the next block */
+    uint32_t request_mask;      /* bits of v->request that matter now */
+    /* Which jumps are good: epoch << 8 | user << 7 | mode. Both epochs come from one counter.
+     */
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global;
-    uint64_t jump_pages[64];  /* filter of pages that jumps lead to, since epoch_global */
-    uint64_t address_mask;    /* of 64 or 32 bits: what an address wraps at */
+    uint64_t jump_pages[64]; /* filter of pages that jumps lead to, since epoch_global */
+    uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
     struct block *current;
-    struct op *link_slot;     /* a branch of `current` that wants to know its target block, */
-    uint64_t link_rip;        /* which is here */
-    uint32_t native_missing;  /* INSN_F_X87.. classes that are not allowed now */
-    uint64_t fpu_thread_rsp;  /* trampoline: where a fault in a thunk returns to */
+    struct op *link_slot;    /* a branch of `current` that wants to know its target block, */
+    uint64_t link_rip;       /* which is here */
+    uint32_t native_missing; /* INSN_F_X87.. classes that are not allowed now */
+    uint64_t fpu_thread_rsp; /* trampoline: where a fault in a thunk returns to */
     struct x86_fault fault;
-    struct mref m;            /* memory operand of the current instruction */
-    uint64_t dr6_hit;         /* data breakpoints met by the current instruction */
+    struct mref m;    /* memory operand of the current instruction */
+    uint64_t dr6_hit; /* data breakpoints met by the current instruction */
 
     struct jump *jumps;
     struct block **hash;
     uint8_t *arena;
     size_t arena_used, arena_size;
     uint64_t code_misses[PAGE_HASH_SIZE]; /* frame << 8 | writes since its code last ran */
-    uint64_t large_regions[128]; /* filter of regions cached from large pages */
-    uint64_t large_shifts;     /* the sizes of those, as bits */
+    uint64_t large_regions[128];          /* filter of regions cached from large pages */
+    uint64_t large_shifts;                /* the sizes of those, as bits */
 
     struct native *native;
     uint8_t *alt_stack;
@@ -168,7 +173,8 @@ struct interp {
 
 /* access.c */
 /* A page's host address, or NULL and *gpa for MMIO. false: e->fault. */
-bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva, uint64_t *gpa);
+bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva,
+                    uint64_t *gpa);
 /* Checks an access of len bytes at a linear address and fills *m. */
 bool interp_mref(struct interp *e, uint64_t va, unsigned len, unsigned access, struct mref *m);
 void interp_mref_read(struct interp *e, const struct mref *m, void *buf);
@@ -180,7 +186,7 @@ bool interp_linear(struct interp *e, enum cpu_segreg seg, uint64_t offset, unsig
                    unsigned access, uint64_t *va);
 /* The offset of the memory operand; rip-relative ones need cpu.rip at the instruction. */
 uint64_t interp_offset(const struct interp *e, const struct insn *in);
-bool interp_fault(struct interp *e, uint8_t vector);              /* no error code; returns false */
+bool interp_fault(struct interp *e, uint8_t vector); /* no error code; returns false */
 bool interp_fault_code(struct interp *e, uint8_t vector, uint32_t error);
 /* A store went to a frame that holds code. */
 void interp_code_written(struct interp *e, uint32_t frame);
@@ -190,10 +196,11 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva);
 /* Nobody may write to this frame unseen any more. */
 void interp_tlb_protect(struct interp *e, uint32_t frame);
 void interp_tlb_protect_all(struct interp *e);
-void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access, const struct x86_mapping *map,
-                     uint8_t *hva);
+void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
+                     const struct x86_mapping *map, uint8_t *hva);
 
-/* generic.c: one instruction that is neither system nor native, at cpu.rip; moves rip. false: e->fault. */
+/* generic.c: one instruction that is neither system nor native, at cpu.rip; moves rip. false:
+ * e->fault. */
 bool interp_generic(struct interp *e, const struct insn *in);
 typedef bool (*interp_insn_fn)(struct interp *e, const struct insn *in);
 /* Opens operand i (memory: into e->m), reads and writes it. */
@@ -207,7 +214,8 @@ bool interp_push(struct interp *e, uint64_t val, unsigned size);
 
 /* native.c */
 enum { NATIVE_CLASS_SHIFT = 7 }; /* INSN_F_X87.. as bits of op.need */
-#define NATIVE_CLASSES ((uint32_t)(INSN_F_X87 | INSN_F_MMX | INSN_F_SSE | INSN_F_AVX | INSN_F_AVX512))
+#define NATIVE_CLASSES                                                                         \
+    ((uint32_t)(INSN_F_X87 | INSN_F_MMX | INSN_F_SSE | INSN_F_AVX | INSN_F_AVX512))
 struct native;
 bool interp_native_init(struct interp *e, GError **err);
 void interp_native_fini(struct interp *e);
@@ -248,15 +256,17 @@ uint32_t interp_host_mxcsr_mask(void);
 uint32_t interp_host_xcr0(void);
 
 /*
- * smp.c. A frame that becomes code must not be written unseen by any vCPU: interp_smp_protect() returns when no other
- * vCPU holds a write tag for it. The guest does not run (its TLB is not used) between _pause and _resume.
+ * smp.c. A frame that becomes code must not be written unseen by any vCPU: interp_smp_protect()
+ * returns when no other vCPU holds a write tag for it. The guest does not run (its TLB is not
+ * used) between _pause and _resume.
  */
 void interp_smp_protect(struct interp *e);
 void interp_smp_resume(struct interp *e);
 void interp_smp_pause(struct interp *e);
 void interp_smp_serve(struct interp *e);
 
-/* Makes all jumps invalid, or those to pages that are not global; sets the keys by mode and CPL. */
+/* Makes all jumps invalid, or those to pages that are not global; sets the keys by mode and
+ * CPL. */
 void interp_jumps_drop(struct interp *e, bool keep_global);
 void interp_jump_keys(struct interp *e);
 
@@ -303,7 +313,9 @@ static inline struct block *interp_jump(const struct interp *e, uint64_t rip)
     const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
 
     return likely(jump->rip == rip &&
-                  (jump->key == e->jump_key || jump->key == e->jump_key_global)) ? jump->block : NULL;
+                  (jump->key == e->jump_key || jump->key == e->jump_key_global))
+               ? jump->block
+               : NULL;
 }
 
 static inline bool interp_special(const struct interp *e)

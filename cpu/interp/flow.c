@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Near control flow and the stack (SDM vol. 2; vol. 1 6.2). Every function moves rip itself, last, and changes
- * RSP only when nothing can fail any more.
+ * Near control flow and the stack (SDM vol. 2; vol. 1 6.2). Every function moves rip itself,
+ * last, and changes RSP only when nothing can fail any more.
  */
 #include "engine.h"
 
@@ -28,7 +28,8 @@ static bool flow_slot(struct interp *e, int64_t delta, unsigned size, unsigned a
     uint64_t off = (e->v->cpu.gpr[CPU_RSP] + (uint64_t)delta) & interp_mask(flow_stack_size(e));
     uint64_t va;
 
-    return interp_linear(e, CPU_SS, off, size, access, &va) && interp_mref(e, va, size, access, m);
+    return interp_linear(e, CPU_SS, off, size, access, &va) &&
+           interp_mref(e, va, size, access, m);
 }
 
 bool interp_push(struct interp *e, uint64_t val, unsigned size)
@@ -339,9 +340,9 @@ static bool flow_bound(struct interp *e, const struct insn *in)
 }
 
 const interp_insn_fn interp_flow_table[INSN_SYSTEM_FIRST] = {
-    [INSN_JMP] = flow_jmp, [INSN_JCC] = flow_jcc, [INSN_CALL] = flow_call, [INSN_RET] = flow_ret,
-    [INSN_LOOP] = flow_loop, [INSN_LOOPE] = flow_loop, [INSN_LOOPNE] = flow_loop,
-    [INSN_JCXZ] = flow_loop, [INSN_BOUND] = flow_bound,
-    [INSN_PUSH] = flow_push, [INSN_POP] = flow_pop, [INSN_PUSHA] = flow_pusha,
-    [INSN_POPA] = flow_popa, [INSN_ENTER] = flow_enter, [INSN_LEAVE] = flow_leave,
+    [INSN_JMP] = flow_jmp,     [INSN_JCC] = flow_jcc,     [INSN_CALL] = flow_call,
+    [INSN_RET] = flow_ret,     [INSN_LOOP] = flow_loop,   [INSN_LOOPE] = flow_loop,
+    [INSN_LOOPNE] = flow_loop, [INSN_JCXZ] = flow_loop,   [INSN_BOUND] = flow_bound,
+    [INSN_PUSH] = flow_push,   [INSN_POP] = flow_pop,     [INSN_PUSHA] = flow_pusha,
+    [INSN_POPA] = flow_popa,   [INSN_ENTER] = flow_enter, [INSN_LEAVE] = flow_leave,
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the interpreter needs of the host: LAHF in 64-bit mode, XSAVE switched on, executable memory. */
+/* What the interpreter needs of the host: LAHF in 64-bit mode, XSAVE switched on, executable
+ * memory. */
 #include "native.h"
 
 #include <cpuid.h>

@@ -18,7 +18,8 @@ static uint8_t hot_reg(unsigned reg)
     return (uint8_t)((reg & INSN_HIGH_BYTE) != 0 ? (reg & 3) * 8 + 1 : reg * 8);
 }
 
-/* Only FS and GS count in 64-bit mode; in flat 32-bit code those two are left to the generic way. */
+/* Only FS and GS count in 64-bit mode; in flat 32-bit code those two are left to the generic
+ * way. */
 static bool hot_segment(const struct interp *e, struct op *op, const struct insn *in)
 {
     op->seg = hot_word(0);
@@ -32,7 +33,8 @@ static bool hot_segment(const struct interp *e, struct op *op, const struct insn
 }
 
 /* The memory operand into *op. *plain: base and displacement do. */
-static bool hot_memory(const struct interp *e, struct op *op, const struct insn *in, bool *plain)
+static bool hot_memory(const struct interp *e, struct op *op, const struct insn *in,
+                       bool *plain)
 {
     bool is64 = (e->mode & MODE_CODE) == MODE_64;
     int64_t disp = in->disp;
@@ -93,7 +95,8 @@ static bool hot_operands(const struct interp *e, struct op *op, const struct ins
     return true;
 }
 
-static op_fn hot_find(struct interp *e, struct op *op, const struct insn *in, enum hot_form form)
+static op_fn hot_find(struct interp *e, struct op *op, const struct insn *in,
+                      enum hot_form form)
 {
     unsigned size_log = (unsigned)__builtin_ctz(in->op[0].size | 16);
 
@@ -101,7 +104,9 @@ static op_fn hot_find(struct interp *e, struct op *op, const struct insn *in, en
         return hot_flow_handler(e, op, in);
     }
     switch (in->id) {
-    case INSN_PUSH: case INSN_POP: case INSN_LEAVE:
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_LEAVE:
         return hot_flow_handler(e, op, in);
     default:
         break;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fast handlers: near branches and the stack. A direct branch within its page remembers its target block (op->link); all
- * others go by rip through the jump cache (run.c).
+ * Fast handlers: near branches and the stack. A direct branch within its page remembers its
+ * target block (op->link); all others go by rip through the jump cache (run.c).
  */
 #include "hot.h"
 
@@ -43,28 +43,28 @@ HOT_FN(hot_jmp_far)
 }
 
 /* ccXX: flags to a condition, by the host's own idea of it. */
-#define JCC(cc)                                                                                   \
-    HOT_FN(hot_j##cc##_near)                                                                      \
-    {                                                                                             \
-        uint32_t f = e->fl;                                                                       \
-        bool taken;                                                                               \
-                                                                                                  \
-        __asm__(ALU_LOAD : "+a"(f), "=@cc" #cc(taken));                                           \
-        if (taken) {                                                                              \
-            return hot_go(v, op, e);                                                              \
-        }                                                                                         \
-        HOT_NEXT;                                                                                 \
-    }                                                                                             \
-    HOT_FN(hot_j##cc##_far)                                                                       \
-    {                                                                                             \
-        uint32_t f = e->fl;                                                                       \
-        bool taken;                                                                               \
-                                                                                                  \
-        __asm__(ALU_LOAD : "+a"(f), "=@cc" #cc(taken));                                           \
-        if (taken) {                                                                              \
-            return hot_go_far(v, op, e);                                                          \
-        }                                                                                         \
-        HOT_NEXT;                                                                                 \
+#define JCC(cc)                                                                                \
+    HOT_FN(hot_j##cc##_near)                                                                   \
+    {                                                                                          \
+        uint32_t f = e->fl;                                                                    \
+        bool taken;                                                                            \
+                                                                                               \
+        __asm__(ALU_LOAD : "+a"(f), "=@cc" #cc(taken));                                        \
+        if (taken) {                                                                           \
+            return hot_go(v, op, e);                                                           \
+        }                                                                                      \
+        HOT_NEXT;                                                                              \
+    }                                                                                          \
+    HOT_FN(hot_j##cc##_far)                                                                    \
+    {                                                                                          \
+        uint32_t f = e->fl;                                                                    \
+        bool taken;                                                                            \
+                                                                                               \
+        __asm__(ALU_LOAD : "+a"(f), "=@cc" #cc(taken));                                        \
+        if (taken) {                                                                           \
+            return hot_go_far(v, op, e);                                                       \
+        }                                                                                      \
+        HOT_NEXT;                                                                              \
     }
 
 JCC(o)
@@ -85,135 +85,134 @@ JCC(le)
 JCC(g)
 
 static const op_fn hot_jcc_table[16][2] = {
-    {hot_jo_near, hot_jo_far}, {hot_jno_near, hot_jno_far}, {hot_jb_near, hot_jb_far},
-    {hot_jae_near, hot_jae_far}, {hot_je_near, hot_je_far}, {hot_jne_near, hot_jne_far},
-    {hot_jbe_near, hot_jbe_far}, {hot_ja_near, hot_ja_far}, {hot_js_near, hot_js_far},
-    {hot_jns_near, hot_jns_far}, {hot_jp_near, hot_jp_far}, {hot_jnp_near, hot_jnp_far},
-    {hot_jl_near, hot_jl_far}, {hot_jge_near, hot_jge_far}, {hot_jle_near, hot_jle_far},
+    {hot_jo_near, hot_jo_far},   {hot_jno_near, hot_jno_far}, {hot_jb_near, hot_jb_far},
+    {hot_jae_near, hot_jae_far}, {hot_je_near, hot_je_far},   {hot_jne_near, hot_jne_far},
+    {hot_jbe_near, hot_jbe_far}, {hot_ja_near, hot_ja_far},   {hot_js_near, hot_js_far},
+    {hot_jns_near, hot_jns_far}, {hot_jp_near, hot_jp_far},   {hot_jnp_near, hot_jnp_far},
+    {hot_jl_near, hot_jl_far},   {hot_jge_near, hot_jge_far}, {hot_jle_near, hot_jle_far},
     {hot_jg_near, hot_jg_far},
 };
 
 /* The stack, 64 and 32 bits wide. */
-#define STACK(n, type)                                                                            \
-    HOT_FN(hot_push##n##_r)                                                                       \
-    {                                                                                             \
-        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                                 \
-        HOT_WRITE(p, va, type);                                                                   \
-                                                                                                  \
-        HOT_STORE(p, HOT_REG(op->src, type));                                                     \
-        v->cpu.gpr[CPU_RSP] = va;                                                                 \
-        HOT_NEXT;                                                                                 \
-    }                                                                                             \
-    HOT_FN(hot_push##n##_i)                                                                       \
-    {                                                                                             \
-        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                                 \
-        HOT_WRITE(p, va, type);                                                                   \
-                                                                                                  \
-        HOT_STORE(p, (type)op->imm);                                                              \
-        v->cpu.gpr[CPU_RSP] = va;                                                                 \
-        HOT_NEXT;                                                                                 \
-    }                                                                                             \
-    HOT_FN(hot_push##n##_m)                                                                       \
-    {                                                                                             \
-        uint64_t from = hot_address_b(v, op, e);                                                  \
-        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                                 \
-        HOT_READ(q, from, type);                                                                  \
-        HOT_WRITE(p, va, type);                                                                   \
-                                                                                                  \
-        HOT_STORE(p, HOT_LOAD(q));                                                                \
-        v->cpu.gpr[CPU_RSP] = va;                                                                 \
-        HOT_NEXT;                                                                                 \
-    }                                                                                             \
-    HOT_FN(hot_pop##n##_r)                                                                        \
-    {                                                                                             \
-        uint64_t va = (type)v->cpu.gpr[CPU_RSP];                                                  \
-        HOT_READ(p, va, type);                                                                    \
-        type val = HOT_LOAD(p);                                                                   \
-                                                                                                  \
-        v->cpu.gpr[CPU_RSP] = (type)(va + sizeof(type));                                          \
-        HOT_REG(op->dst, uint64_t) = val;                                                         \
-        HOT_NEXT;                                                                                 \
-    }                                                                                             \
-    HOT_FN(hot_leave##n)                                                                          \
-    {                                                                                             \
-        uint64_t va = (type)v->cpu.gpr[CPU_RBP];                                                  \
-        HOT_READ(p, va, type);                                                                    \
-                                                                                                  \
-        v->cpu.gpr[CPU_RBP] = HOT_LOAD(p);                                                        \
-        v->cpu.gpr[CPU_RSP] = (type)(va + sizeof(type));                                          \
-        HOT_NEXT;                                                                                 \
-    }                                                                                             \
-    HOT_FN(hot_call##n##_near)                                                                    \
-    {                                                                                             \
-        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                                 \
-        HOT_WRITE(p, va, type);                                                                   \
-                                                                                                  \
-        HOT_STORE(p, (type)(v->engine_words[1] + op->ip + op->len));                              \
-        v->cpu.gpr[CPU_RSP] = va;                                                                 \
-        return hot_go(v, op, e);                                                                  \
-    }                                                                                             \
-    HOT_FN(hot_call##n##_far)                                                                     \
-    {                                                                                             \
-        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                                 \
-        uint64_t to = (v->engine_words[1] + (uint64_t)(int64_t)op->disp) & e->address_mask;       \
-        HOT_WRITE(p, va, type);                                                                   \
-                                                                                                  \
-        if (unlikely(!interp_canonical(to))) {                                                    \
-            HOT_BAIL;                                                                             \
-        }                                                                                         \
-        HOT_STORE(p, (type)(v->engine_words[1] + op->ip + op->len));                              \
-        v->cpu.gpr[CPU_RSP] = va;                                                                 \
-        return hot_go_to(v, op, to);                                                              \
-    }                                                                                             \
-    CALL_TO(call##n##_r, type, , HOT_REG(op->src, type))                                          \
-    CALL_TO(call##n##_m, type, uint64_t from = hot_address_b(v, op, e); HOT_READ(q, from, type);, \
-            HOT_LOAD(q))                                                                          \
-    HOT_FN(hot_ret##n)                                                                            \
-    {                                                                                             \
-        uint64_t va = (type)v->cpu.gpr[CPU_RSP];                                                  \
-        HOT_READ(p, va, type);                                                                    \
-        type to = HOT_LOAD(p);                                                                    \
-                                                                                                  \
-        if (unlikely(!interp_canonical(to))) {                                                    \
-            HOT_BAIL;                                                                             \
-        }                                                                                         \
-        v->cpu.gpr[CPU_RSP] = (type)(va + sizeof(type) + op->imm);                                \
-        return hot_go_to(v, op, to);                                                              \
-    }                                                                                             \
-    HOT_FN(hot_jmp##n##_r)                                                                        \
-    {                                                                                             \
-        type to = HOT_REG(op->src, type);                                                         \
-                                                                                                  \
-        if (unlikely(!interp_canonical(to))) {                                                    \
-            HOT_BAIL;                                                                             \
-        }                                                                                         \
-        return hot_go_to(v, op, to);                                                              \
-    }                                                                                             \
-    HOT_FN(hot_jmp##n##_m)                                                                        \
-    {                                                                                             \
-        uint64_t from = hot_address_b(v, op, e);                                                  \
-        HOT_READ(q, from, type);                                                                  \
-        type to = HOT_LOAD(q);                                                                    \
-                                                                                                  \
-        if (unlikely(!interp_canonical(to))) {                                                    \
-            HOT_BAIL;                                                                             \
-        }                                                                                         \
-        return hot_go_to(v, op, to);                                                              \
+#define STACK(n, type)                                                                         \
+    HOT_FN(hot_push##n##_r)                                                                    \
+    {                                                                                          \
+        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                              \
+        HOT_WRITE(p, va, type);                                                                \
+                                                                                               \
+        HOT_STORE(p, HOT_REG(op->src, type));                                                  \
+        v->cpu.gpr[CPU_RSP] = va;                                                              \
+        HOT_NEXT;                                                                              \
+    }                                                                                          \
+    HOT_FN(hot_push##n##_i)                                                                    \
+    {                                                                                          \
+        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                              \
+        HOT_WRITE(p, va, type);                                                                \
+                                                                                               \
+        HOT_STORE(p, (type)op->imm);                                                           \
+        v->cpu.gpr[CPU_RSP] = va;                                                              \
+        HOT_NEXT;                                                                              \
+    }                                                                                          \
+    HOT_FN(hot_push##n##_m)                                                                    \
+    {                                                                                          \
+        uint64_t from = hot_address_b(v, op, e);                                               \
+        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                              \
+        HOT_READ(q, from, type);                                                               \
+        HOT_WRITE(p, va, type);                                                                \
+                                                                                               \
+        HOT_STORE(p, HOT_LOAD(q));                                                             \
+        v->cpu.gpr[CPU_RSP] = va;                                                              \
+        HOT_NEXT;                                                                              \
+    }                                                                                          \
+    HOT_FN(hot_pop##n##_r)                                                                     \
+    {                                                                                          \
+        uint64_t va = (type)v->cpu.gpr[CPU_RSP];                                               \
+        HOT_READ(p, va, type);                                                                 \
+        type val = HOT_LOAD(p);                                                                \
+                                                                                               \
+        v->cpu.gpr[CPU_RSP] = (type)(va + sizeof(type));                                       \
+        HOT_REG(op->dst, uint64_t) = val;                                                      \
+        HOT_NEXT;                                                                              \
+    }                                                                                          \
+    HOT_FN(hot_leave##n)                                                                       \
+    {                                                                                          \
+        uint64_t va = (type)v->cpu.gpr[CPU_RBP];                                               \
+        HOT_READ(p, va, type);                                                                 \
+                                                                                               \
+        v->cpu.gpr[CPU_RBP] = HOT_LOAD(p);                                                     \
+        v->cpu.gpr[CPU_RSP] = (type)(va + sizeof(type));                                       \
+        HOT_NEXT;                                                                              \
+    }                                                                                          \
+    HOT_FN(hot_call##n##_near)                                                                 \
+    {                                                                                          \
+        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                              \
+        HOT_WRITE(p, va, type);                                                                \
+                                                                                               \
+        HOT_STORE(p, (type)(v->engine_words[1] + op->ip + op->len));                           \
+        v->cpu.gpr[CPU_RSP] = va;                                                              \
+        return hot_go(v, op, e);                                                               \
+    }                                                                                          \
+    HOT_FN(hot_call##n##_far)                                                                  \
+    {                                                                                          \
+        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                              \
+        uint64_t to = (v->engine_words[1] + (uint64_t)(int64_t)op->disp) & e->address_mask;    \
+        HOT_WRITE(p, va, type);                                                                \
+                                                                                               \
+        if (unlikely(!interp_canonical(to))) {                                                 \
+            HOT_BAIL;                                                                          \
+        }                                                                                      \
+        HOT_STORE(p, (type)(v->engine_words[1] + op->ip + op->len));                           \
+        v->cpu.gpr[CPU_RSP] = va;                                                              \
+        return hot_go_to(v, op, to);                                                           \
+    }                                                                                          \
+    CALL_TO(call##n##_r, type, , HOT_REG(op->src, type))                                       \
+    CALL_TO(call##n##_m, type, uint64_t from = hot_address_b(v, op, e);                        \
+            HOT_READ(q, from, type);, HOT_LOAD(q))                                             \
+    HOT_FN(hot_ret##n)                                                                         \
+    {                                                                                          \
+        uint64_t va = (type)v->cpu.gpr[CPU_RSP];                                               \
+        HOT_READ(p, va, type);                                                                 \
+        type to = HOT_LOAD(p);                                                                 \
+                                                                                               \
+        if (unlikely(!interp_canonical(to))) {                                                 \
+            HOT_BAIL;                                                                          \
+        }                                                                                      \
+        v->cpu.gpr[CPU_RSP] = (type)(va + sizeof(type) + op->imm);                             \
+        return hot_go_to(v, op, to);                                                           \
+    }                                                                                          \
+    HOT_FN(hot_jmp##n##_r)                                                                     \
+    {                                                                                          \
+        type to = HOT_REG(op->src, type);                                                      \
+                                                                                               \
+        if (unlikely(!interp_canonical(to))) {                                                 \
+            HOT_BAIL;                                                                          \
+        }                                                                                      \
+        return hot_go_to(v, op, to);                                                           \
+    }                                                                                          \
+    HOT_FN(hot_jmp##n##_m)                                                                     \
+    {                                                                                          \
+        uint64_t from = hot_address_b(v, op, e);                                               \
+        HOT_READ(q, from, type);                                                               \
+        type to = HOT_LOAD(q);                                                                 \
+                                                                                               \
+        if (unlikely(!interp_canonical(to))) {                                                 \
+            HOT_BAIL;                                                                          \
+        }                                                                                      \
+        return hot_go_to(v, op, to);                                                           \
     }
-#define CALL_TO(name, type, prepare, target)                                                      \
-    HOT_FN(hot_##name)                                                                            \
-    {                                                                                             \
-        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                                 \
-        prepare                                                                                   \
-        type to = target;                                                                         \
-        HOT_WRITE(p, va, type);                                                                   \
-                                                                                                  \
-        if (unlikely(!interp_canonical(to))) {                                                    \
-            HOT_BAIL;                                                                             \
-        }                                                                                         \
-        HOT_STORE(p, (type)(v->engine_words[1] + op->ip + op->len));                              \
-        v->cpu.gpr[CPU_RSP] = va;                                                                 \
-        return hot_go_to(v, op, to);                                                              \
+#define CALL_TO(name, type, prepare, target)                                                   \
+    HOT_FN(hot_##name)                                                                         \
+    {                                                                                          \
+        uint64_t va = (type)(v->cpu.gpr[CPU_RSP] - sizeof(type));                              \
+        prepare type to = target;                                                              \
+        HOT_WRITE(p, va, type);                                                                \
+                                                                                               \
+        if (unlikely(!interp_canonical(to))) {                                                 \
+            HOT_BAIL;                                                                          \
+        }                                                                                      \
+        HOT_STORE(p, (type)(v->engine_words[1] + op->ip + op->len));                           \
+        v->cpu.gpr[CPU_RSP] = va;                                                              \
+        return hot_go_to(v, op, to);                                                           \
     }
 
 STACK(64, uint64_t)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fast handlers: native instructions without general registers (most of x87, SSE and AVX). Their simple thunks
- * (thunk.c) change eax and vector state only, so the handler stays a leaf that jumps on.
+ * Fast handlers: native instructions without general registers (most of x87, SSE and AVX).
+ * Their simple thunks (thunk.c) change eax and vector state only, so the handler stays a leaf
+ * that jumps on.
  */
 #include "hot.h"
 
 /* First use since the state went home. */
-__attribute__((noinline)) static struct block *hot_native_load_state(struct vcpu *v, struct op *op,
-                                                                     struct interp *e)
+__attribute__((noinline)) static struct block *
+hot_native_load_state(struct vcpu *v, struct op *op, struct interp *e)
 {
     interp_fpu_load(e);
     return op->fn(v, op, e);
@@ -23,33 +24,33 @@ __attribute__((noinline)) static struct block *hot_native_fault(struct vcpu *v, 
     return NULL;
 }
 
-#define NATIVE_CHECK                                                                              \
-    if (unlikely((op->need & (e->native_missing >> NATIVE_CLASS_SHIFT)) != 0)) {                  \
-        HOT_BAIL;                                                                                 \
-    }                                                                                             \
-    if (unlikely(!e->fpu_resident)) {                                                             \
-        return hot_native_load_state(v, op, e);                                                   \
+#define NATIVE_CHECK                                                                           \
+    if (unlikely((op->need & (e->native_missing >> NATIVE_CLASS_SHIFT)) != 0)) {               \
+        HOT_BAIL;                                                                              \
+    }                                                                                          \
+    if (unlikely(!e->fpu_resident)) {                                                          \
+        return hot_native_load_state(v, op, e);                                                \
     }
-#define NATIVE_CALL(p)                                                                            \
-    int vector = interp_native_call((const void *)(uintptr_t)op->imm, p);                         \
-                                                                                                  \
-    if (unlikely(vector != 0)) {                                                                  \
-        return hot_native_fault(v, op, e, vector);                                                \
-    }                                                                                             \
+#define NATIVE_CALL(p)                                                                         \
+    int vector = interp_native_call((const void *)(uintptr_t)op->imm, p);                      \
+                                                                                               \
+    if (unlikely(vector != 0)) {                                                               \
+        return hot_native_fault(v, op, e, vector);                                             \
+    }                                                                                          \
     HOT_NEXT
 
 /* op->src: bytes of the operand. */
-#define NATIVE_MEMORY(name, tag, address)                                                         \
-    HOT_FN(hot_native_##name)                                                                     \
-    {                                                                                             \
-        uint64_t va = address;                                                                    \
-        const struct tlb_entry *en = hot_entry(e, va);                                            \
-                                                                                                  \
-        NATIVE_CHECK                                                                              \
-        if (unlikely(en->tag != PAGE_BASE(va + op->src - 1) || (va & op->align) != 0)) {          \
-            HOT_BAIL;                                                                             \
-        }                                                                                         \
-        NATIVE_CALL((void *)(uintptr_t)(va + en->addend));                                        \
+#define NATIVE_MEMORY(name, tag, address)                                                      \
+    HOT_FN(hot_native_##name)                                                                  \
+    {                                                                                          \
+        uint64_t va = address;                                                                 \
+        const struct tlb_entry *en = hot_entry(e, va);                                         \
+                                                                                               \
+        NATIVE_CHECK                                                                           \
+        if (unlikely(en->tag != PAGE_BASE(va + op->src - 1) || (va & op->align) != 0)) {       \
+            HOT_BAIL;                                                                          \
+        }                                                                                      \
+        NATIVE_CALL((void *)(uintptr_t)(va + en->addend));                                     \
     }
 
 NATIVE_MEMORY(load_a, read, hot_address_a(v, op))
@@ -83,6 +84,7 @@ op_fn hot_native_handler(struct interp *e, struct op *op, const struct insn *in,
     }
     op->src = (uint8_t)mem->size;
     op->align = (in->flags & INSN_F_ALIGNED) != 0 && in->feature != INSN_FEAT_SHA
-                    ? (uint8_t)(mem->size - 1) : 0;
+                    ? (uint8_t)(mem->size - 1)
+                    : 0;
     return handlers[(mem->access & OPA_WRITE) != 0][!plain];
 }

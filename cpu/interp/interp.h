@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The reference interpreter: an engine that runs any mode the decoder knows, exactly and without any
- * help from the host's kernel. See docs/translator.md for its place.
+ * The reference interpreter: an engine that runs any mode the decoder knows, exactly and
+ * without any help from the host's kernel. See docs/translator.md for its place.
  */
 #ifndef PVEMU_CPU_INTERP_INTERP_H
 #define PVEMU_CPU_INTERP_INTERP_H

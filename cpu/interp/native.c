@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Instructions that run natively (x87, MMX, SSE, AVX, BMI ...): the guest's vector and x87 state is brought
- * into the host's registers on first use and stays there until somebody else may need them. Exceptions
- * raised by the host inside a thunk (#MF, #XM, #UD, #GP) arrive as signals and become the guest's.
+ * Instructions that run natively (x87, MMX, SSE, AVX, BMI ...): the guest's vector and x87
+ * state is brought into the host's registers on first use and stays there until somebody else
+ * may need them. Exceptions raised by the host inside a thunk (#MF, #XM, #UD, #GP) arrive as
+ * signals and become the guest's.
  *
  * FIP, FDP and FOP are whatever the host records; a guest sees addresses inside a thunk there.
  *
- * The signal handlers are the process's: installed once, they pass everything that did not happen in a thunk of
- * this thread to whoever was installed before.
+ * The signal handlers are the process's: installed once, they pass everything that did not
+ * happen in a thunk of this thread to whoever was installed before.
  */
 #include "native.h"
 
@@ -227,7 +228,8 @@ static uint8_t *native_ymm_high(struct interp *e, unsigned reg)
 static uint64_t native_element(struct interp *e, unsigned reg, unsigned i, unsigned size)
 {
     unsigned byte = i * size;
-    const uint8_t *p = byte < 16 ? native_xmm(e, reg) + byte : native_ymm_high(e, reg) + byte - 16;
+    const uint8_t *p =
+        byte < 16 ? native_xmm(e, reg) + byte : native_ymm_high(e, reg) + byte - 16;
 
     return size == 4 ? *(const uint32_t *)(const void *)p : *(const uint64_t *)(const void *)p;
 }
@@ -260,9 +262,14 @@ static void native_image_open(struct interp *e)
 static unsigned native_mask_size(const struct insn *in)
 {
     switch (in->opcode) {
-    case 0x2c: case 0x2e: return 4;
-    case 0x2d: case 0x2f: return 8;
-    default: return (in->rex & INSN_REX_W) != 0 ? 8 : 4;
+    case 0x2c:
+    case 0x2e:
+        return 4;
+    case 0x2d:
+    case 0x2f:
+        return 8;
+    default:
+        return (in->rex & INSN_REX_W) != 0 ? 8 : 4;
     }
 }
 
@@ -358,9 +365,9 @@ static bool native_maskmov(struct interp *e, const struct insn *in, int32_t thun
     for (unsigned i = 0; i < nr; i++) {
         uint64_t va;
 
-        if (a[i] == b[i] &&
-            (!interp_linear(e, in->seg, (off + i) & interp_mask(in->addrsize), 1, X86_WRITE, &va) ||
-             !interp_mref(e, va, 1, X86_WRITE, &m[i]))) {
+        if (a[i] == b[i] && (!interp_linear(e, in->seg, (off + i) & interp_mask(in->addrsize),
+                                            1, X86_WRITE, &va) ||
+                             !interp_mref(e, va, 1, X86_WRITE, &m[i]))) {
             return false;
         }
     }
@@ -373,7 +380,8 @@ static bool native_maskmov(struct interp *e, const struct insn *in, int32_t thun
 }
 
 /* Page-crossing, MMIO and code pages: through a buffer. */
-static bool native_bounce(struct interp *e, const struct insn *in, int32_t thunk, unsigned access)
+static bool native_bounce(struct interp *e, const struct insn *in, int32_t thunk,
+                          unsigned access)
 {
     _Alignas(64) uint8_t area[256];
     uint8_t *buffer = area + (e->m.va & 63); /* as misaligned as the operand */
@@ -384,7 +392,8 @@ static bool native_bounce(struct interp *e, const struct insn *in, int32_t thunk
         buffer[i] = 0;
     }
     /* Read for writes too: an x87 store with an unmasked exception stores nothing. */
-    if ((access & OPA_READ) != 0 || (m.part[0] != NULL && (m.len1 == m.len || m.part[1] != NULL))) {
+    if ((access & OPA_READ) != 0 ||
+        (m.part[0] != NULL && (m.len1 == m.len || m.part[1] != NULL))) {
         interp_mref_read(e, &m, buffer);
     }
     if (!native_run(e, in, thunk, buffer)) {

@@ -7,7 +7,8 @@
 
 enum { THUNK_NONE = -1 };
 
-/* thunk.c: the offset of host code for *in in e->native, made when needed; THUNK_NONE: cannot be done. */
+/* thunk.c: the offset of host code for *in in e->native, made when needed; THUNK_NONE: cannot
+ * be done. */
 int32_t thunk_get(struct interp *e, const struct insn *in);
 const void *thunk_code(const struct native *n, int32_t offset);
 bool thunk_is_simple(const struct native *n, uint64_t rip);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The engine: runs blocks, looks at requests between them, delivers faults and interrupts, and the
- * handlers that every block may contain. When something asks for it (TF, RF, breakpoints, #AC) blocks shrink to one
- * instruction and every boundary is looked at.
+ * The engine: runs blocks, looks at requests between them, delivers faults and interrupts, and
+ * the handlers that every block may contain. When something asks for it (TF, RF, breakpoints,
+ * #AC) blocks shrink to one instruction and every boundary is looked at.
  */
 #include "engine.h"
 
@@ -86,7 +86,8 @@ void interp_mode_changed(struct interp *e)
                       : (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0
                           ? TLB_SUPERVISOR_AC
                           : TLB_SUPERVISOR];
-    e->align_check = cpu->cpl == 3 && (cpu->cr0 & CPU_CR0_AM) != 0 && (cpu->rflags & CPU_AC) != 0;
+    e->align_check =
+        cpu->cpl == 3 && (cpu->cr0 & CPU_CR0_AM) != 0 && (cpu->rflags & CPU_AC) != 0;
     special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0;
     if (special || e->align_check) {
         mode |= MODE_SLOW;
@@ -138,8 +139,8 @@ struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e)
     struct insn in;
 
     interp_fpu_home(e);
-    if (insn_decode(&in, (enum insn_mode)(e->mode & MODE_CODE), b->source + (op->ip - b->offset),
-                    op->len) != INSN_OK) {
+    if (insn_decode(&in, (enum insn_mode)(e->mode & MODE_CODE),
+                    b->source + (op->ip - b->offset), op->len) != INSN_OK) {
         g_assert_not_reached();
     }
     v->cpu.rip = v->engine_words[1] + op->ip;
@@ -184,7 +185,8 @@ struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
     return run_leave(v, op, e);
 }
 
-/* First in a block that reaches into a second page: that page's bytes are still the ones decoded? */
+/* First in a block that reaches into a second page: that page's bytes are still the ones
+ * decoded? */
 struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct block *b = e->current;
@@ -215,8 +217,9 @@ static bool run_shutdown(struct interp *e, struct exit *exit, unsigned vector)
     exit->kind = EXIT_SHUTDOWN;
     g_snprintf(exit->message, sizeof(exit->message),
                "triple fault: vector %u at rip 0x%" PRIx64 " cs 0x%x rsp 0x%" PRIx64
-               " cr2 0x%" PRIx64, vector, e->v->cpu.rip, e->v->cpu.seg[CPU_CS].selector,
-               e->v->cpu.gpr[CPU_RSP], e->v->cpu.cr2);
+               " cr2 0x%" PRIx64,
+               vector, e->v->cpu.rip, e->v->cpu.seg[CPU_CS].selector, e->v->cpu.gpr[CPU_RSP],
+               e->v->cpu.cr2);
     return false;
 }
 
@@ -312,7 +315,8 @@ static uint64_t run_code_breakpoint(const struct interp *e)
 /* Something besides the next block? */
 static inline bool run_wanted(const struct interp *e)
 {
-    return (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) != 0 ||
+    return (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) !=
+               0 ||
            atomic_load_explicit(&e->attention, memory_order_relaxed) != 0;
 }
 
@@ -332,8 +336,7 @@ static struct block *run_find(struct interp *e)
 /* Outside flat modes a block may reach over the limit of CS: then one instruction at a time. */
 static bool run_beyond_limit(const struct interp *e, const struct block *b)
 {
-    return !interp_is64(e) &&
-           e->v->cpu.rip + b->bytes - 1 > e->v->cpu.seg[CPU_CS].limit;
+    return !interp_is64(e) && e->v->cpu.rip + b->bytes - 1 > e->v->cpu.seg[CPU_CS].limit;
 }
 
 /* Runs a block; the next one when it is known. */

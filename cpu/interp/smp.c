@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there is one thing to agree on: when a vCPU
- * is about to decode from a frame that was plain data so far, no other may go on writing to it through a write tag it got
- * before. The marker (MEM_CODE is set already) asks the others to forget their write tags and waits
- * until each has, or is not running guest code and will before it does again.
+ * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there is one thing
+ * to agree on: when a vCPU is about to decode from a frame that was plain data so far, no other
+ * may go on writing to it through a write tag it got before. The marker (MEM_CODE is set
+ * already) asks the others to forget their write tags and waits until each has, or is not
+ * running guest code and will before it does again.
  *
  * Nobody waits while holding a lock, and who waits serves the requests of others meanwhile.
  */
@@ -36,7 +37,8 @@ void interp_smp_pause(struct interp *e)
 static void smp_wait(struct interp *e, const struct interp *other)
 {
     for (unsigned spins = 0; (atomic_load(&other->attention) & ATTENTION_PROTECT) != 0 &&
-                             atomic_load(&other->running); spins++) {
+                             atomic_load(&other->running);
+         spins++) {
         if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
             interp_smp_serve(e);
         }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * MOVS STOS LODS SCAS CMPS (SDM vol. 2). A repeated instruction runs in pieces: as many elements as lie in one
- * page of each operand go to the host's own string instruction; after each piece the registers show what
- * is done, so a fault or an interrupt finds a restartable state, and rip stays until RCX is 0.
+ * MOVS STOS LODS SCAS CMPS (SDM vol. 2). A repeated instruction runs in pieces: as many
+ * elements as lie in one page of each operand go to the host's own string instruction; after
+ * each piece the registers show what is done, so a fault or an interrupt finds a restartable
+ * state, and rip stays until RCX is 0.
  */
 #include "engine.h"
 
@@ -11,7 +12,7 @@
 struct string {
     const struct insn *in;
     unsigned size;
-    uint64_t mask;      /* of the address size */
+    uint64_t mask; /* of the address size */
     int64_t step;
     bool rep;
     bool uses_src, uses_dst;
@@ -66,8 +67,12 @@ static bool string_one(struct interp *e, struct string *s)
         interp_mref_store(e, &dst, val);
         break;
     }
-    case INSN_STOS: interp_mref_store(e, &dst, e->v->cpu.gpr[CPU_RAX]); break;
-    case INSN_LODS: interp_set_gpr(e, CPU_RAX, s->size, interp_mref_load(e, &src)); break;
+    case INSN_STOS:
+        interp_mref_store(e, &dst, e->v->cpu.gpr[CPU_RAX]);
+        break;
+    case INSN_LODS:
+        interp_set_gpr(e, CPU_RAX, s->size, interp_mref_load(e, &src));
+        break;
     case INSN_SCAS:
         string_compare(e, s, e->v->cpu.gpr[CPU_RAX], interp_mref_load(e, &dst));
         break;
@@ -93,7 +98,8 @@ static uint64_t string_room(uint64_t va, unsigned size)
     return (MEM_PAGE_SIZE - (va & (MEM_PAGE_SIZE - 1))) / size;
 }
 
-/* Opens a run of bytes: *hva, and *n cut to what lies in this page and (32-bit) segment. false: do one. */
+/* Opens a run of bytes: *hva, and *n cut to what lies in this page and (32-bit) segment. false:
+ * do one. */
 static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
                             const struct string *s, unsigned access, uint8_t **hva, uint64_t *n)
 {
@@ -115,17 +121,25 @@ static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
     return true;
 }
 
-#define STRING_HOST(insn)                                                                         \
-    switch (s->size) {                                                                            \
-    case 1: STRING_HOST_ONE(insn "b"); break;                                                     \
-    case 2: STRING_HOST_ONE(insn "w"); break;                                                     \
-    case 4: STRING_HOST_ONE(insn "l"); break;                                                     \
-    default: STRING_HOST_ONE(insn "q"); break;                                                    \
+#define STRING_HOST(insn)                                                                      \
+    switch (s->size) {                                                                         \
+    case 1:                                                                                    \
+        STRING_HOST_ONE(insn "b");                                                             \
+        break;                                                                                 \
+    case 2:                                                                                    \
+        STRING_HOST_ONE(insn "w");                                                             \
+        break;                                                                                 \
+    case 4:                                                                                    \
+        STRING_HOST_ONE(insn "l");                                                             \
+        break;                                                                                 \
+    default:                                                                                   \
+        STRING_HOST_ONE(insn "q");                                                             \
+        break;                                                                                 \
     }
 
 static void string_host_copy(const struct string *s, uint8_t *dst, uint8_t *src, uint64_t n)
 {
-#define STRING_HOST_ONE(x)                                                                        \
+#define STRING_HOST_ONE(x)                                                                     \
     __asm__ volatile("rep " x : "+D"(dst), "+S"(src), "+c"(n) : : "memory")
     STRING_HOST("movs")
 #undef STRING_HOST_ONE
@@ -145,13 +159,17 @@ static uint64_t string_host_scan(struct interp *e, const struct string *s, uint8
     uint64_t left = n, val = e->v->cpu.gpr[CPU_RAX];
     uint32_t f;
 
-#define STRING_HOST_ONE(x)                                                                        \
-    if (until_equal) {                                                                            \
-        __asm__ volatile("repne " x ALU_SAVE "\n\tmovl %%eax, %0"                                 \
-                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val) : : "cc", "memory");     \
-    } else {                                                                                      \
-        __asm__ volatile("repe " x ALU_SAVE "\n\tmovl %%eax, %0"                                  \
-                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val) : : "cc", "memory");     \
+#define STRING_HOST_ONE(x)                                                                     \
+    if (until_equal) {                                                                         \
+        __asm__ volatile("repne " x ALU_SAVE "\n\tmovl %%eax, %0"                              \
+                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val)                       \
+                         :                                                                     \
+                         : "cc", "memory");                                                    \
+    } else {                                                                                   \
+        __asm__ volatile("repe " x ALU_SAVE "\n\tmovl %%eax, %0"                               \
+                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val)                       \
+                         :                                                                     \
+                         : "cc", "memory");                                                    \
     }
     STRING_HOST("scas")
 #undef STRING_HOST_ONE
@@ -165,13 +183,17 @@ static uint64_t string_host_compare(struct interp *e, const struct string *s, ui
     uint64_t left = n;
     uint32_t f;
 
-#define STRING_HOST_ONE(x)                                                                        \
-    if (until_equal) {                                                                            \
-        __asm__ volatile("repne " x ALU_SAVE : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)      \
-                         : : "cc", "memory");                                                     \
-    } else {                                                                                      \
-        __asm__ volatile("repe " x ALU_SAVE : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)       \
-                         : : "cc", "memory");                                                     \
+#define STRING_HOST_ONE(x)                                                                     \
+    if (until_equal) {                                                                         \
+        __asm__ volatile("repne " x ALU_SAVE                                                   \
+                         : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)                       \
+                         :                                                                     \
+                         : "cc", "memory");                                                    \
+    } else {                                                                                   \
+        __asm__ volatile("repe " x ALU_SAVE                                                    \
+                         : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)                       \
+                         :                                                                     \
+                         : "cc", "memory");                                                    \
     }
     STRING_HOST("cmps")
 #undef STRING_HOST_ONE
@@ -179,8 +201,8 @@ static uint64_t string_host_compare(struct interp *e, const struct string *s, ui
     return n - left;
 }
 
-/* A run of elements within one page of each operand, forward. Returns how many were done; 0: use
- * string_one(), which also finds the fault if there is one. */
+/* A run of elements within one page of each operand, forward. Returns how many were done; 0:
+ * use string_one(), which also finds the fault if there is one. */
 static uint64_t string_run(struct interp *e, struct string *s)
 {
     uint64_t n = MIN(s->rcx & s->mask, (uint64_t)STRING_MAX_RUN);
@@ -195,10 +217,18 @@ static uint64_t string_run(struct interp *e, struct string *s)
         return 0;
     }
     switch (s->in->id) {
-    case INSN_MOVS: string_host_copy(s, dst, src, n); break;
-    case INSN_STOS: string_host_fill(s, dst, e->v->cpu.gpr[CPU_RAX], n); break;
-    case INSN_SCAS: n = string_host_scan(e, s, dst, n, until_equal); break;
-    case INSN_CMPS: n = string_host_compare(e, s, dst, src, n, until_equal); break;
+    case INSN_MOVS:
+        string_host_copy(s, dst, src, n);
+        break;
+    case INSN_STOS:
+        string_host_fill(s, dst, e->v->cpu.gpr[CPU_RAX], n);
+        break;
+    case INSN_SCAS:
+        n = string_host_scan(e, s, dst, n, until_equal);
+        break;
+    case INSN_CMPS:
+        n = string_host_compare(e, s, dst, src, n, until_equal);
+        break;
     default: { /* LODS: only the last one shows */
         uint64_t val = 0;
 
@@ -268,7 +298,8 @@ static bool string_repeat(struct interp *e, struct string *s, bool *done)
             break;
         }
         if (n >= budget || interp_special(e) || e->break_block || e->dr6_hit != 0 ||
-            (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) != 0) {
+            (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) !=
+                0) {
             if ((s->rcx & s->mask) == 0) {
                 break;
             }
@@ -286,13 +317,17 @@ bool interp_string(struct interp *e, const struct insn *in)
 {
     struct cpu_x86 *cpu = &e->v->cpu;
     struct string s = {
-        .in = in, .size = in->opsize, .mask = interp_mask(in->addrsize),
+        .in = in,
+        .size = in->opsize,
+        .mask = interp_mask(in->addrsize),
         .step = (cpu->rflags & CPU_DF) != 0 ? -(int64_t)in->opsize : (int64_t)in->opsize,
         .rep = (in->prefixes & (INSN_P_REP | INSN_P_REPNE)) != 0,
         .uses_src = in->id == INSN_MOVS || in->id == INSN_LODS || in->id == INSN_CMPS,
         .uses_dst = in->id != INSN_LODS,
         .dst_access = in->id == INSN_MOVS || in->id == INSN_STOS ? X86_WRITE : X86_READ,
-        .rsi = cpu->gpr[CPU_RSI], .rdi = cpu->gpr[CPU_RDI], .rcx = cpu->gpr[CPU_RCX],
+        .rsi = cpu->gpr[CPU_RSI],
+        .rdi = cpu->gpr[CPU_RDI],
+        .rcx = cpu->gpr[CPU_RCX],
     };
     bool done = true;
 

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Host code for instructions that run natively. A thunk loads the general registers the instruction
- * names, runs it with its memory operand replaced by a pointer, and stores what it wrote:
+ * Host code for instructions that run natively. A thunk loads the general registers the
+ * instruction names, runs it with its memory operand replaced by a pointer, and stores what it
+ * wrote:
  *
  *     in:  rdi = guest registers, rsi = memory operand, eax = packed status flags
  *     out: eax = packed status flags
  *
- * It may clobber every general register; the caller (native.c) saves them. An instruction that names no
- * general register and no status flag gets a simple thunk, which touches only eax:
+ * It may clobber every general register; the caller (native.c) saves them. An instruction that
+ * names no general register and no status flag gets a simple thunk, which touches only eax:
  *
  *     in:  rcx = memory operand      out: eax = 0
  *
- * Code goes to a memfd that is mapped twice, writable here and executable there; simple thunks lie in its lower
- * half. Equal code is shared.
+ * Code goes to a memfd that is mapped twice, writable here and executable there; simple thunks
+ * lie in its lower half. Equal code is shared.
  */
 #include "native.h"
 
@@ -20,7 +21,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { THUNK_SPACE = 4 << 20, THUNK_HALF = THUNK_SPACE / 2, THUNK_SLOTS = 1 << 16, THUNK_MAX = 256 };
+enum {
+    THUNK_SPACE = 4 << 20,
+    THUNK_HALF = THUNK_SPACE / 2,
+    THUNK_SLOTS = 1 << 16,
+    THUNK_MAX = 256
+};
 enum { HOST_RCX = 1, HOST_RSP = 4, HOST_RBP = 5, HOST_RSI = 6, HOST_RDI = 7 };
 
 struct native {
@@ -184,7 +190,8 @@ static void plan_make(struct plan *p, const struct insn *in)
     } else if (p->has_mem) {
         p->mem = plan_pick(&taken, low, sizeof(low));
     }
-    p->rsp = ((p->reads | p->writes) >> CPU_RSP & 1) != 0 ? plan_pick(&taken, low, sizeof(low)) : 0;
+    p->rsp =
+        ((p->reads | p->writes) >> CPU_RSP & 1) != 0 ? plan_pick(&taken, low, sizeof(low)) : 0;
     p->ctx = plan_pick(&taken, any, sizeof(any));
     p->flags |= ((p->reads | p->writes) & 1) != 0;
 }
@@ -195,7 +202,8 @@ static bool byte_is_segment_or_addrsize(uint8_t b)
            b == 0x67 || b == 0xf0;
 }
 
-/* The operand size prefix chooses the size here, so it depends on the mode, not on the bytes. */
+/* The operand size prefix chooses the size here, so it depends on the mode, not on the bytes.
+ */
 static bool insn_sized_by_66(const struct insn *in)
 {
     if (in->encoding != INSN_ENC_LEGACY) {
@@ -204,9 +212,8 @@ static bool insn_sized_by_66(const struct insn *in)
     if (in->map == INSN_MAP_1) {
         unsigned reg = in->modrm >> 3 & 7;
 
-        return in->modrm < 0xc0 &&
-               ((in->opcode == 0xd9 && (reg == 4 || reg == 6)) ||
-                (in->opcode == 0xdd && (reg == 4 || reg == 6)));
+        return in->modrm < 0xc0 && ((in->opcode == 0xd9 && (reg == 4 || reg == 6)) ||
+                                    (in->opcode == 0xdd && (reg == 4 || reg == 6)));
     }
     if (in->map == INSN_MAP_0F) {
         return in->opcode == 0xb8 || in->opcode == 0xbc || in->opcode == 0xbd ||
@@ -320,7 +327,8 @@ static bool emit_vex(struct emit *em, const struct insn *in, unsigned at, const 
     return true;
 }
 
-/* Is modrm.reg (or .rm) a general register here? Vector and x87 numbers must not be remapped. */
+/* Is modrm.reg (or .rm) a general register here? Vector and x87 numbers must not be remapped.
+ */
 static bool insn_modrm_gpr(const struct insn *in, bool rm)
 {
     unsigned number = rm ? (in->modrm & 7) | (in->rex & INSN_REX_B ? 8 : 0)
@@ -338,15 +346,15 @@ static bool insn_modrm_gpr(const struct insn *in, bool rm)
         if ((op->kind == OPK_VEC || op->kind == OPK_MMX) && op->reg == number) {
             /* Both kinds with number 4: the two sides differ in kind; decide by position. */
             bool vec_first = in->op[0].kind == OPK_VEC || in->op[0].kind == OPK_MMX;
-            bool store = in->encoding == INSN_ENC_LEGACY || in->encoding == INSN_ENC_VEX
-                             ? in->map == INSN_MAP_0F3A || (in->map == INSN_MAP_0F &&
-                               in->opcode == 0x7e)
-                             : false;
+            bool store =
+                in->encoding == INSN_ENC_LEGACY || in->encoding == INSN_ENC_VEX
+                    ? in->map == INSN_MAP_0F3A || (in->map == INSN_MAP_0F && in->opcode == 0x7e)
+                    : false;
 
             if (vec_first) {
-                return rm;             /* vec <- gpr: rm is the gpr */
+                return rm; /* vec <- gpr: rm is the gpr */
             }
-            return store ? rm : !rm;   /* gpr <- vec */
+            return store ? rm : !rm; /* gpr <- vec */
         }
     }
     return true;
@@ -450,7 +458,8 @@ int32_t thunk_get(struct interp *e, const struct insn *in)
             n->nr++;
             return (int32_t)s->offset;
         }
-        if (s->hash == h && s->len == em.len && memcmp(n->rw + s->offset, em.buf, em.len) == 0) {
+        if (s->hash == h && s->len == em.len &&
+            memcmp(n->rw + s->offset, em.buf, em.len) == 0) {
             return (int32_t)s->offset;
         }
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The soft TLB: per vCPU, direct mapped, one table for each of user, supervisor, and supervisor with
- * EFLAGS.AC under SMAP (SDM vol. 3 4.6). A write tag is given only when D is set already and the frame
- * holds no decoded code, so a hit needs nothing more.
+ * The soft TLB: per vCPU, direct mapped, one table for each of user, supervisor, and supervisor
+ * with EFLAGS.AC under SMAP (SDM vol. 3 4.6). A write tag is given only when D is set already
+ * and the frame holds no decoded code, so a hit needs nothing more.
  */
 #include "engine.h"
 
@@ -156,7 +156,8 @@ static unsigned tlb_page_shift(uint64_t size)
 }
 
 /* May this kind of access be written, going by the walk that was made? */
-static bool tlb_may_write(const struct interp *e, const struct x86_mapping *map, unsigned access)
+static bool tlb_may_write(const struct interp *e, const struct x86_mapping *map,
+                          unsigned access)
 {
     if ((access & X86_WRITE) != 0) {
         return true;
@@ -164,8 +165,8 @@ static bool tlb_may_write(const struct interp *e, const struct x86_mapping *map,
     return (access & X86_READ) != 0 && map->writable && map->dirty;
 }
 
-void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access, const struct x86_mapping *map,
-                     uint8_t *hva)
+void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
+                     const struct x86_mapping *map, uint8_t *hva)
 {
     uint64_t page = PAGE_BASE(va);
     unsigned slot = tlb_slot(va);

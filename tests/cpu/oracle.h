@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The hardware oracle: one instruction on a random state, once by an engine in a small 64-bit guest at CPL 3
- * and once by this machine's CPU at the same addresses; everything visible is compared.
+ * The hardware oracle: one instruction on a random state, once by an engine in a small 64-bit
+ * guest at CPL 3 and once by this machine's CPU at the same addresses; everything visible is
+ * compared.
  *
  * The address space is the same on both sides:
  *     ORACLE_CODE  two pages of code, INT3 all over but for the instruction
@@ -16,8 +17,8 @@
 
 #include "cpu/x86/x86.h"
 
-#define ORACLE_CODE 0x20000000ull
-#define ORACLE_DATA 0x30000000ull
+#define ORACLE_CODE    0x20000000ull
+#define ORACLE_DATA    0x30000000ull
 #define ORACLE_GS_BASE 0x2fffff00ull
 enum { ORACLE_CODE_SIZE = 8192, ORACLE_DATA_SIZE = 12288, ORACLE_RW_SIZE = 8192 };
 enum { ORACLE_XSAVE = 832 };
@@ -27,7 +28,7 @@ struct oracle_state {
     _Alignas(64) uint8_t xsave[ORACLE_XSAVE];
     uint64_t gpr[16];
     uint64_t rip, rflags;
-    unsigned vector;  /* 3: ran to the INT3 behind it */
+    unsigned vector; /* 3: ran to the INT3 behind it */
     uint64_t error, cr2;
 };
 
@@ -61,8 +62,8 @@ static inline unsigned oracle_below(struct oracle_rng *r, unsigned n)
 bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct oracle_case *c,
                      uint8_t *data);
 /* Registers and memory for an instruction that is given (a regression). */
-bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *bytes, unsigned len,
-                    uint8_t *data);
+bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *bytes,
+                    unsigned len, uint8_t *data);
 
 /* oracle_host.c */
 void oracle_host_init(void);
@@ -73,8 +74,10 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model);
 uint8_t *oracle_guest_data(void);
 void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end);
-/* Runs compiled code: text copied to ORACLE_CODE, entered at `entry` with rdi = ORACLE_DATA (zeroed) and rsi = n. */
-uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n, uint64_t *insns);
+/* Runs compiled code: text copied to ORACLE_CODE, entered at `entry` with rdi = ORACLE_DATA
+ * (zeroed) and rsi = n. */
+uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n,
+                           uint64_t *insns);
 void oracle_guest_fini(void);
 
 #endif

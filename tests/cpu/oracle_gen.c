@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Random instructions, and states in which they do something: memory operands mostly meet the data area,
- * divisions mostly do not overflow, stack pointers mostly point at a stack.
+ * Random instructions, and states in which they do something: memory operands mostly meet the
+ * data area, divisions mostly do not overflow, stack pointers mostly point at a stack.
  *
- * Left out: system instructions (they have tests of their own), FS overrides (the host's thread pointer), and
- * RDRAND and RDSEED, whose result no two runs share.
+ * Left out: system instructions (they have tests of their own), FS overrides (the host's thread
+ * pointer), and RDRAND and RDSEED, whose result no two runs share.
  */
 #include "oracle.h"
 
@@ -14,16 +14,32 @@
 
 static uint64_t gen_value(struct oracle_rng *r)
 {
-    static const uint64_t edges[] = {0, 1, 2, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff,
-                                     0x80000000, 0xffffffff, 0x7fffffffffffffff,
-                                     0x8000000000000000, UINT64_MAX};
+    static const uint64_t edges[] = {0,
+                                     1,
+                                     2,
+                                     0x7f,
+                                     0x80,
+                                     0xff,
+                                     0x7fff,
+                                     0x8000,
+                                     0xffff,
+                                     0x7fffffff,
+                                     0x80000000,
+                                     0xffffffff,
+                                     0x7fffffffffffffff,
+                                     0x8000000000000000,
+                                     UINT64_MAX};
     uint64_t v = oracle_rand(r);
 
     switch (oracle_below(r, 6)) {
-    case 0: return edges[v % 15];
-    case 1: return v >> (oracle_rand(r) & 63);
-    case 2: return (uint64_t)((int64_t)v >> (oracle_rand(r) & 63));
-    default: return v;
+    case 0:
+        return edges[v % 15];
+    case 1:
+        return v >> (oracle_rand(r) & 63);
+    case 2:
+        return (uint64_t)((int64_t)v >> (oracle_rand(r) & 63));
+    default:
+        return v;
     }
 }
 
@@ -33,11 +49,16 @@ static uint64_t gen_data_address(struct oracle_rng *r)
     uint64_t at = ORACLE_DATA;
 
     switch (oracle_below(r, 8)) {
-    case 0: return at + oracle_below(r, ORACLE_DATA_SIZE);
-    case 1: return at + oracle_below(r, 4) * 4096 - oracle_below(r, 64);
-    case 2: return at + 4096 - oracle_below(r, 64);
-    case 3: return (at + oracle_below(r, ORACLE_RW_SIZE - 64)) & ~7ull;
-    default: return (at + oracle_below(r, ORACLE_RW_SIZE - 64)) & ~31ull;
+    case 0:
+        return at + oracle_below(r, ORACLE_DATA_SIZE);
+    case 1:
+        return at + oracle_below(r, 4) * 4096 - oracle_below(r, 64);
+    case 2:
+        return at + 4096 - oracle_below(r, 64);
+    case 3:
+        return (at + oracle_below(r, ORACLE_RW_SIZE - 64)) & ~7ull;
+    default:
+        return (at + oracle_below(r, ORACLE_RW_SIZE - 64)) & ~31ull;
     }
 }
 
@@ -54,23 +75,24 @@ static void gen_float(struct oracle_rng *r, uint8_t *p, unsigned size)
     uint64_t v = oracle_rand(r);
 
     switch (oracle_below(r, 6)) {
-    case 0: v = gen_value(r); break;
+    case 0:
+        v = gen_value(r);
+        break;
     case 1: /* small integers as doubles */
-        {
-            double d = (double)(int)(v % 2001) - 1000;
-            memcpy(&v, &d, 8);
-        }
-        break;
+    {
+        double d = (double)(int)(v % 2001) - 1000;
+        memcpy(&v, &d, 8);
+    } break;
     case 2: /* floats */
-        {
-            float f[2] = {(float)(int)(v % 2001) - 1000, (float)(int)(v >> 40) / 3};
-            memcpy(&v, f, 8);
-        }
-        break;
+    {
+        float f[2] = {(float)(int)(v % 2001) - 1000, (float)(int)(v >> 40) / 3};
+        memcpy(&v, f, 8);
+    } break;
     case 3: /* special: infinities, NaNs, denormals */
         v = (v & 0x800fffffffffffff) | (oracle_below(r, 2) != 0 ? 0x7ff0000000000000 : 0);
         break;
-    default: break;
+    default:
+        break;
     }
     memcpy(p, &v, size < 8 ? size : 8);
 }
@@ -202,7 +224,12 @@ static void gen_flow(struct oracle_rng *r, struct oracle_case *c, uint8_t *data)
     const struct insn *in = &c->in;
 
     switch (in->id) {
-    case INSN_PUSH: case INSN_POP: case INSN_CALL: case INSN_RET: case INSN_ENTER: case INSN_LEAVE:
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_CALL:
+    case INSN_RET:
+    case INSN_ENTER:
+    case INSN_LEAVE:
         if (oracle_below(r, 16) != 0) {
             gpr[CPU_RSP] = gen_data_address(r);
         }
@@ -216,7 +243,10 @@ static void gen_flow(struct oracle_rng *r, struct oracle_case *c, uint8_t *data)
             memcpy(data + (gpr[CPU_RSP] - ORACLE_DATA), &to, 8);
         }
         break;
-    case INSN_LOOP: case INSN_LOOPE: case INSN_LOOPNE: case INSN_JCXZ:
+    case INSN_LOOP:
+    case INSN_LOOPE:
+    case INSN_LOOPNE:
+    case INSN_JCXZ:
         if (oracle_below(r, 2) != 0) {
             gpr[CPU_RCX] = oracle_below(r, 3);
         }
@@ -235,8 +265,8 @@ static void gen_string(struct oracle_rng *r, struct oracle_case *c)
     uint64_t *gpr = c->start.gpr;
 
     gpr[CPU_RSI] = gen_data_address(r);
-    gpr[CPU_RDI] = oracle_below(r, 3) == 0 ? gpr[CPU_RSI] + oracle_below(r, 32) - 16
-                                           : gen_data_address(r);
+    gpr[CPU_RDI] =
+        oracle_below(r, 3) == 0 ? gpr[CPU_RSI] + oracle_below(r, 32) - 16 : gen_data_address(r);
     if (oracle_below(r, 32) != 0) {
         gpr[CPU_RCX] = oracle_below(r, 4) == 0 ? oracle_below(r, 8000) : oracle_below(r, 20);
     }
@@ -250,26 +280,36 @@ static void gen_registers(struct oracle_rng *r, struct oracle_case *c, uint8_t *
     bool mem = insn_mem_operand(in) != NULL;
 
     switch (in->id) {
-    case INSN_DIV: case INSN_IDIV:
+    case INSN_DIV:
+    case INSN_IDIV:
         if (oracle_below(r, 4) != 0) {
             gpr[CPU_RDX] = oracle_below(r, 2) != 0 ? oracle_below(r, 100)
-                                                   : (uint64_t)-(int64_t)oracle_below(r, 3);
+                                                   : (uint64_t) - (int64_t)oracle_below(r, 3);
             if (in->op[0].size == 1) {
                 gpr[CPU_RAX] = oracle_below(r, 0x800);
             }
         }
         break;
-    case INSN_BT: case INSN_BTS: case INSN_BTR: case INSN_BTC:
+    case INSN_BT:
+    case INSN_BTS:
+    case INSN_BTR:
+    case INSN_BTC:
         if (in->op[1].kind == OPK_GPR && oracle_below(r, 8) != 0) {
             gpr[in->op[1].reg & 15] = (uint64_t)((int64_t)oracle_rand(r) >> 50);
         }
         break;
-    case INSN_CMPXCHG: case INSN_CMPXCHG8B: case INSN_CMPXCHG16B:
+    case INSN_CMPXCHG:
+    case INSN_CMPXCHG8B:
+    case INSN_CMPXCHG16B:
         if (in->op[0].kind == OPK_GPR && oracle_below(r, 2) != 0) {
             gpr[CPU_RAX] = gpr[in->op[0].reg & 15];
         }
         break;
-    case INSN_MOVS: case INSN_CMPS: case INSN_STOS: case INSN_LODS: case INSN_SCAS:
+    case INSN_MOVS:
+    case INSN_CMPS:
+    case INSN_STOS:
+    case INSN_LODS:
+    case INSN_SCAS:
         gen_string(r, c);
         break;
     case INSN_XLAT:
@@ -341,7 +381,8 @@ static void gen_rip(struct oracle_rng *r, struct oracle_case *c)
 
 static unsigned gen_prefixes(struct oracle_rng *r, uint8_t *b, bool vex)
 {
-    static const uint8_t legacy[] = {0x66, 0x66, 0xf2, 0xf3, 0xf3, 0x65, 0x2e, 0x67, 0xf0, 0x36};
+    static const uint8_t legacy[] = {0x66, 0x66, 0xf2, 0xf3, 0xf3,
+                                     0x65, 0x2e, 0x67, 0xf0, 0x36};
     unsigned n = 0;
 
     while (oracle_below(r, 5) < 2 && n < 4) {
@@ -405,8 +446,8 @@ static bool gen_wanted(const struct cpu_model *model, const struct insn *in)
     return (in->flags & INSN_F_BRANCH) == 0 || (in->prefixes & INSN_P_66) == 0;
 }
 
-bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *bytes, unsigned len,
-                    uint8_t *data)
+bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *bytes,
+                    unsigned len, uint8_t *data)
 {
     memcpy(c->bytes, bytes, len);
     if (insn_decode(&c->in, INSN_MODE_64, bytes, len) != INSN_OK) {

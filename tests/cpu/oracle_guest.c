@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The emulated side of the oracle: a guest in 64-bit mode at CPL 3 whose every exception ends in a HLT at an
- * address that tells the vector.
+ * The emulated side of the oracle: a guest in 64-bit mode at CPL 3 whose every exception ends
+ * in a HLT at an address that tells the vector.
  *
  * Its own structures lie at GUEST_HIGH, where a host has its kernel:
- *     0x1000 PML4, 0x2000 PDPT, 0x3000 PD (low 1 GiB), 0x4000.. page tables, 0x7000 PD of GUEST_HIGH
- *     0x8000 IDT   0x9000 GDT   0xa000 TSS   0xb000.. handlers   0x10000 kernel stack top
- *     0x20000 code pages   0x30000 data pages
+ *     0x1000 PML4, 0x2000 PDPT, 0x3000 PD (low 1 GiB), 0x4000.. page tables, 0x7000 PD of
+ * GUEST_HIGH 0x8000 IDT   0x9000 GDT   0xa000 TSS   0xb000.. handlers   0x10000 kernel stack
+ * top 0x20000 code pages   0x30000 data pages
  */
 #include "oracle.h"
 
@@ -16,9 +16,21 @@
 #include "fake_board.h"
 
 enum {
-    G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_PT_LOW = 0x4000, G_PT_CODE = 0x5000,
-    G_PT_DATA = 0x6000, G_PD_HIGH = 0x7000, G_IDT = 0x8000, G_GDT = 0x9000, G_TSS = 0xa000, G_HANDLERS = 0xb000,
-    G_STACK = 0x10000, G_CODE = 0x20000, G_DATA = 0x30000, G_RAM = 1 << 20,
+    G_PML4 = 0x1000,
+    G_PDPT = 0x2000,
+    G_PD = 0x3000,
+    G_PT_LOW = 0x4000,
+    G_PT_CODE = 0x5000,
+    G_PT_DATA = 0x6000,
+    G_PD_HIGH = 0x7000,
+    G_IDT = 0x8000,
+    G_GDT = 0x9000,
+    G_TSS = 0xa000,
+    G_HANDLERS = 0xb000,
+    G_STACK = 0x10000,
+    G_CODE = 0x20000,
+    G_DATA = 0x30000,
+    G_RAM = 1 << 20,
 };
 #define GUEST_HIGH 0xffffffffc0000000ull
 enum { P = 1, RW = 2, US = 4, A = 0x20, D = 0x40 };
@@ -62,8 +74,8 @@ static void guest_idt(void)
     for (unsigned i = 0; i < 32; i++) {
         uint64_t handler = GUEST_HIGH + G_HANDLERS + i * 16;
 
-        put64(G_IDT + i * 16, (handler & 0xffff) | (uint64_t)SEL_CODE0 << 16 |
-                                  0xeeull << 40 | (handler >> 16) << 48);
+        put64(G_IDT + i * 16, (handler & 0xffff) | (uint64_t)SEL_CODE0 << 16 | 0xeeull << 40 |
+                                  (handler >> 16) << 48);
         put64(G_IDT + i * 16 + 8, handler >> 32);
         guest_ram[G_HANDLERS + i * 16] = 0xf4; /* hlt */
     }
@@ -96,7 +108,9 @@ static void guest_mmio_write(struct vcpu *v, uint64_t gpa, unsigned size, uint64
 }
 
 static const struct vcpu_board_ops guest_ops = {
-    .irq_ack = guest_irq_ack, .mmio_read = guest_mmio_read, .mmio_write = guest_mmio_write,
+    .irq_ack = guest_irq_ack,
+    .mmio_read = guest_mmio_read,
+    .mmio_write = guest_mmio_write,
 };
 
 static void guest_control(struct cpu_x86 *cpu)
@@ -104,7 +118,8 @@ static void guest_control(struct cpu_x86 *cpu)
     cpu->cr0 = CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_AM |
                CPU_CR0_PG;
     cpu->cr3 = G_PML4;
-    cpu->cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
+    cpu->cr4 =
+        CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
     cpu->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE;
     cpu->xcr0 = 7;
     cpu->gdtr = (struct cpu_table){.base = GUEST_HIGH + G_GDT, .limit = 0x7f};
@@ -167,7 +182,8 @@ static void guest_frame(struct oracle_state *end)
     end->vector = (unsigned)((cpu->rip - 1 - GUEST_HIGH - G_HANDLERS) / 16);
     has_error = GUEST_HIGH + G_STACK - cpu->gpr[CPU_RSP] == 48;
     memset(frame, 0, sizeof(frame));
-    memcpy(frame + !has_error, guest_ram + (cpu->gpr[CPU_RSP] - GUEST_HIGH), has_error ? 48 : 40);
+    memcpy(frame + !has_error, guest_ram + (cpu->gpr[CPU_RSP] - GUEST_HIGH),
+           has_error ? 48 : 40);
     end->error = frame[0];
     end->rip = frame[1];
     end->rflags = frame[3];
@@ -202,7 +218,8 @@ void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
     mem_write(guest_board->board.mem, at, fill, c->len);
 }
 
-uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n, uint64_t *insns)
+uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n,
+                           uint64_t *insns)
 {
     struct cpu_x86 *cpu = &guest_vcpu->cpu;
     uint64_t ret = ORACLE_CODE + len, before = guest_vcpu->insn_count;

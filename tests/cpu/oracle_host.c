@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The native side of the oracle. host_enter() loads the whole state and jumps; the INT3 behind the
- * instruction, or whatever it raises, arrives as a signal on the alternate stack, whose frame is the result.
+ * The native side of the oracle. host_enter() loads the whole state and jumps; the INT3 behind
+ * the instruction, or whatever it raises, arrives as a signal on the alternate stack, whose
+ * frame is the result.
  */
 #include "oracle.h"
 
@@ -24,36 +25,38 @@ _Alignas(64) struct host_context oracle_host_context;
 void oracle_host_enter(void);
 extern const char oracle_host_exit[];
 
-__asm__(".text\n"
-        ".globl oracle_host_enter\n"
-        ".type oracle_host_enter, @function\n"
-        "oracle_host_enter:\n\t"
-        "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
-        "lea oracle_host_context(%rip), %rbx\n\t"
-        "mov %rsp, 144(%rbx)\n\t"
-        "mov $7, %eax\n\txor %edx, %edx\n\t"
-        "xrstor64 192(%rbx)\n\t"
-        "pushq 136(%rbx)\n\tpopfq\n\t"
-        "mov 0(%rbx), %rax\n\tmov 8(%rbx), %rcx\n\tmov 16(%rbx), %rdx\n\t"
-        "mov 32(%rbx), %rsp\n\tmov 40(%rbx), %rbp\n\tmov 48(%rbx), %rsi\n\tmov 56(%rbx), %rdi\n\t"
-        "mov 64(%rbx), %r8\n\tmov 72(%rbx), %r9\n\tmov 80(%rbx), %r10\n\tmov 88(%rbx), %r11\n\t"
-        "mov 96(%rbx), %r12\n\tmov 104(%rbx), %r13\n\tmov 112(%rbx), %r14\n\tmov 120(%rbx), %r15\n\t"
-        "mov 24(%rbx), %rbx\n\t"
-        "jmp *oracle_host_context+128(%rip)\n"
-        ".globl oracle_host_exit\n"
-        "oracle_host_exit:\n\t"
-        "cld\n\tfninit\n\tvzeroupper\n\t"
-        "mov oracle_host_context+144(%rip), %rsp\n\t"
-        "push $0x1f80\n\tldmxcsr (%rsp)\n\tpop %rax\n\t"
-        "pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
-        "ret\n");
+__asm__(
+    ".text\n"
+    ".globl oracle_host_enter\n"
+    ".type oracle_host_enter, @function\n"
+    "oracle_host_enter:\n\t"
+    "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+    "lea oracle_host_context(%rip), %rbx\n\t"
+    "mov %rsp, 144(%rbx)\n\t"
+    "mov $7, %eax\n\txor %edx, %edx\n\t"
+    "xrstor64 192(%rbx)\n\t"
+    "pushq 136(%rbx)\n\tpopfq\n\t"
+    "mov 0(%rbx), %rax\n\tmov 8(%rbx), %rcx\n\tmov 16(%rbx), %rdx\n\t"
+    "mov 32(%rbx), %rsp\n\tmov 40(%rbx), %rbp\n\tmov 48(%rbx), %rsi\n\tmov 56(%rbx), %rdi\n\t"
+    "mov 64(%rbx), %r8\n\tmov 72(%rbx), %r9\n\tmov 80(%rbx), %r10\n\tmov 88(%rbx), %r11\n\t"
+    "mov 96(%rbx), %r12\n\tmov 104(%rbx), %r13\n\tmov 112(%rbx), %r14\n\tmov 120(%rbx), "
+    "%r15\n\t"
+    "mov 24(%rbx), %rbx\n\t"
+    "jmp *oracle_host_context+128(%rip)\n"
+    ".globl oracle_host_exit\n"
+    "oracle_host_exit:\n\t"
+    "cld\n\tfninit\n\tvzeroupper\n\t"
+    "mov oracle_host_context+144(%rip), %rsp\n\t"
+    "push $0x1f80\n\tldmxcsr (%rsp)\n\tpop %rax\n\t"
+    "pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
+    "ret\n");
 
 static struct oracle_state *host_result;
 static uint8_t *host_code, *host_data; /* writable aliases */
 
 static const uint8_t host_greg[16] = {
     REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-    REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
+    REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15,
 };
 
 static struct sigaction host_previous[65];

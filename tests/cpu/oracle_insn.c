@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]: random instructions on the interpreter and on this
- * machine's CPU. Any difference that is not listed below, with its reason, is a failure; the first ones are
- * printed with bytes, text and what differs. Skips (77) where the host lacks what the interpreter needs.
+ * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]: random instructions on the
+ * interpreter and on this machine's CPU. Any difference that is not listed below, with its
+ * reason, is a failure; the first ones are printed with bytes, text and what differs. Skips
+ * (77) where the host lacks what the interpreter needs.
  *
- * Not compared: FOP, FIP and FDP of the x87 (docs: native.c), RF and reserved bits of RFLAGS, the P bit of
- * error codes outside the test's own pages.
+ * Not compared: FOP, FIP and FDP of the x87 (docs: native.c), RF and reserved bits of RFLAGS,
+ * the P bit of error codes outside the test's own pages.
  */
 #include "oracle.h"
 
@@ -105,8 +106,10 @@ static bool compare_unmapped(uint64_t va)
 
 /*
  * Differences that are nobody's fault:
- *  - an x87 image (FSAVE, FLDENV ...) over a page boundary: CR2 is that of any of its parts, by microcode;
- *  - MASKMOVQ, MASKMOVDQU: SDM and APM leave open whether bytes masked off fault, and which byte is named.
+ *  - an x87 image (FSAVE, FLDENV ...) over a page boundary: CR2 is that of any of its parts, by
+ * microcode;
+ *  - MASKMOVQ, MASKMOVDQU: SDM and APM leave open whether bytes masked off fault, and which
+ * byte is named.
  *  - the vsyscall page, where Linux emulates;
  *  - CMPS with both operands faulting: either may be named.
  */
@@ -125,18 +128,22 @@ static bool compare_explained(const struct oracle_case *c, const struct oracle_s
         return g->vector == CPU_BP || g->vector == CPU_PAGE_FAULT;
     }
     if (c->in.id == INSN_CMPS) {
-        return g->vector == CPU_PAGE_FAULT && compare_unmapped(h->cr2) && compare_unmapped(g->cr2);
+        return g->vector == CPU_PAGE_FAULT && compare_unmapped(h->cr2) &&
+               compare_unmapped(g->cr2);
     }
     return (c->in.flags & INSN_F_X87) != 0 && mem != NULL && mem->size > 10 &&
            g->vector == CPU_PAGE_FAULT && h->cr2 >> 12 == g->cr2 >> 12;
 }
 
-static void compare_fault(GString *out, const struct oracle_state *h, const struct oracle_state *g)
+static void compare_fault(GString *out, const struct oracle_state *h,
+                          const struct oracle_state *g)
 {
     compare_print(out, "vector", h->vector, g->vector);
     if (h->vector != g->vector) {
-        g_string_append_printf(out, "  host error 0x%" PRIx64 " cr2 0x%" PRIx64 ", engine error 0x%"
-                               PRIx64 " cr2 0x%" PRIx64 "\n", h->error, h->cr2, g->error, g->cr2);
+        g_string_append_printf(out,
+                               "  host error 0x%" PRIx64 " cr2 0x%" PRIx64
+                               ", engine error 0x%" PRIx64 " cr2 0x%" PRIx64 "\n",
+                               h->error, h->cr2, g->error, g->cr2);
     }
     if (h->vector == g->vector && h->vector == CPU_PAGE_FAULT) {
         uint64_t mask = compare_unmapped(h->cr2) ? ~(uint64_t)CPU_PFEC_P : UINT64_MAX;
@@ -148,10 +155,11 @@ static void compare_fault(GString *out, const struct oracle_state *h, const stru
     }
 }
 
-static char *compare(const struct oracle_case *c, struct oracle_state *h, struct oracle_state *g)
+static char *compare(const struct oracle_case *c, struct oracle_state *h,
+                     struct oracle_state *g)
 {
     static const char *const names[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                        "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+                                        "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
     GString *out = g_string_new(NULL);
 
     if (compare_explained(c, h, g)) {
@@ -189,8 +197,9 @@ static void show(const struct oracle_case *c, uint64_t seed, unsigned vector, co
         cs_close(&cs);
     }
     printf("\n  rip 0x%" PRIx64 " rflags 0x%" PRIx64 " rax 0x%" PRIx64 " rcx 0x%" PRIx64
-           " rdx 0x%" PRIx64 " (%s) vector %u\n%s", c->rip, c->start.rflags, c->start.gpr[0],
-           c->start.gpr[1], c->start.gpr[2], insn_name(c->in.id), vector, diff);
+           " rdx 0x%" PRIx64 " (%s) vector %u\n%s",
+           c->rip, c->start.rflags, c->start.gpr[0], c->start.gpr[1], c->start.gpr[2],
+           insn_name(c->in.id), vector, diff);
 }
 
 static bool run_case(const struct oracle_case *c, uint64_t seed, bool print)
@@ -253,7 +262,8 @@ int main(int argc, char **argv)
     static struct oracle_case c;
 
     if (!parse(&o, argc, argv)) {
-        fprintf(stderr, "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]\n");
+        fprintf(stderr,
+                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * speed_interp [-json]: small kernels of ordinary compiled code, once natively and once on the interpreter, at CPL 3 with
- * paging; results must be equal. Prints millions of guest instructions per second and how many times slower than
- * native. Not a test of speed in CI, only of equal results.
+ * speed_interp [-json]: small kernels of ordinary compiled code, once natively and once on the
+ * interpreter, at CPL 3 with paging; results must be equal. Prints millions of guest
+ * instructions per second and how many times slower than native. Not a test of speed in CI,
+ * only of equal results.
  */
 #include <glib.h>
 #include <inttypes.h>
@@ -35,10 +36,9 @@ static void speed_one(const struct speed_kernel *k)
     for (unsigned i = 0; i < ROUNDS; i++) {
         double t = seconds();
 
-        got = oracle_guest_call((const uint8_t *)speed_text_start,
-                                (size_t)(speed_text_end - speed_text_start),
-                                (size_t)((const char *)(uintptr_t)k->fn - speed_text_start), k->n,
-                                &insns);
+        got = oracle_guest_call(
+            (const uint8_t *)speed_text_start, (size_t)(speed_text_end - speed_text_start),
+            (size_t)((const char *)(uintptr_t)k->fn - speed_text_start), k->n, &insns);
         engine = MIN(engine, seconds() - t);
     }
     printf("%-12s %8.1f M insn/s  %6.1f x native  %s\n", k->name, (double)insns / engine / 1e6,

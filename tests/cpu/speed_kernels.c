@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* See speed_kernels.h. Compiled -O2 without anything that would need another section (tables, libc). */
+/* See speed_kernels.h. Compiled -O2 without anything that would need another section (tables,
+ * libc). */
 #include "speed_kernels.h"
 
-#define KERNEL __attribute__((section("speed_text"), noinline))
+#define KERNEL      __attribute__((section("speed_text"), noinline))
 #define KERNEL_SIMD __attribute__((section("speed_text"), noinline, target("avx2")))
 
 uint64_t speed_fib(uint64_t *data, uint64_t n);
@@ -138,9 +139,13 @@ KERNEL_SIMD uint64_t speed_simd(uint64_t *data, uint64_t n)
 }
 
 const struct speed_kernel speed_kernels[] = {
-    {"fib", speed_fib, 27},          {"sieve", speed_sieve, 300},
-    {"hash", speed_hash, 3000000},   {"list", speed_list, 5000000},
-    {"rep movsb", speed_copy, 200000}, {"sort", speed_sort, 2000},
-    {"double", speed_double, 2000000}, {"avx2", speed_simd, 10000},
+    {"fib", speed_fib, 27},
+    {"sieve", speed_sieve, 300},
+    {"hash", speed_hash, 3000000},
+    {"list", speed_list, 5000000},
+    {"rep movsb", speed_copy, 200000},
+    {"sort", speed_sort, 2000},
+    {"double", speed_double, 2000000},
+    {"avx2", speed_simd, 10000},
 };
 const unsigned speed_nr_kernels = sizeof(speed_kernels) / sizeof(speed_kernels[0]);

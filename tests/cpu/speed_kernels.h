@@ -16,6 +16,6 @@ extern const unsigned speed_nr_kernels;
 /* By the linker: the section's bounds. */
 extern const char __start_speed_text[], __stop_speed_text[];
 #define speed_text_start __start_speed_text
-#define speed_text_end __stop_speed_text
+#define speed_text_end   __stop_speed_text
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stress_interp [-seed S] [-seconds N]: guests of random bytes in every mode and privilege, with random
- * descriptor tables, page tables and handlers. Nothing is compared; nothing may crash, hang, or make the
- * engine report an error of its own. Run it under the sanitizers too.
+ * stress_interp [-seed S] [-seconds N]: guests of random bytes in every mode and privilege,
+ * with random descriptor tables, page tables and handlers. Nothing is compared; nothing may
+ * crash, hang, or make the engine report an error of its own. Run it under the sanitizers too.
  */
 #include <glib.h>
 #include <inttypes.h>
@@ -82,11 +82,16 @@ static void stress_write_cr8(struct vcpu *v, uint64_t value)
 }
 
 static const struct vcpu_board_ops stress_ops = {
-    .pio_read = stress_pio_read, .pio_write = stress_pio_write,
-    .mmio_read = stress_mmio_read, .mmio_write = stress_mmio_write,
-    .hypercall = stress_hypercall, .irq_ack = stress_irq_ack,
-    .rdmsr = stress_rdmsr, .wrmsr = stress_wrmsr,
-    .read_cr8 = stress_read_cr8, .write_cr8 = stress_write_cr8,
+    .pio_read = stress_pio_read,
+    .pio_write = stress_pio_write,
+    .mmio_read = stress_mmio_read,
+    .mmio_write = stress_mmio_write,
+    .hypercall = stress_hypercall,
+    .irq_ack = stress_irq_ack,
+    .rdmsr = stress_rdmsr,
+    .wrmsr = stress_wrmsr,
+    .read_cr8 = stress_read_cr8,
+    .write_cr8 = stress_write_cr8,
 };
 
 /* Stops the guest every now and then: it may loop for ever. */
@@ -96,7 +101,8 @@ static gpointer stress_kicker(gpointer opaque)
 
     while (!atomic_load(&s->done)) {
         g_usleep(300);
-        vcpu_request(s->v, VCPU_REQ_STOP | (atomic_load(&s->v->request) == 0 ? VCPU_REQ_IRQ : 0));
+        vcpu_request(s->v,
+                     VCPU_REQ_STOP | (atomic_load(&s->v->request) == 0 ? VCPU_REQ_IRQ : 0));
     }
     return NULL;
 }
@@ -125,8 +131,8 @@ static void stress_tables(struct stress *s)
     for (unsigned i = 0; i < 512; i++) {
         w[0x1000 / 8 + i] = rnd(s) % 8 == 0 ? rnd(s) : 0x2000 | flags;
         w[0x2000 / 8 + i] = rnd(s) % 8 == 0 ? rnd(s) : 0x3000 | flags;
-        w[0x3000 / 8 + i] = rnd(s) % 4 == 0 ? (rnd(s) % (RAM >> 21) << 21) | 0x80 | flags
-                                            : 0x4000 | flags;
+        w[0x3000 / 8 + i] =
+            rnd(s) % 4 == 0 ? (rnd(s) % (RAM >> 21) << 21) | 0x80 | flags : 0x4000 | flags;
         w[0x4000 / 8 + i] = (rnd(s) % (RAM >> 12) << 12) | flags |
                             (rnd(s) % 16 == 0 ? rnd(s) & 0x800000000000001f : 0);
     }
@@ -138,13 +144,15 @@ static void stress_segments(struct stress *s)
     unsigned mode = (unsigned)rnd(s) % 4, cpl = rnd(s) % 2 == 0 ? 0 : 3;
 
     for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        cpu->seg[i] = (struct cpu_segment){
-            .selector = (uint16_t)((i + 1) << 3 | cpl), .attr = (uint16_t)(0xc093 | cpl << 5),
-            .limit = UINT32_MAX, .base = rnd(s) % 8 == 0 ? rnd(s) & 0xffffff : 0};
+        cpu->seg[i] = (struct cpu_segment){.selector = (uint16_t)((i + 1) << 3 | cpl),
+                                           .attr = (uint16_t)(0xc093 | cpl << 5),
+                                           .limit = UINT32_MAX,
+                                           .base = rnd(s) % 8 == 0 ? rnd(s) & 0xffffff : 0};
     }
     cpu->seg[CPU_CS].attr |= 8;
     cpu->cr0 = CPU_CR0_PE | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_MP | (rnd(s) & CPU_CR0_AM);
-    cpu->cr4 = (CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE) & (rnd(s) % 8 ? ~0ull : rnd(s));
+    cpu->cr4 =
+        (CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE) & (rnd(s) % 8 ? ~0ull : rnd(s));
     cpu->efer = 0;
     switch (mode) {
     case 0: /* long mode */
@@ -168,8 +176,8 @@ static void stress_segments(struct stress *s)
     default: /* real */
         cpu->cr0 &= ~(uint64_t)CPU_CR0_PE;
         for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-            cpu->seg[i] = (struct cpu_segment){.selector = (uint16_t)rnd(s), .attr = 0x93,
-                                               .limit = 0xffff};
+            cpu->seg[i] = (struct cpu_segment){
+                .selector = (uint16_t)rnd(s), .attr = 0x93, .limit = 0xffff};
             cpu->seg[i].base = (uint64_t)cpu->seg[i].selector << 4;
         }
         cpl = 0;

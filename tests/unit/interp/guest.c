@@ -52,8 +52,11 @@ static void guest_pio_write(struct vcpu *v, uint16_t port, unsigned size, uint64
 }
 
 static const struct vcpu_board_ops guest_ops = {
-    .irq_ack = guest_irq_ack, .mmio_read = guest_mmio_read, .mmio_write = guest_mmio_write,
-    .pio_read = guest_pio_read, .pio_write = guest_pio_write,
+    .irq_ack = guest_irq_ack,
+    .mmio_read = guest_mmio_read,
+    .mmio_write = guest_mmio_write,
+    .pio_read = guest_pio_read,
+    .pio_write = guest_pio_write,
 };
 
 uint64_t guest_read64(struct guest *g, uint64_t at)
@@ -87,8 +90,9 @@ static void guest_idt(struct guest *g)
     for (unsigned i = 0; i < 256; i++) {
         uint64_t at = G_HANDLERS + i * 16;
 
-        guest_write64(g, G_IDT + i * 16, (at & 0xffff) | (uint64_t)G_SEL_CODE << 16 |
-                                             0xeeull << 40 | (at >> 16) << 48);
+        guest_write64(g, G_IDT + i * 16,
+                      (at & 0xffff) | (uint64_t)G_SEL_CODE << 16 | 0xeeull << 40 |
+                          (at >> 16) << 48);
         guest_write64(g, G_IDT + i * 16 + 8, 0);
         g->ram[at] = 0xf4;
     }
@@ -102,8 +106,8 @@ static void guest_idt(struct guest *g)
 static void guest_segments(struct guest *g, uint16_t code, uint16_t data, uint32_t limit)
 {
     for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        g->cpu->seg[i] = (struct cpu_segment){
-            .selector = G_SEL_DATA, .attr = data, .limit = limit};
+        g->cpu->seg[i] =
+            (struct cpu_segment){.selector = G_SEL_DATA, .attr = data, .limit = limit};
     }
     g->cpu->seg[CPU_CS].selector = G_SEL_CODE;
     g->cpu->seg[CPU_CS].attr = code;
@@ -116,13 +120,14 @@ static void guest_mode64(struct guest *g)
     cpu->cr0 = CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_AM |
                CPU_CR0_PG;
     cpu->cr3 = G_PML4;
-    cpu->cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
+    cpu->cr4 =
+        CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
     cpu->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE;
     cpu->xcr0 = 7;
     cpu->gdtr = (struct cpu_table){.base = G_GDT, .limit = 0x7f};
     cpu->idtr = (struct cpu_table){.base = G_IDT, .limit = 0xfff};
-    cpu->tr = (struct cpu_segment){
-        .selector = G_SEL_TSS, .attr = 0x8b, .limit = 0x67, .base = G_TSS};
+    cpu->tr =
+        (struct cpu_segment){.selector = G_SEL_TSS, .attr = 0x8b, .limit = 0x67, .base = G_TSS};
     guest_segments(g, 0xa09b, 0xc093, UINT32_MAX);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest for tests of the interpreter: 16 MiB, in 64-bit mode at CPL 0 unless the test changes it, the low
- * 4 MiB mapped one to one by 4 KiB pages, every exception ending in a HLT of its own.
+ * A guest for tests of the interpreter: 16 MiB, in 64-bit mode at CPL 0 unless the test changes
+ * it, the low 4 MiB mapped one to one by 4 KiB pages, every exception ending in a HLT of its
+ * own.
  *
  * Code is written as text in the test, with GUEST_CODE, and copied to G_CODE.
  */
@@ -17,9 +18,20 @@
 #include "fake_board.h"
 
 enum {
-    G_PML4 = 0x1000, G_PDPT = 0x2000, G_PD = 0x3000, G_PT0 = 0x4000, G_PT1 = 0x5000,
-    G_IDT = 0x8000, G_GDT = 0x9000, G_TSS = 0xa000, G_HANDLERS = 0xb000, G_STACK = 0x20000,
-    G_CODE = 0x100000, G_DATA = 0x200000, G_MMIO = 0x1000000, G_RAM = 16 << 20,
+    G_PML4 = 0x1000,
+    G_PDPT = 0x2000,
+    G_PD = 0x3000,
+    G_PT0 = 0x4000,
+    G_PT1 = 0x5000,
+    G_IDT = 0x8000,
+    G_GDT = 0x9000,
+    G_TSS = 0xa000,
+    G_HANDLERS = 0xb000,
+    G_STACK = 0x20000,
+    G_CODE = 0x100000,
+    G_DATA = 0x200000,
+    G_MMIO = 0x1000000,
+    G_RAM = 16 << 20,
 };
 enum { G_SEL_CODE = 0x08, G_SEL_DATA = 0x10, G_SEL_TSS = 0x28 };
 enum { G_P = 1, G_RW = 2, G_US = 4, G_A = 0x20, G_D = 0x40, G_PS = 0x80, G_G = 0x100 };
@@ -33,12 +45,12 @@ struct guest {
 };
 
 /* name and name_end: machine code from 64-bit assembly text. */
-#define GUEST_CODE(name, text)                                                                    \
-    extern const uint8_t name[], name##_end[];                                                    \
+#define GUEST_CODE(name, text)                                                                 \
+    extern const uint8_t name[], name##_end[];                                                 \
     __asm__(".pushsection .rodata\n" #name ":\n" text "\n" #name "_end:\n.popsection\n")
 #define GUEST_CODE16(name, text) GUEST_CODE(name, ".code16\n" text "\n.code64")
 #define GUEST_CODE32(name, text) GUEST_CODE(name, ".code32\n" text "\n.code64")
-#define GUEST_LOAD(g, name) guest_load(g, G_CODE, name, (size_t)(name##_end - name))
+#define GUEST_LOAD(g, name)      guest_load(g, G_CODE, name, (size_t)(name##_end - name))
 
 struct guest *guest_new(void);
 void guest_free(struct guest *g);

@@ -202,7 +202,8 @@ static void test_cache_overflow(void)
     const unsigned bytes = 3 << 20;
     uint64_t want = 0;
 
-    for (unsigned i = 0; i < bytes; i += 2) { /* jmp +0 ends a block each; inc %eax in between */
+    for (unsigned i = 0; i < bytes;
+         i += 2) { /* jmp +0 ends a block each; inc %eax in between */
         static const uint8_t pair[2] = {0xff, 0xc0}, jump[2] = {0xeb, 0x00};
         bool inc = i % 4 == 0;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The interpreter and memory: faults in the middle of things, TLB, A and D bits, MMIO, locks. */
+/* The interpreter and memory: faults in the middle of things, TLB, A and D bits, MMIO, locks.
+ */
 #include "guest.h"
 
 #define PAGE 0x1000ull
@@ -124,7 +125,7 @@ static void test_accessed_dirty(void)
 }
 
 GUEST_CODE(remap, "mov (%rsi), %eax\n"
-                  "mov %rdx, (%rdi)\n"   /* the PTE */
+                  "mov %rdx, (%rdi)\n" /* the PTE */
                   "mov %cr3, %rbx\n"
                   "mov %rbx, %cr3\n"
                   "mov (%rsi), %ebx\n"

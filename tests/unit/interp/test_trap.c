@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The interpreter and events: interrupts, shadows, single step, breakpoints, FPU exceptions, exits. */
+/* The interpreter and events: interrupts, shadows, single step, breakpoints, FPU exceptions,
+ * exits. */
 #include "guest.h"
 
 enum { DR6_BS = 1 << 14 };
@@ -22,8 +23,9 @@ static void guest_handler(struct guest *g, unsigned vector, const uint8_t *code,
     uint64_t at = 0x180000 + vector * 64;
 
     g_assert(mem_write(g->fb->board.mem, at, code, len));
-    guest_write64(g, G_IDT + vector * 16, (at & 0xffff) | (uint64_t)G_SEL_CODE << 16 |
-                                              0xeeull << 40 | (at >> 16) << 48);
+    guest_write64(g, G_IDT + vector * 16,
+                  (at & 0xffff) | (uint64_t)G_SEL_CODE << 16 | 0xeeull << 40 |
+                      (at >> 16) << 48);
 }
 
 static uint32_t guest_counted(struct guest *g)
@@ -51,7 +53,8 @@ static void test_irq_shadow(void)
 }
 
 GUEST_CODE(irq_hlt, "outb %al, $0x99\nsti\nhlt\nmov $5, %ebx\nhlt");
-/* STI; HLT with an interrupt waiting: HLT is reached, and the board finds the request still there. */
+/* STI; HLT with an interrupt waiting: HLT is reached, and the board finds the request still
+ * there. */
 static void test_sti_hlt(void)
 {
     struct guest *g = guest_new();
@@ -141,13 +144,13 @@ GUEST_CODE(step_handler, "push %rax\n"
 GUEST_CODE(step_code, "pushfq\n"
                       "orl $0x100, (%rsp)\n"
                       "popfq\n"
-                      "inc %ebx\n"         /* 1 */
-                      "mov %ss, %eax\n"    /* 2 */
-                      "mov %eax, %ss\n"    /* no trap here ... */
-                      "inc %ebx\n"         /* 3: ... but after this */
-                      "pushfq\n"           /* 4 */
+                      "inc %ebx\n"             /* 1 */
+                      "mov %ss, %eax\n"        /* 2 */
+                      "mov %eax, %ss\n"        /* no trap here ... */
+                      "inc %ebx\n"             /* 3: ... but after this */
+                      "pushfq\n"               /* 4 */
                       "andl $~0x100, (%rsp)\n" /* 5 */
-                      "popfq\n"            /* 6: TF was set when it began */
+                      "popfq\n"                /* 6: TF was set when it began */
                       "hlt");
 static void test_single_step(void)
 {
@@ -194,7 +197,8 @@ static void test_data_breakpoint(void)
     GUEST_LOAD(g, watch_code);
     g_assert_cmpint(guest_vector(g), ==, CPU_DB);
     g_assert_cmphex(g->cpu->dr[6] & 15, ==, 2);
-    g_assert_cmphex(guest_frame(g, 0), ==, G_CODE + (uint64_t)(watch_code_end - watch_code) - 1);
+    g_assert_cmphex(guest_frame(g, 0), ==,
+                    G_CODE + (uint64_t)(watch_code_end - watch_code) - 1);
     guest_free(g);
 }
 
@@ -232,14 +236,14 @@ static void test_simd_exception(void)
 }
 
 GUEST_CODE(x87_code, "fninit\n"
-                     "pushq $0x37b\n"  /* divide by zero unmasked */
+                     "pushq $0x37b\n" /* divide by zero unmasked */
                      "fldcw (%rsp)\n"
                      "fld1\n"
                      "fldz\n"
-                     "fdivrp\n"        /* pending ... */
+                     "fdivrp\n" /* pending ... */
                      "mov $1, %ebx\n"
-                     "fnstsw %ax\n"    /* ... not reported by this */
-                     "fwait\n"         /* but here */
+                     "fnstsw %ax\n" /* ... not reported by this */
+                     "fwait\n"      /* but here */
                      "hlt");
 static void test_x87_exception(void)
 {
