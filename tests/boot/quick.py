@@ -92,7 +92,7 @@ def test_forward(folder):
     """A host port leads into the guest, and data arrives whole."""
     with boot(folder, "-p", "0:8080") as guest:
         ready(guest)
-        port = int(re.search(r"forwarding 127\.0\.0\.1:(\d+):8080", guest.err.decode()).group(1))
+        port = int(re.search(r"forwarding (?:127\.0\.0\.1:)?(\d+):8080", guest.err.decode()).group(1))
         guest.run("mkdir -p /run/www; dd if=/dev/urandom of=/run/www/f bs=64k count=16 2>/dev/null; httpd -p 8080 -h /run/www")
         digest = guest.run("md5sum /run/www/f").split()[0]
         with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as link:
