@@ -4,6 +4,9 @@
 # Everything made here goes to $PVEMU_CACHE (default: cache/ in the checkout), which git ignores.
 
 set -eu
+# The system's own tools first: what is installed by package name is what is used.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+export PATH
 pvemu_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 : "${PVEMU_CACHE:=$pvemu_top/cache}"
 pvemu_step=0
