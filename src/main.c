@@ -5,9 +5,10 @@
  * Order matters: the terminal's guardian and the network's processes are forked before there is
  * guest memory, a disk or a second thread.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,29 +21,38 @@
 #include "ctl/verbs.h"
 #include "io/stdio_mux.h"
 #include "io/terminal.h"
-
-#define PVEMU_VERSION_TEXT "pvemu " PVEMU_VERSION
+#include "version.h"
 
 struct console {
     struct session *session;
 };
 
-static void console_command(void *opaque, enum stdio_command command)
+static void console_key(void *opaque, enum console_key key)
 {
-    struct console *c = opaque;
+    const struct console *c = opaque;
 
-    if (command == STDIO_QUIT) {
+    switch (key) {
+    case CONSOLE_KEY_QUIT:
         session_quit(c->session);
-    } else {
+        break;
+    case CONSOLE_KEY_HELP:
         report_info("Ctrl-A then: X quit, H this help, Ctrl-A send a Ctrl-A");
+        break;
+    case CONSOLE_KEY_CTRL_C_HINT:
+        report_hint("Ctrl-C goes to the guest; Ctrl-A X quits pvemu");
+        break;
     }
 }
 
-static int print_text(char *text)
+static int print_text(FILE *to, char *text)
 {
-    fputs(text, stdout);
+    bool ok = fputs(text, to) >= 0 && fflush(to) == 0;
+
     g_free(text);
-    return EXIT_STATUS_OK;
+    if (!ok) {
+        report_error("cannot write: %s", g_strerror(errno));
+    }
+    return ok ? EXIT_STATUS_OK : EXIT_STATUS_CANNOT_RUN;
 }
 
 static int fail(GError *err)
@@ -52,20 +62,50 @@ static int fail(GError *err)
     return EXIT_STATUS_CANNOT_RUN;
 }
 
+/* -n */
 static int show_plan(struct session *s)
 {
     g_autofree char *what = machine_describe(session_machine(s));
     const char *note = machine_initrd_note(session_machine(s));
 
-    printf("%s\ncommand line: %s\ninitrd: %s\n", what, machine_cmdline(session_machine(s)),
-           note != NULL ? note : "none");
-    return EXIT_STATUS_OK;
+    return print_text(stdout, g_strdup_printf("%s\ncommand line: %s\ninitrd: %s\n", what,
+                                              machine_cmdline(session_machine(s)),
+                                              note != NULL ? note : "none"));
 }
 
-static int run_guest(const struct config *config, GMainContext *context, struct console *c,
-                     struct chardev *chr, struct terminal *term)
+static void show_banner(struct session *s, bool menu)
 {
-    g_autofree char *what = NULL;
+    g_autofree char *what = machine_describe(session_machine(s));
+    const char *note = machine_initrd_note(session_machine(s));
+
+    if (note != NULL) {
+        report_info("%s", note);
+    }
+    report_info("%s%s", what, menu ? " | quit: Ctrl-A X, help: Ctrl-A H" : "");
+}
+
+/* Hands the terminal to the guest until its run is over. */
+static int run_guest(struct session *s, struct chardev *chr, struct terminal *term,
+                     GError **err)
+{
+    int status;
+
+    stdio_mux_set_lock(chr, session_board_lock(s));
+    if (term != NULL) {
+        terminal_enter_raw(term);
+    }
+    session_confine(s);
+    stdio_mux_start(chr);
+    status = session_run(s, err);
+    stdio_mux_finish(chr);
+    machine_flush_console(session_machine(s));
+    terminal_restore(term);
+    return status;
+}
+
+static int run_session(const struct config *config, GMainContext *context, struct console *c,
+                       struct chardev *chr, struct terminal *term)
+{
     GError *err = NULL;
     int status;
 
@@ -76,19 +116,8 @@ static int run_guest(const struct config *config, GMainContext *context, struct 
     if (config->dry_run) {
         return show_plan(c->session);
     }
-    what = machine_describe(session_machine(c->session));
-    if (machine_initrd_note(session_machine(c->session)) != NULL) {
-        report_info("%s", machine_initrd_note(session_machine(c->session)));
-    }
-    report_info("%s%s", what, term != NULL ? " | quit: Ctrl-A X, help: Ctrl-A H" : "");
-    stdio_mux_set_lock(chr, session_board_lock(c->session));
-    if (term != NULL) {
-        terminal_enter_raw(term);
-    }
-    session_confine(c->session);
-    stdio_mux_start(chr);
-    status = session_run(c->session, &err);
-    terminal_restore(term);
+    show_banner(c->session, term != NULL);
+    status = run_guest(c->session, chr, term, &err);
     if (err != NULL) {
         return fail(err);
     }
@@ -103,10 +132,10 @@ static int run(const struct config *config)
     g_autoptr(GMainContext) context = g_main_context_new();
     struct console c = {0};
     GError *err = NULL;
-    struct terminal *term = terminal_new(config->sandbox, &err);
+    struct terminal *term = config->dry_run ? NULL : terminal_new(config->sandbox, &err);
     struct stdio_mux_options mux = {
-        .context = context, .menu = term != NULL, .log_path = config->log_path,
-        .command = console_command, .opaque = &c,
+        .context = context, .menu = term != NULL, .key = console_key, .opaque = &c,
+        .log_path = config->dry_run ? NULL : config->log_path,
     };
     struct chardev *chr;
     int status;
@@ -115,7 +144,7 @@ static int run(const struct config *config)
         return fail(err);
     }
     chr = stdio_mux_new(&mux, &err);
-    status = chr == NULL ? fail(err) : run_guest(config, context, &c, chr, term);
+    status = chr == NULL ? fail(err) : run_session(config, context, &c, chr, term);
     session_free(c.session);
     if (chr != NULL) {
         chr->ops->close(chr);
@@ -127,29 +156,12 @@ static int run(const struct config *config)
 static int help(int argc, char *const *argv)
 {
     const char *topic = argc > 2 ? argv[2] : "";
+    char *text = options_help_topic(topic, PVEMU_VERSION);
 
-    if (strcmp(topic, "all") == 0) {
-        return print_text(options_help_all());
+    if (text != NULL) {
+        return print_text(stdout, text);
     }
-    if (strcmp(topic, "exit-codes") == 0) {
-        return print_text(options_help_exit_codes());
-    }
-    if (strcmp(topic, "man") == 0) {
-        return print_text(options_man_page(PVEMU_VERSION));
-    }
-    if (strcmp(topic, "bash") == 0) {
-        return print_text(options_completion_bash());
-    }
-    if (strcmp(topic, "zsh") == 0) {
-        return print_text(options_completion_zsh());
-    }
-    if (strcmp(topic, "fish") == 0) {
-        return print_text(options_completion_fish());
-    }
-    if (*topic == '\0') {
-        return print_text(options_help());
-    }
-    report_error("no help on '%s'; there is: all, exit-codes, man, bash, zsh, fish", topic);
+    report_error("no help on '%s'; there is: %s", topic, options_help_topics);
     return EXIT_STATUS_CANNOT_RUN;
 }
 
@@ -164,9 +176,9 @@ static int start(int argc, char *const *argv, int first)
         (config->debug != NULL && !log_set(config->debug, &err))) {
         status = fail(err);
     } else if (request.version) {
-        status = print_text(g_strdup(PVEMU_VERSION_TEXT "\n"));
+        status = print_text(stdout, version_text());
     } else if (request.help || request.full_help) {
-        status = print_text(request.full_help ? options_help_all() : options_help());
+        status = print_text(stdout, request.full_help ? options_help_all() : options_help());
     } else {
         config->unattended = !isatty(STDIN_FILENO) || config->timeout_ns > 0 ||
                              config->expect != NULL || config->fail != NULL;
@@ -177,9 +189,26 @@ static int start(int argc, char *const *argv, int first)
     return status;
 }
 
+static int unknown_verb(const char *word)
+{
+    g_autofree const char **names = g_new0(const char *, nr_verbs);
+    const char *nearest;
+
+    for (unsigned i = 0; i < nr_verbs; i++) {
+        names[i] = verbs[i].name;
+    }
+    nearest = options_nearest(word, names, nr_verbs);
+    if (nearest != NULL) {
+        report_error("unknown verb '%s'; did you mean '%s'?", word, nearest);
+    } else {
+        report_error("unknown verb '%s'", word);
+        report_hint("`pvemu -h` lists the verbs; a kernel is given with -kernel");
+    }
+    return EXIT_STATUS_CANNOT_RUN;
+}
+
 static int verb(int argc, char *const *argv)
 {
-    const char *names[32];
     int status;
 
     if (strcmp(argv[1], "run") == 0) {
@@ -188,30 +217,28 @@ static int verb(int argc, char *const *argv)
     if (strcmp(argv[1], "help") == 0) {
         return help(argc, argv);
     }
-    if (verbs_run(argc, argv, &status)) {
-        return status;
+    return verbs_run(argc, argv, &status) ? status : unknown_verb(argv[1]);
+}
+
+/* A file opened later must not become stdout or stderr: text would go into it. */
+static void fill_standard_files(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+            _exit(EXIT_STATUS_CANNOT_RUN);
+        }
     }
-    for (unsigned i = 0; i < nr_verbs; i++) {
-        names[i] = verbs[i].name;
-    }
-    if (options_nearest(argv[1], names, nr_verbs) != NULL) {
-        report_error("unknown verb '%s'; did you mean '%s'?", argv[1],
-                     options_nearest(argv[1], names, nr_verbs));
-    } else {
-        report_error("unknown verb '%s'", argv[1]);
-        report_hint("`pvemu -h` lists the verbs; a kernel is given with -kernel");
-    }
-    return EXIT_STATUS_CANNOT_RUN;
 }
 
 int main(int argc, char **argv)
 {
+    fill_standard_files();
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && argv[1][0] != '-') {
         return verb(argc, argv);
     }
-    if (argc == 1) {
-        print_text(options_help());
+    if (argc <= 1) {
+        print_text(stderr, options_help());
         return EXIT_STATUS_CANNOT_RUN;
     }
     return start(argc, argv, 1);

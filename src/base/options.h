@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The option table: parser, help, man page and shell completion all come from the one array in
- * options.c. An option is a word after one or two dashes; its value is the next argument or follows '='.
+ * option_table.c. An option is a word after one or two dashes; its value is the next argument
+ * or follows '='.
  */
 #ifndef PVEMU_BASE_OPTIONS_H
 #define PVEMU_BASE_OPTIONS_H
@@ -12,8 +13,8 @@
 #include "base/config.h"
 
 enum option_group {
-    OPTION_BOOT, OPTION_MACHINE, OPTION_NETWORK, OPTION_CONSOLE, OPTION_UNATTENDED, OPTION_OTHER,
-    OPTION_NR_GROUPS
+    OPTION_BOOT, OPTION_MACHINE, OPTION_NETWORK, OPTION_CONSOLE, OPTION_UNATTENDED,
+    OPTION_OTHER, OPTION_NR_GROUPS
 };
 
 enum option_completion { COMPLETE_NOTHING, COMPLETE_FILE, COMPLETE_WORDS };
@@ -22,10 +23,10 @@ struct option {
     const char *name;      /* without dash */
     const char *argument;  /* "FILE", or NULL for a switch */
     enum option_group group;
-    const char *help;      /* one line, no full stop */
     enum option_completion completion;
     const char *words;     /* COMPLETE_WORDS: "auto pvh pv" */
-    bool (*apply)(struct config *c, const char *value, GError **err);
+    bool (*apply)(struct config *c, const char *value, GError **err); /* NULL: shows a text */
+    const char *help;      /* one line, no full stop */
 };
 
 extern const struct option options[];
@@ -41,10 +42,12 @@ struct verb {
 extern const struct verb verbs[];
 extern const unsigned nr_verbs;
 
-/* Parses argv[first..] of `pvemu [run]`. Sets help/version requests aside as asked. */
+/* What was asked for instead of a run. */
 struct option_request {
     bool help, full_help, version;
 };
+
+/* Parses argv[first..] of `pvemu [run]`. With a request nothing else is checked as a whole. */
 bool options_parse(struct config *c, int argc, char *const *argv, int first,
                    struct option_request *request, GError **err);
 /* The name nearest to `word`, or NULL when nothing is near. */
@@ -58,8 +61,13 @@ char *options_man_page(const char *version);
 char *options_completion_bash(void);
 char *options_completion_zsh(void);
 char *options_completion_fish(void);
+/* `pvemu help TOPIC`; NULL when there is no such topic, "" is options_help(). */
+char *options_help_topic(const char *topic, const char *version);
+/* "all, exit-codes, ..." */
+extern const char options_help_topics[];
 
-/* "512M", "2G", "1024" (MiB): bytes. "90", "90s", "5m", "1h", "500ms": ns. */
+/* "512M", "2G", "2GiB", "1024" (MiB): bytes. "90", "90s", "1.5m", "1h", "500ms": ns, at most
+ * some thirty years. false, and nothing stored, for anything else. */
 bool options_parse_size(const char *text, uint64_t *bytes);
 bool options_parse_time(const char *text, uint64_t *ns);
 

@@ -25,7 +25,8 @@ void report_set_raw_tty(bool raw)
 static void report_line(const char *kind, const char *fmt, va_list ap)
 {
     g_autofree char *text = g_strdup_vprintf(fmt, ap);
-    g_autofree char *line = g_strconcat("pvemu: ", kind, text, report.raw_tty ? "\r\n" : "\n", NULL);
+    const char *end = report.raw_tty ? "\r\n" : "\n";
+    g_autofree char *line = g_strconcat("pvemu: ", kind, text, end, NULL);
     size_t len = strlen(line);
 
     while (len > 0) {

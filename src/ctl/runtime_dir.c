@@ -3,8 +3,10 @@
 #include "ctl/runtime_dir.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -12,6 +14,8 @@
 
 #include "base/auto_fd.h"
 #include "base/error.h"
+
+enum { PATIENCE_SECONDS = 5 };
 
 static const char SUFFIX[] = ".sock";
 
@@ -30,9 +34,11 @@ bool runtime_dir_make(const char *path, GError **err)
     struct stat st;
 
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return error_set(err, PVEMU_ERROR_HOST, "cannot make folder '%s': %s", path, g_strerror(errno));
+        return error_set(err, PVEMU_ERROR_HOST, "cannot make folder '%s': %s", path,
+                         g_strerror(errno));
     }
-    if (lstat(path, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != getuid() || (st.st_mode & 077) != 0) {
+    if (lstat(path, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != getuid() ||
+        (st.st_mode & 077) != 0) {
         return error_set(err, PVEMU_ERROR_HOST, "'%s' is not a folder of yours alone", path);
     }
     return true;
@@ -45,17 +51,41 @@ char *runtime_socket_path(const char *name)
     return g_strconcat(dir, "/", name, SUFFIX, NULL);
 }
 
-int runtime_connect(const char *path)
+/* The folder's lock, released by closing it; -1: there is none, go on without. */
+static int runtime_lock(const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct timeval limit = {.tv_sec = 5};
+    g_autofree char *dir = g_path_get_dirname(path);
+    auto_fd fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    while (fd >= 0 && flock(fd, LOCK_EX) != 0) {
+        if (errno != EINTR) {
+            return -1;
+        }
+    }
+    return auto_fd_steal(&fd);
+}
+
+static bool runtime_address(const char *path, struct sockaddr_un *address)
+{
+    memset(address, 0, sizeof(*address));
+    address->sun_family = AF_UNIX;
+    if (strlen(path) >= sizeof(address->sun_path)) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    g_strlcpy(address->sun_path, path, sizeof(address->sun_path));
+    return true;
+}
+
+static int runtime_try_connect(const char *path)
+{
+    struct sockaddr_un address;
+    struct timeval limit = {.tv_sec = PATIENCE_SECONDS};
     auto_fd fd = -1;
 
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        errno = ENAMETOOLONG;
+    if (!runtime_address(path, &address)) {
         return -1;
     }
-    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return -1;
@@ -63,10 +93,52 @@ int runtime_connect(const char *path)
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
-        if (errno == ECONNREFUSED) {
-            unlink(path);
-            errno = ECONNREFUSED;
-        }
+        return -1;
+    }
+    return auto_fd_steal(&fd);
+}
+
+/* Connects, or removes what nobody listens on. The folder is locked. */
+static int runtime_connect_locked(const char *path)
+{
+    int fd = runtime_try_connect(path);
+
+    if (fd < 0 && errno == ECONNREFUSED) {
+        unlink(path);
+        errno = ECONNREFUSED;
+    }
+    return fd;
+}
+
+int runtime_connect(const char *path)
+{
+    int fd = runtime_try_connect(path);
+
+    if (fd < 0 && errno == ECONNREFUSED) { /* dead, or its guest is just about to listen */
+        auto_fd lock = runtime_lock(path);
+
+        fd = runtime_connect_locked(path);
+    }
+    return fd;
+}
+
+int runtime_listen(const char *path, int backlog)
+{
+    struct sockaddr_un address;
+    auto_fd lock = runtime_lock(path);
+    auto_fd fd = -1, other = -1;
+
+    if (!runtime_address(path, &address)) {
+        return -1;
+    }
+    other = runtime_connect_locked(path);
+    if (other >= 0) {
+        errno = EADDRINUSE;
+        return -1;
+    }
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
+        chmod(path, 0600) != 0 || listen(fd, backlog) != 0) {
         return -1;
     }
     return auto_fd_steal(&fd);

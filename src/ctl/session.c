@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From start to verdict.
+ * From start to verdict: verdict.c decides, this file carries out.
  *
- * What ends a run: the guest (power-off, reboot, crash, exit port), a pattern, the time limit, a
- * signal, the user. The first that ends it decides the verdict, with two exceptions: a panic
- * known by its text waits PANIC_WAIT_MS for the guest's own crash notice, so that the backtrace is complete; and -fail on the
- * line of -expect wins.
+ * The console is watched on whatever thread the guest's output comes from, with the board lock
+ * held; what was seen is queued and handled on the main loop. When the guest stops, the queue
+ * is emptied first, so that what it said before counts before.
  */
 #include "ctl/session.h"
 
@@ -18,12 +17,21 @@
 #include "base/report.h"
 #include "ctl/control.h"
 #include "ctl/runtime_dir.h"
+#include "ctl/verdict.h"
 #include "ctl/watch.h"
 
 enum {
-    PANIC_WAIT_MS = 2000,
-    EXPECT_WAIT_MS = 200, /* for the rest of the line, when there is a -fail that it could match */
-    EVIDENCE_MAX = 160,
+    PANIC_WAIT_MS = 2000, /* for the crash notice behind a panic's text: the backtrace */
+    EXPECT_WAIT_MS = 200, /* for the rest of the line, when there is a -fail it could match */
+    TYPE_MS = 10,         /* between two tries to type what -send says */
+};
+
+/* Something seen on the console. */
+struct session_event {
+    enum watch_event event;
+    double seconds;
+    size_t len;
+    char *text;
 };
 
 struct session {
@@ -31,19 +39,19 @@ struct session {
     GMainContext *context;
     GMainLoop *loop;
     struct machine *machine;
-    struct watch *watch;
+    struct watch *watch; /* board lock */
     struct control *control;
-    struct chardev *console;
-    bool ended;
-    int status;
-    char *verdict;
-    char *panic;           /* text of the panic line */
-    char *expected;        /* words for -expect, once it matched */
-    GSource *panic_timer, *timeout_timer, *expect_timer;
+    struct verdict verdict;
+    const char *held;    /* stopped for good but kept: QMP's word for why; NULL: no */
+    bool has_run;
+    gint64 started_us;
+
+    GMutex queue_lock;
+    GQueue queue;           /* struct session_event *; queue_lock */
+    GSource *queue_source;
+    GSource *panic_timer, *timeout_timer, *expect_timer, *type_timer;
     GSource *signals[3];
-    int term_signal;       /* SIGTERM was taken: power-off was asked for */
-    GString *pending_input; /* -send text the guest has not taken yet */
-    GSource *input_timer;
+    GString *typing;        /* -send text the guest has not taken yet */
 };
 
 static double session_seconds(struct session *s)
@@ -51,143 +59,20 @@ static double session_seconds(struct session *s)
     return (double)machine_uptime_ns(s->machine) / 1e9;
 }
 
-/* Ends the run with a status and the words for it; the first one stays. */
-static void session_end(struct session *s, int status, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
-
-static void session_end(struct session *s, int status, const char *fmt, ...)
+/* After anything that may have ended the run. */
+static void session_check(struct session *s)
 {
-    g_autofree char *words = NULL;
-    va_list ap;
-
-    if (s->ended) {
-        return;
-    }
-    s->ended = true;
-    s->status = status;
-    va_start(ap, fmt);
-    words = g_strdup_vprintf(fmt, ap);
-    va_end(ap);
-    s->verdict = g_strdup_printf("%s: %s (status %d)", status == 0 ? "PASS" : "FAIL", words, status);
-    g_main_loop_quit(s->loop);
-}
-
-static char *session_clip(const char *text)
-{
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-
-    return g_strdup_printf("%.*s", EVIDENCE_MAX, valid);
-}
-
-/* --- the guest's end --- */
-
-static enum config_action session_action(const struct session *s, enum config_action asked,
-                                         enum config_action unattended, enum config_action attended)
-{
-    if (asked != ACTION_DEFAULT) {
-        return asked;
-    }
-    return s->config->unattended ? unattended : attended;
-}
-
-static void session_panicked(struct session *s)
-{
-    g_autofree char *text = session_clip(s->panic != NULL ? s->panic : "the guest said that it crashed");
-    const char *colon = g_str_has_prefix(text, "Kernel panic - not syncing: ") ? text + 28 : text;
-
-    session_end(s, EXIT_STATUS_PANIC, "kernel panic after %.1f s: \"%s\"", session_seconds(s), colon);
-}
-
-static enum config_action session_panic_action(struct session *s)
-{
-    enum config_action action = session_action(s, s->config->on_panic, ACTION_EXIT, ACTION_PAUSE);
-
-    if (action == ACTION_EXIT) {
-        session_panicked(s);
-    } else if (action == ACTION_PAUSE) {
-        report_info("kernel panic: the guest is held as it is (Ctrl-A X quits)");
-    }
-    return action;
-}
-
-static enum config_action session_rebooted(struct session *s, const char *what)
-{
-    enum config_action action = session_action(s, s->config->on_reboot, ACTION_EXIT, ACTION_RESET);
-
-    if (s->panic != NULL && s->config->on_panic != ACTION_RESET) {
-        return session_panic_action(s); /* panic=-1: the reboot is the panic's */
-    }
-    if (action == ACTION_EXIT) {
-        session_end(s, s->config->expect != NULL ? EXIT_STATUS_NOT_EXPECTED : EXIT_STATUS_REBOOT,
-                    "the guest %s after %.1f s%s", what, session_seconds(s),
-                    s->config->expect != NULL ? ", before -expect was met" : "");
-    } else if (action == ACTION_RESET) {
-        g_clear_pointer(&s->panic, g_free);
-        report_info("the guest %s: booting it again", what);
-    }
-    return action;
-}
-
-static enum config_action session_powered_off(struct session *s)
-{
-    enum config_action action = session_action(s, s->config->on_poweroff, ACTION_EXIT, ACTION_EXIT);
-
-    if (action != ACTION_EXIT) {
-        return action;
-    }
-    if (s->term_signal != 0) {
-        session_end(s, EXIT_STATUS_SIGNAL + s->term_signal, "powered off on request after %.1f s",
-                    session_seconds(s));
-    } else if (s->panic != NULL) {
-        session_panicked(s);
-    } else if (s->config->expect != NULL) {
-        session_end(s, EXIT_STATUS_NOT_EXPECTED, "the guest powered off after %.1f s, before -expect was met",
-                    session_seconds(s));
-    } else {
-        session_end(s, EXIT_STATUS_OK, "the guest powered off after %.1f s", session_seconds(s));
-    }
-    return ACTION_EXIT;
-}
-
-static enum config_action session_stopped(void *opaque, const struct machine_end *end)
-{
-    struct session *s = opaque;
-
-    switch (end->reason) {
-    case STOP_POWEROFF:
-        return session_powered_off(s);
-    case STOP_CRASH:
-    case STOP_WATCHDOG:
-        return session_panic_action(s);
-    case STOP_REBOOT:
-    case STOP_SOFT_RESET:
-        return session_rebooted(s, "rebooted");
-    case STOP_TRIPLE_FAULT:
-        report_note("triple fault: %s", end->message);
-        return session_rebooted(s, "triple-faulted");
-    case STOP_SUSPEND:
-        session_end(s, EXIT_STATUS_SUSPEND, "the guest suspended itself after %.1f s", session_seconds(s));
-        return ACTION_EXIT;
-    case STOP_EXIT_CODE:
-        session_end(s, end->code, "the guest ended with code %d after %.1f s", end->code, session_seconds(s));
-        return ACTION_EXIT;
-    case STOP_ENGINE_ERROR:
-    default:
-        session_end(s, EXIT_STATUS_CANNOT_RUN, "the guest cannot go on: %s", end->message);
-        return ACTION_EXIT;
+    if (s->verdict.ended) {
+        g_main_loop_quit(s->loop);
     }
 }
 
-/* --- the console's text --- */
-
-static gboolean session_panic_timeout(gpointer data)
+static void session_drop_source(GSource **source)
 {
-    struct session *s = data;
-
-    g_clear_pointer(&s->panic_timer, g_source_unref);
-    if (session_action(s, s->config->on_panic, ACTION_EXIT, ACTION_PAUSE) == ACTION_EXIT) {
-        session_panicked(s);
+    if (*source != NULL) {
+        g_source_destroy(*source);
+        g_clear_pointer(source, g_source_unref);
     }
-    return G_SOURCE_REMOVE;
 }
 
 static GSource *session_timer(struct session *s, guint ms, GSourceFunc fn)
@@ -199,63 +84,215 @@ static GSource *session_timer(struct session *s, guint ms, GSourceFunc fn)
     return source;
 }
 
-/* Types what -send asked for, as fast as the guest takes it. Called with and without the board lock, so it only ever
- * runs from its own timer. */
-static gboolean session_type(gpointer data)
+/* --- the guest's end --- */
+
+static const char *stop_words(enum stop_reason reason)
+{
+    switch (reason) {
+    case STOP_POWEROFF: return "the guest powered off";
+    case STOP_TRIPLE_FAULT: return "the guest triple-faulted";
+    default: return "the guest rebooted";
+    }
+}
+
+static void session_hold(struct session *s, bool panicked, enum stop_reason reason)
+{
+    s->held = panicked ? "guest-panicked" : "shutdown";
+    report_info("%s: the guest is held as it is (end it with Ctrl-A X or `pvemu destroy`)",
+                panicked ? "kernel panic" : stop_words(reason));
+}
+
+/* Everything that belongs to the boot that is over. */
+static void session_forget_boot(struct session *s)
+{
+    session_drop_source(&s->panic_timer);
+    verdict_reset(&s->verdict);
+    g_mutex_lock(session_board_lock(s));
+    watch_reset(s->watch);
+    g_mutex_unlock(session_board_lock(s));
+}
+
+static void session_again(struct session *s, bool panicked, enum stop_reason reason)
+{
+    session_forget_boot(s);
+    control_event(s->control, "RESET",
+                  panicked ? "{\"guest\":true,\"reason\":\"guest-panic\"}"
+                           : "{\"guest\":true,\"reason\":\"guest-reset\"}");
+    report_info("%s: booting it again", panicked ? "kernel panic" : stop_words(reason));
+}
+
+static void session_tell_panic(struct session *s, enum config_action action)
+{
+    control_event(s->control, "GUEST_PANICKED",
+                  action == ACTION_EXIT    ? "{\"action\":\"poweroff\"}"
+                  : action == ACTION_PAUSE ? "{\"action\":\"pause\"}"
+                                           : "{\"action\":\"run\"}");
+}
+
+static void session_take_events(struct session *s);
+
+static enum config_action session_stopped(void *opaque, const struct machine_end *end)
+{
+    struct session *s = opaque;
+    enum config_action action;
+    bool panicked;
+
+    session_take_events(s);
+    if (end->reason == STOP_TRIPLE_FAULT && !s->verdict.ended) {
+        report_note("triple fault: %s", end->message);
+    }
+    panicked = s->verdict.panic != NULL || end->reason == STOP_CRASH ||
+               end->reason == STOP_WATCHDOG;
+    action = verdict_stopped(&s->verdict, end, session_seconds(s));
+    session_drop_source(&s->panic_timer);
+    if (panicked) {
+        session_tell_panic(s, action);
+    }
+    if (action == ACTION_PAUSE) {
+        session_hold(s, panicked, end->reason);
+    } else if (action == ACTION_RESET) {
+        session_again(s, panicked, end->reason);
+    }
+    session_check(s);
+    return action;
+}
+
+/* No crash notice came after the panic's text: the guest spins, or is none that sends one. */
+static gboolean session_panic_timeout(gpointer data)
 {
     struct session *s = data;
-    size_t taken = machine_input(s->machine, (const uint8_t *)s->pending_input->str, s->pending_input->len);
+    enum config_action action = verdict_panic_settled(&s->verdict);
+    g_autoptr(GError) err = NULL;
 
-    g_string_erase(s->pending_input, 0, (gssize)taken);
-    if (s->pending_input->len > 0) {
-        return G_SOURCE_CONTINUE;
+    session_drop_source(&s->panic_timer);
+    if (action != ACTION_DEFAULT) {
+        session_tell_panic(s, action);
     }
-    g_clear_pointer(&s->input_timer, g_source_unref);
+    if (action == ACTION_PAUSE) {
+        machine_pause(s->machine);
+        session_hold(s, true, STOP_CRASH);
+    } else if (action == ACTION_RESET) {
+        session_again(s, true, STOP_CRASH);
+        if (!machine_reset(s->machine, &err)) {
+            verdict_cannot_go_on(&s->verdict, err->message);
+        }
+    }
+    session_check(s);
     return G_SOURCE_REMOVE;
 }
 
-static gboolean session_met(gpointer data)
+/* --- the console's text --- */
+
+/* Types what -send asked for, as fast as the guest takes it. */
+static gboolean session_type(gpointer data)
+{
+    struct session *s = data;
+    size_t taken = machine_input(s->machine, (const uint8_t *)s->typing->str, s->typing->len);
+
+    g_string_erase(s->typing, 0, (gssize)taken);
+    if (s->typing->len > 0) {
+        return G_SOURCE_CONTINUE;
+    }
+    session_drop_source(&s->type_timer);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean session_expect_timeout(gpointer data)
 {
     struct session *s = data;
 
-    session_end(s, EXIT_STATUS_OK, "%s", s->expected);
+    verdict_expect_settled(&s->verdict);
+    session_check(s);
     return G_SOURCE_CONTINUE;
 }
 
-static void session_watch_event(void *opaque, enum watch_event event, const char *text, size_t len)
+static void session_expected(struct session *s, const struct session_event *e)
 {
-    struct session *s = opaque;
-    g_autofree char *line = event == WATCH_SEND ? NULL : session_clip(text);
+    verdict_expect_text(&s->verdict, e->text, e->seconds);
+    if (s->verdict.expected == NULL) {
+        return; /* after a panic it does not count */
+    }
+    if (s->config->fail == NULL) {
+        verdict_expect_settled(&s->verdict);
+    } else if (s->expect_timer == NULL) {
+        s->expect_timer = session_timer(s, EXPECT_WAIT_MS, session_expect_timeout);
+    }
+}
 
-    switch (event) {
+static void session_handle(struct session *s, const struct session_event *e)
+{
+    switch (e->event) {
     case WATCH_PANIC:
-        g_free(s->panic);
-        s->panic = g_steal_pointer(&line);
+        verdict_panic_text(&s->verdict, e->text, e->seconds);
         if (s->panic_timer == NULL) {
             s->panic_timer = session_timer(s, PANIC_WAIT_MS, session_panic_timeout);
         }
         break;
     case WATCH_FAIL:
-        session_end(s, EXIT_STATUS_FAIL_SEEN, "-fail matched after %.1f s: \"%s\"", session_seconds(s), line);
+        verdict_fail_text(&s->verdict, e->text, e->seconds);
         break;
     case WATCH_EXPECT:
-        if (s->panic != NULL) {
-            break;
-        }
-        s->expected = g_strdup_printf("-expect matched after %.1f s: \"%s\"", session_seconds(s), line);
-        if (s->config->fail == NULL) {
-            session_met(s);
-        } else {
-            s->expect_timer = session_timer(s, EXPECT_WAIT_MS, session_met);
-        }
+        session_expected(s, e);
         break;
     case WATCH_SEND:
-        g_string_append_len(s->pending_input, text, (gssize)len);
-        if (s->input_timer == NULL) {
-            s->input_timer = session_timer(s, 10, session_type);
+        g_string_append_len(s->typing, e->text, (gssize)e->len);
+        if (s->type_timer == NULL) {
+            s->type_timer = session_timer(s, TYPE_MS, session_type);
         }
         break;
     }
+}
+
+static void session_event_free(gpointer data)
+{
+    struct session_event *e = data;
+
+    g_free(e->text);
+    g_free(e);
+}
+
+static void session_take_events(struct session *s)
+{
+    struct session_event *e;
+
+    do {
+        g_mutex_lock(&s->queue_lock);
+        e = g_queue_pop_head(&s->queue);
+        g_mutex_unlock(&s->queue_lock);
+        if (e != NULL) {
+            session_handle(s, e);
+            session_event_free(e);
+        }
+    } while (e != NULL);
+    session_check(s);
+}
+
+static gboolean session_queue_dispatch(GSource *source, GSourceFunc callback, gpointer data)
+{
+    (void)callback;
+    g_source_set_ready_time(source, -1);
+    session_take_events(data);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs session_queue_funcs = {.dispatch = session_queue_dispatch};
+
+/* Any thread, board lock held. At most one event per pattern and boot: the queue is short. */
+static void session_watch_event(void *opaque, enum watch_event event, const char *text,
+                                size_t len)
+{
+    struct session *s = opaque;
+    struct session_event *e = g_new0(struct session_event, 1);
+
+    e->event = event;
+    e->seconds = session_seconds(s);
+    e->text = g_malloc0(len + 1);
+    memcpy(e->text, text, len);
+    e->len = len;
+    g_mutex_lock(&s->queue_lock);
+    g_queue_push_tail(&s->queue, e);
+    g_mutex_unlock(&s->queue_lock);
+    g_source_set_ready_time(s->queue_source, 0);
 }
 
 static void session_output(void *opaque, const uint8_t *buf, size_t len)
@@ -269,6 +306,7 @@ static void session_state_changed(void *opaque, enum machine_run_state state)
 {
     struct session *s = opaque;
 
+    s->has_run |= state == MACHINE_RUNNING;
     control_state_changed(s->control, state);
 }
 
@@ -277,66 +315,129 @@ static void session_state_changed(void *opaque, enum machine_run_state state)
 static gboolean session_timeout(gpointer data)
 {
     struct session *s = data;
+    double seconds = (double)(g_get_monotonic_time() - s->started_us) / 1e6;
+    bool silent;
 
-    session_end(s, EXIT_STATUS_TIMEOUT, "-timeout reached after %.1f s%s", session_seconds(s),
-                watch_bytes(s->watch) == 0 ? ", without a byte of console output" : "");
+    session_take_events(s);
+    g_mutex_lock(session_board_lock(s));
+    silent = watch_bytes(s->watch) == 0;
+    g_mutex_unlock(session_board_lock(s));
+    verdict_timeout(&s->verdict, seconds, silent);
+    session_check(s);
     return G_SOURCE_CONTINUE;
 }
 
+/* Asks first. A second one, and one that the guest cannot hear, ends the run. */
 static gboolean session_sigterm(gpointer data)
 {
     struct session *s = data;
 
-    if (s->term_signal != 0 || machine_state(s->machine) != MACHINE_RUNNING) {
-        session_end(s, EXIT_STATUS_SIGNAL + SIGTERM, "ended by SIGTERM after %.1f s", session_seconds(s));
+    if (s->verdict.term_signal != 0 || session_power_down(s) != NULL) {
+        verdict_signal(&s->verdict, SIGTERM, session_seconds(s));
+        session_check(s);
         return G_SOURCE_CONTINUE;
     }
-    s->term_signal = SIGTERM;
-    machine_request_shutdown(s->machine, "poweroff");
+    s->verdict.term_signal = SIGTERM;
     report_note("SIGTERM: asked the guest to power off; a second one ends it at once");
     return G_SOURCE_CONTINUE;
 }
 
 static gboolean session_sigint(gpointer data)
 {
-    session_end(data, EXIT_STATUS_SIGNAL + SIGINT, "ended by SIGINT");
+    struct session *s = data;
+
+    verdict_signal(&s->verdict, SIGINT, session_seconds(s));
+    session_check(s);
     return G_SOURCE_CONTINUE;
 }
 
 static gboolean session_sighup(gpointer data)
 {
-    session_end(data, EXIT_STATUS_SIGNAL + SIGHUP, "ended by SIGHUP");
+    struct session *s = data;
+
+    verdict_signal(&s->verdict, SIGHUP, session_seconds(s));
+    session_check(s);
     return G_SOURCE_CONTINUE;
 }
 
+/* Not those that are ignored: nohup(1), and the background jobs of a script. */
 static void session_catch_signals(struct session *s)
 {
     static const struct {
         int signal;
         GSourceFunc fn;
-    } table[] = {{SIGTERM, session_sigterm}, {SIGINT, session_sigint}, {SIGHUP, session_sighup}};
+    } table[] = {
+        {SIGTERM, session_sigterm}, {SIGINT, session_sigint}, {SIGHUP, session_sighup},
+    };
 
     for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+        struct sigaction old;
+
+        if (sigaction(table[i].signal, NULL, &old) == 0 && old.sa_handler == SIG_IGN) {
+            continue;
+        }
         s->signals[i] = g_unix_signal_source_new(table[i].signal);
         g_source_set_callback(s->signals[i], table[i].fn, s, NULL);
         g_source_attach(s->signals[i], s->context);
     }
 }
 
-static void session_uncatch(GSource **source)
+static void session_set_timeout(struct session *s)
 {
-    if (*source != NULL) {
-        g_source_destroy(*source);
-        g_source_unref(*source);
-        *source = NULL;
+    if (s->config->timeout_ns > 0) {
+        s->timeout_timer = session_timer(s, G_MAXUINT, session_timeout);
+        g_source_set_ready_time(s->timeout_timer,
+                                s->started_us + (gint64)(s->config->timeout_ns / 1000));
     }
+}
+
+/* --- requests --- */
+
+void session_quit(struct session *s)
+{
+    session_take_events(s);
+    verdict_quit(&s->verdict, session_seconds(s));
+    session_check(s);
+}
+
+const char *session_status(const struct session *s)
+{
+    if (s->held != NULL) {
+        return s->held;
+    }
+    switch (machine_state(s->machine)) {
+    case MACHINE_RUNNING: return "running";
+    case MACHINE_ENDED: return "shutdown";
+    default: return s->has_run ? "paused" : "prelaunch";
+    }
+}
+
+const char *session_resume(struct session *s)
+{
+    if (s->held != NULL) {
+        return "the guest has ended and is held as it is: it cannot go on";
+    }
+    machine_resume(s->machine);
+    return NULL;
+}
+
+const char *session_power_down(struct session *s)
+{
+    if (machine_state(s->machine) != MACHINE_RUNNING) {
+        return "the guest does not run: it cannot hear";
+    }
+    /* Not every guest listens, and one that boots may listen later. */
+    machine_request_shutdown(s->machine, "poweroff");
+    control_event(s->control, "POWERDOWN", NULL);
+    return NULL;
 }
 
 /* --- life --- */
 
 static const struct watch_handlers session_watch_handlers = {.event = session_watch_event};
 static const struct machine_events session_machine_events = {
-    .stopped = session_stopped, .output = session_output, .state_changed = session_state_changed,
+    .stopped = session_stopped, .output = session_output,
+    .state_changed = session_state_changed,
 };
 
 struct session *session_new(const struct config *config, GMainContext *context,
@@ -346,10 +447,16 @@ struct session *session_new(const struct config *config, GMainContext *context,
 
     s->config = config;
     s->context = context;
-    s->console = console;
+    verdict_init(&s->verdict, config);
     s->loop = g_main_loop_new(context, FALSE);
-    s->pending_input = g_string_new(NULL);
-    s->watch = watch_new(config->expect, config->fail, config->sends, &session_watch_handlers, s, err);
+    s->typing = g_string_new(NULL);
+    g_mutex_init(&s->queue_lock);
+    g_queue_init(&s->queue);
+    s->queue_source = g_source_new(&session_queue_funcs, sizeof(GSource));
+    g_source_set_callback(s->queue_source, NULL, s, NULL);
+    g_source_attach(s->queue_source, context);
+    s->watch = watch_new(config->expect, config->fail, config->sends, &session_watch_handlers,
+                         s, err);
     if (s->watch != NULL) {
         s->machine = machine_new(config, context, console, &session_machine_events, s, err);
     }
@@ -368,21 +475,22 @@ void session_free(struct session *s)
     if (s == NULL) {
         return;
     }
+    GSource **const sources[] = {
+        &s->queue_source, &s->panic_timer, &s->timeout_timer, &s->expect_timer, &s->type_timer,
+        &s->signals[0], &s->signals[1], &s->signals[2],
+    };
+
     control_free(s->control);
     machine_free(s->machine);
     watch_free(s->watch);
-    session_uncatch(&s->panic_timer);
-    session_uncatch(&s->timeout_timer);
-    session_uncatch(&s->expect_timer);
-    session_uncatch(&s->input_timer);
-    for (size_t i = 0; i < G_N_ELEMENTS(s->signals); i++) {
-        session_uncatch(&s->signals[i]);
+    for (size_t i = 0; i < G_N_ELEMENTS(sources); i++) {
+        session_drop_source(sources[i]);
     }
-    g_string_free(s->pending_input, TRUE);
+    g_queue_clear_full(&s->queue, session_event_free);
+    g_mutex_clear(&s->queue_lock);
+    g_string_free(s->typing, TRUE);
     g_main_loop_unref(s->loop);
-    g_free(s->panic);
-    g_free(s->expected);
-    g_free(s->verdict);
+    verdict_clear(&s->verdict);
     g_free(s);
 }
 
@@ -391,14 +499,14 @@ struct machine *session_machine(struct session *s)
     return s->machine;
 }
 
+const struct config *session_config(const struct session *s)
+{
+    return s->config;
+}
+
 GMutex *session_board_lock(struct session *s)
 {
     return machine_lock(s->machine);
-}
-
-void session_quit(struct session *s)
-{
-    session_end(s, EXIT_STATUS_OK, "ended by the user after %.1f s", session_seconds(s));
 }
 
 void session_confine(struct session *s)
@@ -410,23 +518,24 @@ void session_confine(struct session *s)
 
 int session_run(struct session *s, GError **err)
 {
+    s->started_us = g_get_monotonic_time();
     session_catch_signals(s);
-    if (s->config->timeout_ns > 0) {
-        guint64 ms = MAX(s->config->timeout_ns / 1000000, 1);
-
-        s->timeout_timer = session_timer(s, (guint)MIN(ms, G_MAXUINT), session_timeout);
-    }
+    session_set_timeout(s);
     if (!machine_start(s->machine, err)) {
         return EXIT_STATUS_CANNOT_RUN;
     }
-    if (!s->ended) {
+    if (!s->verdict.ended) {
         g_main_loop_run(s->loop);
     }
     machine_pause(s->machine);
-    return s->status;
+    control_event(s->control, "SHUTDOWN",
+                  machine_state(s->machine) == MACHINE_ENDED
+                      ? "{\"guest\":true,\"reason\":\"guest-shutdown\"}"
+                      : "{\"guest\":false,\"reason\":\"host-qmp-quit\"}");
+    return s->verdict.status;
 }
 
 const char *session_verdict(const struct session *s)
 {
-    return s->verdict;
+    return s->verdict.line;
 }

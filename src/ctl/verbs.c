@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* list, pause, unpause, shutdown, destroy. */
+/* list, pause, unpause, shutdown, destroy: thin clients of the control socket. */
 #include "ctl/verbs.h"
 
 #include <errno.h>
@@ -15,9 +15,12 @@
 #include "base/report.h"
 #include "ctl/runtime_dir.h"
 
-enum { LINE_MAX_BYTES = 256 << 10 };
+enum { LINE_MAX_BYTES = 256 << 10, DESTROY_SECONDS = 20 };
 
-/* The next line from the socket (caller frees), or NULL at the end, on an error or after 5 s of silence. */
+/* --- talking to a guest --- */
+
+/* The next line from the socket (caller frees), or NULL at the end, on an error, or after the
+ * socket's limit of silence. */
 static char *read_line(int fd)
 {
     g_autoptr(GString) line = g_string_new(NULL);
@@ -40,27 +43,39 @@ static char *read_line(int fd)
     return NULL;
 }
 
-/* Sends a command and returns its "return" object (caller unrefs); events are skipped. */
-static JsonObject *ask(int fd, const char *command)
+/* The object in member `name` of an answer; NULL: it has none. Borrowed. */
+static JsonObject *answer_object(JsonObject *answer, const char *name)
+{
+    JsonNode *node = json_object_get_member(answer, name);
+
+    return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+}
+
+/* Sends a command and returns its "return" object (caller unrefs); events are skipped. NULL and
+ * in *why what the guest says against it, or NULL when it says nothing (caller frees). */
+static JsonObject *ask(int fd, const char *command, char **why)
 {
     g_autofree char *request = g_strdup_printf("{\"execute\":\"%s\"}\n", command);
 
+    *why = NULL;
     if (send(fd, request, strlen(request), MSG_NOSIGNAL) != (ssize_t)strlen(request)) {
         return NULL;
     }
     for (;;) {
         g_autofree char *line = read_line(fd);
         g_autoptr(JsonNode) node = line == NULL ? NULL : json_from_string(line, NULL);
-        JsonObject *object;
+        JsonObject *value, *error;
 
         if (node == NULL || !JSON_NODE_HOLDS_OBJECT(node)) {
             return NULL;
         }
-        object = json_node_get_object(node);
-        if (json_object_has_member(object, "return")) {
-            return json_object_ref(json_object_get_object_member(object, "return"));
+        value = answer_object(json_node_get_object(node), "return");
+        error = answer_object(json_node_get_object(node), "error");
+        if (value != NULL) {
+            return json_object_ref(value);
         }
-        if (json_object_has_member(object, "error")) {
+        if (error != NULL) {
+            *why = g_strdup(json_object_get_string_member_with_default(error, "desc", ""));
             return NULL;
         }
     }
@@ -72,22 +87,23 @@ static int guest_open(const char *name)
     g_autofree char *path = runtime_socket_path(name);
     auto_fd fd = runtime_connect(path);
     g_autofree char *greeting = fd < 0 ? NULL : read_line(fd);
-    g_autoptr(JsonObject) ready = greeting == NULL ? NULL : ask(fd, "qmp_capabilities");
+    g_autofree char *why = NULL;
+    g_autoptr(JsonObject) ready = greeting == NULL ? NULL : ask(fd, "qmp_capabilities", &why);
 
     return ready == NULL ? -1 : auto_fd_steal(&fd);
 }
 
-/* The guest meant by `word` (a name or an unambiguous beginning; NULL: the only one). Caller frees. */
+/* The guest meant by `word` (a name or an unambiguous beginning of one; NULL: the only one).
+ * Caller frees. */
 static char *guest_choose(const char *word, GError **err)
 {
     g_auto(GStrv) names = runtime_names();
     g_autoptr(GString) found = g_string_new(NULL);
+    g_autofree char *choice = NULL;
     unsigned matches = 0;
-    char *choice = NULL;
 
     for (size_t i = 0; names[i] != NULL; i++) {
-        if (word != NULL && strcmp(names[i], word) == 0) {
-            g_free(choice);
+        if (g_strcmp0(names[i], word) == 0) {
             return g_strdup(names[i]);
         }
         if (word == NULL || g_str_has_prefix(names[i], word)) {
@@ -98,9 +114,8 @@ static char *guest_choose(const char *word, GError **err)
         }
     }
     if (matches == 1) {
-        return choice;
+        return g_steal_pointer(&choice);
     }
-    g_free(choice);
     if (matches > 1) {
         error_set(err, PVEMU_ERROR_USAGE, "which guest? %s", found->str);
     } else if (word != NULL) {
@@ -112,109 +127,153 @@ static char *guest_choose(const char *word, GError **err)
     return NULL;
 }
 
+/* --- list --- */
+
 static char *uptime_text(gint64 ns)
 {
-    gint64 s = ns / 1000000000;
+    int s = (int)MIN(ns / 1000000000, G_MAXINT);
 
     if (s < 60) {
-        return g_strdup_printf("%" G_GINT64_FORMAT "s", s);
+        return g_strdup_printf("%ds", s);
     }
     if (s < 3600) {
-        return g_strdup_printf("%" G_GINT64_FORMAT "m%02" G_GINT64_FORMAT "s", s / 60, s % 60);
+        return g_strdup_printf("%dm%02ds", s / 60, s % 60);
     }
-    return g_strdup_printf("%" G_GINT64_FORMAT "h%02" G_GINT64_FORMAT "m", s / 3600, s / 60 % 60);
+    return g_strdup_printf("%dh%02dm", s / 3600, s / 60 % 60);
+}
+
+static const char *text_of(JsonObject *o, const char *member)
+{
+    return json_object_get_string_member_with_default(o, member, "-");
+}
+
+static gint64 number_of(JsonObject *o, const char *member)
+{
+    return json_object_get_int_member_with_default(o, member, 0);
+}
+
+static void print_guest(const char *name, JsonObject *o)
+{
+    g_autofree char *uptime = uptime_text(number_of(o, "uptime-ns"));
+    g_autofree char *memory =
+        g_strdup_printf("%" G_GINT64_FORMAT "M", number_of(o, "memory") >> 20);
+
+    printf("%-20s %-8d %-14s %-8s %-5d %-8s %-8s %s\n", name, (int)number_of(o, "pid"),
+           text_of(o, "status"), memory, (int)number_of(o, "cpus"), uptime, text_of(o, "accel"),
+           text_of(o, "kernel"));
 }
 
 static int verb_list(void)
 {
     g_auto(GStrv) names = runtime_names();
 
-    printf("%-20s %-8s %-9s %-8s %-5s %-8s %-8s %s\n", "NAME", "PID", "STATE", "MEM", "CPUS", "UPTIME", "ACCEL",
-           "KERNEL");
+    printf("%-20s %-8s %-14s %-8s %-5s %-8s %-8s %s\n", "NAME", "PID", "STATE", "MEM", "CPUS",
+           "UPTIME", "ACCEL", "KERNEL");
     for (size_t i = 0; names[i] != NULL; i++) {
         auto_fd fd = guest_open(names[i]);
-        g_autoptr(JsonObject) o = fd < 0 ? NULL : ask(fd, "query-pvemu");
-        g_autofree char *uptime = NULL;
-        g_autofree char *memory = NULL;
+        g_autofree char *why = NULL;
+        g_autoptr(JsonObject) o = fd < 0 ? NULL : ask(fd, "query-pvemu", &why);
 
-        if (o == NULL) {
-            continue; /* it ended meanwhile */
+        if (o != NULL) { /* else it ended meanwhile, or does not answer */
+            print_guest(names[i], o);
         }
-        uptime = uptime_text(json_object_get_int_member(o, "uptime-ns"));
-        memory = g_strdup_printf("%" G_GINT64_FORMAT "M", json_object_get_int_member(o, "memory") >> 20);
-        printf("%-20s %-8" G_GINT64_FORMAT " %-9s %-8s %-5" G_GINT64_FORMAT " %-8s %-8s %s\n", names[i],
-               json_object_get_int_member(o, "pid"), json_object_get_string_member(o, "status"), memory,
-               json_object_get_int_member(o, "cpus"), uptime, json_object_get_string_member(o, "accel"),
-               json_object_get_string_member(o, "kernel"));
     }
     return EXIT_STATUS_OK;
 }
 
-/* Until the guest's socket closes: its process is gone or on its way. */
-static void wait_for_end(int fd)
+/* --- pause, unpause, shutdown, destroy --- */
+
+struct verb_command {
+    const char *verb, *command;
+    bool may_wait;  /* takes -w */
+    int wait;       /* seconds to wait for the guest's end in any case */
+};
+
+static const struct verb_command verb_commands[] = {
+    {"pause", "stop", false, 0},
+    {"unpause", "cont", false, 0},
+    {"shutdown", "system_powerdown", true, 0},
+    {"destroy", "quit", false, DESTROY_SECONDS},
+};
+
+/* Until the guest's socket closes: its process is gone or on its way. seconds 0: for ever. */
+static void wait_for_end(int fd, int seconds)
 {
-    struct timeval forever = {0};
+    struct timeval limit = {.tv_sec = seconds};
     char *line;
 
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof(forever));
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     while ((line = read_line(fd)) != NULL) {
         g_free(line);
     }
 }
 
-static int verb_command(const char *verb, const char *command, const char *word, bool wait)
+static int verb_fail(GError *err)
+{
+    report_gerror(err);
+    g_error_free(err);
+    return EXIT_STATUS_CANNOT_RUN;
+}
+
+static int verb_command(const struct verb_command *v, const char *word, bool wait)
 {
     GError *err = NULL;
     g_autofree char *name = guest_choose(word, &err);
+    g_autofree char *why = NULL;
     g_autoptr(JsonObject) answer = NULL;
     auto_fd fd = -1;
 
     if (name == NULL) {
-        report_gerror(err);
-        g_error_free(err);
-        return EXIT_STATUS_CANNOT_RUN;
+        return verb_fail(err);
     }
     fd = guest_open(name);
-    answer = fd < 0 ? NULL : ask(fd, command);
+    answer = fd < 0 ? NULL : ask(fd, v->command, &why);
     if (answer == NULL) {
-        report_error("%s: guest '%s' does not answer", verb, name);
-        return EXIT_STATUS_CANNOT_RUN;
+        error_set(&err, PVEMU_ERROR_HOST, "cannot %s guest '%s': %s", v->verb, name,
+                  why != NULL ? why : "it does not answer");
+        return verb_fail(err);
     }
-    if (wait) {
-        wait_for_end(fd);
+    if (wait || v->wait > 0) {
+        wait_for_end(fd, v->wait);
     }
     return EXIT_STATUS_OK;
 }
 
-bool verbs_run(int argc, char *const *argv, int *status)
+static int verb_parse(const struct verb_command *v, int argc, char *const *argv)
 {
-    static const struct {
-        const char *verb, *command;
-    } table[] = {{"pause", "stop"}, {"unpause", "cont"}, {"shutdown", "system_powerdown"}, {"destroy", "quit"}};
     const char *word = NULL;
     bool wait = false;
 
+    for (int a = 2; a < argc; a++) {
+        if (v->may_wait && strcmp(argv[a], "-w") == 0) {
+            wait = true;
+        } else if (argv[a][0] == '-') {
+            report_error("%s: unknown option '%s'", v->verb, argv[a]);
+            return EXIT_STATUS_CANNOT_RUN;
+        } else if (word != NULL) {
+            report_error("%s: '%s' is too much; it takes one guest", v->verb, argv[a]);
+            return EXIT_STATUS_CANNOT_RUN;
+        } else {
+            word = argv[a];
+        }
+    }
+    return verb_command(v, word, wait);
+}
+
+bool verbs_run(int argc, char *const *argv, int *status)
+{
     if (strcmp(argv[1], "list") == 0) {
-        *status = verb_list();
+        if (argc > 2) {
+            report_error("list: '%s' is too much; it takes nothing", argv[2]);
+        }
+        *status = argc > 2 ? EXIT_STATUS_CANNOT_RUN : verb_list();
         return true;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
-        if (strcmp(argv[1], table[i].verb) != 0) {
-            continue;
+    for (size_t i = 0; i < G_N_ELEMENTS(verb_commands); i++) {
+        if (strcmp(argv[1], verb_commands[i].verb) == 0) {
+            *status = verb_parse(&verb_commands[i], argc, argv);
+            return true;
         }
-        for (int a = 2; a < argc; a++) {
-            if (strcmp(argv[a], "-w") == 0 && strcmp(argv[1], "shutdown") == 0) {
-                wait = true;
-            } else if (argv[a][0] == '-' || word != NULL) {
-                report_error("%s: '%s' is too much; it takes one guest", argv[1], argv[a]);
-                *status = EXIT_STATUS_CANNOT_RUN;
-                return true;
-            } else {
-                word = argv[a];
-            }
-        }
-        *status = verb_command(argv[1], table[i].command, word, wait);
-        return true;
     }
     return false;
 }

@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-/* Runs verb argv[1] if it is one of them; *status is the exit status. false: not a verb of these. */
+/* Runs verb argv[1] and sets the exit status. false: it is not one of these. */
 bool verbs_run(int argc, char *const *argv, int *status);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Console text to events. Memory is bounded: a line longer than LINE_MAX_BYTES is matched in
- * pieces. Escape sequences (ECMA-48 CSI, OSC, two-byte) are dropped, carriage returns restart nothing: they are dropped too.
+ * pieces. Escape sequences (ECMA-35 and 48) are dropped, and so are carriage returns: they
+ * start no new line.
  */
 #include "ctl/watch.h"
 
@@ -9,8 +10,11 @@
 
 #include "base/error.h"
 
-enum { LINE_MAX_BYTES = 4096 };
-enum escape_state { ESC_NONE, ESC_START, ESC_CSI, ESC_OSC, ESC_OSC_END };
+enum { LINE_MAX_BYTES = 4096, ESCAPE = 0x1b, BELL = 7 };
+/* After ESC, in a control sequence, in a control string (OSC, DCS, ...). */
+enum escape_state { ESC_NONE, ESC_START, ESC_CSI, ESC_STRING };
+
+static const char PANIC_TEXT[] = "Kernel panic - not syncing";
 
 struct watch_send {
     GRegex *when; /* NULL: at the first output */
@@ -29,36 +33,40 @@ struct watch {
     size_t matched; /* bytes of the line that were looked at already */
     enum escape_state escape;
     bool panic_seen, fail_seen, expect_seen;
-    uint64_t line_number, expect_line; /* once -expect was met, -fail counts on that line only */
+    uint64_t line_number; /* from 1 */
+    uint64_t expect_line; /* once -expect was met, -fail counts on that line only */
+    uint64_t send_line;   /* answered the last -send that has a pattern */
     uint64_t bytes;
 };
+
+/* One escape after the backslash; returns how many characters it has. */
+static size_t unescape_one(GString *s, const char *text)
+{
+    static const char letters[] = "nrte", meanings[] = "\n\r\t\033";
+    const char *letter = strchr(letters, *text);
+
+    if (*text == 'x' && g_ascii_isxdigit(text[1]) && g_ascii_isxdigit(text[2])) {
+        g_string_append_c(s, (char)(g_ascii_xdigit_value(text[1]) * 16 +
+                                    g_ascii_xdigit_value(text[2])));
+        return 3;
+    }
+    if (*text == 'x') {
+        g_string_append_c(s, '\\');
+    }
+    g_string_append_c(s, letter != NULL ? meanings[letter - letters] : *text);
+    return 1;
+}
 
 /* C-like escapes: \n \r \t \e \\ \xHH. */
 static char *unescape(const char *text, size_t *len)
 {
     GString *s = g_string_new(NULL);
 
-    for (; *text != '\0'; text++) {
-        if (*text != '\\' || text[1] == '\0') {
-            g_string_append_c(s, *text);
-            continue;
-        }
-        text++;
-        switch (*text) {
-        case 'n': g_string_append_c(s, '\n'); break;
-        case 'r': g_string_append_c(s, '\r'); break;
-        case 't': g_string_append_c(s, '\t'); break;
-        case 'e': g_string_append_c(s, '\033'); break;
-        case 'x':
-            if (g_ascii_isxdigit(text[1]) && g_ascii_isxdigit(text[2])) {
-                g_string_append_c(s, (char)(g_ascii_xdigit_value(text[1]) * 16 +
-                                            g_ascii_xdigit_value(text[2])));
-                text += 2;
-                break;
-            }
-            g_string_append(s, "\\x");
-            break;
-        default: g_string_append_c(s, *text); break;
+    while (*text != '\0') {
+        if (*text == '\\' && text[1] != '\0') {
+            text += 1 + unescape_one(s, text + 1);
+        } else {
+            g_string_append_c(s, *text++);
         }
     }
     *len = s->len;
@@ -102,6 +110,7 @@ struct watch *watch_new(const char *expect, const char *fail, const GPtrArray *s
 
     w->handlers = *handlers;
     w->opaque = opaque;
+    w->line_number = 1;
     w->sends = g_array_new(FALSE, FALSE, sizeof(struct watch_send));
     if (expect != NULL) {
         w->expect = watch_regex(expect, err);
@@ -145,7 +154,8 @@ uint64_t watch_bytes(const struct watch *w)
 
 static bool watch_matches(const struct watch *w, const GRegex *regex)
 {
-    return regex != NULL && g_regex_match_full(regex, w->line, (gssize)w->len, 0, 0, NULL, NULL);
+    return regex != NULL &&
+           g_regex_match_full(regex, w->line, (gssize)w->len, 0, 0, NULL, NULL);
 }
 
 static void watch_emit(struct watch *w, enum watch_event event, const char *text)
@@ -153,44 +163,87 @@ static void watch_emit(struct watch *w, enum watch_event event, const char *text
     w->handlers.event(w->opaque, event, text, strlen(text));
 }
 
-/* Looks at the line as far as it goes. -fail wins over -expect on one line, so it is asked first. */
+/*
+ * Where the kernel's own panic line begins; NULL elsewhere. It is at the start of a line or
+ * behind a time stamp, which may itself follow a prompt. Somebody who merely writes about
+ * panics is not meant, nor is "---[ end Kernel panic".
+ */
+static const char *watch_panic(const char *line)
+{
+    const char *found = line;
+
+    while ((found = strstr(found, PANIC_TEXT)) != NULL) {
+        const char *before = found;
+
+        while (before > line && before[-1] == ' ') {
+            before--;
+        }
+        if (before == line || before[-1] == ']' || before[-1] == '>') {
+            return found;
+        }
+        found += strlen(PANIC_TEXT);
+    }
+    return NULL;
+}
+
+static void watch_look_panic(struct watch *w)
+{
+    const char *panic = w->panic_seen ? NULL : watch_panic(w->line);
+
+    if (panic != NULL) {
+        w->panic_seen = true;
+        watch_emit(w, WATCH_PANIC, panic);
+    }
+}
+
+/* -fail wins over -expect on one line, so it is asked first. */
+static void watch_look_patterns(struct watch *w)
+{
+    if (w->fail_seen) {
+        return;
+    }
+    if ((!w->expect_seen || w->expect_line == w->line_number) && watch_matches(w, w->fail)) {
+        w->fail_seen = true;
+        watch_emit(w, WATCH_FAIL, w->line);
+    } else if (!w->expect_seen && watch_matches(w, w->expect)) {
+        w->expect_seen = true;
+        w->expect_line = w->line_number;
+        watch_emit(w, WATCH_EXPECT, w->line);
+    }
+}
+
+/* A line answers one -send: the echo of what is typed is on it and must not answer the next. */
+static void watch_look_sends(struct watch *w)
+{
+    while (w->next_send < w->sends->len) {
+        const struct watch_send *send =
+            &g_array_index(w->sends, struct watch_send, w->next_send);
+
+        if (send->when != NULL &&
+            (w->send_line == w->line_number || !watch_matches(w, send->when))) {
+            return;
+        }
+        if (send->when != NULL) {
+            w->send_line = w->line_number;
+        }
+        w->next_send++;
+        w->handlers.event(w->opaque, WATCH_SEND, send->text, send->len);
+    }
+}
+
+/* Looks at the line as far as it goes. */
 static void watch_look(struct watch *w, bool complete)
 {
-    const char *panic;
-
     if (w->matched == w->len && !complete) {
         return;
     }
     w->matched = w->len;
     w->line[w->len] = '\0';
-    panic = strstr(w->line, "Kernel panic - not syncing");
-    if (panic != NULL && complete && !w->panic_seen) {
-        w->panic_seen = true;
-        watch_emit(w, WATCH_PANIC, panic);
+    if (complete) {
+        watch_look_panic(w);
     }
-    if (!w->fail_seen && (!w->expect_seen || w->expect_line == w->line_number) &&
-        watch_matches(w, w->fail)) {
-        w->fail_seen = true;
-        watch_emit(w, WATCH_FAIL, w->line);
-        return;
-    }
-    if (!w->expect_seen && !w->fail_seen && watch_matches(w, w->expect)) {
-        w->expect_seen = true;
-        w->expect_line = w->line_number;
-        watch_emit(w, WATCH_EXPECT, w->line);
-    }
-    while (w->next_send < w->sends->len) {
-        const struct watch_send *send = &g_array_index(w->sends, struct watch_send, w->next_send);
-
-        if (send->when != NULL && !watch_matches(w, send->when)) {
-            break;
-        }
-        w->next_send++;
-        w->handlers.event(w->opaque, WATCH_SEND, send->text, send->len);
-        if (send->when != NULL) {
-            break; /* one line answers one -send: the next prompt is a later line */
-        }
-    }
+    watch_look_patterns(w);
+    watch_look_sends(w);
 }
 
 static void watch_line_end(struct watch *w)
@@ -200,32 +253,46 @@ static void watch_line_end(struct watch *w)
     w->line_number++;
 }
 
+static enum escape_state escape_begin(uint8_t byte)
+{
+    if (byte == '[') {
+        return ESC_CSI;
+    }
+    if (byte == ']' || byte == 'P' || byte == 'X' || byte == '^' || byte == '_') {
+        return ESC_STRING;
+    }
+    return byte >= 0x20 && byte <= 0x2f ? ESC_START : ESC_NONE; /* intermediates, a final */
+}
+
 /* true when the byte is part of an escape sequence. */
 static bool watch_escape(struct watch *w, uint8_t byte)
 {
-    switch (w->escape) {
-    case ESC_NONE:
-        if (byte == 0x1b) {
-            w->escape = ESC_START;
-            return true;
-        }
-        return false;
-    case ESC_START:
-        w->escape = byte == '[' ? ESC_CSI : byte == ']' ? ESC_OSC : ESC_NONE;
-        return true;
-    case ESC_CSI:
-        if (byte >= 0x40 && byte <= 0x7e) {
-            w->escape = ESC_NONE;
-        }
-        return true;
-    case ESC_OSC:
-        w->escape = byte == 0x1b ? ESC_OSC_END : byte == 7 ? ESC_NONE : ESC_OSC;
-        return true;
-    case ESC_OSC_END:
-    default:
-        w->escape = ESC_NONE;
+    if (byte == ESCAPE) { /* begins one, or the end of a string, even inside another */
+        w->escape = ESC_START;
         return true;
     }
+    switch (w->escape) {
+    case ESC_NONE:
+        return false;
+    case ESC_START:
+        w->escape = escape_begin(byte);
+        return true;
+    case ESC_CSI:
+        w->escape = byte >= 0x40 && byte <= 0x7e ? ESC_NONE : ESC_CSI;
+        return true;
+    case ESC_STRING:
+    default:
+        w->escape = byte == BELL ? ESC_NONE : ESC_STRING;
+        return true;
+    }
+}
+
+void watch_reset(struct watch *w)
+{
+    w->len = w->matched = 0;
+    w->line_number++;
+    w->escape = ESC_NONE;
+    w->panic_seen = false;
 }
 
 void watch_feed(struct watch *w, const uint8_t *buf, size_t len)
@@ -235,7 +302,7 @@ void watch_feed(struct watch *w, const uint8_t *buf, size_t len)
         uint8_t byte = buf[i];
 
         if (byte == '\n') {
-            w->escape = ESC_NONE; /* a sequence never spans lines: text cannot be hidden by half of one */
+            w->escape = ESC_NONE; /* never spans lines: half of one cannot hide text */
             watch_line_end(w);
         } else if (!watch_escape(w, byte) && byte != '\r' && byte != '\0') {
             w->line[w->len++] = (char)byte;

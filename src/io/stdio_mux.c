@@ -2,9 +2,11 @@
 /*
  * The console on stdin and stdout.
  *
- * stdout is opened again through /proc so that O_NONBLOCK does not leak into the shell that
- * shares it; where that is refused (a socket), a poll before each write does. What stdout does not take stays in the
- * guest's ring: there is no buffer here that could grow. The log file is written with the same bytes.
+ * A terminal or pipe on stdout is opened again through /proc so that O_NONBLOCK does not leak
+ * into the shell that shares it; where that is refused, a poll before each write does. A
+ * regular file is written through the descriptor we were given, because its position is shared
+ * with whoever writes before and after us. What stdout does not take stays in the guest's ring:
+ * there is no buffer here that could grow. The log file is written with the same bytes.
  */
 #include "io/stdio_mux.h"
 
@@ -13,14 +15,14 @@
 #include <glib-unix.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/report.h"
 #include "io/terminal.h"
 
-enum { MENU_KEY = 1 /* Ctrl-A */, CTRL_C = 3, INPUT_CHUNK = 512, WRITE_CHUNK = 4096 };
-enum { CTRL_C_HINT_COUNT = 3 };
+enum { INPUT_CHUNK = 512, WRITE_CHUNK = 4096, LAST_WORDS_MS = 5000 };
 
 struct stdio_mux {
     struct chardev chr; /* first */
@@ -28,16 +30,15 @@ struct stdio_mux {
     GMutex *lock;
     const struct chardev_handlers *handlers;
     void *handlers_opaque;
-    void (*command)(void *opaque, enum stdio_command command);
-    void *opaque;
-    bool menu, menu_pending;
+    struct console_menu menu;
+    bool has_menu;
     int out_fd, log_fd;
     bool out_dead, log_dead;
+    bool in_ended;  /* stdin is at its end */
+    bool finishing; /* stdio_mux_finish() */
     GSource *in_source, *out_source, *winch_source;
     uint8_t input[INPUT_CHUNK];
     size_t input_len; /* read, not yet taken by the guest */
-    gint64 ctrl_c_time;
-    unsigned ctrl_c_count;
 };
 
 static struct stdio_mux *mux_of(struct chardev *chr)
@@ -59,7 +60,8 @@ static void mux_unlock(const struct stdio_mux *m)
     }
 }
 
-static GSource *mux_watch(struct stdio_mux *m, int fd, GIOCondition condition, GUnixFDSourceFunc fn)
+static GSource *mux_watch(struct stdio_mux *m, int fd, GIOCondition condition,
+                          GUnixFDSourceFunc fn)
 {
     GSource *source = g_unix_fd_source_new(fd, condition);
 
@@ -72,23 +74,27 @@ static void mux_unwatch(GSource **source)
 {
     if (*source != NULL) {
         g_source_destroy(*source);
-        g_source_unref(*source);
-        *source = NULL;
+        g_clear_pointer(source, g_source_unref);
     }
 }
 
 /* --- output --- */
+
+static void mux_tx_ready(struct stdio_mux *m)
+{
+    if (m->handlers != NULL && m->handlers->tx_ready != NULL) {
+        m->handlers->tx_ready(m->handlers_opaque);
+    }
+}
 
 static gboolean mux_out_ready(gint fd, GIOCondition condition, gpointer data)
 {
     struct stdio_mux *m = data;
 
     (void)fd, (void)condition;
+    mux_lock(m); /* vCPU threads write, and look at out_source */
     mux_unwatch(&m->out_source);
-    mux_lock(m);
-    if (m->handlers != NULL && m->handlers->tx_ready != NULL) {
-        m->handlers->tx_ready(m->handlers_opaque);
-    }
+    mux_tx_ready(m);
     mux_unlock(m);
     return G_SOURCE_REMOVE;
 }
@@ -98,14 +104,24 @@ static void mux_log(struct stdio_mux *m, const uint8_t *buf, size_t len)
     while (len > 0 && m->log_fd >= 0 && !m->log_dead) {
         ssize_t n = write(m->log_fd, buf, len);
 
-        if (n < 0 && errno != EINTR) {
-            m->log_dead = true;
-            report_warn("the log is incomplete: %s", g_strerror(errno));
-        } else if (n > 0) {
+        if (n > 0) {
             buf += n;
             len -= (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            m->log_dead = true;
+            report_warn("the log is incomplete: %s", g_strerror(n == 0 ? EIO : errno));
         }
     }
+}
+
+/* From now on the guest's text goes nowhere but the log, which is no reason to stop it. */
+static size_t mux_give_up(struct stdio_mux *m, const char *why, size_t len)
+{
+    m->out_dead = true;
+    if (why != NULL) {
+        report_warn("the guest's output is incomplete: %s", why);
+    }
+    return len;
 }
 
 /* Bytes taken; 0 when stdout would block. */
@@ -114,15 +130,14 @@ static size_t mux_write_once(struct stdio_mux *m, const uint8_t *buf, size_t len
     struct pollfd pfd = {.fd = m->out_fd, .events = POLLOUT};
     ssize_t n;
 
-    if (poll(&pfd, 1, 0) == 0) {
-        return 0;
+    if (poll(&pfd, 1, m->finishing ? LAST_WORDS_MS : 0) == 0) {
+        return m->finishing ? mux_give_up(m, "nobody reads it", len) : 0;
     }
     do {
-        n = write(m->out_fd, buf, MIN(len, WRITE_CHUNK));
+        n = write(m->out_fd, buf, MIN(len, WRITE_CHUNK)); /* a socket with POLLOUT has room */
     } while (n < 0 && errno == EINTR);
     if (n < 0 && errno != EAGAIN) {
-        m->out_dead = true; /* a closed pipe: the guest's text has nowhere to go, which is no reason to stop it */
-        return len;
+        return mux_give_up(m, errno == EPIPE ? NULL : g_strerror(errno), len);
     }
     return n < 0 ? 0 : (size_t)n;
 }
@@ -137,7 +152,8 @@ static size_t mux_write(struct chardev *chr, const uint8_t *buf, size_t len)
 
         if (n == 0) {
             if (m->out_source == NULL) {
-                m->out_source = mux_watch(m, m->out_fd, G_IO_OUT | G_IO_ERR | G_IO_HUP, mux_out_ready);
+                m->out_source = mux_watch(m, m->out_fd, G_IO_OUT | G_IO_ERR | G_IO_HUP,
+                                          mux_out_ready);
             }
             break;
         }
@@ -148,57 +164,6 @@ static size_t mux_write(struct chardev *chr, const uint8_t *buf, size_t len)
 }
 
 /* --- input --- */
-
-/* Looks for menu keys in what was read and takes them out. */
-static void mux_menu(struct stdio_mux *m)
-{
-    size_t out = 0;
-
-    for (size_t i = 0; i < m->input_len; i++) {
-        uint8_t byte = m->input[i];
-
-        if (!m->menu_pending && byte == MENU_KEY) {
-            m->menu_pending = true;
-            continue;
-        }
-        if (m->menu_pending) {
-            m->menu_pending = false;
-            if (byte == 'x' || byte == 'X') {
-                m->command(m->opaque, STDIO_QUIT);
-                continue;
-            }
-            if (byte == 'h' || byte == 'H' || byte == '?') {
-                m->command(m->opaque, STDIO_HELP);
-                continue;
-            }
-            if (byte != MENU_KEY) {
-                continue; /* 'c' and the rest are reserved */
-            }
-        }
-        m->input[out++] = byte;
-    }
-    m->input_len = out;
-}
-
-/* Somebody who hits Ctrl-C again and again wants out, and it goes to the guest. */
-static void mux_ctrl_c(struct stdio_mux *m, const uint8_t *buf, size_t len)
-{
-    gint64 now = g_get_monotonic_time();
-
-    for (size_t i = 0; i < len; i++) {
-        if (buf[i] != CTRL_C) {
-            m->ctrl_c_count = 0;
-            continue;
-        }
-        if (now - m->ctrl_c_time > G_USEC_PER_SEC) {
-            m->ctrl_c_count = 0;
-            m->ctrl_c_time = now;
-        }
-        if (++m->ctrl_c_count == CTRL_C_HINT_COUNT) {
-            report_hint("Ctrl-C goes to the guest; Ctrl-A X quits pvemu");
-        }
-    }
-}
 
 static gboolean mux_in_ready(gint fd, GIOCondition condition, gpointer data);
 
@@ -221,52 +186,62 @@ static void mux_feed(struct stdio_mux *m)
     m->input_len -= taken;
 }
 
+/* Room for what will be read. */
+static size_t mux_make_room(struct stdio_mux *m)
+{
+    size_t room;
+
+    mux_lock(m);
+    if (m->input_len == INPUT_CHUNK) {
+        /* The guest takes nothing. Menu keys must still be seen, so drop the oldest input. */
+        memmove(m->input, m->input + INPUT_CHUNK / 2, INPUT_CHUNK / 2);
+        m->input_len = INPUT_CHUNK / 2;
+    }
+    room = INPUT_CHUNK - m->input_len; /* the guest may take some meanwhile: then it is more */
+    mux_unlock(m);
+    return room;
+}
+
+/* Adds to what the guest has not taken, and offers all of it. */
+static void mux_add_input(struct stdio_mux *m, const uint8_t *buf, size_t len)
+{
+    mux_lock(m);
+    memcpy(m->input + m->input_len, buf, len);
+    m->input_len += len;
+    mux_feed(m);
+    if (m->input_len == INPUT_CHUNK && !m->has_menu) {
+        mux_unwatch(&m->in_source); /* a pipe can wait: mux_rx_ready() goes on */
+    }
+    mux_unlock(m);
+}
+
 static gboolean mux_in_ready(gint fd, GIOCondition condition, gpointer data)
 {
     struct stdio_mux *m = data;
-    size_t old = m->input_len;
-    ssize_t n;
+    uint8_t fresh[INPUT_CHUNK];
+    ssize_t n = read(fd, fresh, mux_make_room(m));
+    size_t len = n > 0 ? (size_t)n : 0;
 
     (void)condition;
-    if (old == INPUT_CHUNK) {
-        /* The guest takes nothing. Keys for the menu must still be seen, so drop the oldest input. */
-        memmove(m->input, m->input + INPUT_CHUNK / 2, INPUT_CHUNK / 2);
-        m->input_len = old = INPUT_CHUNK / 2;
-    }
-    n = read(fd, m->input + old, INPUT_CHUNK - old);
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
         return G_SOURCE_CONTINUE;
     }
     if (n <= 0) {
+        mux_lock(m);
+        m->in_ended = true;
         mux_unwatch(&m->in_source);
+        mux_unlock(m);
         return G_SOURCE_REMOVE;
     }
-    if (m->menu) {
-        uint8_t fresh[INPUT_CHUNK];
-
-        mux_ctrl_c(m, m->input + old, (size_t)n);
-        /* Only what is new may hold menu keys: an escaped Ctrl-A waits in the rest. */
-        memcpy(fresh, m->input, old);
-        memmove(m->input, m->input + old, (size_t)n);
-        m->input_len = (size_t)n;
-        mux_menu(m);
-        memmove(m->input + old, m->input, m->input_len);
-        memcpy(m->input, fresh, old);
-        m->input_len += old;
-    } else {
-        m->input_len = old + (size_t)n;
+    if (m->has_menu) {
+        len = console_menu_filter(&m->menu, fresh, len, g_get_monotonic_time());
     }
-    mux_lock(m);
-    mux_feed(m);
-    mux_unlock(m);
-    if (m->input_len == INPUT_CHUNK && !m->menu) {
-        mux_unwatch(&m->in_source); /* a pipe waits until there is room: rx_ready goes on */
-        return G_SOURCE_REMOVE;
-    }
+    mux_add_input(m, fresh, len);
     return G_SOURCE_CONTINUE;
 }
 
-static void mux_set_handlers(struct chardev *chr, const struct chardev_handlers *handlers, void *opaque)
+static void mux_set_handlers(struct chardev *chr, const struct chardev_handlers *handlers,
+                             void *opaque)
 {
     struct stdio_mux *m = mux_of(chr);
 
@@ -280,7 +255,7 @@ static void mux_rx_ready(struct chardev *chr)
     bool was_full = m->input_len == INPUT_CHUNK;
 
     mux_feed(m);
-    if (was_full && m->input_len < INPUT_CHUNK) {
+    if (was_full && m->input_len < INPUT_CHUNK && !m->in_ended) {
         mux_watch_input(m);
     }
 }
@@ -304,6 +279,8 @@ static bool mux_get_size(struct chardev *chr, unsigned *columns, unsigned *rows)
     return terminal_size(columns, rows);
 }
 
+/* --- life --- */
+
 static void mux_close(struct chardev *chr)
 {
     struct stdio_mux *m = mux_of(chr);
@@ -325,25 +302,37 @@ static const struct chardev_ops mux_ops = {
     .rx_ready = mux_rx_ready, .get_size = mux_get_size, .close = mux_close,
 };
 
+/* Our own open file for stdout where O_NONBLOCK is wanted, else the one we were given. */
+static void mux_open_output(struct stdio_mux *m)
+{
+    struct stat st = {0};
+
+    fstat(STDOUT_FILENO, &st);
+    m->out_fd = -1;
+    if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+        m->out_fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    }
+    if (m->out_fd < 0) {
+        m->out_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    }
+}
+
 struct chardev *stdio_mux_new(const struct stdio_mux_options *options, GError **err)
 {
     struct stdio_mux *m = g_new0(struct stdio_mux, 1);
 
     m->chr.ops = &mux_ops;
     m->context = options->context;
-    m->lock = options->lock;
-    m->menu = options->menu;
-    m->command = options->command;
-    m->opaque = options->opaque;
+    m->has_menu = options->menu;
+    m->menu.key = options->key;
+    m->menu.opaque = options->opaque;
     m->log_fd = -1;
-    m->out_fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_APPEND);
-    if (m->out_fd < 0) {
-        m->out_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    }
+    mux_open_output(m);
     if (options->log_path != NULL) {
         m->log_fd = open(options->log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
         if (m->log_fd < 0) {
-            error_set(err, PVEMU_ERROR_HOST, "cannot write log '%s': %s", options->log_path, g_strerror(errno));
+            error_set(err, PVEMU_ERROR_HOST, "cannot write log '%s': %s", options->log_path,
+                      g_strerror(errno));
             mux_close(&m->chr);
             return NULL;
         }
@@ -364,4 +353,14 @@ void stdio_mux_start(struct chardev *chr)
     m->winch_source = g_unix_signal_source_new(SIGWINCH);
     g_source_set_callback(m->winch_source, mux_winch, m, NULL);
     g_source_attach(m->winch_source, m->context);
+}
+
+void stdio_mux_finish(struct chardev *chr)
+{
+    struct stdio_mux *m = mux_of(chr);
+
+    mux_lock(m);
+    m->finishing = true;
+    mux_tx_ready(m);
+    mux_unlock(m);
 }

@@ -11,21 +11,23 @@
 #include <stdbool.h>
 
 #include "core/chardev.h"
-
-enum stdio_command { STDIO_QUIT, STDIO_HELP };
+#include "io/console_menu.h"
 
 struct stdio_mux_options {
     GMainContext *context;
-    GMutex *lock;          /* the board lock, taken around handler calls; NULL until stdio_mux_set_lock */
     bool menu;             /* Ctrl-A is the menu key (stdin is a terminal) */
     const char *log_path;  /* NULL: no log */
-    void (*command)(void *opaque, enum stdio_command command); /* main loop, lock not held */
+    void (*key)(void *opaque, enum console_key key); /* main loop, lock not held */
     void *opaque;
 };
 
 struct chardev *stdio_mux_new(const struct stdio_mux_options *options, GError **err);
+/* The board lock, taken around handler calls; borrowed. Before stdio_mux_start. */
 void stdio_mux_set_lock(struct chardev *chr, GMutex *lock);
 /* Starts to read stdin. Before it, input stays in the kernel. */
 void stdio_mux_start(struct chardev *chr);
+/* The run is over: from now on output waits for stdout (a pipe whose reader is slow), as long
+ * as something moves, so that the last words are not lost. */
+void stdio_mux_finish(struct chardev *chr);
 
 #endif

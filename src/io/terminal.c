@@ -17,30 +17,41 @@
 #include "base/report.h"
 #include "base/sandbox.h"
 
-/* Leave the alternate screen, show the cursor, wrap lines, no colours, normal keypad and mouse. */
+/*
+ * What full-screen programs leave behind. Leaving the alternate screen and undoing the scroll
+ * region move the cursor, so it is saved around both. Nothing is erased.
+ */
 static const char TERMINAL_SANE[] =
-    "\033[?1049l\033[?25h\033[?7h\033[0m\033[?1l\033>\033[?1000l\033[?1002l\033[?1003l\033[?2004l\r\n";
+    "\0337\033[?1049l"               /* the normal screen */
+    "\0337\033[r\0338"               /* it scrolls as a whole */
+    "\017\033(B\033[0m\033[?7h"      /* letters, no colours, lines wrap */
+    "\033[?25h\033[?1l\033>"         /* cursor shown, keys send the normal codes */
+    "\033[?1000l\033[?1002l\033[?1003l\033[?1006l" /* no mouse */
+    "\033[?1004l\033[?2004l\r\n";   /* no marks for focus and paste */
 
 enum { GUARD_RAW = 'r', GUARD_RESTORED = 'n', GUARD_QUIT = 'q' };
 
 struct terminal {
     struct termios saved;
+    int screen; /* where TERMINAL_SANE goes: what shows the guest is a terminal; -1: nothing */
     bool raw;
     int pipe; /* to the guardian; its end of file is our end */
     pid_t guardian;
 };
 
-static void terminal_put_back(const struct termios *saved)
+static void terminal_put_back(const struct terminal *t)
 {
     ssize_t ignored;
 
-    tcsetattr(STDIN_FILENO, TCSADRAIN, saved);
-    ignored = write(STDOUT_FILENO, TERMINAL_SANE, sizeof(TERMINAL_SANE) - 1);
-    (void)ignored;
+    tcsetattr(STDIN_FILENO, TCSADRAIN, &t->saved);
+    if (t->screen >= 0) {
+        ignored = write(t->screen, TERMINAL_SANE, sizeof(TERMINAL_SANE) - 1);
+        (void)ignored;
+    }
 }
 
 /* The guardian's whole life. It was forked before there was a second thread. */
-static void guardian_run(int fd, const struct termios *saved, enum config_sandbox sandbox)
+static void guardian_run(int fd, const struct terminal *t, enum config_sandbox sandbox)
 {
     bool raw = false;
     char word;
@@ -52,6 +63,7 @@ static void guardian_run(int fd, const struct termios *saved, enum config_sandbo
     signal(SIGTERM, SIG_IGN);
     signal(SIGTSTP, SIG_IGN);
     signal(SIGTTOU, SIG_IGN);
+    setpgid(0, 0); /* a kill of pvemu's process group leaves us to clean up */
     prctl(PR_SET_NAME, "pvemu-guardian");
     sandbox_enter(sandbox, SANDBOX_CLASS_GUARDIAN);
     for (;;) {
@@ -65,7 +77,7 @@ static void guardian_run(int fd, const struct termios *saved, enum config_sandbo
         raw = word == GUARD_RAW;
     }
     if (raw) {
-        terminal_put_back(saved);
+        terminal_put_back(t);
     }
     _exit(0);
 }
@@ -84,15 +96,18 @@ struct terminal *terminal_new(enum config_sandbox sandbox, GError **err)
         g_free(t);
         return NULL;
     }
+    t->screen = isatty(STDOUT_FILENO) && g_strcmp0(g_getenv("TERM"), "dumb") != 0 ? STDOUT_FILENO
+                                                                                  : -1;
     t->guardian = fork();
     if (t->guardian == 0) {
         close(fds[1]);
-        guardian_run(fds[0], &t->saved, sandbox);
+        guardian_run(fds[0], t, sandbox);
     }
     close(fds[0]);
     t->pipe = fds[1];
     if (t->guardian < 0) {
-        error_set(err, PVEMU_ERROR_HOST, "cannot start the terminal's guardian: %s", g_strerror(errno));
+        error_set(err, PVEMU_ERROR_HOST, "cannot start the terminal's guardian: %s",
+                  g_strerror(errno));
         close(t->pipe);
         g_free(t);
         return NULL;
@@ -123,7 +138,7 @@ void terminal_restore(struct terminal *t)
         return;
     }
     t->raw = false;
-    terminal_put_back(&t->saved);
+    terminal_put_back(t);
     terminal_tell(t, GUARD_RESTORED);
     report_set_raw_tty(false);
 }

@@ -8,7 +8,7 @@
 #include "machine/machine_private.h"
 
 #include "base/log.h"
-#include "base/report.h"
+#include "pv/console.h"
 
 static void machine_set_state(struct machine *m, enum machine_run_state state)
 {
@@ -47,23 +47,40 @@ void lifecycle_stop(struct board *b, enum stop_reason reason, int code)
     lifecycle_stop_message(m, reason, "");
 }
 
-/* On the main loop, lock held. */
-static void lifecycle_stop_work(void *opaque)
+/* Tells the owner and does what it says; board lock not held. Returns what was done. */
+static enum config_action lifecycle_stopped(struct machine *m)
 {
-    struct machine *m = opaque;
     enum config_action action = ACTION_EXIT;
     g_autoptr(GError) err = NULL;
 
-    run_park(m);
-    board_clock_freeze(m);
-    g_mutex_unlock(&m->board.lock);
     if (m->events.stopped != NULL) {
         action = m->events.stopped(m->events_opaque, &m->end);
     }
     if (action == ACTION_RESET && !machine_reset(m, &err)) {
-        report_gerror(err);
+        m->end.reason = STOP_ENGINE_ERROR;
+        g_strlcpy(m->end.message, err->message, sizeof(m->end.message));
         action = ACTION_EXIT;
+        if (m->events.stopped != NULL) {
+            m->events.stopped(m->events_opaque, &m->end);
+        }
     }
+    return action;
+}
+
+/* On the main loop, lock held. */
+static void lifecycle_stop_work(void *opaque)
+{
+    struct machine *m = opaque;
+    enum config_action action;
+
+    if (!atomic_load(&m->stop_posted)) {
+        return; /* a reset came in between */
+    }
+    run_park(m);
+    board_clock_freeze(m);
+    pv_console_flush(m->pv_console); /* what it said before it stopped counts before */
+    g_mutex_unlock(&m->board.lock);
+    action = lifecycle_stopped(m);
     if (action == ACTION_EXIT) {
         machine_set_state(m, MACHINE_ENDED);
     } else if (action == ACTION_PAUSE) {
@@ -116,6 +133,13 @@ void machine_resume(struct machine *m)
     run_unpark(m);
     g_mutex_unlock(&m->board.lock);
     machine_set_state(m, MACHINE_RUNNING);
+}
+
+void machine_flush_console(struct machine *m)
+{
+    g_mutex_lock(&m->board.lock);
+    pv_console_flush(m->pv_console);
+    g_mutex_unlock(&m->board.lock);
 }
 
 enum machine_run_state machine_state(const struct machine *m)

@@ -53,6 +53,8 @@ bool machine_start(struct machine *m, GError **err);
 void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
 enum machine_run_state machine_state(const struct machine *m);
+/* Passes on what the guest has printed and the console has not taken yet, as far as it does. */
+void machine_flush_console(struct machine *m);
 /* Asks the guest through xenstore: "poweroff" or "reboot". false when it cannot hear. */
 bool machine_request_shutdown(struct machine *m, const char *word);
 /* Back to a fresh boot of the same kernel. */

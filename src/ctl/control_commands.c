@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commands of the control socket: a subset of QMP under its own names, and query-pvemu for
+ * `pvemu list`. Arguments are ignored: no command here has one.
+ */
+#include "ctl/control_commands.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "ctl/qmp.h"
+#include "ctl/session.h"
+
+static void put_status(JsonObject *o, struct session *s)
+{
+    bool running = machine_state(session_machine(s)) == MACHINE_RUNNING;
+
+    json_object_set_boolean_member(o, "running", running);
+    json_object_set_string_member(o, "status", session_status(s));
+}
+
+static JsonNode *command_status(const struct control_target *t, const char **why)
+{
+    JsonNode *node = qmp_object();
+
+    (void)why;
+    put_status(json_node_get_object(node), t->session);
+    return node;
+}
+
+static JsonNode *command_name(const struct control_target *t, const char **why)
+{
+    JsonNode *node = qmp_object();
+
+    (void)why;
+    json_object_set_string_member(json_node_get_object(node), "name", t->name);
+    return node;
+}
+
+static JsonNode *command_pvemu(const struct control_target *t, const char **why)
+{
+    struct machine *m = session_machine(t->session);
+    const struct config *config = session_config(t->session);
+    g_autofree char *what = machine_describe(m);
+    g_autofree char *kernel = g_utf8_make_valid(config->kernel, -1);
+    g_autofree char *described = g_utf8_make_valid(what, -1);
+    JsonNode *node = qmp_object();
+    JsonObject *o = json_node_get_object(node);
+
+    (void)why;
+    put_status(o, t->session);
+    json_object_set_string_member(o, "name", t->name);
+    json_object_set_int_member(o, "pid", getpid());
+    json_object_set_int_member(o, "memory", (gint64)config->memory_bytes);
+    json_object_set_int_member(o, "cpus", config->smp);
+    json_object_set_int_member(o, "uptime-ns", (gint64)machine_uptime_ns(m));
+    json_object_set_string_member(o, "kernel", kernel);
+    json_object_set_string_member(o, "accel", machine_accel_name(m));
+    json_object_set_string_member(o, "description", described);
+    return node;
+}
+
+static JsonNode *command_stop(const struct control_target *t, const char **why)
+{
+    (void)why;
+    machine_pause(session_machine(t->session));
+    return qmp_object();
+}
+
+static JsonNode *command_cont(const struct control_target *t, const char **why)
+{
+    *why = session_resume(t->session);
+    return *why == NULL ? qmp_object() : NULL;
+}
+
+static JsonNode *command_powerdown(const struct control_target *t, const char **why)
+{
+    *why = session_power_down(t->session);
+    return *why == NULL ? qmp_object() : NULL;
+}
+
+static JsonNode *command_quit(const struct control_target *t, const char **why)
+{
+    (void)why;
+    session_quit(t->session);
+    return qmp_object();
+}
+
+static JsonNode *command_list(const struct control_target *t, const char **why);
+
+static const struct {
+    const char *name;
+    JsonNode *(*run)(const struct control_target *t, const char **why);
+} commands[] = {
+    {"query-commands", command_list},
+    {"query-status", command_status},
+    {"query-name", command_name},
+    {"query-pvemu", command_pvemu},
+    {"stop", command_stop},
+    {"cont", command_cont},
+    {"system_powerdown", command_powerdown},
+    {"quit", command_quit},
+};
+
+static JsonNode *command_list(const struct control_target *t, const char **why)
+{
+    JsonNode *node = json_node_new(JSON_NODE_ARRAY);
+    JsonArray *array = json_array_new();
+
+    (void)t, (void)why;
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        JsonObject *o = json_object_new();
+
+        json_object_set_string_member(o, "name", commands[i].name);
+        json_array_add_object_element(array, o);
+    }
+    json_node_take_array(node, array);
+    return node;
+}
+
+JsonNode *control_command(const struct control_target *target, const char *command,
+                          const char **class, const char **why)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(commands); i++) {
+        if (strcmp(commands[i].name, command) == 0) {
+            *class = "GenericError";
+            return commands[i].run(target, why);
+        }
+    }
+    *class = "CommandNotFound";
+    *why = "no such command; query-commands lists them";
+    return NULL;
+}
