@@ -26,8 +26,8 @@ static inline uint32_t alu_pack(uint64_t rflags)
 /* name##8/16/32/64: result = a insn b, flags out. */
 #define ALU_DEF_OUT(name, insn)                                                                \
     ALU_OUT1(name##8, insn "b", uint8_t)                                                       \
-    ALU_OUT1(name##16, insn "w", uint16_t) ALU_OUT1(name##32, insn "l", uint32_t)              \
-        ALU_OUT1(name##64, insn "q", uint64_t)
+    ALU_OUT1(name##16, insn "w", uint16_t)                                                     \
+    ALU_OUT1(name##32, insn "l", uint32_t) ALU_OUT1(name##64, insn "q", uint64_t)
 #define ALU_OUT1(fname, insn, type)                                                            \
     static inline type alu_##fname(uint32_t *fl, type a, type b)                               \
     {                                                                                          \
@@ -39,8 +39,8 @@ static inline uint32_t alu_pack(uint64_t rflags)
 /* The same with flags in as well (carry, or untouched ones). */
 #define ALU_DEF_INOUT(name, insn)                                                              \
     ALU_INOUT1(name##8, insn "b", uint8_t)                                                     \
-    ALU_INOUT1(name##16, insn "w", uint16_t) ALU_INOUT1(name##32, insn "l", uint32_t)          \
-        ALU_INOUT1(name##64, insn "q", uint64_t)
+    ALU_INOUT1(name##16, insn "w", uint16_t)                                                   \
+    ALU_INOUT1(name##32, insn "l", uint32_t) ALU_INOUT1(name##64, insn "q", uint64_t)
 #define ALU_INOUT1(fname, insn, type)                                                          \
     static inline type alu_##fname(uint32_t *fl, type a, type b)                               \
     {                                                                                          \
@@ -51,8 +51,8 @@ static inline uint32_t alu_pack(uint64_t rflags)
     }
 #define ALU_DEF_ONE(name, insn)                                                                \
     ALU_ONE1(name##8, insn "b", uint8_t)                                                       \
-    ALU_ONE1(name##16, insn "w", uint16_t) ALU_ONE1(name##32, insn "l", uint32_t)              \
-        ALU_ONE1(name##64, insn "q", uint64_t)
+    ALU_ONE1(name##16, insn "w", uint16_t)                                                     \
+    ALU_ONE1(name##32, insn "l", uint32_t) ALU_ONE1(name##64, insn "q", uint64_t)
 #define ALU_ONE1(fname, insn, type)                                                            \
     static inline type alu_##fname(uint32_t *fl, type a)                                       \
     {                                                                                          \
@@ -64,8 +64,8 @@ static inline uint32_t alu_pack(uint64_t rflags)
 /* Shifts and rotates by CL: count 0 leaves the flags alone. */
 #define ALU_DEF_SHIFT(name, insn)                                                              \
     ALU_SHIFT1(name##8, insn "b", uint8_t)                                                     \
-    ALU_SHIFT1(name##16, insn "w", uint16_t) ALU_SHIFT1(name##32, insn "l", uint32_t)          \
-        ALU_SHIFT1(name##64, insn "q", uint64_t)
+    ALU_SHIFT1(name##16, insn "w", uint16_t)                                                   \
+    ALU_SHIFT1(name##32, insn "l", uint32_t) ALU_SHIFT1(name##64, insn "q", uint64_t)
 #define ALU_SHIFT1(fname, insn, type)                                                          \
     static inline type alu_##fname(uint32_t *fl, type a, uint8_t count)                        \
     {                                                                                          \
@@ -96,8 +96,8 @@ ALU_DEF_SHIFT(sar, "sar")
 /* cmp and test: nothing but flags. */
 #define ALU_DEF_FLAGS(name, insn)                                                              \
     ALU_FLAGS1(name##8, insn "b", uint8_t)                                                     \
-    ALU_FLAGS1(name##16, insn "w", uint16_t) ALU_FLAGS1(name##32, insn "l", uint32_t)          \
-        ALU_FLAGS1(name##64, insn "q", uint64_t)
+    ALU_FLAGS1(name##16, insn "w", uint16_t)                                                   \
+    ALU_FLAGS1(name##32, insn "l", uint32_t) ALU_FLAGS1(name##64, insn "q", uint64_t)
 #define ALU_FLAGS1(fname, insn, type)                                                          \
     static inline void alu_##fname(uint32_t *fl, type a, type b)                               \
     {                                                                                          \

@@ -69,6 +69,15 @@ struct window {
     bool second;
 };
 
+/* A block while it is decoded: in the arena the instructions stand behind the records. */
+struct draft {
+    struct op ops[BLOCK_MAX_OPS + 2];
+    struct insn insns[BLOCK_MAX_OPS];
+    uint8_t owner[BLOCK_MAX_OPS]; /* the record of each */
+    unsigned nr_ops, nr_insns;
+    struct window w;
+};
+
 /* Marks the frame, then reads: a write after the mark bumps the generation (memory.h). */
 static uint32_t block_mark(struct interp *e, uint32_t frame)
 {
@@ -129,15 +138,18 @@ static unsigned block_hash(uint32_t frame, unsigned offset, unsigned mode)
 }
 
 /* One decoded instruction to its record. */
-static void block_emit(struct interp *e, struct op *op, struct insn *in, unsigned ip)
+static void block_emit(struct interp *e, struct draft *d, const struct insn *in, unsigned ip)
 {
+    struct op *op = &d->ops[d->nr_ops];
+
     op->ip = (uint16_t)ip;
     op->len = in->len;
     if ((e->mode & MODE_SLOW) == 0 && hot_select(e, op, in)) {
         return;
     }
-    op->in = block_alloc(e, sizeof(*in));
-    memcpy(op->in, in, sizeof(*in));
+    op->in = &d->insns[d->nr_insns];
+    d->owner[d->nr_insns++] = (uint8_t)d->nr_ops;
+    *op->in = *in;
     if ((in->flags & INSN_F_SYSTEM) != 0) {
         op->fn = interp_op_system;
     } else if (in->id == INSN_NATIVE && interp_native_prepare(e, op)) {
@@ -145,6 +157,23 @@ static void block_emit(struct interp *e, struct op *op, struct insn *in, unsigne
     } else {
         op->fn = interp_op_generic;
     }
+}
+
+/* From the draft to the arena: header, records, instructions, source lie together. */
+static void block_settle(struct interp *e, struct block *b, const struct draft *d)
+{
+    struct insn *insns;
+
+    b->nr_ops = (uint16_t)d->nr_ops;
+    b->ops = block_alloc(e, (d->nr_ops + 1) * sizeof(struct op));
+    memcpy(b->ops, d->ops, (d->nr_ops + 1) * sizeof(struct op));
+    insns = block_alloc(e, d->nr_insns * sizeof(struct insn));
+    memcpy(insns, d->insns, d->nr_insns * sizeof(struct insn));
+    for (unsigned i = 0; i < d->nr_insns; i++) {
+        b->ops[d->owner[i]].in = &insns[i];
+    }
+    b->source = block_alloc(e, b->bytes);
+    memcpy(b->source, d->w.bytes, b->bytes);
 }
 
 /* System instructions may change anything; unknown ones fault. */
@@ -202,72 +231,61 @@ static bool block_feature_ok(const struct interp *e, const struct insn *in)
            cpu_model_has(e->v->model, in->feature);
 }
 
-static unsigned block_decode_ops(struct interp *e, struct block *b, struct window *w,
-                                 struct op *ops, unsigned *nr, enum block_step *step)
+/* Returns how many bytes were decoded; 0: e->fault. */
+static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft *d)
 {
-    unsigned at = 0, n = 0, insns = 0;
+    unsigned at = 0, insns = 0;
 
-    while (n < BLOCK_MAX_OPS && at < w->avail) {
+    while (insns < BLOCK_MAX_OPS && at < d->w.avail) {
         struct insn in;
 
-        *step = block_decode_one(e, w, at, b, &in);
-        if (*step != STEP_OK) {
+        if (block_decode_one(e, &d->w, at, b, &in) != STEP_OK) {
             break;
         }
         if ((in.flags & INSN_F_SYSTEM) == 0 && !block_feature_ok(e, &in)) {
             in.id = INSN_UD;
             in.flags &= ~(uint32_t)INSN_F_BRANCH;
         }
-        if (b->crosses && n == 0) {
-            ops[n].fn = interp_op_check_second;
-            ops[n].number = 0;
-            n++;
+        if (b->crosses) {
+            d->ops[d->nr_ops++].fn = interp_op_check_second;
         }
         insns++;
         at += in.len;
-        if (in.id == INSN_NOP && (e->mode & MODE_SLOW) == 0 && insns < BLOCK_MAX_OPS &&
-            !b->crosses) {
+        if (in.id == INSN_NOP && (e->mode & MODE_SLOW) == 0 && !b->crosses) {
             continue; /* counted with what follows */
         }
-        block_emit(e, &ops[n], &in, b->offset + at - in.len);
-        ops[n++].number = (uint8_t)insns;
+        block_emit(e, d, &in, b->offset + at - in.len);
+        d->ops[d->nr_ops++].number = (uint8_t)insns;
         if (block_ends(e, &in) || b->crosses || (e->mode & MODE_SLOW) != 0) {
             break;
         }
     }
-    *nr = n;
-    ops[n].number = (uint8_t)insns;
+    d->ops[d->nr_ops].fn = interp_op_end;
+    d->ops[d->nr_ops].ip = (uint16_t)(b->offset + at);
+    d->ops[d->nr_ops].number = (uint8_t)insns;
     return at;
 }
 
 /* Decodes what is at cpu.rip into *b (frame, offset and mode are set). */
 static bool block_fill(struct interp *e, struct block *b)
 {
-    struct op ops[BLOCK_MAX_OPS + 2];
-    enum block_step step = STEP_OK;
-    struct window w;
+    struct draft d;
     const uint8_t *page;
-    unsigned nr = 0;
 
+    memset(d.ops, 0, sizeof(d.ops));
+    d.nr_ops = d.nr_insns = 0;
     b->crosses = false;
     b->generation_now = &mem_frame_info(e->v->mem, b->frame)->code_generation;
     b->generation = block_mark(e, b->frame);
     page = mem_frame_hva(e->v->mem, b->frame);
-    w.second = false;
-    w.avail = MIN(MEM_PAGE_SIZE - b->offset, BLOCK_MAX_OPS * INSN_MAX_LEN);
-    memcpy(w.bytes, page + b->offset, w.avail);
-    memset(ops, 0, sizeof(ops));
-    b->bytes = (uint16_t)block_decode_ops(e, b, &w, ops, &nr, &step);
+    d.w.second = false;
+    d.w.avail = MIN(MEM_PAGE_SIZE - b->offset, BLOCK_MAX_OPS * INSN_MAX_LEN);
+    memcpy(d.w.bytes, page + b->offset, d.w.avail);
+    b->bytes = (uint16_t)block_decode_ops(e, b, &d);
     if (b->bytes == 0) {
         return false; /* e->fault */
     }
-    ops[nr].fn = interp_op_end;
-    ops[nr].ip = (uint16_t)(b->offset + b->bytes);
-    b->nr_ops = (uint16_t)nr;
-    b->ops = block_alloc(e, (nr + 1) * sizeof(struct op));
-    memcpy(b->ops, ops, (nr + 1) * sizeof(struct op));
-    b->source = block_alloc(e, b->bytes);
-    memcpy(b->source, w.bytes, b->bytes);
+    block_settle(e, b, &d);
     return true;
 }
 
@@ -403,8 +421,7 @@ struct block *interp_block_find(struct interp *e)
         bool global =
             e->tlb->entry[slot].exec == PAGE_BASE(va) && e->tlb->global[slot] && !b->crosses;
 
-        jump->rip = rip;
-        jump->key = global ? e->jump_key_global : e->jump_key;
+        jump->tag = rip ^ (global ? e->jump_key_global : e->jump_key);
         jump->block = b;
         e->jump_pages[bit / 64] |= 1ull << (bit % 64);
         if (b->crosses) {

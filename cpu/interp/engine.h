@@ -71,23 +71,26 @@ struct interp;
 /* Runs an instruction and those after it; returns the next block, or NULL: look at cpu.rip. */
 typedef struct block *(*op_fn)(struct vcpu *v, struct op *op, struct interp *e);
 
+/* 32 bytes: two to a cache line. */
 struct op {
     op_fn fn;
-    uint16_t base, index, seg; /* offsets into struct vcpu of what an address adds up */
-    uint16_t ip;               /* offset of the instruction in its page */
-    uint8_t dst, src;          /* offsets of register operands in struct vcpu */
-    uint8_t len, shift;        /* length; scale as a shift */
-    int32_t disp;              /* displacement; branches: target, as an offset from the page */
+    uint8_t base, index, seg; /* what an address adds up: words of struct vcpu */
+    uint8_t shift;            /* scale of the index */
+    uint8_t dst, src;         /* offsets of register operands in struct vcpu */
+    uint16_t ip;              /* offset of the instruction in its page */
+    int32_t disp;             /* displacement; branches: target, as an offset from the page */
+    uint8_t len;
+    uint8_t number; /* instructions in the block up to and including this one */
+    union {
+        uint8_t cond; /* condition of SETcc and CMOVcc */
+        uint8_t need; /* native: classes that must be allowed, as in e->native_missing */
+    };
+    uint8_t align; /* native: low address bits that must be 0 */
     union {
         uint64_t imm;
         struct insn *in;    /* generic handlers */
         struct block *link; /* direct branches within a page */
     };
-    uint8_t number; /* instructions in the block up to and including this one */
-    uint8_t cond;   /* condition of SETcc and CMOVcc */
-    uint8_t need;   /* native: classes that must be allowed, as in e->native_missing */
-    uint8_t align;  /* native: low address bits that must be 0 */
-    uint8_t pad[4];
 };
 
 /* A straight run of instructions in one page (the last may reach into the next page). */
@@ -108,9 +111,7 @@ struct block {
 
 enum { JUMP_BITS = 14, JUMP_SIZE = 1 << JUMP_BITS };
 struct jump {
-    uint64_t rip;
-    uint64_t
-        key; /* e->jump_key or jump_key_global of the time it was filled; 0 is never valid */
+    uint64_t tag; /* rip ^ e->jump_key or jump_key_global of the time it was filled */
     struct block *block;
 };
 
@@ -123,7 +124,7 @@ struct mref {
     bool code[2]; /* a write must be reported (MEM_CODE) */
 };
 
-enum { BLOCK_HASH_BITS = 15, BLOCK_HASH_SIZE = 1 << BLOCK_HASH_BITS, BLOCK_MAX_OPS = 64 };
+enum { BLOCK_HASH_BITS = 18, BLOCK_HASH_SIZE = 1 << BLOCK_HASH_BITS, BLOCK_MAX_OPS = 64 };
 enum { PAGE_HASH_SIZE = 1024 };
 
 struct interp {
@@ -144,7 +145,7 @@ struct interp {
     /* Which jumps are good: epoch << 8 | user << 7 | mode. Both epochs come from one counter.
      */
     uint64_t jump_key, jump_key_global;
-    uint64_t epoch, epoch_local, epoch_global;
+    uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t jump_pages[64]; /* filter of pages that jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
     struct block *current;
@@ -254,6 +255,7 @@ bool interp_block_renew(struct interp *e, struct block *b);
 bool interp_host_probe(GError **err);
 uint32_t interp_host_mxcsr_mask(void);
 uint32_t interp_host_xcr0(void);
+uint64_t interp_host_secret(void);
 
 /*
  * smp.c. A frame that becomes code must not be written unseen by any vCPU: interp_smp_protect()
@@ -312,8 +314,7 @@ static inline struct block *interp_jump(const struct interp *e, uint64_t rip)
 {
     const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
 
-    return likely(jump->rip == rip &&
-                  (jump->key == e->jump_key || jump->key == e->jump_key_global))
+    return likely((jump->tag ^ rip) == e->jump_key || (jump->tag ^ rip) == e->jump_key_global)
                ? jump->block
                : NULL;
 }

@@ -328,8 +328,11 @@ bool gen_imul(struct interp *e, const struct insn *in)
     b = interp_get(e, in, 1);
     a = in->id == INSN_IMUL3 ? in->imm : interp_get(e, in, 0);
 #define GEN_IMUL(insn, mod)                                                                    \
-    __asm__(ALU_LOAD insn " %" mod "2, %" mod "0" ALU_SAVE : "+&r"(a), "+&a"(f) : "r"(b) : "c" \
-                                                                                           "c")
+    __asm__(ALU_LOAD insn " %" mod "2, %" mod "0" ALU_SAVE                                     \
+            : "+&r"(a), "+&a"(f)                                                               \
+            : "r"(b)                                                                           \
+            : "c"                                                                              \
+              "c")
     switch (size) {
     case 2:
         GEN_IMUL("imulw", "w");

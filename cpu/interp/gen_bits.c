@@ -125,8 +125,11 @@ bool gen_bitscan(struct interp *e, const struct insn *in)
     }
     b = interp_get(e, in, 1);
 #define GEN_SCAN(insn, mod)                                                                    \
-    __asm__(ALU_LOAD insn " %" mod "2, %" mod "0" ALU_SAVE : "+&r"(a), "+&a"(f) : "r"(b) : "c" \
-                                                                                           "c")
+    __asm__(ALU_LOAD insn " %" mod "2, %" mod "0" ALU_SAVE                                     \
+            : "+&r"(a), "+&a"(f)                                                               \
+            : "r"(b)                                                                           \
+            : "c"                                                                              \
+              "c")
     switch (in->op[0].size * 2 + (in->id == INSN_BSR)) {
     case 4:
         GEN_SCAN("bsfw", "w");

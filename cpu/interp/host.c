@@ -4,6 +4,7 @@
 #include "native.h"
 
 #include <cpuid.h>
+#include <sys/random.h>
 
 bool interp_host_probe(GError **err)
 {
@@ -37,4 +38,14 @@ uint32_t interp_host_xcr0(void)
 
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low & CPU_XCR0_MASK;
+}
+
+uint64_t interp_host_secret(void)
+{
+    uint64_t secret = 0;
+
+    if (getrandom(&secret, sizeof(secret), GRND_NONBLOCK) != sizeof(secret)) {
+        secret = (uint64_t)g_get_monotonic_time() * 0x9e3779b97f4a7c15ull;
+    }
+    return secret;
 }

@@ -8,9 +8,11 @@ static bool hot_mode(const struct interp *e)
                                        : e->mode == (MODE_32 | MODE_FLAT);
 }
 
-static uint16_t hot_word(unsigned i)
+/* engine_words[i] as a word of struct vcpu. */
+static uint8_t hot_word(unsigned i)
 {
-    return (uint16_t)(offsetof(struct vcpu, engine_words) + i * 8);
+    _Static_assert(offsetof(struct vcpu, engine_words) / 8 + 3 <= UINT8_MAX, "a byte holds it");
+    return (uint8_t)(offsetof(struct vcpu, engine_words) / 8 + i);
 }
 
 static uint8_t hot_reg(unsigned reg)
@@ -27,7 +29,7 @@ static bool hot_segment(const struct interp *e, struct op *op, const struct insn
         if ((e->mode & MODE_CODE) != MODE_64) {
             return false;
         }
-        op->seg = (uint16_t)offsetof(struct vcpu, cpu.seg[in->seg].base);
+        op->seg = (uint8_t)(offsetof(struct vcpu, cpu.seg[in->seg].base) / 8);
     }
     return true;
 }
@@ -48,10 +50,10 @@ static bool hot_memory(const struct interp *e, struct op *op, const struct insn 
         op->base = hot_word(1);
         disp += op->ip + in->len;
     } else if (in->base != INSN_NO_REG) {
-        op->base = hot_reg(in->base);
+        op->base = in->base;
     }
     if (in->index != INSN_NO_REG) {
-        op->index = hot_reg(in->index);
+        op->index = in->index;
         op->shift = (uint8_t)__builtin_ctz(in->scale);
     }
     if (disp != (int32_t)disp) {

@@ -43,16 +43,17 @@ op_fn hot_flow_handler(struct interp *e, struct op *op, const struct insn *in);
 #define HOT_NEXT           return op[1].fn(v, op + 1, e)
 #define HOT_BAIL           return interp_op_bail(v, op, e)
 #define HOT_REG(off, type) (*(type *)(void *)((uint8_t *)v + (off)))
+#define HOT_WORD(i)        (((const uint64_t *)(const void *)v)[i])
 
 static inline uint64_t hot_address_a(struct vcpu *v, const struct op *op)
 {
-    return HOT_REG(op->base, uint64_t) + (uint64_t)(int64_t)op->disp;
+    return HOT_WORD(op->base) + (uint64_t)(int64_t)op->disp;
 }
 
 /* Without the segment base. */
 static inline uint64_t hot_offset_b(struct vcpu *v, const struct op *op, const struct interp *e)
 {
-    return (HOT_REG(op->base, uint64_t) + (HOT_REG(op->index, uint64_t) << op->shift) +
+    return (HOT_WORD(op->base) + (HOT_WORD(op->index) << op->shift) +
             (uint64_t)(int64_t)op->disp) &
            e->address_mask;
 }
@@ -60,7 +61,7 @@ static inline uint64_t hot_offset_b(struct vcpu *v, const struct op *op, const s
 static inline uint64_t hot_address_b(struct vcpu *v, const struct op *op,
                                      const struct interp *e)
 {
-    return hot_offset_b(v, op, e) + HOT_REG(op->seg, uint64_t);
+    return hot_offset_b(v, op, e) + HOT_WORD(op->seg);
 }
 
 static inline struct tlb_entry *hot_entry(struct interp *e, uint64_t va)

@@ -520,6 +520,7 @@ static bool interp_vcpu_init(struct vcpu *v, GError **err)
             e->tlbs[i].entry[slot] = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, 0};
         }
     }
+    e->jump_secret = interp_host_secret();
     interp_jumps_drop(e, false);
     e->amd = v->model != NULL && cpu_model_is_amd(v->model);
     e->v = v;

@@ -73,12 +73,21 @@ static void tlb_flush_page(struct interp *e, uint64_t va)
     }
 }
 
+/* Any two keys differ in a way no guest can guess, so that rip ^ key is as good as both. */
+static uint64_t tlb_mix(uint64_t z, uint64_t secret)
+{
+    z = (z + secret) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
 void interp_jump_keys(struct interp *e)
 {
     uint64_t mode = e->mode | (e->v->cpu.cpl == 3 ? 0x80 : 0);
 
-    e->jump_key = e->epoch_local << 8 | mode;
-    e->jump_key_global = e->epoch_global << 8 | mode;
+    e->jump_key = tlb_mix(e->epoch_local << 8 | mode, e->jump_secret);
+    e->jump_key_global = tlb_mix(e->epoch_global << 8 | mode, e->jump_secret);
 }
 
 void interp_jumps_drop(struct interp *e, bool keep_global)
