@@ -225,10 +225,18 @@ static enum block_step block_decode_one(struct interp *e, struct window *w, unsi
     return STEP_OK;
 }
 
+/* VPEXTRQ and VPINSRQ exist in 64-bit mode only (seen on Zen 4; SDM: "I"). */
+static bool block_mode_ok(const struct insn *in)
+{
+    return in->mode == INSN_MODE_64 || in->encoding != INSN_ENC_VEX ||
+           in->map != INSN_MAP_0F3A || (in->opcode != 0x16 && in->opcode != 0x22) ||
+           (in->rex & INSN_REX_W) == 0;
+}
+
 static bool block_feature_ok(const struct interp *e, const struct insn *in)
 {
-    return in->feature == INSN_FEAT_BASE || e->v->model == NULL ||
-           cpu_model_has(e->v->model, in->feature);
+    return block_mode_ok(in) && (in->feature == INSN_FEAT_BASE || e->v->model == NULL ||
+                                 cpu_model_has(e->v->model, in->feature));
 }
 
 /* Returns how many bytes were decoded; 0: e->fault. */

@@ -427,30 +427,33 @@ bool gen_div(struct interp *e, const struct insn *in)
     return true;
 }
 
-static void gen_set_szp(struct interp *e, uint8_t al, bool cf, bool af)
+/*
+ * The decimal adjustments do not exist in 64-bit mode, so the host cannot run them here.
+ * Undefined flags are as on Zen 4: those of the addition or subtraction that the adjustment is.
+ */
+static void gen_set_carries(struct interp *e, bool cf, bool af)
 {
-    (void)alu_or8(&e->fl, al, al);
-    e->fl = (e->fl & 0xff) | (e->fl & 0xee00) | (cf ? 0x100 : 0) | (af ? 0x1000 : 0);
+    e->fl = (e->fl & 0xffffeeff) | (cf ? 0x100 : 0) | (af ? 0x1000 : 0);
 }
 
 bool gen_bcd_packed(struct interp *e, const struct insn *in)
 {
-    uint8_t al = (uint8_t)e->v->cpu.gpr[CPU_RAX], old = al;
-    bool cf = (e->fl & 0x100) != 0, af = (e->fl & 0x1000) != 0, old_cf = cf;
-    int sign = in->id == INSN_DAA ? 1 : -1;
+    uint8_t al = (uint8_t)e->v->cpu.gpr[CPU_RAX], by = 0;
+    bool cf = (e->fl & 0x100) != 0, af = (e->fl & 0x1000) != 0;
 
-    cf = false;
     if ((al & 0xf) > 9 || af) {
-        cf = old_cf || (sign > 0 ? old > 0xff - 6 : old < 6);
-        al = (uint8_t)(al + sign * 6);
+        by = 6;
         af = true;
     }
-    if (old > 0x99 || old_cf) {
-        al = (uint8_t)(al + sign * 0x60);
+    if (al > 0x99 || cf) {
+        by += 0x60;
         cf = true;
+    } else if (by != 0) {
+        cf = in->id == INSN_DAA ? al > 0xff - 6 : al < 6;
     }
+    al = in->id == INSN_DAA ? alu_add8(&e->fl, al, by) : alu_sub8(&e->fl, al, by);
     interp_set_gpr(e, CPU_RAX, 1, al);
-    gen_set_szp(e, al, cf, af);
+    gen_set_carries(e, cf, af);
     return true;
 }
 
@@ -458,13 +461,11 @@ bool gen_bcd_ascii(struct interp *e, const struct insn *in)
 {
     uint16_t ax = (uint16_t)e->v->cpu.gpr[CPU_RAX];
     bool adjust = (ax & 0xf) > 9 || (e->fl & 0x1000) != 0;
+    uint16_t by = adjust ? 0x106 : 0;
 
-    if (adjust) {
-        ax = (uint16_t)(in->id == INSN_AAA ? ax + 0x106 : ax - 0x106);
-    }
-    ax &= 0xff0f;
-    interp_set_gpr(e, CPU_RAX, 2, ax);
-    gen_set_szp(e, (uint8_t)ax, adjust, adjust);
+    ax = in->id == INSN_AAA ? alu_add16(&e->fl, ax, by) : alu_sub16(&e->fl, ax, by);
+    interp_set_gpr(e, CPU_RAX, 2, ax & 0xff0f);
+    gen_set_carries(e, adjust, adjust);
     return true;
 }
 
@@ -479,11 +480,12 @@ bool gen_aam_aad(struct interp *e, const struct insn *in)
         }
         ah = al / base;
         al = al % base;
+        (void)alu_or8(&e->fl, al, al);
+        gen_set_carries(e, false, false);
     } else {
-        al = (uint8_t)(al + ah * base);
+        al = alu_add8(&e->fl, al, (uint8_t)(ah * base));
         ah = 0;
     }
     interp_set_gpr(e, CPU_RAX, 2, (uint64_t)(ah << 8 | al));
-    gen_set_szp(e, al, false, false);
     return true;
 }

@@ -25,10 +25,10 @@ static uint8_t hot_reg(unsigned reg)
 static bool hot_segment(const struct interp *e, struct op *op, const struct insn *in)
 {
     op->seg = hot_word(0);
+    if ((e->mode & MODE_CODE) != MODE_64) {
+        return in->seg == CPU_DS || in->seg == CPU_ES || in->seg == CPU_SS;
+    }
     if (in->seg == CPU_FS || in->seg == CPU_GS) {
-        if ((e->mode & MODE_CODE) != MODE_64) {
-            return false;
-        }
         op->seg = (uint8_t)(offsetof(struct vcpu, cpu.seg[in->seg].base) / 8);
     }
     return true;

@@ -257,6 +257,23 @@ static void native_image_open(struct interp *e)
     *(uint64_t *)(void *)(e->v->cpu.xsave + XSAVE_HEADER) |= 6;
 }
 
+/* VZEROUPPER and VZEROALL outside 64-bit mode: the host's would clear sixteen registers. */
+static bool native_is_zero8(const struct insn *in)
+{
+    return in->mode != INSN_MODE_64 && in->encoding == INSN_ENC_VEX && in->map == INSN_MAP_0F &&
+           in->opcode == 0x77;
+}
+
+static void native_zero8(struct interp *e, const struct insn *in)
+{
+    native_image_open(e);
+    for (unsigned reg = 0; reg < 8; reg++) {
+        for (unsigned i = in->vlen == 32 ? 0 : 2; i < 4; i++) {
+            native_set_element(e, reg, i, 8, 0);
+        }
+    }
+}
+
 /* ---- masked loads and stores ---- */
 
 static unsigned native_mask_size(const struct insn *in)
@@ -460,6 +477,10 @@ static bool native_execute(struct interp *e, const struct insn *in, int32_t thun
         return (in->flags & INSN_F_VSIB) != 0 ? native_gather(e, in)
                                               : native_maskmov(e, in, thunk);
     }
+    if (unlikely(native_is_zero8(in))) {
+        native_zero8(e, in);
+        return true;
+    }
     mem = native_mem_index(in);
     return mem < 0 ? native_run(e, in, thunk, NULL) : native_with_memory(e, in, thunk, mem);
 }
@@ -486,7 +507,8 @@ const void *interp_native_simple(struct interp *e, const struct insn *in)
     const void *code;
     int32_t thunk;
 
-    if ((in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT | INSN_F_MASKED_MEM)) != 0) {
+    if ((in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT | INSN_F_MASKED_MEM)) != 0 ||
+        native_is_zero8(in)) {
         return NULL;
     }
     thunk = thunk_get(e, in);

@@ -293,6 +293,16 @@ static bool insn_field_is_gpr(const struct insn *in, unsigned reg)
     return false;
 }
 
+/* VEX.W says how wide a general or memory operand is: outside 64-bit mode it counts as 0. */
+static bool insn_w_is_size(const struct insn *in)
+{
+    if (in->map == INSN_MAP_0F) {
+        return in->opcode == 0x2a || in->opcode == 0x2c || in->opcode == 0x2d ||
+               in->opcode == 0x6e || in->opcode == 0x7e;
+    }
+    return in->map == INSN_MAP_0F3A && (in->opcode == 0x16 || in->opcode == 0x22);
+}
+
 /* VEX (C4, C5) and XOP (8F) as three bytes. */
 static bool emit_vex(struct emit *em, const struct insn *in, unsigned at, const struct plan *p)
 {
@@ -310,7 +320,7 @@ static bool emit_vex(struct emit *em, const struct insn *in, unsigned at, const 
     if (in->mode != INSN_MODE_64) {
         b1 |= 0xe0;
         b2 |= 0x40;
-        if (insn_names_gpr(in)) {
+        if (insn_names_gpr(in) || insn_w_is_size(in)) {
             b2 &= 0x7f;
         }
     }
@@ -360,6 +370,13 @@ static bool insn_modrm_gpr(const struct insn *in, bool rm)
     return true;
 }
 
+/* VBLENDVPS, VBLENDVPD, VPBLENDVB: a register in the immediate. */
+static bool insn_is4(const struct insn *in)
+{
+    return in->encoding == INSN_ENC_VEX && in->map == INSN_MAP_0F3A && in->opcode >= 0x4a &&
+           in->opcode <= 0x4c;
+}
+
 static void emit_insn(struct emit *em, const struct insn *in, const struct plan *p)
 {
     unsigned at = emit_prefixes(em, in);
@@ -383,6 +400,9 @@ static void emit_insn(struct emit *em, const struct insn *in, const struct plan 
     }
     if (in->imm_len > 0) {
         emit_bytes(em, in->bytes + in->imm_off, in->len - in->imm_off);
+        if (in->mode != INSN_MODE_64 && insn_is4(in)) {
+            em->buf[em->len - 1] &= 0x7f; /* the register's fourth bit does not count */
+        }
     }
 }
 

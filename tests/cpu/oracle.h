@@ -33,6 +33,7 @@ struct oracle_state {
 };
 
 struct oracle_case {
+    enum insn_mode mode; /* 64 or 32 (compatibility mode) */
     struct insn in;
     uint8_t bytes[16];
     unsigned len;

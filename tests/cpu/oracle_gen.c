@@ -367,6 +367,9 @@ static void gen_state(struct oracle_rng *r, struct oracle_case *c, uint8_t *data
     }
     gen_registers(r, c, data);
     gen_operand_values(r, c, data);
+    for (unsigned i = 0; c->mode == INSN_MODE_32 && i < 16; i++) {
+        c->start.gpr[i] = i < 8 ? (uint32_t)c->start.gpr[i] : 0;
+    }
 }
 
 static void gen_rip(struct oracle_rng *r, struct oracle_case *c)
@@ -379,7 +382,7 @@ static void gen_rip(struct oracle_rng *r, struct oracle_case *c)
     c->rip = ORACLE_CODE + at;
 }
 
-static unsigned gen_prefixes(struct oracle_rng *r, uint8_t *b, bool vex)
+static unsigned gen_prefixes(struct oracle_rng *r, uint8_t *b, bool vex, bool rex)
 {
     static const uint8_t legacy[] = {0x66, 0x66, 0xf2, 0xf3, 0xf3,
                                      0x65, 0x2e, 0x67, 0xf0, 0x36};
@@ -393,18 +396,18 @@ static unsigned gen_prefixes(struct oracle_rng *r, uint8_t *b, bool vex)
         }
         b[n++] = p;
     }
-    if (!vex && oracle_below(r, 2) != 0) {
+    if (rex && !vex && oracle_below(r, 2) != 0) {
         b[n++] = 0x40 | (uint8_t)(oracle_rand(r) & 15);
     }
     return n;
 }
 
-static unsigned gen_opcode(struct oracle_rng *r, uint8_t *b)
+static unsigned gen_opcode(struct oracle_rng *r, uint8_t *b, bool rex)
 {
     unsigned n = 0, map = oracle_below(r, 12);
 
     if (map >= 8) { /* VEX */
-        n = gen_prefixes(r, b, true);
+        n = gen_prefixes(r, b, true, rex);
         if (oracle_below(r, 4) == 0) {
             b[n++] = 0xc5;
             b[n++] = (uint8_t)oracle_rand(r);
@@ -417,7 +420,7 @@ static unsigned gen_opcode(struct oracle_rng *r, uint8_t *b)
             b[n - 1] |= 0x78; /* no vvvv */
         }
     } else {
-        n = gen_prefixes(r, b, false);
+        n = gen_prefixes(r, b, false, rex);
         if (map >= 4) {
             b[n++] = 0x0f;
         }
@@ -442,6 +445,9 @@ static bool gen_wanted(const struct cpu_model *model, const struct insn *in)
     if (in->feature != INSN_FEAT_BASE && !cpu_model_has(model, in->feature)) {
         return false;
     }
+    if (in->mode != INSN_MODE_64) {
+        return in->seg != CPU_GS; /* null on the host */
+    }
     /* Near branches with 66 differ by vendor and the decoder follows Intel. */
     return (in->flags & INSN_F_BRANCH) == 0 || (in->prefixes & INSN_P_66) == 0;
 }
@@ -450,7 +456,7 @@ bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *
                     unsigned len, uint8_t *data)
 {
     memcpy(c->bytes, bytes, len);
-    if (insn_decode(&c->in, INSN_MODE_64, bytes, len) != INSN_OK) {
+    if (insn_decode(&c->in, c->mode, bytes, len) != INSN_OK) {
         return false;
     }
     c->len = c->in.len;
@@ -459,14 +465,14 @@ bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *
         return false;
     }
     gen_state(r, c, data);
-    return insn_decode(&c->in, INSN_MODE_64, c->bytes, c->len) == INSN_OK;
+    return insn_decode(&c->in, c->mode, c->bytes, c->len) == INSN_OK;
 }
 
 bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct oracle_case *c,
                      uint8_t *data)
 {
     uint8_t b[32];
-    unsigned n = gen_opcode(r, b);
+    unsigned n = gen_opcode(r, b, c->mode == INSN_MODE_64);
 
     for (unsigned i = n; i < sizeof(b); i++) {
         b[i] = (uint8_t)oracle_rand(r);
@@ -474,7 +480,7 @@ bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct
     if (oracle_below(r, 3) == 0) {
         b[n] |= 0xc0; /* registers */
     }
-    if (insn_decode(&c->in, INSN_MODE_64, b, 15) != INSN_OK || !gen_wanted(model, &c->in)) {
+    if (insn_decode(&c->in, c->mode, b, 15) != INSN_OK || !gen_wanted(model, &c->in)) {
         return false;
     }
     return oracle_prepare(r, c, b, c->in.len, data);

@@ -128,7 +128,7 @@ static void guest_control(struct cpu_x86 *cpu)
         .selector = SEL_TSS, .attr = 0x8b, .limit = 0x67, .base = GUEST_HIGH + G_TSS};
 }
 
-static void guest_user_segments(struct cpu_x86 *cpu)
+static void guest_user_segments(struct cpu_x86 *cpu, enum insn_mode mode)
 {
     struct cpu_segment data = {.selector = SEL_DATA3, .attr = 0xc0f3, .limit = UINT32_MAX};
 
@@ -136,7 +136,7 @@ static void guest_user_segments(struct cpu_x86 *cpu)
         cpu->seg[i] = data;
     }
     cpu->seg[CPU_CS].selector = SEL_CODE3;
-    cpu->seg[CPU_CS].attr = 0xa0fb;
+    cpu->seg[CPU_CS].attr = mode == INSN_MODE_32 ? 0xc0fb : 0xa0fb;
     cpu->seg[CPU_GS].base = ORACLE_GS_BASE;
     cpu->cpl = 3;
 }
@@ -207,7 +207,7 @@ void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
     cpu->rip = c->rip;
     cpu->rflags = c->start.rflags;
     cpu->halted = false;
-    guest_user_segments(cpu);
+    guest_user_segments(cpu, c->mode);
     guest_accel->run(guest_vcpu, &exit);
     if (exit.kind != EXIT_HALT) {
         end->vector = 1000 + exit.kind;
@@ -238,7 +238,7 @@ uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64
     cpu->halted = false;
     memset(cpu->xsave, 0, sizeof(cpu->xsave));
     cpu->xsave[0] = 0x7f, cpu->xsave[1] = 3, cpu->xsave[24] = 0x80, cpu->xsave[25] = 0x1f;
-    guest_user_segments(cpu);
+    guest_user_segments(cpu, INSN_MODE_64);
     guest_accel->run(guest_vcpu, &exit);
     g_assert_cmpint(exit.kind, ==, EXIT_HALT);
     g_assert_cmphex(cpu->rip, ==, GUEST_HIGH + G_HANDLERS + 3 * 16 + 1);

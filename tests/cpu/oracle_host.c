@@ -13,12 +13,16 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+enum { HOST_CODE32 = 0x23, HOST_CODE64 = 0x33 }; /* Linux's selectors */
+
 /* The layout is known to the assembly below. */
 struct host_context {
     uint64_t gpr[16];
     uint64_t rip, rflags;
     uint64_t saved_rsp;
-    uint64_t pad[5];
+    uint32_t far_offset;
+    uint32_t far_selector;
+    uint64_t pad[4];
     uint8_t xsave[ORACLE_XSAVE];
 };
 _Alignas(64) struct host_context oracle_host_context;
@@ -50,6 +54,25 @@ __asm__(
     "push $0x1f80\n\tldmxcsr (%rsp)\n\tpop %rax\n\t"
     "pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
     "ret\n");
+
+/* The same into 32-bit code: ctx.far (at 152) is a far pointer; DS and ES become flat first. */
+void oracle_host_enter32(void);
+
+__asm__(".text\n"
+        ".globl oracle_host_enter32\n"
+        ".type oracle_host_enter32, @function\n"
+        "oracle_host_enter32:\n\t"
+        "push %rbx\n\tpush %rbp\n\tpush %r12\n\tpush %r13\n\tpush %r14\n\tpush %r15\n\t"
+        "lea oracle_host_context(%rip), %rbx\n\t"
+        "mov %rsp, 144(%rbx)\n\t"
+        "mov $0x2b, %eax\n\tmov %eax, %ds\n\tmov %eax, %es\n\t"
+        "mov $7, %eax\n\txor %edx, %edx\n\t"
+        "xrstor64 192(%rbx)\n\t"
+        "pushq 136(%rbx)\n\tpopfq\n\t"
+        "mov 0(%rbx), %eax\n\tmov 8(%rbx), %ecx\n\tmov 16(%rbx), %edx\n\t"
+        "mov 32(%rbx), %esp\n\tmov 40(%rbx), %ebp\n\tmov 48(%rbx), %esi\n\t"
+        "mov 56(%rbx), %edi\n\tmov 24(%rbx), %ebx\n\t"
+        "ljmpl *oracle_host_context+152(%rip)\n");
 
 static struct oracle_state *host_result;
 static uint8_t *host_code, *host_data; /* writable aliases */
@@ -83,6 +106,7 @@ static void host_signal(int sig, siginfo_t *info, void *context)
     memcpy(end->xsave, uc->uc_mcontext.fpregs, ORACLE_XSAVE);
     regs[REG_RIP] = (greg_t)(uintptr_t)oracle_host_exit;
     regs[REG_EFL] = 0x202;
+    regs[REG_CSGSFS] = (greg_t)(((uint64_t)regs[REG_CSGSFS] & ~0xffffull) | HOST_CODE64);
 }
 
 static uint8_t *host_map(uint64_t at, size_t size, int prot)
@@ -151,6 +175,12 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)
     ctx->rflags = c->start.rflags;
     memcpy(host_code + at, c->bytes, c->len);
     host_result = end;
-    oracle_host_enter();
+    if (c->mode == INSN_MODE_32) {
+        ctx->far_offset = (uint32_t)c->rip;
+        ctx->far_selector = HOST_CODE32;
+        oracle_host_enter32();
+    } else {
+        oracle_host_enter();
+    }
     memset(host_code + at, 0xcc, c->len);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]: random instructions on the
- * interpreter and on this machine's CPU. Any difference that is not listed below, with its
+ * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32]: random instructions on
+ * the interpreter and on this machine's CPU. Any difference that is not listed below, with its
  * reason, is a failure; the first ones are printed with bytes, text and what differs. Skips
  * (77) where the host lacks what the interpreter needs.
  *
@@ -168,8 +168,10 @@ static char *compare(const struct oracle_case *c, struct oracle_state *h,
         return NULL;
     }
     compare_fault(out, h, g);
-    for (unsigned i = 0; i < 16; i++) {
-        compare_print(out, names[i], h->gpr[i], g->gpr[i]);
+    for (unsigned i = 0; i < (c->mode == INSN_MODE_32 ? 8 : 16); i++) {
+        uint64_t mask = c->mode == INSN_MODE_32 ? UINT32_MAX : UINT64_MAX;
+
+        compare_print(out, names[i], h->gpr[i] & mask, g->gpr[i] & mask);
     }
     compare_print(out, "rip", h->rip, g->rip);
     compare_print(out, "rflags", h->rflags & FLAGS_COMPARED, g->rflags & FLAGS_COMPARED);
@@ -188,7 +190,8 @@ static void show(const struct oracle_case *c, uint64_t seed, unsigned vector, co
     for (unsigned i = 0; i < c->len; i++) {
         printf(" %02x", c->bytes[i]);
     }
-    if (cs_open(CS_ARCH_X86, CS_MODE_64, &cs) == CS_ERR_OK) {
+    if (cs_open(CS_ARCH_X86, c->mode == INSN_MODE_32 ? CS_MODE_32 : CS_MODE_64, &cs) ==
+        CS_ERR_OK) {
         n = cs_disasm(cs, c->bytes, c->len, c->rip, 1, &text);
         if (n > 0) {
             printf("  %s %s", text->mnemonic, text->op_str);
@@ -225,7 +228,8 @@ static bool run_case(const struct oracle_case *c, uint64_t seed, bool print)
 struct options {
     uint64_t cases, seed;
     unsigned seconds;
-    bool one;  /* only the case with this seed */
+    bool one; /* only the case with this seed */
+    bool mode32;
     bool keep; /* go on after differences, counting */
 };
 
@@ -235,6 +239,8 @@ static bool parse(struct options *o, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-keep") == 0) {
             o->keep = true;
+        } else if (strcmp(argv[i], "-32") == 0) {
+            o->mode32 = true;
         } else if (strcmp(argv[i], "-one") == 0) {
             o->one = true;
             o->cases = 1;
@@ -263,7 +269,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
-                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one]\n");
+                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -283,6 +289,7 @@ int main(int argc, char **argv)
             g_get_monotonic_time() - start > (gint64)o.seconds * 1000000) {
             break;
         }
+        c.mode = o.mode32 ? INSN_MODE_32 : INSN_MODE_64;
         if (!oracle_generate(&r, model, &c, oracle_host_data())) {
             continue;
         }
