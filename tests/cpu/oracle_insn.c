@@ -9,6 +9,7 @@
  * the P bit of error codes outside the test's own pages.
  */
 #include "oracle.h"
+#include "oracle_regressions.h"
 
 #include <capstone/capstone.h>
 #include <glib.h>
@@ -20,7 +21,11 @@
 #include "core/cpu.h"
 #include "cpu/interp/interp.h"
 
-enum { FLAGS_COMPARED = CPU_STATUS_FLAGS | CPU_DF | CPU_IF | CPU_AC | CPU_NT, MAX_SHOWN = 10 };
+enum {
+    FLAGS_COMPARED = CPU_STATUS_FLAGS | CPU_DF | CPU_IF | CPU_AC | CPU_NT,
+    MAX_SHOWN = 10,
+    REGRESSION_STATES = 300
+};
 
 static void compare_print(GString *out, const char *what, uint64_t host, uint64_t guest)
 {
@@ -233,6 +238,30 @@ struct options {
     bool keep; /* go on after differences, counting */
 };
 
+/* Returns the number of differences. */
+static unsigned run_regressions(const struct options *o)
+{
+    static struct oracle_case c;
+    unsigned bad = 0;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(oracle_regressions); i++) {
+        const struct oracle_regression *reg = &oracle_regressions[i];
+
+        for (unsigned k = 0; k < REGRESSION_STATES; k++) {
+            struct oracle_rng r = {o->seed ^ (i << 16 | k)};
+
+            c.mode = reg->mode;
+            if (reg->mode != (o->mode32 ? INSN_MODE_32 : INSN_MODE_64) ||
+                !oracle_prepare(&r, &c, reg->bytes, reg->len, oracle_host_data())) {
+                continue;
+            }
+            memcpy(oracle_guest_data(), oracle_host_data(), ORACLE_DATA_SIZE);
+            bad += !run_case(&c, r.s, bad < MAX_SHOWN);
+        }
+    }
+    return bad;
+}
+
 static bool parse(struct options *o, int argc, char **argv)
 {
     *o = (struct options){.cases = 10000000, .seed = 1};
@@ -281,6 +310,7 @@ int main(int argc, char **argv)
     oracle_guest_init(&interp_accel_ops, model);
     oracle_host_init();
     printf("seed 0x%" PRIx64 "\n", o.seed);
+    bad = o.one ? 0 : run_regressions(&o);
     for (i = 0; done < o.cases; i++) {
         uint64_t seed = o.seed + i * 0x632be59bd9b4e019ull;
         struct oracle_rng r = {seed};
