@@ -223,7 +223,11 @@ void mem_clear(struct mem *mem)
 void mem_written(struct mem *mem, uint32_t frame)
 {
     struct mem_frame_info *info = &mem->info[frame];
-    uint8_t flags = atomic_load_explicit(&info->flags, memory_order_acquire);
+    uint8_t flags;
+
+    /* The bytes first: an engine sets MEM_CODE and then reads them, so one of the two sees the other. */
+    atomic_thread_fence(memory_order_seq_cst);
+    flags = atomic_load_explicit(&info->flags, memory_order_acquire);
 
     if ((flags & MEM_DIRTY) == 0) {
         atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
