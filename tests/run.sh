@@ -90,8 +90,8 @@ suite "build with gcc" build "$pvemu_top/build-gcc" -Dwerror=true
 # meson writes its logs next to the build, as whoever runs the tests
 if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$pvemu_top"/build-gcc/meson-logs; fi
 suite "tests" compiled_tests "$pvemu_top/build-gcc" unit cpu lint fuzz guest cli
-suite "build with clang" env CC=clang meson setup --reconfigure "$pvemu_top/build-clang" "$pvemu_top" -Dwerror=true
-suite "compile with clang" ninja -C "$pvemu_top/build-clang" -j "$jobs"
+build_clang() { CC=clang build "$pvemu_top/build-clang" -Dwerror=true; }
+suite "build with clang" build_clang
 suite "build with sanitizers" build "$pvemu_top/build-asan" -Db_sanitize=address,undefined -Dwerror=true
 if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$pvemu_top"/build-asan/meson-logs; fi
 suite "tests with sanitizers" compiled_tests "$pvemu_top/build-asan" unit fuzz
