@@ -135,7 +135,7 @@ struct guest *guest_new(void)
 {
     struct guest *g = g_new0(struct guest, 1);
 
-    g->fb = fake_board_new(1, G_RAM, 0);
+    g->fb = fake_board_new(2, G_RAM, 0);
     g->v = g->fb->vcpus[0];
     g->cpu = &g->v->cpu;
     g->v->accel = &interp_accel_ops;
@@ -154,8 +154,22 @@ struct guest *guest_new(void)
     return g;
 }
 
+struct vcpu *guest_second(struct guest *g)
+{
+    struct vcpu *v = g->fb->vcpus[1];
+
+    v->cpu = *g->cpu;
+    v->accel = &interp_accel_ops;
+    v->board_ops = &guest_ops;
+    g_assert(interp_accel_ops.vcpu_init(v, NULL));
+    return v;
+}
+
 void guest_free(struct guest *g)
 {
+    if (g->fb->vcpus[1]->engine != NULL) {
+        interp_accel_ops.vcpu_fini(g->fb->vcpus[1]);
+    }
     interp_accel_ops.vcpu_fini(g->v);
     fake_board_free(g->fb);
     g_free(g);

@@ -53,6 +53,8 @@ struct guest {
 #define GUEST_LOAD(g, name)      guest_load(g, G_CODE, name, (size_t)(name##_end - name))
 
 struct guest *guest_new(void);
+/* A second vCPU in the same state as the first is now, not started. */
+struct vcpu *guest_second(struct guest *g);
 void guest_free(struct guest *g);
 /* Copies code and points rip at it. */
 void guest_load(struct guest *g, uint64_t at, const uint8_t *code, size_t len);

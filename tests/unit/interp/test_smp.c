@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* The interpreter with two vCPUs: code written by one and run by the other, and locked
+ * counters. */
+#include "guest.h"
+
+enum { ROUNDS = 20000 };
+
+static gpointer smp_thread(gpointer opaque)
+{
+    struct vcpu *v = opaque;
+    struct exit exit;
+
+    interp_accel_ops.run(v, &exit);
+    g_assert_cmpint(exit.kind, ==, EXIT_HALT);
+    return NULL;
+}
+
+/* Runs the second vCPU at `at` beside the first (whose rip is set) until both halt. */
+static void smp_run(struct guest *g, uint64_t at)
+{
+    struct vcpu *v = guest_second(g);
+    GThread *thread;
+
+    v->cpu.rip = at;
+    v->cpu.gpr[CPU_RSP] = G_STACK - 0x4000;
+    thread = g_thread_new("vcpu1", smp_thread, v);
+    guest_run(g, EXIT_HALT);
+    g_thread_join(thread);
+}
+
+/* rsi: ready at 0, done at 8; rdi: the immediate of the function. */
+GUEST_CODE(writer, "mov $1, %ecx\n"
+                   "1: mov %ecx, (%rdi)\n"
+                   "mov %rcx, (%rsi)\n"
+                   "2: pause\n"
+                   "cmp %rcx, 8(%rsi)\n"
+                   "jb 2b\n"
+                   "inc %ecx\n"
+                   "cmp $20000, %ecx\n"
+                   "jbe 1b\n"
+                   "hlt");
+GUEST_CODE(runner, "mov $1, %ecx\n"
+                   "lea -1(%rdi), %rbx\n"
+                   "1: pause\n"
+                   "cmp %rcx, (%rsi)\n"
+                   "jb 1b\n"
+                   "call *%rbx\n"
+                   "cmp %ecx, %eax\n"
+                   "jne 3f\n"
+                   "mov %rcx, 8(%rsi)\n"
+                   "inc %ecx\n"
+                   "cmp $20000, %ecx\n"
+                   "jbe 1b\n"
+                   "hlt\n"
+                   "3: mov %rax, 16(%rsi)\n" /* what it saw instead */
+                   "mov %rcx, 24(%rsi)\n"
+                   "movq $-1, 8(%rsi)\n"
+                   "hlt");
+GUEST_CODE(function, "mov $0, %eax\nret");
+
+/*
+ * A page that one writes as data and the other runs: it becomes code and data again and again,
+ * and no write may slip by while the other decodes.
+ */
+static void test_cross_modify(void)
+{
+    struct guest *g = guest_new();
+
+    guest_load(g, G_DATA + 0x3000, function, (size_t)(function_end - function));
+    guest_load(g, G_CODE + 0x2000, runner, (size_t)(runner_end - runner));
+    GUEST_LOAD(g, writer);
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDI] = G_DATA + 0x3001;
+    smp_run(g, G_CODE + 0x2000);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 16), ==, 0);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 8), ==, ROUNDS);
+    guest_free(g);
+}
+
+GUEST_CODE(counter, "mov $20000, %ecx\n"
+                    "1: lock incl (%rsi)\n"
+                    "mov $1, %eax\n"
+                    "lock xadd %eax, 4(%rsi)\n"
+                    "mov 8(%rsi), %rax\n"
+                    "2: lea 1(%rax), %rdx\n"
+                    "lock cmpxchg %rdx, 8(%rsi)\n"
+                    "jne 2b\n"
+                    "lock addl $1, 62(%rsi)\n" /* over a cache line */
+                    "dec %ecx\n"
+                    "jnz 1b\n"
+                    "hlt");
+static void test_locked_counters(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, counter);
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    smp_run(g, G_CODE);
+    g_assert_cmpuint((uint32_t)guest_read64(g, G_DATA), ==, 2 * ROUNDS);
+    g_assert_cmpuint((uint32_t)guest_read64(g, G_DATA + 4), ==, 2 * ROUNDS);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 8), ==, 2 * ROUNDS);
+    g_assert_cmpuint((uint32_t)guest_read64(g, G_DATA + 62), ==, 2 * ROUNDS);
+    guest_free(g);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!interp_accel_ops.probe(NULL)) {
+        g_test_skip("the host lacks what the interpreter needs");
+        return 0;
+    }
+    g_test_add_func("/interp/smp/cross-modifying-code", test_cross_modify);
+    g_test_add_func("/interp/smp/locked-counters", test_locked_counters);
+    return g_test_run();
+}
