@@ -8,6 +8,7 @@
 #ifndef PVEMU_CPU_INTERP_ALU_H
 #define PVEMU_CPU_INTERP_ALU_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define ALU_LOAD "addb $0x7f, %%al\n\tsahf\n\t"

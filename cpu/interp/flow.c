@@ -316,23 +316,30 @@ static bool flow_leave(struct interp *e, const struct insn *in)
     return true;
 }
 
-static bool flow_bound(struct interp *e, const struct insn *in)
+/* One of the two bounds, sign-extended. */
+static bool flow_bound_read(struct interp *e, const struct insn *in, unsigned i, int64_t *bound)
 {
     const unsigned size = in->opsize, shift = 64 - 8 * size;
-    uint64_t off = interp_offset(e, in), va;
-    int64_t lo, hi, val;
+    uint64_t off = (interp_offset(e, in) + i * size) & interp_mask(in->addrsize), va;
     struct mref m;
-    uint64_t pair = 0;
 
-    if (!interp_linear(e, in->seg, off, 2 * size, X86_READ, &va) ||
-        !interp_mref(e, va, 2 * size, X86_READ, &m)) {
+    if (!interp_linear(e, in->seg, off, size, X86_READ, &va) ||
+        !interp_mref(e, va, size, X86_READ, &m)) {
         return false;
     }
-    interp_mref_read(e, &m, &pair);
-    lo = (int64_t)(pair << shift) >> shift;
-    hi = (int64_t)(pair >> (8 * size) << shift) >> shift;
-    val = (int64_t)(e->v->cpu.gpr[in->op[0].reg] << shift) >> shift;
-    if (val < lo || val > hi) {
+    *bound = (int64_t)(interp_mref_load(e, &m) << shift) >> shift;
+    return true;
+}
+
+static bool flow_bound(struct interp *e, const struct insn *in)
+{
+    const unsigned shift = 64 - 8 * in->opsize;
+    int64_t low, high, val = (int64_t)(e->v->cpu.gpr[in->op[0].reg] << shift) >> shift;
+
+    if (!flow_bound_read(e, in, 0, &low) || !flow_bound_read(e, in, 1, &high)) {
+        return false;
+    }
+    if (val < low || val > high) {
         return interp_fault(e, CPU_BR);
     }
     flow_advance(e, in);

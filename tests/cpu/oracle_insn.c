@@ -136,8 +136,11 @@ static bool compare_explained(const struct oracle_case *c, const struct oracle_s
         return g->vector == CPU_PAGE_FAULT && compare_unmapped(h->cr2) &&
                compare_unmapped(g->cr2);
     }
-    return (c->in.flags & INSN_F_X87) != 0 && mem != NULL && mem->size > 10 &&
-           g->vector == CPU_PAGE_FAULT && h->cr2 >> 12 == g->cr2 >> 12;
+    if ((c->in.flags & INSN_F_X87) == 0 || mem == NULL || mem->size <= 10) {
+        return false;
+    }
+    return (g->vector == CPU_PAGE_FAULT && h->cr2 >> 12 == g->cr2 >> 12) ||
+           (g->vector == CPU_GP && c->mode == INSN_MODE_32 && h->cr2 + mem->size > UINT32_MAX);
 }
 
 static void compare_fault(GString *out, const struct oracle_state *h,

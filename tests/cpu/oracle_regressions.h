@@ -38,6 +38,7 @@ static const struct oracle_regression {
     {INSN_MODE_32, 2, {0xd5, 0x26}},
     {INSN_MODE_32, 2, {0xd4, 0x26}},
     {INSN_MODE_32, 3, {0x2e, 0x21, 0x10}},                   /* a store through CS */
+    {INSN_MODE_32, 2, {0x62, 0x37}},                         /* BOUND: two accesses */
     {INSN_MODE_32, 5, {0xc4, 0xc1, 0xf7, 0x2a, 0x39}},       /* VEX.W does not count */
     {INSN_MODE_32, 3, {0xc5, 0xfc, 0x77}},                   /* VZEROALL: eight registers */
     {INSN_MODE_32, 3, {0xc5, 0xf8, 0x77}},
