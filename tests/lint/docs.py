@@ -3,8 +3,9 @@
 """Documents against the program: docs.py PVEMU.
 
 Links and the paths named in documents lead somewhere; the documents that source files name exist; command-line.md
-has the options and verbs of `pvemu help all`, no more and no less; SUPPORT.md has the hypercalls of pv/hypercall.c,
-with the word "supported" or "refused" exactly where a guest by PVH gets an answer; no line names anybody's machine.
+has the options, verbs and statuses that `pvemu help` knows, no more and no less; SUPPORT.md has the hypercalls of
+pv/hypercall.c, with the word "supported" or "refused" exactly where a guest by PVH gets an answer; no line names
+anybody's machine.
 """
 import pathlib
 import re
@@ -117,6 +118,16 @@ def check_options(pvemu):
         yield "`pvemu help all` could not be read"
 
 
+def check_statuses(pvemu):
+    text = subprocess.run([pvemu, "help", "exit-codes"], check=True, capture_output=True, text=True).stdout
+    program = set(re.findall(r"^  ([\dn+-]+) ", text, re.MULTILINE))
+    table = section((ROOT / "docs/command-line.md").read_text(), "Exit status").replace("\u2013", "-")
+    listed = set(re.findall(r"^\| ([\dn+-]+) \|", table, re.MULTILINE)) - {"---"}
+    yield from (f"command-line.md and `pvemu help exit-codes` differ in status {n}" for n in sorted(program ^ listed))
+    if not program:
+        yield "`pvemu help exit-codes` could not be read"
+
+
 def check_hypercalls():
     source = (ROOT / "pv/hypercall.c").read_text()
     table = re.findall(r'\[__HYPERVISOR_\w+\]\s*=\s*\{"(\w+)",\s*(\w+),\s*([\w |\n]+?)\}', source)
@@ -138,7 +149,8 @@ def check_hypercalls():
 
 def main():
     bad = [f"{path.relative_to(ROOT)}:{line}" for path in documents() for line in check_document(path)]
-    bad += list(check_sources()) + list(check_options(sys.argv[1])) + list(check_hypercalls())
+    bad += list(check_sources()) + list(check_options(sys.argv[1]))
+    bad += list(check_statuses(sys.argv[1])) + list(check_hypercalls())
     print("\n".join(bad + [f"{len(documents())} documents, {len(bad)} complaints"]))
     return 1 if bad else 0
 
