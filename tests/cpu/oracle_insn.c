@@ -140,7 +140,8 @@ static bool compare_explained(const struct oracle_case *c, const struct oracle_s
         return false;
     }
     return (g->vector == CPU_PAGE_FAULT && h->cr2 >> 12 == g->cr2 >> 12) ||
-           (g->vector == CPU_GP && c->mode == INSN_MODE_32 && h->cr2 + mem->size > UINT32_MAX);
+           ((g->vector == CPU_GP || g->vector == CPU_STACK_FAULT) && c->mode == INSN_MODE_32 &&
+            h->cr2 + mem->size > UINT32_MAX);
 }
 
 static void compare_fault(GString *out, const struct oracle_state *h,
