@@ -12,7 +12,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -27,7 +29,6 @@ enum {
     ACCESS_READ_FILE = 1 << 2, ACCESS_REMOVE_FILE = 1 << 5,
     ACCESS_NET_TCP = 3, /* bind and connect */
     SCOPE_ABSTRACT_UNIX = 1, SCOPE_SIGNAL = 2,
-    MAX_PATHS = 2,
 };
 
 struct ruleset_attr {
@@ -39,17 +40,7 @@ struct path_rule {
     int32_t fd;
 } __attribute__((packed));
 
-/* What a class may still reach. */
-static const struct class_needs {
-    const char *read[MAX_PATHS]; /* files; one that is absent is left out */
-    bool tcp;
-} class_needs[SANDBOX_NR_CLASSES] = {
-    /* libslirp looks at the name servers again when the file changes, and seeds its random
-     * numbers once. */
-    [SANDBOX_CLASS_NET] = {.read = {"/etc/resolv.conf"}, .tcp = true},
-    [SANDBOX_CLASS_NET_SUPERVISOR] = {.read = {"/etc/resolv.conf", "/dev/urandom"},
-                                      .tcp = true},
-};
+static const char RESOLVER[] = "/etc/resolv.conf", RANDOM[] = "/dev/urandom";
 
 int sandbox_landlock_abi(void)
 {
@@ -77,34 +68,64 @@ static bool add_path(int ruleset, const char *path, uint64_t allowed)
     return syscall(NR_LANDLOCK_ADD_RULE, ruleset, RULE_PATH_BENEATH, &rule, 0) == 0;
 }
 
+/*
+ * libslirp reads the list of name servers again when it changes. Most hosts replace that file:
+ * where it is a link into a folder of its own (/run/systemd/resolve), that folder is readable.
+ * Elsewhere the network process gets the file alone, and has to be started again after a
+ * change; so its supervisor, whom no frame of the guest reaches, may read the folder (/etc).
+ */
+static bool add_resolver(int ruleset, enum sandbox_class cls)
+{
+    g_autofree char *dir = NULL;
+    char *real = realpath(RESOLVER, NULL);
+    bool whole, ok;
+
+    if (real == NULL) {
+        return true;
+    }
+    dir = g_path_get_dirname(real);
+    whole = cls == SANDBOX_CLASS_NET_SUPERVISOR || g_str_has_prefix(dir, "/run/");
+    ok = add_path(ruleset, whole ? dir : real, ACCESS_READ_FILE);
+    free(real);
+    return ok;
+}
+
+static bool add_paths(int ruleset, enum sandbox_class cls,
+                      const struct sandbox_options *options)
+{
+    switch (cls) {
+    case SANDBOX_CLASS_MAIN:
+        return options->unlink_dir == NULL ||
+               add_path(ruleset, options->unlink_dir, ACCESS_REMOVE_FILE);
+    case SANDBOX_CLASS_NET_SUPERVISOR: /* libslirp seeds its numbers at every start */
+        return add_path(ruleset, RANDOM, ACCESS_READ_FILE) && add_resolver(ruleset, cls);
+    case SANDBOX_CLASS_NET:
+        return add_resolver(ruleset, cls);
+    default:
+        return true;
+    }
+}
+
 bool sandbox_landlock_apply(int abi, enum sandbox_class cls,
                             const struct sandbox_options *options)
 {
-    const struct class_needs *needs = &class_needs[cls];
-    bool main_class = cls == SANDBOX_CLASS_MAIN;
+    bool tcp = cls == SANDBOX_CLASS_NET || cls == SANDBOX_CLASS_NET_SUPERVISOR;
+    bool signals = cls == SANDBOX_CLASS_MAIN && options->killable > 0;
     struct ruleset_attr attr = {.handled_fs = handled_fs(abi)};
     auto_fd ruleset = -1;
 
-    if (abi >= 4 && !needs->tcp) {
+    if (abi >= 4 && !tcp) {
         attr.handled_net = ACCESS_NET_TCP;
     }
     if (abi >= 6) {
-        /* The process that main may end is not below it, so its signals are seccomp's
-         * business. */
-        attr.scoped = SCOPE_ABSTRACT_UNIX;
-        attr.scoped |= main_class && options->killable > 0 ? 0 : SCOPE_SIGNAL;
+        /* The process that main may end is not below it: its signals are up to seccomp. */
+        attr.scoped = SCOPE_ABSTRACT_UNIX | (signals ? 0 : SCOPE_SIGNAL);
     }
     ruleset = (int)syscall(NR_LANDLOCK_CREATE_RULESET, &attr, sizeof(attr), 0);
     if (ruleset < 0) {
         return false;
     }
-    for (unsigned i = 0; i < MAX_PATHS && needs->read[i] != NULL; i++) {
-        if (!add_path(ruleset, needs->read[i], ACCESS_READ_FILE)) {
-            return false;
-        }
-    }
-    if (main_class && options->unlink_dir != NULL &&
-        !add_path(ruleset, options->unlink_dir, ACCESS_REMOVE_FILE)) {
+    if (!add_paths(ruleset, cls, options)) {
         return false;
     }
     return syscall(NR_LANDLOCK_RESTRICT_SELF, ruleset, 0) == 0;

@@ -157,7 +157,6 @@ static const struct rule rules[] = {
     ALLOW(pidfd_open, S),
     ALLOW1(kill, S, EQ(1, SIGKILL)),
     ALLOW(getppid, S),
-    ALLOW(gettid, S),
     ALLOW(set_robust_list, S | P),
     ALLOW(rseq, S | P),
     ALLOW(capset, S),
@@ -185,14 +184,16 @@ static const struct rule rules[] = {
     ALLOW(madvise, VMM | NET),
 
     /* --- signals and the end --- */
-    ALLOW(rt_sigprocmask, VMM | NET),
+    ALLOW(rt_sigprocmask, M | I | NET),
+    REFUSE(rt_sigprocmask, V, EPERM), /* blocks signals while a thread ends; can do without */
     ALLOW(rt_sigreturn, VMM | S | G),
     ALLOW(rt_sigaction, M | V),
     ALLOW(sigaltstack, M | V),
     ALLOW(getpid, VMM | NET),
-    ALLOW(gettid, M),
+    ALLOW(gettid, VMM | NET), /* getpid(), gettid(), tgkill(): abort() */
     ALLOW(getuid, M),
-    ALLOW2(tgkill, VMM | NET, EQ(2, SIGABRT), VALUE(0, VALUE_SELF)), /* abort() */
+    ALLOW1(tgkill, S, EQ(2, SIGABRT)), /* its child has another process id */
+    ALLOW2(tgkill, VMM | N, EQ(2, SIGABRT), VALUE(0, VALUE_SELF)),
     ALLOW2(kill, M, EQ(1, SIGKILL), VALUE(0, VALUE_KILLABLE)),
     ALLOW(wait4, M | S),
     ALLOW(unlink, M), /* Landlock: in the folder of control sockets */
@@ -206,7 +207,8 @@ static const struct rule rules[] = {
     REFUSE1(newfstatat, M, EACCES, BITS(3, AT_EMPTY_PATH, 0)),
     REFUSE(newfstatat, V | I, EACCES),
     REFUSE(access, VMM | NET, EACCES),
-    REFUSE(readlink, VMM | NET, EACCES),
+    ALLOW(readlink, S), /* realpath() */
+    REFUSE(readlink, VMM | N, EACCES),
     REFUSE(sched_getaffinity, VMM | NET, EPERM), /* malloc() counts processors; it falls back */
     REFUSE1(ioctl, V | I | NET, ENOTTY, EQ(1, TCGETS)),
 };

@@ -170,7 +170,10 @@ static void slirp_handle_message(struct slirp_net *s, const struct slirp_message
         slirp_set_link(s, true);
         break;
     case SLIRP_EVENT_DOWN:
-        if (s->up) {
+        if (s->up && WIFEXITED(m->value) && WEXITSTATUS(m->value) == SLIRP_EXIT_RESOLVER) {
+            report_note("net: this host's list of name servers was replaced; the user network "
+                        "starts again, its connections are lost");
+        } else if (s->up) {
             report_warn("net: the user network's process %d ended (status 0x%x); it is started "
                         "again, its connections are lost", m->pid, (unsigned)m->value);
         }

@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -29,6 +30,7 @@ enum {
     HELPER_BATCH = 16,
     HELPER_BATCHES_PER_TURN = 4,
     HELPER_MAX_POLLFDS = 4096,
+    HELPER_RESOLVER_MS = 2000,
 };
 
 struct helper_timer {
@@ -44,6 +46,8 @@ struct helper {
     struct net_chan chan;
     struct net_filter filter;
     struct helper_timer *timers;
+    bool sees_resolver;  /* at the start */
+    int64_t resolver_ms; /* when it was looked at */
     GArray *fds; /* struct pollfd; the first is the channel */
 };
 
@@ -203,6 +207,30 @@ static void helper_input(struct helper *h)
     }
 }
 
+/* Whether the list of name servers can be read, or is not there at all. */
+static bool helper_sees_resolver(void)
+{
+    int fd = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return fd >= 0 || errno != EACCES;
+}
+
+/* libslirp would answer no name any more: see SLIRP_EXIT_RESOLVER. */
+static void helper_check_resolver(struct helper *h)
+{
+    int64_t now = helper_now_ns(NULL) / 1000000;
+
+    if (now - h->resolver_ms >= HELPER_RESOLVER_MS) {
+        h->resolver_ms = now;
+        if (!helper_sees_resolver()) {
+            _exit(SLIRP_EXIT_RESOLVER);
+        }
+    }
+}
+
 static void helper_turn(struct helper *h)
 {
     struct pollfd channel = {.fd = h->chan.fd, .events = POLLIN};
@@ -224,6 +252,9 @@ static void helper_turn(struct helper *h)
     slirp_pollfds_poll(h->slirp, n < 0, helper_get_revents, h);
     if (n <= 0) {
         return;
+    }
+    if (h->sees_resolver) {
+        helper_check_resolver(h);
     }
     channel = g_array_index(h->fds, struct pollfd, 0);
     if (channel.revents & POLLOUT) {
@@ -312,6 +343,7 @@ void slirp_run(const struct slirp_setup *setup, int data_fd, int control_fd)
     }
     if (m.event == SLIRP_EVENT_UP) {
         sandbox_enter(setup->sandbox, SANDBOX_CLASS_NET);
+        h.sees_resolver = helper_sees_resolver();
     }
     send(control_fd, &m, sizeof(m), MSG_NOSIGNAL);
     close(control_fd);

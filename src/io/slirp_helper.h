@@ -25,6 +25,10 @@ struct slirp_setup {
     enum config_sandbox sandbox;
 };
 
+/* The network process ends with it when the list of name servers was replaced by a file that
+ * its sandbox does not let it open: the next one may. */
+enum { SLIRP_EXIT_RESOLVER = 3 };
+
 /* What the processes tell pvemu, one message each on the control socket. */
 enum slirp_event {
     SLIRP_EVENT_UP = 1,     /* libslirp runs; pid is its process */
