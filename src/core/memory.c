@@ -48,6 +48,7 @@ static bool mem_allocate(struct mem *mem, GError **err)
         error_hint(err, "a smaller -m may do, or a higher `ulimit -v`");
         return false;
     }
+    madvise(mem->base, mem->size, MADV_DONTDUMP); /* what a guest knows is not for core files */
     return true;
 }
 
