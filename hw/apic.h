@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The interrupt fabric of a board: local APICs (SDM vol. 3 chapter 11) and one I/O APIC (82093AA),
- * joined by a bus that delivers messages. Everything with the board lock held.
+ * The interrupt fabric of a board: local APICs (SDM vol. 3 chapter 11) and one I/O APIC
+ * (82093AA), joined by a bus that delivers messages. Everything with the board lock held.
  */
 #ifndef PVEMU_HW_APIC_H
 #define PVEMU_HW_APIC_H
@@ -13,11 +13,17 @@
 #include "core/state.h"
 
 enum { APIC_MAX_VCPUS = 64, IOAPIC_PINS = 24 };
-#define LAPIC_GPA 0xfee00000ull
+#define LAPIC_GPA  0xfee00000ull
 #define IOAPIC_GPA 0xfec00000ull
 
 enum apic_delivery {
-    APIC_FIXED = 0, APIC_LOWEST = 1, APIC_SMI = 2, APIC_NMI = 4, APIC_INIT = 5, APIC_SIPI = 6, APIC_EXTINT = 7,
+    APIC_FIXED = 0,
+    APIC_LOWEST = 1,
+    APIC_SMI = 2,
+    APIC_NMI = 4,
+    APIC_INIT = 5,
+    APIC_SIPI = 6,
+    APIC_EXTINT = 7,
 };
 
 struct lapic;
@@ -27,18 +33,20 @@ struct apic_bus {
     struct lapic *lapic[APIC_MAX_VCPUS]; /* by vCPU */
     unsigned nr;
     struct ioapic *ioapic;
-    /* INIT and start-up messages: the board resets or starts the vCPU. May be NULL (one CPU). */
+    /* INIT and start-up messages: the board resets or starts the vCPU. May be NULL (one CPU).
+     */
     void (*init_sipi)(void *opaque, unsigned vcpu, bool sipi, uint8_t vector);
     void *opaque;
 };
 
 /* Sends a message; logical or physical destination. */
-void apic_bus_deliver(struct apic_bus *bus, uint32_t dest, bool logical, enum apic_delivery mode,
-                      uint8_t vector, bool level);
+void apic_bus_deliver(struct apic_bus *bus, uint32_t dest, bool logical,
+                      enum apic_delivery mode, uint8_t vector, bool level);
 /* A message-signalled interrupt (address and data as the guest wrote them). */
 void apic_bus_msi(struct apic_bus *bus, uint64_t address, uint32_t data);
 
-/* tsc_hz is the guest's TSC frequency, for the TSC-deadline timer. The first is the boot CPU's. */
+/* tsc_hz is the guest's TSC frequency, for the TSC-deadline timer. The first is the boot CPU's.
+ */
 struct lapic *lapic_new(struct apic_bus *bus, struct board *board, unsigned vcpu,
                         uint32_t apic_id, uint64_t tsc_hz);
 void lapic_free(struct lapic *l);

@@ -37,6 +37,9 @@ static void debug_exit_state(struct device *dev, struct state *s)
 }
 
 const struct device_ops debug_exit_ops = {
-    .name = "debug-exit",       .size = sizeof(struct debug_exit), .reset = debug_exit_reset,
-    .write = debug_exit_write,  .state = debug_exit_state,
+    .name = "debug-exit",
+    .size = sizeof(struct debug_exit),
+    .reset = debug_exit_reset,
+    .write = debug_exit_write,
+    .state = debug_exit_state,
 };

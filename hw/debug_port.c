@@ -37,6 +37,8 @@ void debug_port_connect(struct device *dev, debug_port_fn fn, void *opaque)
 }
 
 const struct device_ops debug_port_ops = {
-    .name = "debug-port",      .size = sizeof(struct debug_port),
-    .read = debug_port_read,   .write = debug_port_write,
+    .name = "debug-port",
+    .size = sizeof(struct debug_port),
+    .read = debug_port_read,
+    .write = debug_port_write,
 };

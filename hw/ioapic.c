@@ -6,17 +6,18 @@
 
 enum { SELECT = 0x00, WINDOW = 0x10, EOI = 0x40 };
 enum { INDEX_ID = 0, INDEX_VERSION = 1, INDEX_ARBITRATION = 2, INDEX_REDIRECTION = 0x10 };
-#define RED_MASKED (1ull << 16)
-#define RED_LEVEL (1ull << 15)
+#define RED_MASKED     (1ull << 16)
+#define RED_LEVEL      (1ull << 15)
 #define RED_REMOTE_IRR (1ull << 14)
-#define RED_POLARITY (1ull << 13)
-#define RED_STATUS (1ull << 12)
-#define RED_LOGICAL (1ull << 11)
+#define RED_POLARITY   (1ull << 13)
+#define RED_STATUS     (1ull << 12)
+#define RED_LOGICAL    (1ull << 11)
 
 struct ioapic {
     struct apic_bus *bus;
     uint32_t select, id;
-    uint32_t level; /* line level by pin, as asserted (polarity already applied by the boards) */
+    uint32_t
+        level; /* line level by pin, as asserted (polarity already applied by the boards) */
     uint64_t red[IOAPIC_PINS];
 };
 

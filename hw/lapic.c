@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Local APIC: SDM vol. 3 chapter 11, xAPIC and x2APIC, with one-shot, periodic and TSC-deadline timer.
- * Left out: SMI, error interrupts beyond illegal vectors, performance and thermal LVTs (they are
- * stored). The timer counts a 1 GHz bus clock of board time.
+ * Local APIC: SDM vol. 3 chapter 11, xAPIC and x2APIC, with one-shot, periodic and TSC-deadline
+ * timer. Left out: SMI, error interrupts beyond illegal vectors, performance and thermal LVTs
+ * (they are stored). The timer counts a 1 GHz bus clock of board time.
  */
 #include "hw/apic.h"
 
@@ -13,12 +13,32 @@
 #include "core/vcpu.h"
 
 enum {
-    REG_ID = 0x20, REG_VERSION = 0x30, REG_TPR = 0x80, REG_APR = 0x90, REG_PPR = 0xa0, REG_EOI = 0xb0,
-    REG_LDR = 0xd0, REG_DFR = 0xe0, REG_SVR = 0xf0, REG_ISR = 0x100, REG_TMR = 0x180,
-    REG_IRR = 0x200, REG_ESR = 0x280, REG_CMCI = 0x2f0, REG_ICR_LOW = 0x300, REG_ICR_HIGH = 0x310,
-    REG_LVT_TIMER = 0x320, REG_LVT_THERMAL = 0x330, REG_LVT_PERF = 0x340, REG_LVT_LINT0 = 0x350,
-    REG_LVT_LINT1 = 0x360, REG_LVT_ERROR = 0x370, REG_TIMER_INITIAL = 0x380,
-    REG_TIMER_CURRENT = 0x390, REG_TIMER_DIVIDE = 0x3e0, REG_SELF_IPI = 0x3f0,
+    REG_ID = 0x20,
+    REG_VERSION = 0x30,
+    REG_TPR = 0x80,
+    REG_APR = 0x90,
+    REG_PPR = 0xa0,
+    REG_EOI = 0xb0,
+    REG_LDR = 0xd0,
+    REG_DFR = 0xe0,
+    REG_SVR = 0xf0,
+    REG_ISR = 0x100,
+    REG_TMR = 0x180,
+    REG_IRR = 0x200,
+    REG_ESR = 0x280,
+    REG_CMCI = 0x2f0,
+    REG_ICR_LOW = 0x300,
+    REG_ICR_HIGH = 0x310,
+    REG_LVT_TIMER = 0x320,
+    REG_LVT_THERMAL = 0x330,
+    REG_LVT_PERF = 0x340,
+    REG_LVT_LINT0 = 0x350,
+    REG_LVT_LINT1 = 0x360,
+    REG_LVT_ERROR = 0x370,
+    REG_TIMER_INITIAL = 0x380,
+    REG_TIMER_CURRENT = 0x390,
+    REG_TIMER_DIVIDE = 0x3e0,
+    REG_SELF_IPI = 0x3f0,
 };
 enum { LVT_MASKED = 1 << 16, LVT_MODE_SHIFT = 17, SVR_ENABLED = 1 << 8 };
 enum { TIMER_ONESHOT = 0, TIMER_PERIODIC = 1, TIMER_DEADLINE = 2 };
@@ -185,7 +205,8 @@ static void lapic_timer_fire(void *opaque)
         period = MAX(lapic_timer_period_ns(l), TIMER_MIN_PERIOD_NS);
         l->timer_start_ns += period;
         if (board_now_ns(l->board) > l->timer_start_ns + period) {
-            l->timer_start_ns = board_now_ns(l->board); /* late: ticks are lost, as on hardware */
+            l->timer_start_ns =
+                board_now_ns(l->board); /* late: ticks are lost, as on hardware */
         }
         l->board->ops->timer_arm(l->board, &l->timer, l->timer_start_ns + period);
     }
@@ -256,7 +277,8 @@ static bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical)
         return dest == l->id || dest == (lapic_x2apic(l) ? UINT32_MAX : 0xff);
     }
     if (lapic_x2apic(l)) {
-        return dest == UINT32_MAX || ((dest >> 16) == (l->id >> 4) && (dest & (1u << (l->id & 15))) != 0);
+        return dest == UINT32_MAX ||
+               ((dest >> 16) == (l->id >> 4) && (dest & (1u << (l->id & 15))) != 0);
     }
     if ((l->dfr >> 28) == 0xf) { /* flat */
         return (dest & (l->ldr >> 24)) != 0;
@@ -285,8 +307,8 @@ static void lapic_message(struct lapic *l, enum apic_delivery mode, uint8_t vect
     }
 }
 
-void apic_bus_deliver(struct apic_bus *bus, uint32_t dest, bool logical, enum apic_delivery mode,
-                      uint8_t vector, bool level)
+void apic_bus_deliver(struct apic_bus *bus, uint32_t dest, bool logical,
+                      enum apic_delivery mode, uint8_t vector, bool level)
 {
     for (unsigned i = 0; i < bus->nr; i++) {
         if (bus->lapic[i] != NULL && lapic_matches(bus->lapic[i], dest, logical)) {
@@ -301,7 +323,8 @@ void apic_bus_deliver(struct apic_bus *bus, uint32_t dest, bool logical, enum ap
 void apic_bus_msi(struct apic_bus *bus, uint64_t address, uint32_t data)
 {
     apic_bus_deliver(bus, (uint32_t)(address >> 12) & 0xff, (address & 4) != 0,
-                     (enum apic_delivery)((data >> 8) & 7), (uint8_t)data, (data & 0x8000) != 0);
+                     (enum apic_delivery)((data >> 8) & 7), (uint8_t)data,
+                     (data & 0x8000) != 0);
 }
 
 static void lapic_send(struct lapic *l)
@@ -338,20 +361,34 @@ uint32_t lapic_read(struct lapic *l, uint32_t offset)
 {
     offset &= 0xff0;
     switch (offset) {
-    case REG_ID: return lapic_x2apic(l) ? l->id : l->id << 24;
-    case REG_VERSION: return 0x14 | ((LVT_COUNT - 1) << 16);
-    case REG_TPR: return l->tpr;
-    case REG_PPR: return lapic_ppr(l);
-    case REG_LDR: return lapic_x2apic(l) ? ((l->id >> 4) << 16) | (1u << (l->id & 15)) : l->ldr;
-    case REG_DFR: return l->dfr;
-    case REG_SVR: return l->svr;
-    case REG_ESR: return l->esr;
-    case REG_ICR_LOW: return l->icr_low;
-    case REG_ICR_HIGH: return l->icr_high;
-    case REG_TIMER_INITIAL: return l->timer_initial;
-    case REG_TIMER_CURRENT: return lapic_timer_current(l);
-    case REG_TIMER_DIVIDE: return l->timer_divide;
-    default: break;
+    case REG_ID:
+        return lapic_x2apic(l) ? l->id : l->id << 24;
+    case REG_VERSION:
+        return 0x14 | ((LVT_COUNT - 1) << 16);
+    case REG_TPR:
+        return l->tpr;
+    case REG_PPR:
+        return lapic_ppr(l);
+    case REG_LDR:
+        return lapic_x2apic(l) ? ((l->id >> 4) << 16) | (1u << (l->id & 15)) : l->ldr;
+    case REG_DFR:
+        return l->dfr;
+    case REG_SVR:
+        return l->svr;
+    case REG_ESR:
+        return l->esr;
+    case REG_ICR_LOW:
+        return l->icr_low;
+    case REG_ICR_HIGH:
+        return l->icr_high;
+    case REG_TIMER_INITIAL:
+        return l->timer_initial;
+    case REG_TIMER_CURRENT:
+        return lapic_timer_current(l);
+    case REG_TIMER_DIVIDE:
+        return l->timer_divide;
+    default:
+        break;
     }
     if (offset >= REG_ISR && offset < REG_ISR + 0x80) {
         return l->isr[(offset - REG_ISR) / 16];
@@ -399,16 +436,40 @@ void lapic_write(struct lapic *l, uint32_t offset, uint32_t value)
 {
     offset &= 0xff0;
     switch (offset) {
-    case REG_TPR: l->tpr = value & 0xff; lapic_update(l); break;
-    case REG_EOI: lapic_eoi(l); break;
-    case REG_LDR: l->ldr = value & 0xff000000; break;
-    case REG_DFR: l->dfr = value | 0x0fffffff; break;
-    case REG_SVR: lapic_write_svr(l, value); break;
-    case REG_ESR: l->esr = l->esr_latched; l->esr_latched = 0; break;
-    case REG_ICR_LOW: l->icr_low = value & ~(1u << 12); lapic_send(l); break;
-    case REG_ICR_HIGH: l->icr_high = value; break;
-    case REG_TIMER_INITIAL: l->timer_initial = value; lapic_timer_start(l); break;
-    case REG_TIMER_DIVIDE: l->timer_divide = value & 0xb; break;
+    case REG_TPR:
+        l->tpr = value & 0xff;
+        lapic_update(l);
+        break;
+    case REG_EOI:
+        lapic_eoi(l);
+        break;
+    case REG_LDR:
+        l->ldr = value & 0xff000000;
+        break;
+    case REG_DFR:
+        l->dfr = value | 0x0fffffff;
+        break;
+    case REG_SVR:
+        lapic_write_svr(l, value);
+        break;
+    case REG_ESR:
+        l->esr = l->esr_latched;
+        l->esr_latched = 0;
+        break;
+    case REG_ICR_LOW:
+        l->icr_low = value & ~(1u << 12);
+        lapic_send(l);
+        break;
+    case REG_ICR_HIGH:
+        l->icr_high = value;
+        break;
+    case REG_TIMER_INITIAL:
+        l->timer_initial = value;
+        lapic_timer_start(l);
+        break;
+    case REG_TIMER_DIVIDE:
+        l->timer_divide = value & 0xb;
+        break;
     default:
         if (offset >= REG_LVT_TIMER && offset <= REG_LVT_ERROR) {
             lapic_write_lvt(l, (offset - REG_LVT_TIMER) / 16, value);
@@ -420,11 +481,20 @@ void lapic_write(struct lapic *l, uint32_t offset, uint32_t value)
 static bool lapic_x2apic_register(uint32_t offset, bool write)
 {
     switch (offset) {
-    case REG_ID: case REG_VERSION: case REG_PPR: case REG_LDR: case REG_TIMER_CURRENT:
+    case REG_ID:
+    case REG_VERSION:
+    case REG_PPR:
+    case REG_LDR:
+    case REG_TIMER_CURRENT:
         return !write;
-    case REG_EOI: case REG_SELF_IPI:
+    case REG_EOI:
+    case REG_SELF_IPI:
         return write;
-    case REG_TPR: case REG_SVR: case REG_ESR: case REG_ICR_LOW: case REG_TIMER_INITIAL:
+    case REG_TPR:
+    case REG_SVR:
+    case REG_ESR:
+    case REG_ICR_LOW:
+    case REG_TIMER_INITIAL:
     case REG_TIMER_DIVIDE:
         return true;
     default:
@@ -464,8 +534,7 @@ static bool lapic_write_base(struct lapic *l, uint64_t value)
     bool x2apic = (value & BASE_X2APIC) != 0;
 
     if ((value & ~0xffffffd00ull) != 0 || (x2apic && !enabled) ||
-        (lapic_x2apic(l) && enabled && !x2apic) ||
-        ((l->base & BASE_ENABLED) == 0 && x2apic)) {
+        (lapic_x2apic(l) && enabled && !x2apic) || ((l->base & BASE_ENABLED) == 0 && x2apic)) {
         return false;
     }
     l->base = (value & ~(uint64_t)BASE_BSP) | (l->base & BASE_BSP);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * ACPI 6.1, 4.8.3.7: SLP_EN in the sleep control register turns the guest off whatever the sleep
- * type, since the DSDT offers \_S5 alone. Nothing ever wakes, so the status register is zero.
+ * ACPI 6.1, 4.8.3.7: SLP_EN in the sleep control register turns the guest off whatever the
+ * sleep type, since the DSDT offers \_S5 alone. Nothing ever wakes, so the status register is
+ * zero.
  */
 #include "hw/pm_sleep.h"
 
@@ -28,6 +29,8 @@ static void pm_sleep_write(struct device *dev, uint64_t offset, unsigned size, u
 }
 
 const struct device_ops pm_sleep_ops = {
-    .name = "pm-sleep", .size = sizeof(struct pm_sleep),
-    .read = pm_sleep_read, .write = pm_sleep_write,
+    .name = "pm-sleep",
+    .size = sizeof(struct pm_sleep),
+    .read = pm_sleep_read,
+    .write = pm_sleep_write,
 };

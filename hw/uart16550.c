@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * NS16550A UART (National Semiconductor data sheet, 1995). The line rate is not modelled: a byte
- * leaves as soon as the host side takes it; while it does not, the transmit FIFO fills and THRE
- * stays clear, so a guest that polls is slowed down instead of losing text.
+ * NS16550A UART (National Semiconductor data sheet, 1995). The line rate is not modelled: a
+ * byte leaves as soon as the host side takes it; while it does not, the transmit FIFO fills and
+ * THRE stays clear, so a guest that polls is slowed down instead of losing text.
  */
 #include "hw/uart16550.h"
 
@@ -10,7 +10,15 @@
 
 enum { RBR_THR_DLL = 0, IER_DLM = 1, IIR_FCR = 2, LCR = 3, MCR = 4, LSR = 5, MSR = 6, SCR = 7 };
 enum { IER_RDI = 1, IER_THRI = 2, IER_RLSI = 4, IER_MSI = 8 };
-enum { IIR_NONE = 1, IIR_MSI = 0, IIR_THRI = 2, IIR_RDI = 4, IIR_RLSI = 6, IIR_TIMEOUT = 0xc, IIR_FIFO = 0xc0 };
+enum {
+    IIR_NONE = 1,
+    IIR_MSI = 0,
+    IIR_THRI = 2,
+    IIR_RDI = 4,
+    IIR_RLSI = 6,
+    IIR_TIMEOUT = 0xc,
+    IIR_FIFO = 0xc0
+};
 enum { LCR_DLAB = 0x80, MCR_LOOP = 0x10, FCR_ENABLE = 1, FCR_CLEAR_RX = 2, FCR_CLEAR_TX = 4 };
 enum { LSR_DR = 1, LSR_OE = 2, LSR_THRE = 0x20, LSR_TEMT = 0x40 };
 enum { MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
@@ -150,20 +158,35 @@ static uint64_t uart_read(struct device *dev, uint64_t offset, unsigned size)
 
     (void)size;
     switch (offset) {
-    case RBR_THR_DLL: value = dlab ? u->dll : uart_read_rbr(u); break;
-    case IER_DLM: value = dlab ? u->dlm : u->ier; break;
+    case RBR_THR_DLL:
+        value = dlab ? u->dll : uart_read_rbr(u);
+        break;
+    case IER_DLM:
+        value = dlab ? u->dlm : u->ier;
+        break;
     case IIR_FCR:
         value = uart_iir(u);
         if ((value & 0xf) == IIR_THRI) {
             u->thr_interrupt = false;
         }
         break;
-    case LCR: value = u->lcr; break;
-    case MCR: value = u->mcr; break;
-    case LSR: value = uart_read_lsr(u); break;
-    case MSR: value = uart_read_msr(u); break;
-    case SCR: value = u->scr; break;
-    default: break;
+    case LCR:
+        value = u->lcr;
+        break;
+    case MCR:
+        value = u->mcr;
+        break;
+    case LSR:
+        value = uart_read_lsr(u);
+        break;
+    case MSR:
+        value = uart_read_msr(u);
+        break;
+    case SCR:
+        value = u->scr;
+        break;
+    default:
+        break;
     }
     uart_update(u);
     return value;
@@ -206,11 +229,20 @@ static void uart_write(struct device *dev, uint64_t offset, unsigned size, uint6
             u->ier = value & 0xf;
         }
         break;
-    case IIR_FCR: uart_write_fcr(u, value); break;
-    case LCR: u->lcr = value; break;
-    case MCR: u->mcr = value & 0x1f; break;
-    case SCR: u->scr = value; break;
-    default: break;
+    case IIR_FCR:
+        uart_write_fcr(u, value);
+        break;
+    case LCR:
+        u->lcr = value;
+        break;
+    case MCR:
+        u->mcr = value & 0x1f;
+        break;
+    case SCR:
+        u->scr = value;
+        break;
+    default:
+        break;
     }
     uart_update(u);
 }
@@ -259,8 +291,8 @@ static void uart_chr_tx_ready(void *opaque)
     uart_update(opaque);
 }
 
-static const struct chardev_handlers uart_handlers = {
-    .rx = uart_chr_rx, .tx_ready = uart_chr_tx_ready};
+static const struct chardev_handlers uart_handlers = {.rx = uart_chr_rx,
+                                                      .tx_ready = uart_chr_tx_ready};
 
 void uart16550_connect(struct device *dev, struct chardev *chr, unsigned gsi)
 {
@@ -280,6 +312,10 @@ void uart16550_set_tap(struct device *dev, uart16550_tap_fn tap, void *opaque)
 }
 
 const struct device_ops uart16550_ops = {
-    .name = "uart16550",  .size = sizeof(struct uart16550), .reset = uart_reset,
-    .read = uart_read,    .write = uart_write,              .state = uart_state,
+    .name = "uart16550",
+    .size = sizeof(struct uart16550),
+    .reset = uart_reset,
+    .read = uart_read,
+    .write = uart_write,
+    .state = uart_state,
 };

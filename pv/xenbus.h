@@ -2,7 +2,8 @@
 /*
  * Xenbus back ends: the state machine that every split driver shares (public/io/xenbus.h, and
  * xen-abi 6.2). A device type supplies the callbacks; this part makes the nodes of both ends,
- * watches the front end's state, connects, disconnects, survives reconnection, and breaks a device that misbehaves.
+ * watches the front end's state, connects, disconnects, survives reconnection, and breaks a
+ * device that misbehaves.
  */
 #ifndef PVEMU_PV_XENBUS_H
 #define PVEMU_PV_XENBUS_H
@@ -18,43 +19,45 @@ struct pv_domain;
 struct xenbus_device;
 
 struct xenbus_type {
-    const char *name;  /* "vbd", "vif", "console" */
-    /* Fill in the nodes the device needs: xenbus_front_write / xenbus_back_write. Called at creation and after reset. */
+    const char *name; /* "vbd", "vif", "console" */
+    /* Fill in the nodes the device needs: xenbus_front_write / xenbus_back_write. Called at
+     * creation and after reset. */
     void (*publish)(struct xenbus_device *dev);
     /* The front end has state 3 (or 4): read its keys, map rings, bind the event channel.
      * false: *err says why; the device goes to Closing. */
     bool (*connect)(struct xenbus_device *dev, GError **err);
-    /* Unmap, unbind. Called only after a successful connect. May finish later: then returns false and the
-     * type calls xenbus_disconnected() when in-flight requests are done. */
+    /* Unmap, unbind. Called only after a successful connect. May finish later: then returns
+     * false and the type calls xenbus_disconnected() when in-flight requests are done. */
     bool (*disconnect)(struct xenbus_device *dev);
     /* Loading: dev->connected is already as it was saved, and the store, grants and event
      * channels are loaded; the type maps its rings and binds its channel again here (connect()
      * is not called), or fails the stream. */
     void (*state)(struct xenbus_device *dev, struct state *s);
-    /* After xenbus_device_unplug(): the front end let go; the owner frees the device later (from
-     * posted work). May be NULL. */
+    /* After xenbus_device_unplug(): the front end let go; the owner frees the device later
+     * (from posted work). May be NULL. */
     void (*unplugged)(struct xenbus_device *dev);
 };
 
 struct xenbus_device {
     const struct xenbus_type *type;
     struct pv_domain *domain;
-    unsigned id;          /* the number in the path: virtual-device or handle */
+    unsigned id; /* the number in the path: virtual-device or handle */
     int front_state, back_state;
     bool connected;
-    bool broken;          /* misbehaved: closed until the front end starts over */
+    bool broken; /* misbehaved: closed until the front end starts over */
     bool disconnecting;
-    bool unplugging;      /* online=0: the front end was asked to let go */
-    char *front_path;     /* /local/domain/1/device/vbd/51712 */
-    char *back_path;      /* /local/domain/0/backend/vbd/1/51712 */
+    bool unplugging;  /* online=0: the front end was asked to let go */
+    char *front_path; /* /local/domain/1/device/vbd/51712 */
+    char *back_path;  /* /local/domain/0/backend/vbd/1/51712 */
     struct xs_watch *watch;
-    char *error_path;     /* where the front end's driver reports in words */
+    char *error_path; /* where the front end's driver reports in words */
     struct xs_watch *error_watch;
     struct report_gate gate;
 };
 
 /* Makes the nodes and starts to listen. */
-void xenbus_device_init(struct xenbus_device *dev, const struct xenbus_type *type, struct pv_domain *d, unsigned id);
+void xenbus_device_init(struct xenbus_device *dev, const struct xenbus_type *type,
+                        struct pv_domain *d, unsigned id);
 /* Disconnects (the type must be able to do it at once here) and removes the nodes. */
 void xenbus_device_fini(struct xenbus_device *dev);
 /* Guest reboot: disconnect and make the nodes anew. */
@@ -68,9 +71,12 @@ void xenbus_device_unplug(struct xenbus_device *dev);
 void xenbus_break(struct xenbus_device *dev, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 
 /* Nodes by key, under the front or back path. */
-void xenbus_front_write(struct xenbus_device *dev, const char *key, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
-void xenbus_back_write(struct xenbus_device *dev, const char *key, const char *fmt, ...) G_GNUC_PRINTF(3, 4);
+void xenbus_front_write(struct xenbus_device *dev, const char *key, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
+void xenbus_back_write(struct xenbus_device *dev, const char *key, const char *fmt, ...)
+    G_GNUC_PRINTF(3, 4);
 char *xenbus_front_read(struct xenbus_device *dev, const char *key);
-bool xenbus_front_uint(struct xenbus_device *dev, const char *key, uint64_t max, uint64_t *value);
+bool xenbus_front_uint(struct xenbus_device *dev, const char *key, uint64_t max,
+                       uint64_t *value);
 
 #endif

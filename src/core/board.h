@@ -26,7 +26,8 @@ struct timer {
     struct timer *next;   /* kept by the board */
 };
 
-/* Work to run soon on the main loop with the lock held. Posting twice before it ran runs it once. */
+/* Work to run soon on the main loop with the lock held. Posting twice before it ran runs it
+ * once. */
 struct work {
     void (*fn)(void *opaque);
     void *opaque;
@@ -38,19 +39,20 @@ struct work {
 enum stop_reason {
     STOP_POWEROFF,
     STOP_REBOOT,
-    STOP_CRASH,        /* the guest said so (Xen SHUTDOWN_crash, pvpanic) */
+    STOP_CRASH, /* the guest said so (Xen SHUTDOWN_crash, pvpanic) */
     STOP_SUSPEND,
     STOP_WATCHDOG,
     STOP_SOFT_RESET,
     STOP_TRIPLE_FAULT,
-    STOP_EXIT_CODE,    /* debug-exit port; code is the guest's */
+    STOP_EXIT_CODE, /* debug-exit port; code is the guest's */
     STOP_ENGINE_ERROR,
 };
 
 struct board_ops {
     /* ns since the guest was started; stands still while it is paused. Any thread. */
     uint64_t (*now_ns)(struct board *b);
-    /* Arms (or re-arms) t for board time deadline_ns; in the past: as soon as possible. Lock held. */
+    /* Arms (or re-arms) t for board time deadline_ns; in the past: as soon as possible. Lock
+     * held. */
     void (*timer_arm)(struct board *b, struct timer *t, uint64_t deadline_ns);
     void (*timer_cancel)(struct board *b, struct timer *t);
     /* Any thread. */
@@ -64,11 +66,13 @@ struct board_ops {
     /* The vCPU (NULL when there is none with that id). */
     struct vcpu *(*vcpu)(struct board *b, unsigned id);
     unsigned (*nr_vcpus)(struct board *b);
-    /* The guest ends or wants reset; the main loop acts on it, vCPUs stop soon. The first one wins. Any thread. */
+    /* The guest ends or wants reset; the main loop acts on it, vCPUs stop soon. The first one
+     * wins. Any thread. */
     void (*stop)(struct board *b, enum stop_reason reason, int code);
     /* Optional: the host's TSC, so that tests can step it. NULL: RDTSC. Any thread. */
     uint64_t (*host_tsc)(struct board *b);
-    /* Optional: VCPUOP_up. The state of a parked vCPU was filled in by pv/: let it run. Lock held. NULL: not offered. */
+    /* Optional: VCPUOP_up. The state of a parked vCPU was filled in by pv/: let it run. Lock
+     * held. NULL: not offered. */
     void (*vcpu_start)(struct board *b, unsigned vcpu);
 };
 

@@ -69,7 +69,8 @@ uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned size)
         return bus_all_ones(size);
     }
     if (r->dev->ops->lockless) {
-        return r->dev->ops->read(r->dev, addr - r->base + r->offset0, size) & bus_all_ones(size);
+        return r->dev->ops->read(r->dev, addr - r->base + r->offset0, size) &
+               bus_all_ones(size);
     }
     g_mutex_lock(bus->lock);
     value = r->dev->ops->read(r->dev, addr - r->base + r->offset0, size);

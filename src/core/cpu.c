@@ -11,7 +11,7 @@ enum {
     ATTR_TSS_BUSY = 0x8b,
 };
 #define CPU_MISC_ENABLE_RESET 1ull /* fast strings */
-#define CPU_PAT_RESET 0x0007040600070406ull
+#define CPU_PAT_RESET         0x0007040600070406ull
 
 void cpu_reset(struct cpu_x86 *cpu)
 {

@@ -14,14 +14,14 @@ struct device;
 
 struct device_ops {
     const char *name;
-    size_t size;  /* of the struct that starts with struct device */
+    size_t size;   /* of the struct that starts with struct device */
     bool lockless; /* register accesses do not need the board lock; the head comment says why */
     bool (*init)(struct device *dev, GError **err); /* may be NULL */
     void (*reset)(struct device *dev);
     uint64_t (*read)(struct device *dev, uint64_t offset, unsigned size);
     void (*write)(struct device *dev, uint64_t offset, unsigned size, uint64_t value);
     void (*state)(struct device *dev, struct state *s); /* saves and loads */
-    void (*fini)(struct device *dev); /* may be NULL */
+    void (*fini)(struct device *dev);                   /* may be NULL */
 };
 
 struct device {

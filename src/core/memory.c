@@ -16,7 +16,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 
-enum { MEM_MAX_OUTSIDE = 4096 }; /* gfns outside RAM that may be backed at once */
+enum { MEM_MAX_OUTSIDE = 4096 };   /* gfns outside RAM that may be backed at once */
 #define MEM_GFN_LIMIT (1ull << 40) /* 52 physical address bits */
 
 struct mem {
@@ -25,10 +25,10 @@ struct mem {
     size_t size; /* bytes mapped: RAM and extra frames */
     uint64_t low_pages, high_pages;
     uint32_t extra_first, extra;
-    _Atomic uint32_t *ram_frame;  /* by RAM page index: low pages, then high pages */
-    struct mem_frame_info *info;  /* by frame */
+    _Atomic uint32_t *ram_frame; /* by RAM page index: low pages, then high pages */
+    struct mem_frame_info *info; /* by frame */
     GRWLock outside_lock;
-    GHashTable *outside;          /* gfn -> frame + 1 */
+    GHashTable *outside; /* gfn -> frame + 1 */
     _Atomic unsigned nr_outside;
 };
 
@@ -39,8 +39,8 @@ static bool mem_allocate(struct mem *mem, GError **err)
         return error_set(err, PVEMU_ERROR_HOST, "cannot make %zu MiB of guest memory: %s",
                          mem->size >> 20, g_strerror(errno));
     }
-    mem->base = mmap(NULL, mem->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                     mem->fd, 0);
+    mem->base =
+        mmap(NULL, mem->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mem->fd, 0);
     if (mem->base == MAP_FAILED) {
         mem->base = NULL;
         error_set(err, PVEMU_ERROR_HOST, "cannot map %zu MiB of guest memory: %s",
@@ -226,7 +226,8 @@ void mem_written(struct mem *mem, uint32_t frame)
     struct mem_frame_info *info = &mem->info[frame];
     uint8_t flags;
 
-    /* The bytes first: an engine sets MEM_CODE and then reads them, so one of the two sees the other. */
+    /* The bytes first: an engine sets MEM_CODE and then reads them, so one of the two sees the
+     * other. */
     atomic_thread_fence(memory_order_seq_cst);
     flags = atomic_load_explicit(&info->flags, memory_order_acquire);
 

@@ -10,8 +10,8 @@
  *
  * Code tracking: every frame has a generation. An engine that caches anything derived from a
  * frame's bytes sets MEM_CODE before it reads them and remembers the generation; whoever writes
- * to a frame with MEM_CODE bumps the generation. Cached code is good while its generation is the
- * frame's.
+ * to a frame with MEM_CODE bumps the generation. Cached code is good while its generation is
+ * the frame's.
  */
 #ifndef PVEMU_CORE_MEMORY_H
 #define PVEMU_CORE_MEMORY_H
@@ -23,8 +23,8 @@
 #include <stdint.h>
 
 enum { MEM_PAGE_SHIFT = 12, MEM_PAGE_SIZE = 1 << MEM_PAGE_SHIFT };
-#define MEM_HOLE UINT32_MAX /* "no frame" */
-#define MEM_LOW_END 0xc0000000ull  /* RAM below 4 GiB ends here at the latest */
+#define MEM_HOLE       UINT32_MAX    /* "no frame" */
+#define MEM_LOW_END    0xc0000000ull /* RAM below 4 GiB ends here at the latest */
 #define MEM_HIGH_START 0x100000000ull
 
 enum mem_access { MEM_READ = 1, MEM_WRITE = 2 };
@@ -58,7 +58,8 @@ uint32_t mem_gfn_frame(const struct mem *mem, uint64_t gfn);
 void *mem_page(const struct mem *mem, uint64_t gfn);
 
 /* Puts `frame` (or MEM_HOLE) at gfn; the caller makes all vCPUs flush (VCPU_REQ_TLB_FLUSH).
- * false when gfn is outside the physical address space or too many gfns outside RAM are in use. Board lock. */
+ * false when gfn is outside the physical address space or too many gfns outside RAM are in use.
+ * Board lock. */
 bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame);
 
 /*

@@ -9,8 +9,13 @@
 #include <string.h>
 
 enum {
-    IP4_MIN_HEADER = 20, IP6_HEADER = 40, TCP_MIN_HEADER = 20, UDP_HEADER = 8,
-    TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_CWR = 0x80,
+    IP4_MIN_HEADER = 20,
+    IP6_HEADER = 40,
+    TCP_MIN_HEADER = 20,
+    UDP_HEADER = 8,
+    TCP_FIN = 0x01,
+    TCP_PSH = 0x08,
+    TCP_CWR = 0x80,
 };
 
 static bool packet_parse_ip4(const uint8_t *frame, size_t len, struct net_packet *p)
@@ -199,7 +204,7 @@ size_t net_packet_segment(const uint8_t *frame, const struct net_packet *p, uint
     }
     net_put32(tcp + 4, net_get32(tcp + 4) + (uint32_t)from);
     if (from + len < total) {
-        tcp[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+        tcp[13] &= (uint8_t) ~(TCP_FIN | TCP_PSH);
     }
     if (index > 0) {
         tcp[13] &= (uint8_t)~TCP_CWR;

@@ -24,12 +24,12 @@ enum {
 
 struct net_packet {
     uint16_t ethertype;
-    uint8_t proto;          /* IPv4 protocol, IPv6 next header of the fixed header */
-    unsigned l3;            /* offset of the IP header; 0 when this is not IP */
-    unsigned l4;            /* offset of what follows the IP header */
-    unsigned data;          /* offset of TCP or UDP payload; 0: no whole such header */
-    unsigned end;           /* end of the IP packet; the frame may be longer (padding) */
-    bool fragment;          /* IPv4 with MF or an offset */
+    uint8_t proto; /* IPv4 protocol, IPv6 next header of the fixed header */
+    unsigned l3;   /* offset of the IP header; 0 when this is not IP */
+    unsigned l4;   /* offset of what follows the IP header */
+    unsigned data; /* offset of TCP or UDP payload; 0: no whole such header */
+    unsigned end;  /* end of the IP packet; the frame may be longer (padding) */
+    bool fragment; /* IPv4 with MF or an offset */
     bool more_fragments;
     unsigned fragment_offset; /* bytes */
 };

@@ -9,8 +9,8 @@
 #include <string.h>
 
 struct state {
-    GByteArray *out;     /* saving */
-    uint8_t *in;         /* loading */
+    GByteArray *out; /* saving */
+    uint8_t *in;     /* loading */
     size_t in_len, pos;
     bool loading;
     char *error;
@@ -93,7 +93,8 @@ static void state_put(struct state *s, const char *tag, const void *buf, size_t 
     }
 }
 
-/* The value of the next record, which must have this tag; NULL and a failed stream otherwise. */
+/* The value of the next record, which must have this tag; NULL and a failed stream otherwise.
+ */
 static const uint8_t *state_get(struct state *s, const char *tag, size_t *len)
 {
     size_t tag_len = strlen(tag);

@@ -8,9 +8,9 @@
  *         state_u8(s, "lcr", &u->lcr);
  *     }
  *
- * Saving appends tag, length, value; loading checks the tag and reads the value back. The first mismatch makes the stream
- * bad (sticky) and leaves values alone. A loaded stream is hostile: range-check what was read,
- * and call state_fail() when it cannot be.
+ * Saving appends tag, length, value; loading checks the tag and reads the value back. The first
+ * mismatch makes the stream bad (sticky) and leaves values alone. A loaded stream is hostile:
+ * range-check what was read, and call state_fail() when it cannot be.
  */
 #ifndef PVEMU_CORE_STATE_H
 #define PVEMU_CORE_STATE_H

@@ -4,8 +4,8 @@
  * table of callbacks by which an engine asks the board for everything that is not CPU.
  *
  * Threads: struct vcpu belongs to its vCPU thread while run() is active; other threads may only
- * set bits in `request` (through vcpu_request). When the vCPU is stopped (run() has returned and the thread
- * waits) the holder of the board lock may read and write the state.
+ * set bits in `request` (through vcpu_request). When the vCPU is stopped (run() has returned
+ * and the thread waits) the holder of the board lock may read and write the state.
  */
 #ifndef PVEMU_CORE_VCPU_H
 #define PVEMU_CORE_VCPU_H
@@ -25,31 +25,35 @@ struct cpu_model; /* cpu/x86/cpuid.h: the CPUID profile */
 /* Bits of vcpu.request. An engine looks at the word at least at every backward or indirect
  * branch and whenever IF becomes 1. */
 enum vcpu_request {
-    VCPU_REQ_STOP = 1 << 0,      /* return EXIT_KICK as soon as an instruction boundary is reached */
-    VCPU_REQ_IRQ = 1 << 1,       /* ask irq_ack() when interrupts are enabled; the engine clears the bit before asking */
-    VCPU_REQ_NMI = 1 << 2,       /* set cpu.nmi_pending; cleared by the engine */
-    VCPU_REQ_TLB_FLUSH = 1 << 3, /* guest-physical layout changed: drop every cached translation; cleared by the engine */
+    VCPU_REQ_STOP = 1 << 0, /* return EXIT_KICK as soon as an instruction boundary is reached */
+    VCPU_REQ_IRQ = 1 << 1,  /* ask irq_ack() when interrupts are enabled; the engine clears the
+                               bit before asking */
+    VCPU_REQ_NMI = 1 << 2,  /* set cpu.nmi_pending; cleared by the engine */
+    VCPU_REQ_TLB_FLUSH = 1 << 3, /* guest-physical layout changed: drop every cached
+                                    translation; cleared by the engine */
 };
 
 enum exit_kind {
-    EXIT_KICK,     /* VCPU_REQ_STOP was seen (the board clears it) */
-    EXIT_HALT,     /* HLT; rip is after it, cpu.halted is set; RFLAGS.IF tells whether it can ever end */
+    EXIT_KICK, /* VCPU_REQ_STOP was seen (the board clears it) */
+    EXIT_HALT, /* HLT; rip is after it, cpu.halted is set; RFLAGS.IF tells whether it can ever
+                  end */
     EXIT_SHUTDOWN, /* triple fault */
     EXIT_DEBUG,    /* breakpoint or single step asked by set_debug */
     EXIT_ERROR,    /* the engine cannot go on; exit.message says why */
 };
 
 /* Port, memory-mapped and hypercall accesses are not exits: they happen in the middle of an
- * instruction, and an engine calls the board for them (vcpu_board_ops) with the state at home. */
+ * instruction, and an engine calls the board for them (vcpu_board_ops) with the state at home.
+ */
 struct exit {
     enum exit_kind kind;
     char message[160]; /* EXIT_ERROR and EXIT_SHUTDOWN: one line of evidence */
 };
 
 /*
- * What an engine asks of the board. All run on the vCPU's thread, the board lock NOT held by the caller
- * (the callee takes it). cpu state is at home before hypercall(), rdmsr() and wrmsr();
- * rip is already after the instruction for hypercall().
+ * What an engine asks of the board. All run on the vCPU's thread, the board lock NOT held by
+ * the caller (the callee takes it). cpu state is at home before hypercall(), rdmsr() and
+ * wrmsr(); rip is already after the instruction for hypercall().
  */
 struct vcpu_board_ops {
     uint64_t (*pio_read)(struct vcpu *v, uint16_t port, unsigned size);
@@ -58,13 +62,15 @@ struct vcpu_board_ops {
     uint64_t (*mmio_read)(struct vcpu *v, uint64_t gpa, unsigned size);
     void (*mmio_write)(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t value);
     /* VMCALL/VMMCALL (or SYSCALL from a PV kernel). Arguments in the registers by the Xen
-     * convention of the current mode; result goes to RAX. CPL is checked by the callee. It may move
-     * rip back to the instruction (a long call goes on later) and may set cpu.halted (the vCPU sleeps in the
-     * call: return EXIT_HALT). The engine looks at rip, cpu.halted and `request` as soon as it returns. */
+     * convention of the current mode; result goes to RAX. CPL is checked by the callee. It may
+     * move rip back to the instruction (a long call goes on later) and may set cpu.halted (the
+     * vCPU sleeps in the call: return EXIT_HALT). The engine looks at rip, cpu.halted and
+     * `request` as soon as it returns. */
     void (*hypercall)(struct vcpu *v);
     /* The vector of the interrupt to deliver now, or -1. Acknowledges it. */
     int (*irq_ack)(struct vcpu *v);
-    /* MSRs the CPU itself does not own (0x1b, x2APIC 0x800.., Xen 0x40000000, ...). false: #GP. */
+    /* MSRs the CPU itself does not own (0x1b, x2APIC 0x800.., Xen 0x40000000, ...). false: #GP.
+     */
     bool (*rdmsr)(struct vcpu *v, uint32_t index, uint64_t *value);
     bool (*wrmsr)(struct vcpu *v, uint32_t index, uint64_t value);
     /* CR8 is the local APIC's task priority. */
@@ -73,17 +79,20 @@ struct vcpu_board_ops {
 };
 
 /*
- * Translation for pv/, which knows no CPU code: hypercall arguments are linear addresses. The machine wires it
- * to cpu/x86. On the vCPU's own thread or on a stopped vCPU; the board lock may be held.
+ * Translation for pv/, which knows no CPU code: hypercall arguments are linear addresses. The
+ * machine wires it to cpu/x86. On the vCPU's own thread or on a stopped vCPU; the board lock
+ * may be held.
  */
 struct vcpu_mmu_ops {
-    /* gva (canonical) by the current tables with supervisor rights; `write` wants R/W and sets D.
-     * false: a fault, which is not raised. No MMIO is touched: the caller checks that gpa is RAM. */
+    /* gva (canonical) by the current tables with supervisor rights; `write` wants R/W and sets
+     * D. false: a fault, which is not raised. No MMIO is touched: the caller checks that gpa is
+     * RAM. */
     bool (*translate)(struct vcpu *v, uint64_t gva, bool write, uint64_t *gpa);
 };
 
 enum vcpu_flush {
-    VCPU_FLUSH_ALL,       /* CR0.PG, CR0.WP, CR4.PAE/PSE/PGE/SMEP/SMAP, EFER.NXE changes: global entries too */
+    VCPU_FLUSH_ALL,       /* CR0.PG, CR0.WP, CR4.PAE/PSE/PGE/SMEP/SMAP, EFER.NXE changes: global
+                             entries too */
     VCPU_FLUSH_NONGLOBAL, /* MOV CR3 */
     VCPU_FLUSH_PAGE,      /* INVLPG gva: global too */
 };
@@ -113,7 +122,7 @@ struct vcpu {
     unsigned id;
     _Atomic uint32_t request;
     const struct accel_ops *accel;
-    void *engine; /* the engine's own, one per vCPU */
+    void *engine;             /* the engine's own, one per vCPU */
     uint64_t engine_words[4]; /* the engine's own too, at a fixed distance from the registers */
     const struct cpu_model *model;
     struct mem *mem;

@@ -288,9 +288,15 @@ static unsigned board_nr_vcpus(struct board *b)
 }
 
 static const struct board_ops machine_board_ops = {
-    .now_ns = board_now, .timer_arm = board_timer_arm, .timer_cancel = board_timer_cancel,
-    .post = board_post, .set_irq = board_set_irq, .apic_irq = board_apic_irq,
-    .vcpu_request = board_vcpu_request, .vcpu = board_vcpu, .nr_vcpus = board_nr_vcpus,
+    .now_ns = board_now,
+    .timer_arm = board_timer_arm,
+    .timer_cancel = board_timer_cancel,
+    .post = board_post,
+    .set_irq = board_set_irq,
+    .apic_irq = board_apic_irq,
+    .vcpu_request = board_vcpu_request,
+    .vcpu = board_vcpu,
+    .nr_vcpus = board_nr_vcpus,
     .stop = lifecycle_stop,
 };
 
@@ -479,8 +485,14 @@ static void vcpu_write_cr8(struct vcpu *v, uint64_t value)
 }
 
 const struct vcpu_board_ops machine_vcpu_ops = {
-    .pio_read = vcpu_pio_read, .pio_write = vcpu_pio_write, .mmio_read = vcpu_mmio_read,
-    .mmio_write = vcpu_mmio_write, .hypercall = vcpu_hypercall, .irq_ack = vcpu_irq_ack,
-    .rdmsr = vcpu_rdmsr, .wrmsr = vcpu_wrmsr, .read_cr8 = vcpu_read_cr8,
+    .pio_read = vcpu_pio_read,
+    .pio_write = vcpu_pio_write,
+    .mmio_read = vcpu_mmio_read,
+    .mmio_write = vcpu_mmio_write,
+    .hypercall = vcpu_hypercall,
+    .irq_ack = vcpu_irq_ack,
+    .rdmsr = vcpu_rdmsr,
+    .wrmsr = vcpu_wrmsr,
+    .read_cr8 = vcpu_read_cr8,
     .write_cr8 = vcpu_write_cr8,
 };

@@ -64,8 +64,12 @@ static void split_port_close(struct chardev *chr)
 }
 
 static const struct chardev_ops split_ops = {
-    .name = "console", .write = split_write, .set_handlers = split_set_handlers,
-    .rx_ready = split_rx_ready, .get_size = split_get_size, .close = split_port_close,
+    .name = "console",
+    .write = split_write,
+    .set_handlers = split_set_handlers,
+    .rx_ready = split_rx_ready,
+    .get_size = split_get_size,
+    .close = split_port_close,
 };
 
 size_t console_split_input(struct console_split *c, const uint8_t *buf, size_t len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The devices of a PVH board, in one visible order: host sides, then chips, then the Xen back ends. They are
- * reset in the same order and freed in reverse.
+ * The devices of a PVH board, in one visible order: host sides, then chips, then the Xen back
+ * ends. They are reset in the same order and freed in reverse.
  */
 #include "machine/machine_private.h"
 
@@ -40,18 +40,25 @@ static void ioapic_window_write(struct device *dev, uint64_t offset, unsigned si
 }
 
 static const struct device_ops ioapic_window_ops = {
-    .name = "ioapic", .size = sizeof(struct ioapic_window),
-    .read = ioapic_window_read, .write = ioapic_window_write,
+    .name = "ioapic",
+    .size = sizeof(struct ioapic_window),
+    .read = ioapic_window_read,
+    .write = ioapic_window_write,
 };
 
 /* --- host sides --- */
 
 static bool devices_open_net(struct machine *m, GError **err)
 {
-    g_autofree struct net_forward *forwards = g_new0(struct net_forward, m->config->forwards->len);
+    g_autofree struct net_forward *forwards =
+        g_new0(struct net_forward, m->config->forwards->len);
     struct net_slirp_options options = {
-        .name = m->config->name, .forwards = forwards, .nr_forwards = m->config->forwards->len,
-        .context = m->context, .lock = &m->board.lock, .sandbox = m->config->sandbox,
+        .name = m->config->name,
+        .forwards = forwards,
+        .nr_forwards = m->config->forwards->len,
+        .context = m->context,
+        .lock = &m->board.lock,
+        .sandbox = m->config->sandbox,
     };
 
     if (g_strcmp0(m->config->net, "none") == 0 || m->config->dry_run) {
@@ -81,7 +88,9 @@ static bool devices_open_disks(struct machine *m, GError **err)
     for (guint i = 0; i < m->config->disks->len; i++) {
         const struct config_disk *disk = g_ptr_array_index(m->config->disks, i);
         struct block_open_options options = {
-            .path = disk->path, .format = disk->format, .read_only = disk->read_only,
+            .path = disk->path,
+            .format = disk->format,
+            .read_only = disk->read_only,
             .snapshot = disk->snapshot || m->config->snapshot,
         };
 
@@ -96,7 +105,8 @@ static bool devices_open_disks(struct machine *m, GError **err)
 
 bool devices_open(struct machine *m, GError **err)
 {
-    /* The network first: its processes are forked, and shall inherit neither threads nor disks. */
+    /* The network first: its processes are forked, and shall inherit neither threads nor disks.
+     */
     return devices_open_net(m, err) && devices_open_disks(m, err);
 }
 
@@ -212,7 +222,8 @@ void devices_reset_chips(struct machine *m)
 
 void devices_free(struct machine *m)
 {
-    struct device *const chips[] = {m->uart, m->debug_port, m->debug_exit, m->pm, m->ioapic_window};
+    struct device *const chips[] = {m->uart, m->debug_port, m->debug_exit, m->pm,
+                                    m->ioapic_window};
 
     for (unsigned i = 0; i < m->nr_disks; i++) {
         blkback_free(m->disks[i].back);

@@ -2,8 +2,9 @@
 /*
  * The guest's life: start, pause, resume, reset, end.
  *
- * A stop can come from any thread at any moment (a hypercall, a triple fault, the debug-exit port).
- * It is noted once, every vCPU parks at its next instruction boundary, and the main loop decides.
+ * A stop can come from any thread at any moment (a hypercall, a triple fault, the debug-exit
+ * port). It is noted once, every vCPU parks at its next instruction boundary, and the main loop
+ * decides.
  */
 #include "machine/machine_private.h"
 
@@ -154,7 +155,8 @@ bool machine_reset(struct machine *m, GError **err)
     g_mutex_lock(&m->board.lock);
     run_park(m);
     g_mutex_unlock(&m->board.lock);
-    devices_reset_back_ends(m); /* lets go of the old guest's memory; completions need the lock */
+    devices_reset_back_ends(
+        m); /* lets go of the old guest's memory; completions need the lock */
     g_mutex_lock(&m->board.lock);
     mem_clear(m->board.mem);
     pv_domain_reset(m->pv);

@@ -164,9 +164,9 @@ char *machine_describe(const struct machine *m)
         const struct config_disk *d = g_ptr_array_index(m->config->disks, i);
 
         g_string_append_printf(s, ", disk %s (%s)", d->path,
-                               d->read_only                              ? "read-only"
+                               d->read_only                         ? "read-only"
                                : d->snapshot || m->config->snapshot ? "writes thrown away"
-                                                                         : "writes kept");
+                                                                    : "writes kept");
     }
     return g_string_free(g_steal_pointer(&s), FALSE);
 }

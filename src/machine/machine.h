@@ -25,8 +25,8 @@ enum machine_run_state { MACHINE_CREATED, MACHINE_RUNNING, MACHINE_PAUSED, MACHI
 /* Why the guest's run ended, for the verdict. */
 struct machine_end {
     enum stop_reason reason;
-    int code;             /* STOP_EXIT_CODE */
-    char message[200];    /* evidence: triple fault at ..., engine error */
+    int code;          /* STOP_EXIT_CODE */
+    char message[200]; /* evidence: triple fault at ..., engine error */
 };
 
 struct machine_events {

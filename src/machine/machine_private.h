@@ -26,16 +26,16 @@ struct vcpu_thread {
     struct vcpu vcpu; /* first */
     struct machine *machine;
     GThread *thread;
-    bool stopped;               /* parked in run.c, state at home (board lock) */
-    _Atomic bool sleeping;      /* in a futex wait on vcpu.request */
+    bool stopped;          /* parked in run.c, state at home (board lock) */
+    _Atomic bool sleeping; /* in a futex wait on vcpu.request */
 };
 
 /* The board's clock: ns and guest TSC are the same counter, so they cannot drift apart. */
 struct board_clock {
     uint64_t tsc_hz;
-    _Atomic uint64_t tsc_base;  /* host TSC at board time 0, moved on by every pause */
+    _Atomic uint64_t tsc_base; /* host TSC at board time 0, moved on by every pause */
     _Atomic bool frozen;
-    uint64_t frozen_tsc;        /* host TSC when frozen */
+    uint64_t frozen_tsc; /* host TSC when frozen */
 };
 
 struct machine {
@@ -62,7 +62,7 @@ struct machine {
     struct {
         struct block *block;
         struct blkback *back;
-    } *disks;
+    } * disks;
     unsigned nr_disks;
     struct net *net;
     struct netback *netback;
@@ -78,16 +78,16 @@ struct machine {
     struct board_clock clock;
     GSource *source;
     int timer_fd, work_fd;
-    struct timer *timers;       /* sorted; board lock */
-    uint64_t timer_programmed;  /* board ns the timerfd is set for, UINT64_MAX: off */
+    struct timer *timers;      /* sorted; board lock */
+    uint64_t timer_programmed; /* board ns the timerfd is set for, UINT64_MAX: off */
     GMutex work_lock;
     struct work *works, **works_tail;
 
     /* Life (lifecycle.c). */
     enum machine_run_state state;
-    GCond parked;               /* a vCPU thread has parked */
+    GCond parked; /* a vCPU thread has parked */
     GCond resume;
-    bool hold;                  /* vCPUs stay parked; board lock */
+    bool hold; /* vCPUs stay parked; board lock */
     bool quit;
     _Atomic bool stop_posted;
     struct machine_end end;
@@ -119,7 +119,8 @@ void run_wake(struct vcpu_thread *vt);
 /* devices.c */
 /* Host sides: network, disks. Before guest memory and threads exist. */
 bool devices_open(struct machine *m, GError **err);
-/* Back ends let go of the guest and make their xenstore nodes anew. vCPUs parked, board lock NOT held. */
+/* Back ends let go of the guest and make their xenstore nodes anew. vCPUs parked, board lock
+ * NOT held. */
 void devices_reset_back_ends(struct machine *m);
 bool devices_create(struct machine *m, GError **err);
 void devices_reset_chips(struct machine *m); /* and the consoles; board lock held */

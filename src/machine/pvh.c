@@ -45,9 +45,13 @@ static bool pvh_memory_map(struct machine *m, GError **err)
 bool pvh_create(struct machine *m, GError **err)
 {
     struct pv_domain_config config = {
-        .kind = PV_KIND_PVH, .name = m->config->name != NULL ? m->config->name : "guest",
-        .nr_vcpus = m->nr_vcpus, .max_vcpus = m->nr_vcpus, .tsc_hz = m->clock.tsc_hz,
-        .has_console = true, .amd = cpu_model_is_amd(m->model),
+        .kind = PV_KIND_PVH,
+        .name = m->config->name != NULL ? m->config->name : "guest",
+        .nr_vcpus = m->nr_vcpus,
+        .max_vcpus = m->nr_vcpus,
+        .tsc_hz = m->clock.tsc_hz,
+        .has_console = true,
+        .amd = cpu_model_is_amd(m->model),
     };
 
     if (!pvh_memory_map(m, err)) {
@@ -77,9 +81,14 @@ bool pvh_create(struct machine *m, GError **err)
 bool pvh_load(struct machine *m, GError **err)
 {
     struct pvh_params params = {
-        .cmdline = m->cmdline, .initrd = m->initrd, .initrd_len = m->initrd_len,
-        .acpi = {.nr_vcpus = m->nr_vcpus, .max_vcpus = m->nr_vcpus, .ioapic = true,
-                 .ioapic_id = 1, .uart = true},
+        .cmdline = m->cmdline,
+        .initrd = m->initrd,
+        .initrd_len = m->initrd_len,
+        .acpi = {.nr_vcpus = m->nr_vcpus,
+                 .max_vcpus = m->nr_vcpus,
+                 .ioapic = true,
+                 .ioapic_id = 1,
+                 .uart = true},
     };
     struct pvh_layout layout;
 

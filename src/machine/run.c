@@ -37,11 +37,12 @@ void run_wake(struct vcpu_thread *vt)
 /* An interrupt is waiting that RFLAGS.IF lets in. Board lock held. */
 static bool vcpu_interrupted(struct machine *m, const struct vcpu *v)
 {
-    return (v->cpu.rflags & CPU_IF) != 0 && (lapic_pending(m->apic.lapic[v->id]) ||
-                                             pv_pending_vector(m->pv, v->id) >= 0);
+    return (v->cpu.rflags & CPU_IF) != 0 &&
+           (lapic_pending(m->apic.lapic[v->id]) || pv_pending_vector(m->pv, v->id) >= 0);
 }
 
-/* Whether a halted vCPU (HLT, or asleep in a hypercall) goes on; clears cpu.halted if so. Lock held. */
+/* Whether a halted vCPU (HLT, or asleep in a hypercall) goes on; clears cpu.halted if so. Lock
+ * held. */
 static bool vcpu_awake(struct machine *m, struct vcpu *v)
 {
     bool in_hypercall = pv_vcpu_sleeping(m->pv, v);
@@ -137,8 +138,8 @@ static void exit_error(struct vcpu_thread *vt, const struct exit *exit)
 }
 
 static void (*const exit_handlers[])(struct vcpu_thread *vt, const struct exit *exit) = {
-    [EXIT_KICK] = exit_kick,       [EXIT_HALT] = exit_halt,   [EXIT_SHUTDOWN] = exit_shutdown,
-    [EXIT_DEBUG] = exit_debug,     [EXIT_ERROR] = exit_error,
+    [EXIT_KICK] = exit_kick,   [EXIT_HALT] = exit_halt,   [EXIT_SHUTDOWN] = exit_shutdown,
+    [EXIT_DEBUG] = exit_debug, [EXIT_ERROR] = exit_error,
 };
 
 /* Waits while the machine is held. Returns false when the thread shall end. */
