@@ -55,10 +55,6 @@ char *boot_cmdline(const struct cmdline_request *req)
     if (req->unattended && !boot_cmdline_has(user, "panic=")) {
         cmdline_add(line, "panic=-1", "");
     }
-    /* Half the instructions of a Debian kernel's start are these self-tests. */
-    if (req->slow_engine && !boot_cmdline_has(user, "cryptomgr.notests")) {
-        cmdline_add(line, "cryptomgr.notests", "");
-    }
     if (user != NULL && user[0] != '\0') {
         cmdline_add(line, user, "");
     }

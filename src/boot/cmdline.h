@@ -11,7 +11,6 @@ struct cmdline_request {
     const char *root_type; /* for rootfstype=; NULL: let the guest find out */
     bool read_only;        /* the disk is: ro instead of rw */
     bool unattended;       /* adds panic=-1 */
-    bool slow_engine;      /* an interpreter: leaves out the kernel's tests of its own crypto */
     const char *append;    /* -append; NULL: nothing */
     const char *replace;   /* -cmdline: taken as it is, nothing else counts; NULL: not given */
 };

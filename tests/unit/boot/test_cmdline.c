@@ -23,7 +23,6 @@ static void test_table(void)
         {{.console = "hvc0", .root = "/dev/xvda", .append = "myroot=1 row"},
          "console=hvc0 root=/dev/xvda rw myroot=1 row"},
         {{.console = "hvc0", .append = ""}, "console=hvc0"},
-        {{.slow_engine = true, .append = "quiet"}, "cryptomgr.notests quiet"},
         {{.console = "hvc0", .root = "/dev/xvda", .replace = "just this", .append = "x"},
          "just this"},
         {{.console = "hvc0", .root = "/dev/xvda", .append = "x=\"a ro b\" -- rw"},
