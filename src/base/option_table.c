@@ -222,7 +222,14 @@ static bool check_regex(const char *option, const char *value, GError **err)
     g_autoptr(GError) why = NULL;
     g_autoptr(GRegex) regex = g_regex_new(value, G_REGEX_RAW, 0, &why);
 
-    return regex != NULL || error_set(err, PVEMU_ERROR_USAGE, "-%s: %s", option, why->message);
+    const char *cause;
+
+    if (regex != NULL) {
+        return true;
+    }
+    cause = g_strrstr(why->message, ": "); /* before it stands the pattern again */
+    return error_set(err, PVEMU_ERROR_USAGE, "-%s: '%s' is not a regular expression: %s",
+                     option, value, cause != NULL ? cause + 2 : why->message);
 }
 
 static bool apply_regex(char **field, const char *option, const char *value, GError **err)

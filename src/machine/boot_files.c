@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <unistd.h>
 
 #include "base/auto_fd.h"
 #include "base/error.h"
@@ -11,14 +13,34 @@
 #include "boot/cmdline.h"
 #include "boot/initrd.h"
 
+enum { INITRD_PIECE = 1 << 20, INITRD_MAX = 1 << 30 };
+
+/* A file, or a pipe; never more than the guest has memory. */
 static bool load_initrd(struct machine *m, GError **err)
 {
-    g_autoptr(GError) why = NULL;
+    const char *path = m->config->initrd;
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    g_autofree uint8_t *piece = g_malloc(INITRD_PIECE);
+    auto_fd fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    ssize_t n = fd < 0 ? -1 : 1;
 
-    if (!g_file_get_contents(m->config->initrd, (char **)&m->initrd, &m->initrd_len, &why)) {
-        return error_set(err, PVEMU_ERROR_IMAGE, "cannot read initrd '%s': %s",
-                         m->config->initrd, g_strerror(errno));
+    while (n > 0 || (n < 0 && fd >= 0 && errno == EINTR)) {
+        n = read(fd, piece, INITRD_PIECE);
+        if (n > 0) {
+            g_byte_array_append(bytes, piece, (guint)n);
+        }
+        if (bytes->len > MIN(m->config->memory_bytes, INITRD_MAX)) {
+            return error_set(err, PVEMU_ERROR_IMAGE,
+                             "initrd '%s' does not fit into the guest's %" PRIu64 " MiB", path,
+                             m->config->memory_bytes >> 20);
+        }
     }
+    if (n < 0) {
+        return error_set(err, PVEMU_ERROR_HOST, "cannot read initrd '%s': %s", path,
+                         errno == ENOENT ? "no such file" : g_strerror(errno));
+    }
+    m->initrd_len = bytes->len;
+    m->initrd = g_byte_array_free(g_steal_pointer(&bytes), FALSE);
     return true;
 }
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Files that are kernels, nearly kernels, or something else, made on the spot."""
+import gzip
+import os
+import struct
+
+EM_X86_64, EM_AARCH64 = 62, 183
+PT_LOAD, PT_NOTE = 1, 4
+PHYS32_ENTRY = 18
+LOAD = 0x100000
+
+
+def write(folder, name, data):
+    with open(os.path.join(folder, name), "wb") as f:
+        f.write(data)
+    return name
+
+
+def elf(machine=EM_X86_64, notes=True, memory=0x2000, entry=LOAD):
+    """An ELF kernel that only halts."""
+    note = struct.pack("<III4sI", 4, 4, PHYS32_ENTRY, b"Xen\0", entry) if notes else b""
+    code = b"\xfa\xf4"  # cli; hlt
+    headers = 64 + 2 * 56
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, machine, 1, LOAD, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", PT_LOAD, 5, headers, LOAD, LOAD, len(code), memory, 4096)
+    info = struct.pack("<IIQQQQQQ", PT_NOTE, 4, headers + len(code), 0, 0, len(note), len(note), 4)
+    return header + load + info + code + note
+
+
+def gzip_damaged(data):
+    """Packed, with a wrong checksum."""
+    packed = bytearray(gzip.compress(data, 9, mtime=0))
+    packed[-8] ^= 0xff
+    return bytes(packed)
+
+
+def bzimage(payload):
+    """A boot image around a payload."""
+    image = bytearray(0x400)
+    image[0x1f1] = 1  # one sector of setup
+    struct.pack_into("<H", image, 0x1fe, 0xaa55)
+    image[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", image, 0x206, 0x20c)
+    image[0x211] = 1  # loaded high
+    struct.pack_into("<I", image, 0x1f4, (len(payload) + 15) // 16)
+    struct.pack_into("<II", image, 0x248, 0, len(payload))
+    return bytes(image) + payload + bytes(-len(payload) % 16)
