@@ -32,7 +32,9 @@
 
 enum { ACT_SECONDS = 20 };
 /* How a process of the drill ends. */
-enum outcome { OUT_ALLOWED = 40, OUT_DENIED, OUT_OTHER_ERROR, OUT_KILLED, OUT_ABORTED, OUT_BROKEN };
+enum outcome {
+    OUT_ALLOWED = 40, OUT_DENIED, OUT_OTHER_ERROR, OUT_KILLED, OUT_ABORTED, OUT_BROKEN
+};
 
 struct attempt {
     struct sandbox *sandbox;
