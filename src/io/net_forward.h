@@ -23,7 +23,8 @@ struct net_forward {
 
 /* "[ADDR:]HOST:GUEST[/tcp|/udp]"; an IPv6 ADDR stands in brackets. */
 bool net_forward_parse(const char *text, struct net_forward *f, GError **err);
-/* The same form, with the host port as it is now: "127.0.0.1:2222:22". Caller frees. */
+/* The same form, with the host port as it is now: "2222:22"; the address only when it is not
+ * 127.0.0.1. Caller frees. */
 char *net_forward_text(const struct net_forward *f);
 /* Where the host listens, as a socket address; returns its length. */
 socklen_t net_forward_sockaddr(const struct net_forward *f, struct sockaddr_storage *ss);
