@@ -417,7 +417,8 @@ bool boot_image_check_pvh(const struct boot_image *img, GError **err)
                   img->name);
         error_hint(err,
                    img->has_pv
-                       ? "it is a Xen PV kernel, which this version does not run: build it with CONFIG_PVH=y"
+                       ? "it is a Xen PV kernel, which this version does not run: "
+                         "build it with CONFIG_PVH=y"
                        : "build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)");
         return false;
     }
