@@ -65,8 +65,9 @@ def man_page(folder):
         command = ["groff", "-ww", "-man", "-T", "ascii", "-z", path]
     else:
         raise Skip("neither mandoc nor groff")
-    result = subprocess.run(command, capture_output=True, timeout=30, check=False)
-    check((result.returncode, result.stdout, result.stderr), (0, b"", b""))
+    result = subprocess.run(command, capture_output=True, timeout=30, check=False, text=True)
+    # The page has no date on purpose: builds are to be reproducible.
+    check([line for line in (result.stdout + result.stderr).splitlines() if "missing date" not in line], [])
 
 
 def check_shell(folder, topic, *command):
