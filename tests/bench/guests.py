@@ -289,6 +289,7 @@ class Qemu(Guest):
         for self.way in self.WAYS:
             try:
                 self.boot()
+                self.result.boot = self.result.memory_boot = None  # as many boots count as pvemu has
                 self.note = f"-M {self.way[0]} -cpu {self.cpu}, {self.way[1]}"
                 self.limit = limit
                 return

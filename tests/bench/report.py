@@ -150,6 +150,8 @@ class Report:
 
     def means(self, table, label, names):
         common = [n for n in names if all(n in e.result.ns for e in (self.native, *self.guests))]
+        if not common:
+            return
         row = [times(geomean([self.ratio(e, n) for n in common])) for e in self.guests]
         gains = [self.advantage(n) for n in common]
         gain = geomean(gains) if gains and None not in gains else None

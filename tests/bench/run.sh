@@ -17,7 +17,7 @@
 #   -o FILE          write the table there, too
 #
 # Installs what is missing (through sudo unless root), then runs as the user who called it. Ends with status 1
-# when a check value differs, a result is missing, or a guest's clock is wrong. docs/testing.md has more.
+# when a check value differs, a result is missing, or a guest's clock is wrong.
 . "$(dirname "$0")/../../images/lib.sh"
 
 usage() {
@@ -52,6 +52,6 @@ cloud=$(as_user "$pvemu_top/images/kernel.sh" cloud)
 vmlinux=$work/vmlinux-$(cat "$cloud/release")
 [ -f "$vmlinux" ] || as_user "$pvemu_top/images/vmlinux.sh" "$cloud/vmlinuz" "$vmlinux"
 step "measuring"
-PYTHONDONTWRITEBYTECODE=1 as_user python3 "$pvemu_top/tests/bench/report.py" \
+as_user python3 -B "$pvemu_top/tests/bench/report.py" \
     --bench "$pvemu_top/build/tests/bench/bench" --pvemu "$pvemu" --vmlinuz "$cloud/vmlinuz" --vmlinux "$vmlinux" \
     --work "$work" "${arguments[@]}"
