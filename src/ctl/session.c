@@ -43,6 +43,7 @@ struct session {
     struct control *control;
     struct verdict verdict;
     const char *held;    /* stopped for good but kept: QMP's word for why; NULL: no */
+    bool suspected;      /* paused for the text of a panic: may be a mistake, so it may go on */
     bool has_run;
     gint64 started_us;
 
@@ -157,6 +158,15 @@ static enum config_action session_stopped(void *opaque, const struct machine_end
     return action;
 }
 
+/* Nobody asked for anything to be done: it is kept for inspection, but not for good. */
+static void session_suspect(struct session *s)
+{
+    s->suspected = true;
+    machine_pause(s->machine);
+    report_info("kernel panic, by its text: the guest is paused (`pvemu unpause` lets it go on, "
+                "Ctrl-A X quits)");
+}
+
 /* No crash notice came after the panic's text: the guest spins, or is none that sends one. */
 static gboolean session_panic_timeout(gpointer data)
 {
@@ -165,10 +175,10 @@ static gboolean session_panic_timeout(gpointer data)
     g_autoptr(GError) err = NULL;
 
     session_drop_source(&s->panic_timer);
-    if (action != ACTION_DEFAULT) {
-        session_tell_panic(s, action);
-    }
-    if (action == ACTION_PAUSE) {
+    session_tell_panic(s, action == ACTION_DEFAULT ? ACTION_PAUSE : action);
+    if (action == ACTION_DEFAULT) {
+        session_suspect(s);
+    } else if (action == ACTION_PAUSE) {
         machine_pause(s->machine);
         session_hold(s, true, STOP_CRASH);
     } else if (action == ACTION_RESET) {
@@ -416,6 +426,10 @@ const char *session_resume(struct session *s)
 {
     if (s->held != NULL) {
         return "the guest has ended and is held as it is: it cannot go on";
+    }
+    if (s->suspected) {
+        s->suspected = false;
+        session_forget_boot(s);
     }
     machine_resume(s->machine);
     return NULL;

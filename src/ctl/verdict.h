@@ -38,7 +38,8 @@ void verdict_fail_text(struct verdict *v, const char *text, double seconds); /* 
 /* The guest stopped. Returns what to do; ACTION_EXIT has ended the run. */
 enum config_action verdict_stopped(struct verdict *v, const struct machine_end *end,
                                    double seconds);
-/* Time is over for a crash notice after a panic's text. ACTION_DEFAULT: let it run. */
+/* Time is over for a crash notice after a panic's text. ACTION_DEFAULT: a person watches and
+ * asked for nothing. */
 enum config_action verdict_panic_settled(struct verdict *v);
 /* Nothing came that -fail could match on the line of -expect. Ends. */
 void verdict_expect_settled(struct verdict *v);

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from harness import Guest, boot_args, check, check_match, environment, main, test, wait_until
+from harness import Guest, boot_args, check, check_match, environment, main, run, test, wait_until
 
 STAMP = rb"[0-9a-f]{16}\n"
 CTRL_A = b"\1"
@@ -217,6 +217,20 @@ def panic_is_held(folder):
     check(guest.end(), 112)
     check_restored(guest)
     check_match(r'pvemu: FAIL: kernel panic after [0-9.]+ s: "test of the verdict" \(status 112\)\r\n$', guest.seen)
+
+
+@test
+def panic_text_is_paused(folder):
+    """a panic by its text alone pauses; unpause takes it for a mistake"""
+    for unpause, status in ((False, 112), (True, 0)):
+        guest = start(folder, "panic_text")
+        guest.expect(rb"pvemu: kernel panic, by its text: the guest is paused \(`pvemu unpause` lets it go on, "
+                     rb"Ctrl-A X quits\)\r\n")
+        if unpause:
+            check(run(folder, "unpause").returncode, 0)
+        guest.type(CTRL_A + b"x")
+        check(guest.end(), status)
+        check_restored(guest)
 
 
 @test
