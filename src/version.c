@@ -17,7 +17,8 @@ char *version_text(void)
     const char *ext2fs = NULL;
 
     ext2fs_get_library_version(&ext2fs, NULL);
-    return g_strdup_printf("pvemu %s\nglib %u.%u.%u\nlibslirp %s\nlibext2fs %s\nlibseccomp %u.%u.%u\n",
+    return g_strdup_printf("pvemu %s\nglib %u.%u.%u\nlibslirp %s\nlibext2fs %s\n"
+                           "libseccomp %u.%u.%u\n",
                            PVEMU_VERSION, glib_major_version, glib_minor_version,
                            glib_micro_version, net_slirp_version(), ext2fs, seccomp->major,
                            seccomp->minor, seccomp->micro);

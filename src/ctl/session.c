@@ -163,8 +163,8 @@ static void session_suspect(struct session *s)
 {
     s->suspected = true;
     machine_pause(s->machine);
-    report_info("kernel panic, by its text: the guest is paused (`pvemu unpause` lets it go on, "
-                "Ctrl-A X quits)");
+    report_info("kernel panic, by its text: the guest is paused (`pvemu unpause` lets it go "
+                "on, Ctrl-A X quits)");
 }
 
 /* No crash notice came after the panic's text: the guest spins, or is none that sends one. */

@@ -96,8 +96,10 @@ struct terminal *terminal_new(enum config_sandbox sandbox, GError **err)
         g_free(t);
         return NULL;
     }
-    t->screen = isatty(STDOUT_FILENO) && g_strcmp0(g_getenv("TERM"), "dumb") != 0 ? STDOUT_FILENO
-                                                                                  : -1;
+    t->screen = -1;
+    if (isatty(STDOUT_FILENO) && g_strcmp0(g_getenv("TERM"), "dumb") != 0) {
+        t->screen = STDOUT_FILENO;
+    }
     t->guardian = fork();
     if (t->guardian == 0) {
         close(fds[1]);
