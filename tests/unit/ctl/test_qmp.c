@@ -34,7 +34,7 @@ static void check_bad(const char *line, size_t len)
     struct qmp_request request;
     const char *error = NULL;
 
-    g_test_message("%.60s", line);
+    g_test_message("%zu bytes", len);
     g_assert_false(qmp_parse(line, len, &request, &error));
     g_assert_nonnull(error);
     g_assert_null(request.command);
