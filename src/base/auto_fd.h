@@ -11,7 +11,7 @@ static inline void auto_fd_close(const int *fd)
         close(*fd);
     }
 }
-#define auto_fd __attribute__((cleanup(auto_fd_close))) int
+#define auto_fd __attribute__((cleanup(auto_fd_close), unused)) int
 
 /* Takes the descriptor out of the variable, so that it is not closed. */
 static inline int auto_fd_steal(int *fd)
