@@ -46,7 +46,7 @@ I
 cat >"$tree/usr/share/udhcpc/default.script" <<'I'
 #!/bin/sh
 [ "$1" = bound ] || [ "$1" = renew ] || exit 0
-ip addr flush dev "$interface"
+ip -4 addr flush dev "$interface"
 ip addr add "$ip/${mask:-24}" dev "$interface"
 [ -n "$router" ] && ip route add default via "${router%% *}" dev "$interface"
 : >/etc/resolv.conf

@@ -25,6 +25,9 @@ root=$1
 chroot "$root" passwd -d root >/dev/null
 echo pvemu-guest >"$root/etc/hostname"
 : >"$root/etc/fstab"
+# The name server of pvemu's user network, not the one of the machine that makes the image.
+rm -f "$root/etc/resolv.conf"
+echo 'nameserver 10.0.2.3' >"$root/etc/resolv.conf"
 sed -i 's/^#\?Storage=.*/Storage=none/' "$root/etc/systemd/journald.conf"
 mkdir -p "$root/etc/systemd/network" "$root/usr/local/sbin"
 printf '[Match]\nType=ether\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/ether.network"

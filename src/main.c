@@ -79,7 +79,7 @@ static void show_banner(struct session *s, bool menu)
     const char *note = machine_initrd_note(session_machine(s));
 
     if (note != NULL) {
-        report_info("%s", note);
+        report_info("initramfs: %s", note);
     }
     report_info("%s%s", what, menu ? " | quit: Ctrl-A X, help: Ctrl-A H" : "");
 }
@@ -122,6 +122,9 @@ static int run_session(const struct config *config, GMainContext *context, struc
         return fail(err);
     }
     if (config->unattended || status != EXIT_STATUS_OK) {
+        if (stdio_mux_mid_line(chr)) {
+            fputc('\n', stderr);
+        }
         report_verdict("%s", session_verdict(c->session));
     }
     return status;

@@ -47,7 +47,7 @@ suite() {
 # plain COMMAND...: without root, in an environment of its own.
 plain() {
     local env=(env -i PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME="$home" LANG=C.UTF-8 TMPDIR="$home/tmp" XDG_RUNTIME_DIR="$home/run"
-        XDG_CACHE_HOME="$home/cache" CI="${CI:-}")
+        XDG_CACHE_HOME="$home/cache" CI="${CI:-}" PVEMU_TEST_KERNEL="$cloud/vmlinuz")
     while [[ $1 == *=* ]]; do
         env+=("$1")
         shift
@@ -86,6 +86,8 @@ trap 'rm -rf "$home"' EXIT
 mkdir -m 700 "$home/run" "$home/cache" "$home/tmp"
 if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$home"; fi
 
+step "kernels"
+cloud=$("$pvemu_top/images/kernel.sh" cloud)
 suite "build with gcc" build "$pvemu_top/build-gcc" -Dwerror=true
 # meson writes its logs next to the build, as whoever runs the tests
 if [ "$(id -u)" = 0 ]; then chown -R 65534:65534 "$pvemu_top"/build-gcc/meson-logs; fi
@@ -98,8 +100,7 @@ suite "tests with sanitizers" compiled_tests "$pvemu_top/build-asan" unit fuzz
 
 if [ "$mode" != --quick ]; then
     need mmdebstrap uidmap
-    step "kernels and images"
-    cloud=$("$pvemu_top/images/kernel.sh" cloud)
+    step "images"
     generic=$("$pvemu_top/images/kernel.sh" generic)
     "$pvemu_top/images/busybox-root.sh" "$PVEMU_CACHE/busybox.img" "$cloud" "$generic"
     "$pvemu_top/images/vmlinux.sh" "$cloud/vmlinuz" "$PVEMU_CACHE/vmlinux"

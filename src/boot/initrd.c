@@ -300,6 +300,8 @@ static void warn_missing(const struct module_set *set, const char *where, struct
 static void warn_no_modules(const struct initrd_request *req, const char *release,
                             const struct disk_volume *v, struct initrd *out)
 {
+    bool foreign = out->root_type != NULL && !g_str_has_prefix(out->root_type, "ext");
+
     if (image_has_driver(req->image, "xen_blkfront")) {
         return; /* a kernel with everything built in */
     }
@@ -308,9 +310,10 @@ static void warn_no_modules(const struct initrd_request *req, const char *releas
         return;
     }
     initrd_warn(out,
-                "no modules for Linux %s in '%s' or on this host, and xen_blkfront is not "
+                "no modules for Linux %s in '%s'%s%s%s or on this host, and xen_blkfront is not "
                 "built in: root on %s will fail%s",
-                release, req->disk_name, req->device,
+                release, req->disk_name, foreign ? " (modules are not read from " : "",
+                foreign ? out->root_type : "", foreign ? ")" : "", req->device,
                 v != NULL && v->needs_recovery
                     ? " (the image was not cleanly unmounted; it may hide them)"
                     : "");

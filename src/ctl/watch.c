@@ -27,6 +27,7 @@ struct watch {
     void *opaque;
     GRegex *expect, *fail;
     GArray *sends; /* struct watch_send, in order */
+    char *init_words; /* first complaint of pvemu's own init; NULL: none */
     unsigned next_send;
     char line[LINE_MAX_BYTES + 1];
     size_t len;
@@ -142,6 +143,7 @@ void watch_free(struct watch *w)
         g_free(send->text);
     }
     g_array_unref(w->sends);
+    g_free(w->init_words);
     g_clear_pointer(&w->expect, g_regex_unref);
     g_clear_pointer(&w->fail, g_regex_unref);
     g_free(w);
@@ -186,13 +188,29 @@ static const char *watch_panic(const char *line)
     return NULL;
 }
 
+/* What the initramfs that pvemu makes says before it gives up: the cause of the panic that
+ * follows, whose own text only says that init is gone. */
+static void watch_look_init(struct watch *w)
+{
+    static const char INIT_TEXT[] = "pvemu-init: ";
+    const char *found = w->init_words == NULL ? strstr(w->line, INIT_TEXT) : NULL;
+
+    if (found != NULL) {
+        w->init_words = g_strdup(found + strlen(INIT_TEXT));
+    }
+}
+
 static void watch_look_panic(struct watch *w)
 {
     const char *panic = w->panic_seen ? NULL : watch_panic(w->line);
 
     if (panic != NULL) {
+        g_autofree char *text = w->init_words == NULL
+                                    ? g_strdup(panic)
+                                    : g_strdup_printf("%s: %s", PANIC_TEXT, w->init_words);
+
         w->panic_seen = true;
-        watch_emit(w, WATCH_PANIC, panic);
+        watch_emit(w, WATCH_PANIC, text);
     }
 }
 
@@ -240,6 +258,7 @@ static void watch_look(struct watch *w, bool complete)
     w->matched = w->len;
     w->line[w->len] = '\0';
     if (complete) {
+        watch_look_init(w);
         watch_look_panic(w);
     }
     watch_look_patterns(w);
@@ -293,6 +312,7 @@ void watch_reset(struct watch *w)
     w->line_number++;
     w->escape = ESC_NONE;
     w->panic_seen = false;
+    g_clear_pointer(&w->init_words, g_free);
 }
 
 void watch_feed(struct watch *w, const uint8_t *buf, size_t len)

@@ -36,6 +36,7 @@ struct stdio_mux {
     bool out_dead, log_dead;
     bool in_ended;  /* stdin is at its end */
     bool finishing; /* stdio_mux_finish() */
+    bool mid_line;  /* the last byte written was no line end */
     GSource *in_source, *out_source, *winch_source;
     uint8_t input[INPUT_CHUNK];
     size_t input_len; /* read, not yet taken by the guest */
@@ -159,6 +160,7 @@ static size_t mux_write(struct chardev *chr, const uint8_t *buf, size_t len)
         }
         mux_log(m, buf + done, n);
         done += n;
+        m->mid_line = buf[done - 1] != '\n';
     }
     return done;
 }
@@ -363,4 +365,13 @@ void stdio_mux_finish(struct chardev *chr)
     m->finishing = true;
     mux_tx_ready(m);
     mux_unlock(m);
+}
+
+bool stdio_mux_mid_line(struct chardev *chr)
+{
+    struct stat out, err;
+
+    return mux_of(chr)->mid_line && fstat(STDOUT_FILENO, &out) == 0 &&
+           fstat(STDERR_FILENO, &err) == 0 && out.st_dev == err.st_dev &&
+           out.st_ino == err.st_ino;
 }

@@ -29,5 +29,8 @@ void stdio_mux_start(struct chardev *chr);
 /* The run is over: from now on output waits for stdout (a pipe whose reader is slow), as long
  * as something moves, so that the last words are not lost. */
 void stdio_mux_finish(struct chardev *chr);
+/* stdout and stderr are the same file or terminal, and the guest's last line has no end: words
+ * for the person need a line end first. */
+bool stdio_mux_mid_line(struct chardev *chr);
 
 #endif

@@ -200,10 +200,13 @@ def test_disks(folder):
         assert hashlib.md5(sample(1 << 20)).hexdigest() in guest.run("md5sum /dev/xvdb")
         assert guest.run("cat /sys/block/xvdb/ro /sys/block/xvdc/ro /sys/block/xvdc/size").split() == ["1", "0", "8192"]
         guest.run("! dd if=/dev/zero of=/dev/xvdb bs=512 count=1 conv=fsync 2>/dev/null")
+        guest.run("dd if=/dev/urandom of=/dev/xvdc bs=64k count=64 conv=fsync 2>/dev/null")
+        guest.run("blkdiscard /dev/xvdc; sync")
         guest.run("dd if=/dev/xvdb of=/dev/xvdc bs=64k seek=4 conv=fsync 2>/dev/null")
         guest.type("poweroff -f\n")
         guest.finish(0)
     assert open(second, "rb").read() == sample(1 << 20)
+    assert os.stat(third).st_blocks * 512 < 2 << 20, "the discard gave nothing back"
     assert open(third, "rb").read()[256 << 10:(256 << 10) + (1 << 20)] == sample(1 << 20)
 
 

@@ -120,7 +120,8 @@ def test_transfer(folder):
         thread.start()
         port = listener.getsockname()[1]
         login(guest)
-        guest.run("for i in $(seq 100); do ip -4 addr show eth0 | grep -q 10.0.2.15 && break; sleep 0.2; done; ip route get 10.0.2.2")
+        guest.run("for i in $(seq 300); do ip -4 addr | grep -q 10.0.2.15 && break; sleep 0.2; done; ip -4 addr | grep 10.0.2.15")
+        guest.run("grep -x 'nameserver 10.0.2.3' /etc/resolv.conf")
         down = guest.run(f"nc -d 10.0.2.2 {port} > /tmp/f; md5sum /tmp/f", LONG)
         if hashlib.md5(data).hexdigest() not in down:
             guest.fail("the download is not what was sent: " + down)

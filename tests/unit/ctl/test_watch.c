@@ -151,6 +151,9 @@ static void test_panic(void)
     check(NULL, NULL, "Kernel panic - not syncing: x", ""); /* the line is not complete */
     check(NULL, NULL, "Kernel panic - not syncing: x\nKernel panic - not syncing: y\n",
           "panic(Kernel panic - not syncing: x)");
+    /* pvemu's own init has said why, and in better words */
+    check(NULL, NULL, "pvemu-init: no root\npvemu-init: y\nKernel panic - not syncing: x\n",
+          "panic(Kernel panic - not syncing: no root)");
 }
 
 static void test_reset(void)
