@@ -212,6 +212,12 @@ static void test_timeout(struct fixture *f, gconstpointer data)
     setup(f, data);
     verdict_timeout(&f->v, 2.0, false);
     check(f, "FAIL: -timeout reached after 2.0 s (status 124)");
+    teardown(f, data);
+    setup(f, data);
+    f->config->on_panic = ACTION_RESET; /* between the panic's text and the reset it asks for */
+    verdict_panic_text(&f->v, "Kernel panic - not syncing: y", 0.5);
+    verdict_timeout(&f->v, 2.0, false);
+    check(f, "FAIL: -timeout reached after 2.0 s (status 124)");
 }
 
 static void test_signals(struct fixture *f, gconstpointer data)
