@@ -121,7 +121,7 @@ static void verdict_panicked(struct verdict *v, double seconds)
 static bool verdict_known(struct verdict *v, double seconds)
 {
     verdict_expect_settled(v);
-    /* With -on panic=reset a panic is no end, and the moment before the reset is none either. */
+    /* With -on panic=reset a panic is no end, nor is the moment before the reset. */
     if (!v->ended && v->panic != NULL && v->config->on_panic != ACTION_RESET) {
         verdict_panicked(v, seconds);
     }
