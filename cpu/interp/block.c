@@ -52,6 +52,9 @@ void interp_blocks_drop(struct interp *e)
     e->arena_used = 0;
     e->link_slot = NULL;
     e->current = NULL;
+    if (e->dropped != NULL) {
+        e->dropped(e);
+    }
 }
 
 static void *block_alloc(struct interp *e, size_t size)
@@ -71,7 +74,7 @@ struct window {
 
 /* A block while it is decoded: in the arena the instructions stand behind the records. */
 struct draft {
-    struct op ops[BLOCK_MAX_OPS + 2];
+    struct op ops[BLOCK_MAX_OPS + 3];
     struct insn insns[BLOCK_MAX_OPS];
     uint8_t owner[BLOCK_MAX_OPS]; /* the record of each */
     unsigned nr_ops, nr_insns;
@@ -256,6 +259,8 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
         }
         if (b->crosses) {
             d->ops[d->nr_ops++].fn = interp_op_check_second;
+        } else if (at == 0 && e->mode == MODE_64 && e->entry != NULL) {
+            d->ops[d->nr_ops++].fn = e->entry;
         }
         insns++;
         at += in.len;

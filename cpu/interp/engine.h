@@ -62,6 +62,7 @@ enum interp_attention {
     ATTENTION_DROP = 1 << 1,    /* the thunk cache was reset: no block may run any more */
     ATTENTION_PROTECT = 1 << 2, /* another vCPU asks to forget all write tags (smp.c) */
     ATTENTION_CPU = 1 << 3,     /* cpu.halted, irq_shadow or nmi_pending */
+    ATTENTION_KICK = 1 << 4,    /* an engine above this one: look at v->request */
 };
 
 struct op;
@@ -105,6 +106,7 @@ struct block {
     uint16_t bytes; /* how many source bytes */
     uint16_t nr_ops;
     uint32_t frame2, generation2;
+    void *translation; /* the upper engine's (interp.entry); good while ops is the same */
     struct block *hash_next;
     uint8_t *source;
 };
@@ -156,6 +158,13 @@ struct interp {
     struct x86_fault fault;
     struct mref m;    /* memory operand of the current instruction */
     uint64_t dr6_hit; /* data breakpoints met by the current instruction */
+
+    /*
+     * For an engine on top of this one (cpu/dbt): what blocks of 64-bit code start with, and a
+     * call when all blocks are dropped. NULL: none.
+     */
+    op_fn entry;
+    void (*dropped)(struct interp *e);
 
     struct jump *jumps;
     struct block **hash;
@@ -273,6 +282,10 @@ void interp_jumps_drop(struct interp *e, bool keep_global);
 void interp_jump_keys(struct interp *e);
 
 /* run.c */
+/* *e (zeroed) becomes the engine of v, which vcpu_fini() frees with g_aligned_free(). */
+/* The tlb_flush of every accel that has a struct interp as its engine. */
+void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
+bool interp_engine_init(struct interp *e, struct vcpu *v, GError **err);
 void interp_mode_changed(struct interp *e);
 void interp_flags_home(struct interp *e);
 void interp_flags_fetch(struct interp *e);

@@ -457,6 +457,9 @@ static bool run_attention(struct interp *e, struct exit *exit)
     if ((attention & ATTENTION_PROTECT) != 0) {
         interp_smp_serve(e);
     }
+    if ((attention & ATTENTION_KICK) != 0) {
+        interp_attend(e, ATTENTION_KICK, false);
+    }
     if ((attention & ATTENTION_DROP) != 0) {
         interp_attend(e, ATTENTION_DROP, false);
         interp_fpu_home(e);
@@ -507,10 +510,8 @@ static void interp_run(struct vcpu *v, struct exit *exit)
 
 /* ---- the contract ---- */
 
-static bool interp_vcpu_init(struct vcpu *v, GError **err)
+bool interp_engine_init(struct interp *e, struct vcpu *v, GError **err)
 {
-    struct interp *e = g_aligned_alloc0(1, sizeof(*e), 64);
-
     v->engine = e;
     e->v = v;
     e->mxcsr_mask = interp_host_mxcsr_mask();
@@ -529,6 +530,11 @@ static bool interp_vcpu_init(struct vcpu *v, GError **err)
     }
     interp_mode_changed(e);
     return true;
+}
+
+static bool interp_vcpu_init(struct vcpu *v, GError **err)
+{
+    return interp_engine_init(g_aligned_alloc0(1, sizeof(struct interp), 64), v, err);
 }
 
 static void interp_vcpu_fini(struct vcpu *v)
@@ -550,7 +556,7 @@ static void interp_state_changed(struct vcpu *v)
     interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
 }
 
-static void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
 {
     interp_tlb_flush(v->engine, kind, gva);
 }

@@ -62,7 +62,8 @@ void interp_smp_protect(struct interp *e)
         for (unsigned i = 0; i < nr; i++) {
             struct vcpu *v = b->ops->vcpu(b, i);
 
-            if (v == NULL || v == e->v || v->accel != &interp_accel_ops || v->engine == NULL) {
+            if (v == NULL || v == e->v || v->accel == NULL || v->engine == NULL ||
+                v->accel->tlb_flush != interp_accel_flush) {
                 continue;
             }
             if (pass == 0) {
