@@ -73,7 +73,11 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 
 /* oracle_guest.c */
 void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model);
+uint8_t *oracle_guest_code(void);
 uint8_t *oracle_guest_data(void);
+/* As oracle_guest_run(), with len bytes of code at c->rip, which stay. */
+void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
+                          struct oracle_state *end);
 void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end);
 /* Runs compiled code: text copied to ORACLE_CODE, entered at `entry` with rdi = ORACLE_DATA
  * (zeroed) and rsi = n. */

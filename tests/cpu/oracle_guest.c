@@ -35,6 +35,9 @@ enum {
 #define GUEST_HIGH 0xffffffffc0000000ull
 enum { P = 1, RW = 2, US = 4, A = 0x20, D = 0x40 };
 #define NX (1ull << 63)
+#ifndef GUEST_CODE_FLAGS
+#define GUEST_CODE_FLAGS 0 /* RW: programs that change themselves */
+#endif
 enum { SEL_CODE0 = 0x08, SEL_DATA0 = 0x10, SEL_DATA3 = 0x1b, SEL_CODE3 = 0x23, SEL_TSS = 0x28 };
 
 static struct fake_board *guest_board;
@@ -60,7 +63,7 @@ static void guest_tables(void)
         put64(G_PT_LOW + i * 8, i << 12 | P | RW | A | D);
     }
     for (unsigned i = 0; i < ORACLE_CODE_SIZE / 4096; i++) {
-        put64(G_PT_CODE + i * 8, (G_CODE + (i << 12)) | P | US | A);
+        put64(G_PT_CODE + i * 8, (G_CODE + (i << 12)) | P | US | A | GUEST_CODE_FLAGS);
     }
     for (unsigned i = 0; i < ORACLE_DATA_SIZE / 4096; i++) {
         bool rw = i < ORACLE_RW_SIZE / 4096;
@@ -167,6 +170,11 @@ void oracle_guest_fini(void)
     fake_board_free(guest_board);
 }
 
+uint8_t *oracle_guest_code(void)
+{
+    return guest_ram + G_CODE;
+}
+
 uint8_t *oracle_guest_data(void)
 {
     return guest_ram + G_DATA;
@@ -193,15 +201,13 @@ static void guest_frame(struct oracle_state *end)
     memcpy(end->xsave, cpu->xsave, ORACLE_XSAVE);
 }
 
-void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
+void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
+                          struct oracle_state *end)
 {
-    static const uint8_t fill[16] = {0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
-                                     0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc};
     struct cpu_x86 *cpu = &guest_vcpu->cpu;
-    uint64_t at = G_CODE + (c->rip - ORACLE_CODE);
     struct exit exit;
 
-    mem_write(guest_board->board.mem, at, c->bytes, c->len);
+    mem_write(guest_board->board.mem, G_CODE + (c->rip - ORACLE_CODE), code, len);
     memcpy(cpu->gpr, c->start.gpr, sizeof(cpu->gpr));
     memcpy(cpu->xsave, c->start.xsave, ORACLE_XSAVE);
     cpu->rip = c->rip;
@@ -215,7 +221,15 @@ void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
     } else {
         guest_frame(end);
     }
-    mem_write(guest_board->board.mem, at, fill, c->len);
+}
+
+void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
+{
+    static const uint8_t fill[16] = {0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
+                                     0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc};
+
+    oracle_guest_program(c, c->bytes, c->len, end);
+    mem_write(guest_board->board.mem, G_CODE + (c->rip - ORACLE_CODE), fill, c->len);
 }
 
 uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n,

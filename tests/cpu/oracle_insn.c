@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "core/cpu.h"
+#include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 
 enum {
@@ -239,6 +240,7 @@ struct options {
     unsigned seconds;
     bool one; /* only the case with this seed */
     bool mode32;
+    bool bt; /* the translator, which translates everything at once */
     bool keep; /* go on after differences, counting */
 };
 
@@ -270,7 +272,9 @@ static bool parse(struct options *o, int argc, char **argv)
 {
     *o = (struct options){.cases = 10000000, .seed = 1};
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "-keep") == 0) {
+        if (strcmp(argv[i], "-bt") == 0) {
+            o->bt = true;
+        } else if (strcmp(argv[i], "-keep") == 0) {
             o->keep = true;
         } else if (strcmp(argv[i], "-32") == 0) {
             o->mode32 = true;
@@ -292,6 +296,19 @@ static bool parse(struct options *o, int argc, char **argv)
     return true;
 }
 
+static struct accel_ops eager_ops;
+
+static bool eager_init(struct vcpu *v, GError **err)
+{
+    static const struct dbt_options options = {.hot = 1};
+
+    if (!dbt_accel_ops.vcpu_init(v, err)) {
+        return false;
+    }
+    dbt_configure(v, &options);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct options o;
@@ -302,7 +319,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
-                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32]\n");
+                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-bt]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -310,8 +327,10 @@ int main(int argc, char **argv)
         printf("skipped: this host cannot run the interpreter\n");
         return 77;
     }
+    eager_ops = dbt_accel_ops;
+    eager_ops.vcpu_init = eager_init;
     model = cpu_model_new_host(NULL);
-    oracle_guest_init(&interp_accel_ops, model);
+    oracle_guest_init(o.bt ? &eager_ops : &interp_accel_ops, model);
     oracle_host_init();
     printf("seed 0x%" PRIx64 "\n", o.seed);
     bad = o.one ? 0 : run_regressions(&o);

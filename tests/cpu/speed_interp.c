@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "oracle.h"
 #include "speed_kernels.h"
@@ -46,7 +47,7 @@ static void speed_one(const struct speed_kernel *k)
     g_assert_cmphex(got, ==, expect);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     struct cpu_model *model;
 
@@ -54,7 +55,7 @@ int main(void)
         return 77;
     }
     model = cpu_model_new_host(NULL);
-    oracle_guest_init(&interp_accel_ops, model);
+    oracle_guest_init(argc > 1 ? &dbt_accel_ops : &interp_accel_ops, model);
     oracle_host_init();
     for (unsigned i = 0; i < speed_nr_kernels; i++) {
         speed_one(&speed_kernels[i]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stress_interp [-seed S] [-seconds N]: guests of random bytes in every mode and privilege,
+ * stress_interp [-seed S] [-seconds N] [-accel bt]: guests of random bytes in every mode and privilege,
  * with random descriptor tables, page tables and handlers. Nothing is compared; nothing may
  * crash, hang, or make the engine report an error of its own. Run it under the sanitizers too.
  */
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/memory.h"
+#include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "fake_board.h"
 #include "oracle.h"
@@ -243,6 +244,7 @@ int main(int argc, char **argv)
 {
     struct stress s = {.r = {.s = 1}};
     struct cpu_model *model;
+    const struct accel_ops *accel = &interp_accel_ops;
     unsigned seconds = 5;
     uint64_t guests = 0, insns = 0, seed = 1;
     GThread *kicker;
@@ -253,20 +255,25 @@ int main(int argc, char **argv)
             seed = strtoull(argv[i + 1], NULL, 0);
         } else if (strcmp(argv[i], "-seconds") == 0) {
             seconds = (unsigned)strtoul(argv[i + 1], NULL, 0);
+        } else if (strcmp(argv[i], "-accel") == 0 && strcmp(argv[i + 1], "bt") == 0) {
+            accel = &dbt_accel_ops;
         }
     }
-    if (!interp_accel_ops.probe(NULL)) {
+    if (!accel->probe(NULL)) {
         return 77;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     model = cpu_model_new_host(NULL);
     s.fb = fake_board_new(1, RAM, 0);
     s.v = s.fb->vcpus[0];
-    s.v->accel = &interp_accel_ops;
+    s.v->accel = accel;
     s.v->model = model;
     s.v->board_ops = &stress_ops;
     s.ram = mem_page(s.fb->board.mem, 0);
-    g_assert(interp_accel_ops.vcpu_init(s.v, NULL));
+    g_assert(accel->vcpu_init(s.v, NULL));
+    if (accel == &dbt_accel_ops) {
+        dbt_configure(s.v, &(struct dbt_options){.hot = 1, .cache = 1 << 20});
+    }
     kicker = g_thread_new("kicker", stress_kicker, &s);
     end = g_get_monotonic_time() + (gint64)seconds * G_USEC_PER_SEC;
     while (g_get_monotonic_time() < end) {
@@ -278,7 +285,7 @@ int main(int argc, char **argv)
     }
     atomic_store(&s.done, true);
     g_thread_join(kicker);
-    interp_accel_ops.vcpu_fini(s.v);
+    accel->vcpu_fini(s.v);
     fake_board_free(s.fb);
     cpu_model_free(model);
     printf("%" PRIu64 " guests, %" PRIu64 " instructions\n", guests, insns);

@@ -318,7 +318,9 @@ static void test_insn_count(void)
 
     GUEST_LOAD(g, count);
     guest_run(g, EXIT_HALT);
-    g_assert_cmpuint(g->v->insn_count, ==, 22);
+    if (g->v->accel->kick == NULL) { /* the translator does not count */
+        g_assert_cmpuint(g->v->insn_count, ==, 22);
+    }
     guest_free(g);
 }
 

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator as an engine: the interpreter's with a hook in its blocks. Host faults in
+ * translated code (#DE, #MF, #XM, #GP of misaligned vectors) arrive as signals and make the
+ * interpreter execute the instruction, which finds the fault again and raises it for the guest.
+ */
+#include "dbt.h"
+
+#include <signal.h>
+#include <sys/auxv.h>
+#include <ucontext.h>
+
+#include "cpu/interp/alu.h"
+#include "cpu/interp/interp.h"
+#include "engine.h"
+
+static _Thread_local struct dbt *accel_current;
+static struct sigaction accel_previous[65];
+
+/* Makes the faulting instruction go the slow way. false: not in translated code. */
+static bool accel_fault(struct dbt *d, greg_t *regs)
+{
+    uint64_t offset = (uint64_t)regs[REG_RIP] - (uint64_t)(uintptr_t)d->rx;
+    const struct rec *rec;
+
+    if (offset < d->common_end || offset >= d->used) {
+        return false;
+    }
+    rec = dbt_cache_rec(d, (uint32_t)offset);
+    if (rec == NULL || offset >= rec->end) {
+        return false;
+    }
+    if (rec->host_flags) {
+        d->interp.fl = alu_pack((uint64_t)regs[REG_EFL]);
+    }
+    regs[REG_R10] = rec - d->recs;
+    regs[REG_RIP] = (greg_t)(uintptr_t)(d->rx + d->common_slow);
+    return true;
+}
+
+static void accel_signal(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    const struct sigaction *before = &accel_previous[sig];
+
+    if (accel_current != NULL && accel_fault(accel_current, uc->uc_mcontext.gregs)) {
+        return;
+    }
+    if ((before->sa_flags & SA_SIGINFO) != 0) {
+        before->sa_sigaction(sig, info, context);
+    } else {
+        sigaction(sig, before, NULL);
+    }
+}
+
+static void accel_install(void)
+{
+    static gsize once;
+    static const int signals[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS};
+
+    if (g_once_init_enter(&once)) {
+        for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++) {
+            struct sigaction sa = {.sa_sigaction = accel_signal,
+                                   .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+
+            sigemptyset(&sa.sa_mask);
+            sigaction(signals[i], &sa, &accel_previous[signals[i]]);
+        }
+        g_once_init_leave(&once, 1);
+    }
+}
+
+static bool accel_probe(GError **err)
+{
+    enum { HWCAP2_FSGSBASE_BIT = 2 };
+
+    if ((getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) == 0) {
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+                    "this host's CPU or kernel has no FSGSBASE");
+        return false;
+    }
+    return interp_accel_ops.probe(err);
+}
+
+static void accel_dropped(struct interp *e)
+{
+    dbt_cache_drop(dbt_of(e));
+}
+
+static bool accel_vcpu_init(struct vcpu *v, GError **err)
+{
+    struct dbt *d = g_aligned_alloc0(1, sizeof(*d), 64);
+
+    d->self = d;
+    d->interp.entry = dbt_entry;
+    d->options = (struct dbt_options){.hot = DBT_HOT, .cache = DBT_CACHE};
+    if (!interp_engine_init(&d->interp, v, err) || !dbt_cache_init(d, err)) {
+        return false;
+    }
+    d->interp.dropped = accel_dropped;
+    accel_install();
+    return true;
+}
+
+static void accel_vcpu_fini(struct vcpu *v)
+{
+    if (v->engine != NULL) {
+        dbt_cache_fini(dbt_of(v->engine));
+    }
+    interp_accel_ops.vcpu_fini(v);
+}
+
+static void accel_run(struct vcpu *v, struct exit *exit)
+{
+    struct dbt *d = v->engine;
+    uint64_t gs;
+
+    __asm__ volatile("rdgsbase %0" : "=r"(gs));
+    __asm__ volatile("wrgsbase %0" : : "r"(d));
+    accel_current = d;
+    interp_accel_ops.run(v, exit);
+    accel_current = NULL;
+    __asm__ volatile("wrgsbase %0" : : "r"(gs));
+}
+
+static void accel_kick(struct vcpu *v)
+{
+    if (v->engine != NULL) {
+        interp_attend(v->engine, ATTENTION_KICK, true);
+    }
+}
+
+static void accel_state_changed(struct vcpu *v)
+{
+    interp_accel_ops.state_changed(v);
+}
+
+void dbt_configure(struct vcpu *v, const struct dbt_options *options)
+{
+    struct dbt *d = v->engine;
+
+    if (options->hot != 0) {
+        d->options.hot = options->hot;
+    }
+    if (options->cache != 0) {
+        d->options.cache = MIN(MAX(options->cache, d->common_end + DBT_ROOM + 1), DBT_CACHE);
+    }
+    d->options.no_jumps = options->no_jumps;
+}
+
+const struct accel_ops dbt_accel_ops = {
+    .name = "bt",
+    .probe = accel_probe,
+    .vcpu_init = accel_vcpu_init,
+    .vcpu_fini = accel_vcpu_fini,
+    .run = accel_run,
+    .kick = accel_kick,
+    .state_changed = accel_state_changed,
+    .tlb_flush = interp_accel_flush,
+};

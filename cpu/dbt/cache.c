@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The memory of translations: code in a memfd that is mapped twice, writable here and
+ * executable there, and tables beside it. Everything is only ever added; when something is full
+ * all of it goes, together with the interpreter's blocks.
+ */
+#include "engine.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void *cache_table(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+bool dbt_cache_init(struct dbt *d, GError **err)
+{
+    int fd = memfd_create("pvemu-code", MFD_CLOEXEC);
+
+    d->rw = d->rx = MAP_FAILED;
+    if (fd >= 0 && ftruncate(fd, DBT_CACHE) == 0) {
+        d->rw = mmap(NULL, DBT_CACHE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        d->rx = mmap(NULL, DBT_CACHE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    d->recs = cache_table(sizeof(struct rec) * DBT_MAX_RECS);
+    d->links = cache_table(sizeof(struct link) * DBT_MAX_LINKS);
+    d->tbs = cache_table(sizeof(struct tb) * DBT_MAX_TBS);
+    d->insns = cache_table(sizeof(struct insn) * DBT_MAX_INSNS);
+    if (d->rw == MAP_FAILED || d->rx == MAP_FAILED || d->recs == NULL || d->links == NULL ||
+        d->tbs == NULL || d->insns == NULL) {
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_ACCES,
+                    "this host refuses executable memory (memfd, PROT_EXEC)");
+        dbt_cache_fini(d);
+        return false;
+    }
+    dbt_common_emit(d);
+    dbt_cache_drop(d);
+    return true;
+}
+
+static void cache_unmap(void *p, size_t bytes)
+{
+    if (p != NULL && p != MAP_FAILED) {
+        munmap(p, bytes);
+    }
+}
+
+void dbt_cache_fini(struct dbt *d)
+{
+    cache_unmap(d->rw, DBT_CACHE);
+    cache_unmap(d->rx, DBT_CACHE);
+    cache_unmap(d->recs, sizeof(struct rec) * DBT_MAX_RECS);
+    cache_unmap(d->links, sizeof(struct link) * DBT_MAX_LINKS);
+    cache_unmap(d->tbs, sizeof(struct tb) * DBT_MAX_TBS);
+    cache_unmap(d->insns, sizeof(struct insn) * DBT_MAX_INSNS);
+    d->rw = d->rx = NULL;
+    d->recs = NULL;
+    d->links = NULL;
+    d->tbs = NULL;
+    d->insns = NULL;
+}
+
+void dbt_cache_drop(struct dbt *d)
+{
+    d->used = d->common_end;
+    d->nr_recs = 0;
+    d->nr_links = 1;
+    d->nr_insns = 1;
+    d->nr_tbs = 0;
+    d->link = 0;
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        for (unsigned slot = 0; slot < DBT_JUMPS; slot++) {
+            dbt_jump_clear(d, i, slot);
+        }
+        d->nr_jump_used[i] = 0;
+        d->jump_local[i] = false;
+    }
+}
+
+bool dbt_cache_room(const struct dbt *d)
+{
+    return d->used + DBT_ROOM < d->options.cache &&
+           DBT_MAX_RECS - d->nr_recs > 4 * BLOCK_MAX_OPS &&
+           DBT_MAX_LINKS - d->nr_links > 4 * BLOCK_MAX_OPS && d->nr_tbs < DBT_MAX_TBS;
+}
+
+const struct rec *dbt_cache_rec(const struct dbt *d, uint32_t offset)
+{
+    uint32_t low = 0, high = d->nr_recs;
+
+    while (low < high) { /* first that starts behind offset */
+        uint32_t mid = low + (high - low) / 2;
+
+        if (d->recs[mid].start <= offset) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low == 0 ? NULL : &d->recs[low - 1];
+}

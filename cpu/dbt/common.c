@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Code that all translations share:
+ *     enter(rdi: struct dbt, rsi: code)  from C, with the flags in e->fl
+ *     exit      r10: rip, r11d: link     back to the caller of enter
+ *     slow      r10d: rec                has dbt_slow() execute that instruction
+ *     fpu       r10d: rec                has dbt_fpu() bring the vector state
+ */
+#include "engine.h"
+
+#include "emit.h"
+
+#define GS(field)  offsetof(struct dbt, field)
+#define GPR(n)     (offsetof(struct vcpu, cpu.gpr) + 8 * (n))
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI };
+
+static void common_vcpu(struct emit *c, unsigned op, unsigned reg, size_t offset)
+{
+    struct emit_mem m = {
+        .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = (int32_t)offset};
+
+    emit_op_mem(c, op, reg, &m);
+}
+
+/* Guest registers to v->cpu. Changes r10 and r11. */
+static void common_save(struct emit *c)
+{
+    emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(interp.v));
+    for (unsigned i = 0; i < 16; i++) {
+        if (i == CPU_RSP) {
+            common_vcpu(c, EMIT_STORE, HOST_RSP_HOME, GPR(i));
+        } else if (i < CPU_R9 || i > CPU_R11) {
+            common_vcpu(c, EMIT_STORE, i, GPR(i));
+        } else {
+            emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(slot[i - CPU_R9]));
+            common_vcpu(c, EMIT_STORE, HOST_R10, GPR(i));
+        }
+    }
+}
+
+/* The other way. No flags change. */
+static void common_load(struct emit *c)
+{
+    emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(interp.v));
+    for (unsigned i = 0; i < 16; i++) {
+        if (i == CPU_RSP) {
+            common_vcpu(c, EMIT_LOAD, HOST_RSP_HOME, GPR(i));
+        } else if (i < CPU_R9 || i > CPU_R11) {
+            common_vcpu(c, EMIT_LOAD, i, GPR(i));
+        } else {
+            common_vcpu(c, EMIT_LOAD, HOST_R10, GPR(i));
+            emit_op_gs(c, EMIT_STORE, HOST_R10, GS(slot[i - CPU_R9]));
+        }
+    }
+    emit_jmp_gs(c, GS(target));
+}
+
+static void common_leave(struct emit *c)
+{
+    static const uint8_t code[] = {0x48, 0x83, 0xc4, 8,    0x41, 0x5f, 0x41, 0x5e, 0x41,
+                                   0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3};
+
+    emit_bytes(c, code, sizeof(code)); /* add $8,%rsp; pop r15 r14 r13 r12 rbp rbx; ret */
+}
+
+/* dbt_slow() or dbt_fpu() of this rec, then on. */
+static void common_call(struct emit *c, const void *fn)
+{
+    uint32_t leave;
+
+    emit_op32_gs(c, EMIT_STORE, HOST_R10, GS(rec));
+    common_save(c);
+    emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
+    emit_op32_gs(c, EMIT_LOAD, RSI, GS(rec));
+    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)fn);
+    emit_bytes(c, (const uint8_t[]){0xff, 0xd0}, 2); /* call *%rax */
+    emit_bytes(c, (const uint8_t[]){0x48, 0x85, 0xc0}, 3); /* test %rax,%rax */
+    leave = emit_jcc(c, 4);
+    emit_op_gs(c, EMIT_STORE, RAX, GS(target));
+    emit_op32_gs(c, EMIT_LOAD, RAX, GS(interp.fl));
+    emit_bytes(c, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
+    common_load(c);
+    emit_patch(c->start, leave, emit_offset(c));
+    common_leave(c);
+}
+
+void dbt_common_emit(struct dbt *d)
+{
+    static const uint8_t push[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41,
+                                   0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 8};
+    struct emit code = {.start = d->rw, .p = d->rw + 16}, *c = &code;
+
+    d->common_enter = emit_offset(c);
+    emit_bytes(c, push, sizeof(push)); /* push rbx rbp r12 r13 r14 r15; sub $8,%rsp */
+    emit_op_gs(c, EMIT_STORE, RSI, GS(target));
+    common_load(c);
+    d->common_exit = emit_offset(c);
+    emit_op32_gs(c, EMIT_STORE, HOST_R11, GS(link));
+    emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(interp.v));
+    common_vcpu(c, EMIT_STORE, HOST_R10, offsetof(struct vcpu, cpu.rip));
+    common_save(c);
+    common_leave(c);
+    d->common_slow = emit_offset(c);
+    common_call(c, (const void *)(uintptr_t)dbt_slow);
+    d->common_fpu = emit_offset(c);
+    common_call(c, (const void *)(uintptr_t)dbt_fpu);
+    d->common_end = (emit_offset(c) + 63) & ~63u;
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* Instructions other than branches: copied, or for the stack written anew. */
+#include "translate.h"
+
+/* Instructions that do nothing but what their operands say. */
+static bool copy_known(const struct insn *in)
+{
+    if (in->id >= INSN_ADD && in->id <= INSN_SHRD) {
+        return true;
+    }
+    switch (in->id) {
+    case INSN_BT:
+    case INSN_BTS:
+    case INSN_BTR:
+    case INSN_BTC: /* a bit offset in a register reaches beyond the operand */
+        return insn_mem_operand(in) == NULL || in->op[1].kind == OPK_IMM;
+    case INSN_BSF:
+    case INSN_BSR:
+    case INSN_BSWAP:
+    case INSN_XADD:
+    case INSN_CMPXCHG:
+    case INSN_XCHG:
+    case INSN_CBW:
+    case INSN_CWD:
+    case INSN_CLC:
+    case INSN_STC:
+    case INSN_CMC:
+    case INSN_LAHF:
+    case INSN_SAHF:
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_CMOVCC:
+    case INSN_SETCC:
+    case INSN_MOVBE:
+    case INSN_MOVNTI:
+    case INSN_PAUSE:
+    case INSN_FENCE:
+        return true;
+    case INSN_NATIVE:
+        return (in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) == 0;
+    default:
+        return false;
+    }
+}
+
+static void copy_collapse(struct tr *t, struct emit_mem *m)
+{
+    if (m->index == HOST_R10) {
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R11, m);
+        *m = (struct emit_mem){
+            .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = 0};
+    }
+}
+
+/* Host registers for the guest's displaced ones. false: too many of them. */
+static bool copy_loans(const struct insn *in, bool has_mem, struct copy_map *map,
+                       uint32_t *loaned)
+{
+    unsigned next = HOST_R10, last = has_mem ? HOST_R10 : HOST_R11;
+
+    *loaned = 0;
+    for (unsigned i = 0; i < 16; i++) {
+        map->gpr[i] = (uint8_t)tr_host(i);
+    }
+    for (unsigned i = 0; i < in->nr_operands; i++) {
+        const struct insn_operand *op = &in->op[i];
+
+        if (op->kind != OPK_GPR || (op->reg & INSN_HIGH_BYTE) != 0 || !tr_displaced(op->reg) ||
+            (*loaned >> op->reg & 1) != 0) {
+            continue;
+        }
+        if (next > last) {
+            return false;
+        }
+        *loaned |= 1u << op->reg;
+        map->gpr[op->reg] = (uint8_t)next++;
+    }
+    return true;
+}
+
+static bool copy_general(struct tr *t, const struct insn *in)
+{
+    bool has_mem = insn_mem_operand(in) != NULL;
+    struct tr_operand op;
+    struct copy_map map;
+    uint32_t loaned;
+
+    if (!copy_known(in) || !copy_loans(in, has_mem, &map, &loaned)) {
+        return false;
+    }
+    if (has_mem) {
+        if (!tr_operand_of(t, in, &op) || op.size == 0 || op.size > 512) {
+            return false;
+        }
+        tr_check(t, &op, &map.mem);
+        copy_collapse(t, &map.mem);
+    }
+    if (t->status.reads != 0 || t->status.writes) {
+        tr_flags_host(t);
+    }
+    for (unsigned i = CPU_R9; i <= CPU_R11; i++) {
+        if ((loaned >> i & 1) != 0) {
+            tr_get(t, map.gpr[i], i);
+        }
+    }
+    if (!insn_copy(&t->c, in, &map)) {
+        return false;
+    }
+    for (unsigned i = CPU_R9; i <= CPU_R11; i++) {
+        if ((loaned >> i & 1) != 0) {
+            tr_set(t, i, map.gpr[i]);
+        }
+    }
+    if (t->status.writes) {
+        t->loc = LOC_HOST;
+    }
+    return true;
+}
+
+/* An address is only computed. */
+static bool copy_lea(struct tr *t, const struct insn *in)
+{
+    struct copy_map map;
+    struct tr_operand op;
+    uint32_t loaned;
+
+    if (!tr_operand_of(t, in, &op) || !copy_loans(in, true, &map, &loaned)) {
+        return false;
+    }
+    map.mem = (struct emit_mem){.base = EMIT_NO_REG, .index = EMIT_NO_REG, .scale = 1,
+                                .disp = (int32_t)op.disp};
+    if (op.base == INSN_REG_RIP) {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(page));
+        map.mem.base = HOST_R11;
+    } else if (op.base != INSN_NO_REG) {
+        map.mem.base = (uint8_t)tr_host(op.base);
+        if (tr_displaced(op.base)) {
+            tr_get(t, HOST_R11, op.base);
+            map.mem.base = HOST_R11;
+        }
+    }
+    if (op.index != INSN_NO_REG) {
+        map.mem.scale = op.scale;
+        map.mem.index = (uint8_t)tr_host(op.index);
+        if (tr_displaced(op.index)) {
+            tr_get(t, HOST_R10, op.index);
+            map.mem.index = HOST_R10;
+        }
+    }
+    if (loaned != 0 && in->opsize == 2) {
+        return false; /* keeps part of its destination, whose loan is the index's */
+    }
+    if (!insn_copy(&t->c, in, &map)) {
+        return false;
+    }
+    for (unsigned i = CPU_R9; i <= CPU_R11; i++) {
+        if ((loaned >> i & 1) != 0) {
+            tr_set(t, i, map.gpr[i]);
+        }
+    }
+    return true;
+}
+
+static bool copy_push(struct tr *t, const struct insn *in)
+{
+    struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
+                              .disp = -8, .size = 8, .write = true};
+    struct tr_operand op;
+    struct emit_mem m;
+
+    if (in->opsize != 8) {
+        return false;
+    }
+    if (in->op[0].kind == OPK_MEM) {
+        if (!tr_operand_of(t, in, &op)) {
+            return false;
+        }
+        tr_check(t, &op, &m);
+        emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+        emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
+    }
+    tr_check(t, &slot, &m);
+    if (in->op[0].kind == OPK_IMM) {
+        emit_byte(&t->c, 0x48 | emit_rex_mem(0, &m)); /* movq $imm32, m */
+        emit_byte(&t->c, 0xc7);
+        emit_modrm_mem(&t->c, 0, &m);
+        emit_u32(&t->c, (uint32_t)in->imm);
+    } else if (in->op[0].kind == OPK_MEM) {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+        emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
+    } else if (tr_displaced(in->op[0].reg)) {
+        tr_get(t, HOST_R10, in->op[0].reg);
+        emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
+    } else {
+        emit_op_mem(&t->c, EMIT_STORE, tr_host(in->op[0].reg), &m);
+    }
+    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, -8);
+    return true;
+}
+
+static bool copy_pop(struct tr *t, const struct insn *in)
+{
+    struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
+                              .size = 8};
+    struct emit_mem m;
+
+    if (in->opsize != 8 || in->op[0].kind != OPK_GPR) {
+        return false;
+    }
+    tr_check(t, &slot, &m);
+    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, 8);
+    tr_set(t, in->op[0].reg, HOST_R10);
+    return true;
+}
+
+static bool copy_leave(struct tr *t, const struct insn *in)
+{
+    struct tr_operand slot = {.base = CPU_RBP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
+                              .size = 8};
+    struct emit_mem m;
+
+    if (in->opsize != 8) {
+        return false;
+    }
+    tr_check(t, &slot, &m);
+    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    emit_lea(&t->c, HOST_RSP_HOME, CPU_RBP, 8);
+    emit_mov(&t->c, CPU_RBP, HOST_R10);
+    return true;
+}
+
+bool tr_copy(struct tr *t, const struct insn *in)
+{
+    uint8_t *start = t->c.p;
+    unsigned nr_fix = t->nr_fix;
+    enum loc loc = t->loc;
+    bool ok;
+
+    switch (in->id) {
+    case INSN_LEA:
+        ok = copy_lea(t, in);
+        break;
+    case INSN_PUSH:
+        ok = copy_push(t, in);
+        break;
+    case INSN_POP:
+        ok = copy_pop(t, in);
+        break;
+    case INSN_LEAVE:
+        ok = copy_leave(t, in);
+        break;
+    default:
+        ok = copy_general(t, in);
+        break;
+    }
+    if (!ok) {
+        t->c.p = start;
+        t->nr_fix = nr_fix;
+        t->loc = loc;
+    }
+    return ok;
+}

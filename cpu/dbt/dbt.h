@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator: 64-bit code that runs often is copied, instruction by instruction, to host
+ * code with its memory operands behind a TLB check. Everything else is the interpreter's, whose
+ * engine this one is built on. See docs/translator.md.
+ */
+#ifndef PVEMU_CPU_DBT_DBT_H
+#define PVEMU_CPU_DBT_DBT_H
+
+#include "core/vcpu.h"
+
+extern const struct accel_ops dbt_accel_ops;
+
+/* For tests: after vcpu_init(). 0: as it is. */
+struct dbt_options {
+    unsigned hot;   /* runs before a block is translated */
+    uint32_t cache; /* bytes of code before everything is dropped */
+    bool no_jumps;  /* every block comes back to the interpreter's loop */
+};
+void dbt_configure(struct vcpu *v, const struct dbt_options *options);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/* Host instructions, byte by byte (SDM vol. 2 chapter 2). */
+#include "emit.h"
+
+#include <string.h>
+
+enum { REX = 0x40, REX_W = 8, REX_R = 4, REX_X = 2, REX_B = 1 };
+enum { PREFIX_GS = 0x65, SIB_NO_BASE = 0x25 };
+
+void emit_byte(struct emit *c, unsigned byte)
+{
+    *c->p++ = (uint8_t)byte;
+}
+
+void emit_bytes(struct emit *c, const void *p, size_t len)
+{
+    memcpy(c->p, p, len);
+    c->p += len;
+}
+
+void emit_u32(struct emit *c, uint32_t val)
+{
+    emit_bytes(c, &val, 4);
+}
+
+void emit_u64(struct emit *c, uint64_t val)
+{
+    emit_bytes(c, &val, 8);
+}
+
+unsigned emit_rex_mem(unsigned reg, const struct emit_mem *m)
+{
+    return (reg >= 8 ? REX_R : 0u) |
+           (m->index != EMIT_NO_REG && m->index >= 8 ? REX_X : 0u) |
+           (m->base != EMIT_NO_REG && m->base >= 8 ? REX_B : 0u);
+}
+
+void emit_modrm_mem(struct emit *c, unsigned reg, const struct emit_mem *m)
+{
+    bool small = m->disp == (int8_t)m->disp;
+    unsigned mod;
+
+    reg = (reg & 7) << 3;
+    if (m->base == EMIT_NO_REG) {
+        unsigned index = m->index == EMIT_NO_REG ? 4 : m->index & 7u;
+
+        emit_byte(c, reg | 4);
+        emit_byte(c, (unsigned)__builtin_ctz(m->scale) << 6 | index << 3 | 5);
+        emit_u32(c, (uint32_t)m->disp);
+        return;
+    }
+    mod = m->disp == 0 && (m->base & 7) != 5 ? 0 : small ? 0x40 : 0x80;
+    if (m->index == EMIT_NO_REG && (m->base & 7) != 4) {
+        emit_byte(c, mod | reg | (m->base & 7u));
+    } else {
+        unsigned index = m->index == EMIT_NO_REG ? 4 : m->index & 7u;
+
+        emit_byte(c, mod | reg | 4);
+        emit_byte(c, (unsigned)__builtin_ctz(m->scale) << 6 | index << 3 | (m->base & 7u));
+    }
+    if (mod == 0x40) {
+        emit_byte(c, (uint8_t)m->disp);
+    } else if (mod == 0x80) {
+        emit_u32(c, (uint32_t)m->disp);
+    }
+}
+
+void emit_op_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m)
+{
+    emit_byte(c, REX | REX_W | emit_rex_mem(reg, m));
+    emit_byte(c, op);
+    emit_modrm_mem(c, reg, m);
+}
+
+void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm)
+{
+    emit_byte(c, REX | REX_W | (reg >= 8 ? REX_R : 0u) | (rm >= 8 ? REX_B : 0u));
+    emit_byte(c, op);
+    emit_byte(c, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset)
+{
+    emit_byte(c, PREFIX_GS);
+    emit_byte(c, REX | REX_W | (reg >= 8 ? REX_R : 0u));
+    emit_byte(c, op);
+    emit_byte(c, (reg & 7) << 3 | 4);
+    emit_byte(c, SIB_NO_BASE);
+    emit_u32(c, (uint32_t)offset);
+}
+
+void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset)
+{
+    emit_byte(c, PREFIX_GS);
+    if (reg >= 8) {
+        emit_byte(c, REX | REX_R);
+    }
+    emit_byte(c, op);
+    emit_byte(c, (reg & 7) << 3 | 4);
+    emit_byte(c, SIB_NO_BASE);
+    emit_u32(c, (uint32_t)offset);
+}
+
+void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset)
+{
+    struct emit_mem m = {.base = (uint8_t)index, .index = EMIT_NO_REG, .scale = 1,
+                         .disp = (int32_t)offset};
+
+    emit_byte(c, PREFIX_GS);
+    emit_op_mem(c, op, reg, &m);
+}
+
+void emit_mov(struct emit *c, unsigned to, unsigned from)
+{
+    if (to != from) {
+        emit_op_reg(c, EMIT_STORE, from, to);
+    }
+}
+
+void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val)
+{
+    if (reg >= 8) {
+        emit_byte(c, REX | REX_B);
+    }
+    emit_byte(c, 0xb8 | (reg & 7));
+    emit_u32(c, val);
+}
+
+void emit_mov_imm64(struct emit *c, unsigned reg, uint64_t val)
+{
+    emit_byte(c, REX | REX_W | (reg >= 8 ? REX_B : 0u));
+    emit_byte(c, 0xb8 | (reg & 7));
+    emit_u64(c, val);
+}
+
+void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp)
+{
+    struct emit_mem m = {.base = (uint8_t)base, .index = EMIT_NO_REG, .scale = 1, .disp = disp};
+
+    if (disp == 0) {
+        emit_mov(c, to, base);
+    } else {
+        emit_op_mem(c, EMIT_LEA, to, &m);
+    }
+}
+
+void emit_jmp_gs(struct emit *c, size_t offset)
+{
+    emit_byte(c, PREFIX_GS);
+    emit_byte(c, 0xff);
+    emit_byte(c, 0x24);
+    emit_byte(c, SIB_NO_BASE);
+    emit_u32(c, (uint32_t)offset);
+}
+
+uint32_t emit_jmp(struct emit *c)
+{
+    emit_byte(c, 0xe9);
+    emit_u32(c, 0);
+    return emit_offset(c) - 4;
+}
+
+uint32_t emit_jcc(struct emit *c, unsigned cond)
+{
+    emit_byte(c, 0x0f);
+    emit_byte(c, 0x80 | cond);
+    emit_u32(c, 0);
+    return emit_offset(c) - 4;
+}
+
+void emit_patch(uint8_t *start, uint32_t at, uint32_t to)
+{
+    uint32_t rel = to - (at + 4);
+
+    memcpy(start + at, &rel, 4);
+}
+
+void emit_jmp_to(struct emit *c, uint32_t offset)
+{
+    uint32_t at = emit_jmp(c);
+
+    emit_patch(c->start, at, offset);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Host instructions, byte by byte. */
+#ifndef PVEMU_CPU_DBT_EMIT_H
+#define PVEMU_CPU_DBT_EMIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct emit {
+    uint8_t *start, *p; /* start: of the cache */
+};
+
+enum { EMIT_NO_REG = 0xff };
+
+/* [base + index * scale + disp]; base may be EMIT_NO_REG, or index. */
+struct emit_mem {
+    uint8_t base, index, scale;
+    int32_t disp;
+};
+
+/* Opcodes with register in ModRM.reg, 64-bit unless said otherwise. */
+enum emit_op {
+    EMIT_ADD_LOAD = 0x03, /* add reg, r/m */
+    EMIT_CMP_LOAD = 0x3b,
+    EMIT_STORE = 0x89, /* mov r/m, reg */
+    EMIT_LOAD = 0x8b,  /* mov reg, r/m */
+    EMIT_LEA = 0x8d,
+};
+
+void emit_byte(struct emit *c, unsigned byte);
+void emit_bytes(struct emit *c, const void *p, size_t len);
+void emit_u32(struct emit *c, uint32_t val);
+void emit_u64(struct emit *c, uint64_t val);
+static inline uint32_t emit_offset(const struct emit *c)
+{
+    return (uint32_t)(c->p - c->start);
+}
+
+/* ModRM, SIB and displacement of a memory operand. */
+void emit_modrm_mem(struct emit *c, unsigned reg, const struct emit_mem *m);
+/* The R, X and B bits that go with it. */
+unsigned emit_rex_mem(unsigned reg, const struct emit_mem *m);
+void emit_op_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
+void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm);
+/* gs:[offset], gs:[index + offset]; 64 and 32 bits wide */
+void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
+void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
+void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset);
+void emit_mov(struct emit *c, unsigned to, unsigned from);
+void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val); /* zero-extended */
+void emit_mov_imm64(struct emit *c, unsigned reg, uint64_t val);
+void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp);
+void emit_jmp_gs(struct emit *c, size_t offset);
+void emit_jmp_to(struct emit *c, uint32_t offset);
+/* A jump with a displacement to be filled in by emit_patch(); the place of it. */
+uint32_t emit_jmp(struct emit *c);
+uint32_t emit_jcc(struct emit *c, unsigned cond);
+void emit_patch(uint8_t *start, uint32_t at, uint32_t to);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Near branches that end a block. Nothing is committed before the target is known to have code:
+ * if it has not, the interpreter executes the branch.
+ */
+#include "translate.h"
+
+/* The target of an indirect branch, if it is in memory, to r10. */
+static bool flow_fetch(struct tr *t, const struct insn *in)
+{
+    struct tr_operand op;
+    struct emit_mem m;
+
+    if (in->op[0].kind != OPK_MEM) {
+        return true;
+    }
+    if (!tr_operand_of(t, in, &op)) {
+        return false;
+    }
+    tr_check(t, &op, &m);
+    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    return true;
+}
+
+/* r10: the target of an indirect branch, which has code, r11: its index. */
+static void flow_check_target(struct tr *t, const struct insn *in)
+{
+    tr_clobber(t);
+    if (in->op[0].kind == OPK_GPR) {
+        tr_get(t, HOST_R10, in->op[0].reg);
+    }
+    tr_jump_index(t);
+    tr_jump_check(t);
+}
+
+static void flow_ret(struct tr *t, const struct insn *in)
+{
+    int32_t extra = in->nr_operands > 0 && in->op[0].kind == OPK_IMM ? (int32_t)in->imm : 0;
+    struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
+                              .size = 8};
+    struct emit_mem m;
+
+    tr_check(t, &slot, &m);
+    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    tr_jump_index(t);
+    tr_jump_check(t);
+    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, 8 + extra);
+    tr_go(t);
+}
+
+static void flow_jmp(struct tr *t, const struct insn *in)
+{
+    if (!flow_fetch(t, in)) {
+        tr_interpret(t);
+        return;
+    }
+    flow_check_target(t, in);
+    tr_go(t);
+}
+
+static void flow_call(struct tr *t, const struct insn *in)
+{
+    struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
+                              .disp = -8, .size = 8, .write = true};
+    int64_t back = (int64_t)t->ip + in->len, to = back + (int64_t)in->imm;
+    bool near = in->op[0].kind == OPK_REL && to >= 0 && to < MEM_PAGE_SIZE;
+    struct emit_mem m;
+
+    if (!flow_fetch(t, in)) {
+        tr_interpret(t);
+        return;
+    }
+    if (in->op[0].kind == OPK_REL) {
+        if (!near) {
+            tr_clobber(t);
+            tr_guest_address(t, HOST_R10, to);
+            tr_jump_index(t);
+            tr_jump_check(t);
+        }
+    } else {
+        flow_check_target(t, in);
+        emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
+    }
+    tr_check(t, &slot, &m);
+    tr_guest_address(t, HOST_R10, back);
+    emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
+    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, -8);
+    if (near) {
+        tr_direct(t, to);
+        return;
+    }
+    if (in->op[0].kind == OPK_REL) {
+        tr_guest_address(t, HOST_R10, to);
+    } else {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+    }
+    tr_jump_index(t);
+    tr_go(t);
+}
+
+void tr_flow(struct tr *t, const struct insn *in)
+{
+    int64_t to = (int64_t)t->ip + in->len + (int64_t)in->imm;
+
+    if (to != (int32_t)to && in->op[0].kind == OPK_REL) {
+        tr_interpret(t);
+    } else if (in->id == INSN_RET) {
+        flow_ret(t, in);
+    } else if (in->id == INSN_CALL) {
+        flow_call(t, in);
+    } else if (in->op[0].kind == OPK_REL) {
+        tr_direct(t, to);
+    } else {
+        flow_jmp(t, in);
+    }
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The TLB check before a memory operand. The page of the first byte picks the entry and that of
+ * the last byte is compared with its tag, so an operand over a page boundary, like everything
+ * else that is not plain, goes to the interpreter. What is left is host address minus guest
+ * address in R11, to which the parts of the operand's address are added.
+ */
+#include "translate.h"
+
+enum { ENTRY_SHIFT = 5 };
+G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT);
+
+bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op)
+{
+    const struct insn_operand *mem = insn_mem_operand(in);
+
+    if (in->addrsize != 8 || (in->flags & INSN_F_VSIB) != 0 ||
+        (in->flags & INSN_F_MODRM) == 0) {
+        return false;
+    }
+    *op = (struct tr_operand){
+        .base = in->base,
+        .index = in->index,
+        .scale = in->scale,
+        .seg = in->seg,
+        .disp = in->disp,
+        .size = mem->size,
+        .write = (mem->access & OPA_WRITE) != 0,
+        .locked = (in->prefixes & INSN_P_LOCK) != 0 || in->id == INSN_XCHG,
+    };
+    if (in->base == INSN_REG_RIP) {
+        op->disp += t->ip + in->len;
+    }
+    return op->disp == (int32_t)op->disp && op->disp + 4096 == (int32_t)(op->disp + 4096);
+}
+
+void tr_get(struct tr *t, unsigned to, unsigned gpr)
+{
+    if (tr_displaced(gpr)) {
+        emit_op_gs(&t->c, EMIT_LOAD, to, TR_GS(slot[0]) + 8 * (gpr - CPU_R9));
+    } else {
+        emit_mov(&t->c, to, tr_host(gpr));
+    }
+}
+
+void tr_set(struct tr *t, unsigned gpr, unsigned from)
+{
+    if (tr_displaced(gpr)) {
+        emit_op_gs(&t->c, EMIT_STORE, from, TR_GS(slot[0]) + 8 * (gpr - CPU_R9));
+    } else {
+        emit_mov(&t->c, tr_host(gpr), from);
+    }
+}
+
+static bool operand_plain(const struct tr_operand *op)
+{
+    return op->base != INSN_REG_RIP && op->base != INSN_NO_REG && !tr_displaced(op->base) &&
+           (op->index == INSN_NO_REG || !tr_displaced(op->index)) && op->seg != CPU_FS &&
+           op->seg != CPU_GS;
+}
+
+/* The guest's linear address of the first byte to r10, of the last one to r11. */
+static void check_addresses(struct tr *t, const struct tr_operand *op)
+{
+    struct emit_mem m = {.base = EMIT_NO_REG, .index = EMIT_NO_REG, .scale = op->scale,
+                         .disp = (int32_t)op->disp};
+
+    if (op->base == INSN_REG_RIP) {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
+        m.base = HOST_R10;
+    } else if (op->base != INSN_NO_REG) {
+        m.base = (uint8_t)tr_host(op->base);
+        if (tr_displaced(op->base)) {
+            tr_get(t, HOST_R10, op->base);
+            m.base = HOST_R10;
+        }
+    }
+    if (op->index != INSN_NO_REG) {
+        m.index = (uint8_t)tr_host(op->index);
+        if (tr_displaced(op->index)) {
+            tr_get(t, HOST_R11, op->index);
+            m.index = HOST_R11;
+        }
+    }
+    if (m.scale == 0) {
+        m.scale = 1;
+    }
+    if (operand_plain(op)) {
+        if (op->size > 1) {
+            m.disp += (int32_t)op->size - 1;
+            emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &m);
+            m.disp -= (int32_t)op->size - 1;
+        }
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
+    } else {
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
+        if (op->seg == CPU_FS || op->seg == CPU_GS) {
+            emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R10,
+                       TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
+        }
+        if (op->size > 1) {
+            emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)op->size - 1);
+        }
+    }
+    if (op->size == 1) {
+        emit_mov(&t->c, HOST_R11, HOST_R10);
+    }
+}
+
+/* r11 is the addend: the rest of the address. */
+static void check_host(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
+                           .disp = (int32_t)op->disp};
+    if (op->seg == CPU_FS || op->seg == CPU_GS) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11,
+                   TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
+    }
+    if (op->base == INSN_REG_RIP) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(page));
+    } else if (op->base != INSN_NO_REG && tr_displaced(op->base)) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(slot[0]) + 8 * (op->base - CPU_R9));
+    } else if (op->base != INSN_NO_REG && op->index == INSN_NO_REG) {
+        m->index = (uint8_t)tr_host(op->base);
+    } else if (op->base != INSN_NO_REG) {
+        emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, tr_host(op->base));
+    }
+    if (op->index != INSN_NO_REG) {
+        m->scale = op->scale;
+        m->index = (uint8_t)tr_host(op->index);
+        if (tr_displaced(op->index)) {
+            tr_get(t, HOST_R10, op->index);
+            m->index = HOST_R10;
+        }
+    }
+}
+
+void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    size_t entry = TR_GS(interp.tlbs) + t->index * sizeof(struct tlb);
+    size_t tag =
+        op->write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
+
+    tr_clobber(t);
+    check_addresses(t, op);
+    if (op->locked && op->size > 1) {
+        emit_bytes(&t->c, (const uint8_t[]){0x41, 0xf6, 0xc2}, 3); /* test $.., %r10b */
+        emit_byte(&t->c, op->size - 1);
+        tr_slow_if(t, 5);
+    }
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xea, 12 - ENTRY_SHIFT}, 4); /* shr r10 */
+    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3);                   /* and r10d */
+    emit_u32(&t->c, (TLB_SIZE - 1) << ENTRY_SHIFT);
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
+    emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
+    tr_slow_if(t, 5);
+    emit_op_gs_index(&t->c, EMIT_LOAD, HOST_R11, HOST_R10,
+                     entry + offsetof(struct tlb_entry, addend));
+    check_host(t, op, m);
+}

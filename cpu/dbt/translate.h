@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* A translation in the making: translate.c, memory.c and flow.c. */
+#ifndef PVEMU_CPU_DBT_TRANSLATE_H
+#define PVEMU_CPU_DBT_TRANSLATE_H
+
+#include "engine.h"
+
+#include "emit.h"
+#include "insn.h"
+
+#define TR_GS(field) offsetof(struct dbt, field)
+
+/* Where the guest's status flags are. */
+enum loc { LOC_DEAD, LOC_MEM, LOC_HOST };
+
+/* Jumps out of the straight line, whose code follows the block. */
+enum fix_kind {
+    FIX_SLOW,  /* the interpreter executes `rec` */
+    FIX_FPU,   /* the vector state is wanted, then `rec` */
+    FIX_LINK,  /* to an offset in the page */
+    FIX_FAR,   /* to an offset from the page outside it */
+    FIX_LEAVE, /* to an offset in the page, by the interpreter */
+};
+
+struct fixup {
+    uint32_t at, rec;
+    enum fix_kind kind;
+    enum loc loc;
+    uint64_t to;
+};
+
+struct tr {
+    struct dbt *d;
+    struct block *b;
+    struct tb *t;
+    unsigned index; /* enum tlb_index */
+    struct emit c;
+    unsigned nr, nr_fix;
+    uint16_t bytes; /* of source that are translated */
+    /* The current instruction: */
+    uint32_t rec;
+    uint16_t ip;
+    enum loc loc;
+    uint8_t live, live_after; /* flags that matter before it, behind it */
+    struct insn_status status;
+    struct insn insn[BLOCK_MAX_OPS];
+    uint16_t at[BLOCK_MAX_OPS];
+    uint8_t live_before[BLOCK_MAX_OPS];
+    struct fixup fix[8 * BLOCK_MAX_OPS];
+};
+
+/* translate.c */
+void tr_clobber(struct tr *t);
+void tr_flags_host(struct tr *t);
+void tr_slow_if(struct tr *t, unsigned cond);
+void tr_jump_index(struct tr *t);
+void tr_jump_check(struct tr *t);
+void tr_guest_address(struct tr *t, unsigned reg, int64_t offset);
+void tr_go(struct tr *t);
+void tr_direct(struct tr *t, int64_t to);
+void tr_interpret(struct tr *t);
+
+/* memory.c: checks the operand, all flags saved; *m is where it is on the host. */
+struct tr_operand {
+    uint8_t base, index, scale, seg; /* as in struct insn */
+    int64_t disp;
+    unsigned size;
+    bool write, locked;
+};
+bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op);
+void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+/* Guest register to a host register, changing nothing else. */
+void tr_get(struct tr *t, unsigned to, unsigned gpr);
+void tr_set(struct tr *t, unsigned gpr, unsigned from);
+static inline bool tr_displaced(unsigned gpr)
+{
+    return gpr >= CPU_R9 && gpr <= CPU_R11;
+}
+static inline unsigned tr_host(unsigned gpr)
+{
+    return gpr == CPU_RSP ? (unsigned)HOST_RSP_HOME : gpr;
+}
+
+/* flow.c */
+void tr_flow(struct tr *t, const struct insn *in);
+/* copy.c: false: it cannot be copied. Nothing was emitted then. */
+bool tr_copy(struct tr *t, const struct insn *in);
+
+#endif

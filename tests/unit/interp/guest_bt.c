@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator in place of the interpreter: the tests of this room are built a second time
+ * with interp_accel_ops being this table. Blocks are translated at their first run.
+ */
+#include "cpu/dbt/dbt.h"
+
+extern const struct accel_ops guest_bt_ops;
+
+static bool bt_probe(GError **err)
+{
+    return dbt_accel_ops.probe(err);
+}
+
+static bool bt_vcpu_init(struct vcpu *v, GError **err)
+{
+    static const struct dbt_options options = {.hot = 1};
+
+    if (!dbt_accel_ops.vcpu_init(v, err)) {
+        return false;
+    }
+    dbt_configure(v, &options);
+    return true;
+}
+
+static void bt_vcpu_fini(struct vcpu *v)
+{
+    dbt_accel_ops.vcpu_fini(v);
+}
+
+static void bt_run(struct vcpu *v, struct exit *exit)
+{
+    dbt_accel_ops.run(v, exit);
+}
+
+static void bt_kick(struct vcpu *v)
+{
+    dbt_accel_ops.kick(v);
+}
+
+static void bt_state_changed(struct vcpu *v)
+{
+    dbt_accel_ops.state_changed(v);
+}
+
+void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
+
+const struct accel_ops guest_bt_ops = {
+    .name = "bt",
+    .probe = bt_probe,
+    .vcpu_init = bt_vcpu_init,
+    .vcpu_fini = bt_vcpu_fini,
+    .run = bt_run,
+    .kick = bt_kick,
+    .state_changed = bt_state_changed,
+    .tlb_flush = interp_accel_flush,
+};
