@@ -162,12 +162,13 @@ static bool apply_smp(struct config *c, const char *value, GError **err)
 
 static bool apply_accel(struct config *c, const char *value, GError **err)
 {
-    if (strcmp(value, "kvm") == 0 || strcmp(value, "bt") == 0 || strcmp(value, "tcg") == 0) {
-        return error_set(err, PVEMU_ERROR_USAGE, "-accel %s is not supported yet; interp is",
+    if (strcmp(value, "kvm") == 0 || strcmp(value, "tcg") == 0) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-accel %s is not supported yet; bt and interp are",
                          value);
     }
-    if (strcmp(value, "auto") != 0 && strcmp(value, "interp") != 0) {
-        return bad_word(err, "accel", value, "auto interp");
+    if (strcmp(value, "auto") != 0 && strcmp(value, "bt") != 0 &&
+        strcmp(value, "interp") != 0) {
+        return bad_word(err, "accel", value, "auto bt interp");
     }
     return set_text(&c->accel, value);
 }
@@ -357,7 +358,7 @@ const struct option options[] = {
 
     WORDS("machine", "auto|pvh", OPTION_MACHINE, "auto pvh",
           "how the guest is entered and what it finds", apply_machine),
-    WORDS("accel", "auto|interp", OPTION_MACHINE, "auto interp",
+    WORDS("accel", "auto|bt|interp", OPTION_MACHINE, "auto bt interp",
           "what executes its instructions", apply_accel),
     TEXT("m", "SIZE", OPTION_MACHINE, "memory: 512M, 2G, or MiB (default 512M)", apply_memory),
     TEXT("smp", "N", OPTION_MACHINE, "number of CPUs (1 in this version)", apply_smp),
