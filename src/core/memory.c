@@ -30,6 +30,8 @@ struct mem {
     GRWLock outside_lock;
     GHashTable *outside; /* gfn -> frame + 1 */
     _Atomic unsigned nr_outside;
+    mem_layout_fn listener; /* NULL: none */
+    void *listener_opaque;
 };
 
 static bool mem_allocate(struct mem *mem, GError **err)
@@ -175,6 +177,38 @@ void *mem_page(const struct mem *mem, uint64_t gfn)
     return frame == MEM_HOLE ? NULL : mem_frame_hva(mem, frame);
 }
 
+/* The change is made; whoever keeps a copy of the layout is told. */
+static void mem_tell(struct mem *mem, uint64_t gfn, uint32_t frame)
+{
+    if (mem->listener != NULL) {
+        mem->listener(mem->listener_opaque, gfn, frame);
+    }
+}
+
+void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque)
+{
+    const uint64_t high = MEM_HIGH_START >> MEM_PAGE_SHIFT;
+    GHashTableIter iter;
+    gpointer gfn, frame;
+
+    mem->listener = fn;
+    mem->listener_opaque = opaque;
+    if (fn == NULL) {
+        return;
+    }
+    for (uint64_t i = 0; i < mem->low_pages + mem->high_pages; i++) {
+        uint32_t now = atomic_load_explicit(&mem->ram_frame[i], memory_order_acquire);
+
+        if (now != i) {
+            mem_tell(mem, i < mem->low_pages ? i : high + (i - mem->low_pages), now);
+        }
+    }
+    g_hash_table_iter_init(&iter, mem->outside); /* the board lock keeps writers away */
+    while (g_hash_table_iter_next(&iter, &gfn, &frame)) {
+        mem_tell(mem, (uint64_t)(uintptr_t)gfn, GPOINTER_TO_UINT(frame) - 1);
+    }
+}
+
 bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
 {
     _Atomic uint32_t *slot = mem_ram_slot(mem, gfn);
@@ -185,6 +219,7 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
     }
     if (slot != NULL) {
         atomic_store_explicit(slot, frame, memory_order_release);
+        mem_tell(mem, gfn, frame);
         return true;
     }
     g_rw_lock_writer_lock(&mem->outside_lock);
@@ -199,6 +234,9 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
     atomic_store_explicit(&mem->nr_outside, g_hash_table_size(mem->outside),
                           memory_order_release);
     g_rw_lock_writer_unlock(&mem->outside_lock);
+    if (ok) {
+        mem_tell(mem, gfn, frame);
+    }
     return ok;
 }
 
@@ -219,6 +257,7 @@ void mem_clear(struct mem *mem)
     for (uint64_t i = 0; i < pages + mem->extra; i++) {
         mem_written(mem, (uint32_t)i);
     }
+    mem_tell(mem, MEM_ALL_GFNS, MEM_HOLE);
 }
 
 void mem_written(struct mem *mem, uint32_t frame)

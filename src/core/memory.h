@@ -63,6 +63,16 @@ void *mem_page(const struct mem *mem, uint64_t gfn);
 bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame);
 
 /*
+ * For an engine that gives the layout to the host's kernel: `frame` (or MEM_HOLE) is now at gfn;
+ * gfn MEM_ALL_GFNS: the layout is the initial one again. Called by whoever makes the change, with
+ * the board lock. A new listener is told at once of everything that is not as at the start. NULL:
+ * no listener.
+ */
+#define MEM_ALL_GFNS UINT64_MAX
+typedef void (*mem_layout_fn)(void *opaque, uint64_t gfn, uint32_t frame);
+void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque);
+
+/*
  * Maps [gpa, gpa+len) for the host. NULL unless all of it is backed and contiguous in the host
  * (always so within one page). With MEM_WRITE the pages are marked dirty and their code
  * generation bumped now and again at mem_unmap. The pointer is good until mem_unmap; a
