@@ -3,7 +3,7 @@
 # Installs what is missing, builds and runs the tests.
 #
 #   tests/run.sh            what every commit must pass
-#   tests/run.sh --slow     a Debian system with systemd, long transfers, 50 boots, 10 million oracle cases
+#   tests/run.sh --slow     a Debian system with systemd, long transfers, 50 boots, real programs, 10 million oracle cases
 #   tests/run.sh --quick    only the compiled tests, no booting of distribution kernels
 #
 # Called as root it installs by package name and then runs the tests as an unprivileged user; otherwise it
@@ -110,6 +110,14 @@ if [ "$mode" != --quick ]; then
     if [ "$mode" = --slow ]; then
         [ -f "$PVEMU_CACHE/debian.img" ] || "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/debian.img" "$cloud" "$generic"
         suite "long boots" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" python3 "$pvemu_top/tests/boot/slow.py"
+        if [ ! -f "$PVEMU_CACHE/programs.img" ]; then
+            PVEMU_EXTRA=gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,sqlite3,perl,nodejs,xz-utils,bzip2,bc \
+                PVEMU_ROOT_SIZE=3G "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/programs.img" "$cloud"
+        fi
+        for accel in bt interp; do
+            suite "programs in a guest, $accel" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs.img" \
+                PVEMU_ACCEL=$accel python3 "$pvemu_top/tests/boot/programs.py"
+        done
         suite "ten million oracle cases" plain "$pvemu_top/build-gcc/tests/cpu/oracle_insn" -n 10000000
     fi
 fi
