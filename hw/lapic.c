@@ -286,6 +286,15 @@ static bool lapic_matches(const struct lapic *l, uint32_t dest, bool logical)
     return (dest >> 4) == (l->ldr >> 28) && (dest & (l->ldr >> 24) & 0xf) != 0;
 }
 
+/* INIT resets everything but the id and IA32_APIC_BASE (SDM vol. 3 11.4.7.3). */
+static void lapic_init(struct lapic *l)
+{
+    const uint64_t base = l->base;
+
+    lapic_reset(l);
+    l->base = base;
+}
+
 static void lapic_message(struct lapic *l, enum apic_delivery mode, uint8_t vector, bool level)
 {
     switch (mode) {
@@ -298,6 +307,9 @@ static void lapic_message(struct lapic *l, enum apic_delivery mode, uint8_t vect
         break;
     case APIC_INIT:
     case APIC_SIPI:
+        if (mode == APIC_INIT) {
+            lapic_init(l);
+        }
         if (l->bus->init_sipi != NULL) {
             l->bus->init_sipi(l->bus->opaque, l->vcpu, mode == APIC_SIPI, vector);
         }

@@ -86,9 +86,15 @@ void pv_vcpu_blocked(struct pv_domain *d, unsigned vcpu)
     pv_time_runstate(d, vcpu, d->vcpu[vcpu].up ? RUNSTATE_blocked : RUNSTATE_offline);
 }
 
-void pv_vcpu_set_up(struct pv_domain *d, unsigned vcpu, bool up)
+void pv_vcpu_init(struct pv_domain *d, unsigned vcpu)
 {
-    d->vcpu[vcpu].up = up;
+    struct pv_vcpu *pv = &d->vcpu[vcpu];
+
+    pv->up = false;
+    pv->initialised = false;
+    pv->runstate_gva = pv->time_gva = 0; /* paging is off: they would be physical addresses */
+    pv_sched_init_vcpu(d, vcpu);
+    pv_time_runstate(d, vcpu, RUNSTATE_offline);
 }
 
 static void domain_reset_vcpu(struct pv_domain *d, unsigned i)

@@ -83,7 +83,7 @@ struct pv_runstate {
 struct pv_vcpu {
     struct pv_domain *domain;
     unsigned id;
-    bool up;                  /* VCPUOP_is_up; kept by pv_vcpu_set_up */
+    bool up;                  /* VCPUOP_is_up */
     bool initialised;         /* VCPUOP_initialise was done */
     uint8_t upcall_vector;    /* HVMOP_set_evtchn_upcall_vector, 0 = none */
     uint32_t vcpu_info_frame; /* VCPUOP_register_vcpu_info; MEM_HOLE: in shared info */
@@ -96,6 +96,7 @@ struct pv_vcpu {
     /* Sleep in a hypercall. The vCPU's cpu.halted is set together with it. */
     enum pv_sleep sleep;
     bool sleep_over;    /* woken; pv_vcpu_sleeping() finishes it */
+    bool yield;         /* SCHEDOP_yield: the board gives up the host CPU once and clears it */
     uint32_t poll_port; /* the only port polled, or 0: several */
     struct timer poll_timer;
     uint64_t poll_ns; /* guest time; 0: no timeout */
@@ -177,8 +178,8 @@ unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leave
  * thread. */
 void pv_vcpu_running(struct pv_domain *d, unsigned vcpu);
 void pv_vcpu_blocked(struct pv_domain *d, unsigned vcpu);
-/* The vCPU came on line or went (INIT, SIPI). */
-void pv_vcpu_set_up(struct pv_domain *d, unsigned vcpu, bool up);
+/* INIT: the vCPU is down and forgets what it told by virtual address. Its thread or stopped. */
+void pv_vcpu_init(struct pv_domain *d, unsigned vcpu);
 
 /*
  * The sleep of SCHEDOP_block, SCHEDOP_poll and VCPUOP_down. The hypercall sets cpu.halted and

@@ -318,6 +318,7 @@ int64_t sched_op(struct hypercall *h)
 {
     switch ((uint32_t)h->arg[0]) {
     case SCHEDOP_yield:
+        h->d->vcpu[h->v->id].yield = true;
         return 0;
     case SCHEDOP_block:
         return sched_block(h);
@@ -352,16 +353,22 @@ void pv_sched_init(struct pv_domain *d)
     }
 }
 
+void pv_sched_init_vcpu(struct pv_domain *d, unsigned vcpu)
+{
+    struct pv_vcpu *pv = &d->vcpu[vcpu];
+
+    d->board->ops->timer_cancel(d->board, &pv->poll_timer);
+    pv->poll_ns = 0;
+    pv->poll_port = 0;
+    pv->sleep = PV_SLEEP_NONE;
+    pv->sleep_over = false;
+    pv->yield = false;
+}
+
 void pv_sched_reset(struct pv_domain *d)
 {
     for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
-        struct pv_vcpu *pv = &d->vcpu[i];
-
-        d->board->ops->timer_cancel(d->board, &pv->poll_timer);
-        pv->poll_ns = 0;
-        pv->poll_port = 0;
-        pv->sleep = PV_SLEEP_NONE;
-        pv->sleep_over = false;
+        pv_sched_init_vcpu(d, i);
     }
     for (unsigned i = 0; i < PV_WATCHDOGS; i++) {
         d->board->ops->timer_cancel(d->board, &d->watchdog[i].timer);

@@ -14,6 +14,9 @@ void pv_sched_up(struct pv_domain *d, unsigned vcpu);
  * here. */
 void pv_sched_shutdown(struct pv_domain *d, struct vcpu *v, unsigned reason);
 
+/* INIT: whatever the vCPU waited for is forgotten. */
+void pv_sched_init_vcpu(struct pv_domain *d, unsigned vcpu);
+
 void pv_sched_init(struct pv_domain *d);
 void pv_sched_reset(struct pv_domain *d);
 void pv_sched_state(struct pv_domain *d, struct state *s);

@@ -271,7 +271,8 @@ static int64_t vcpu_initialise(struct hypercall *h, unsigned id)
     cpu->tsc_adjust = v->cpu.tsc_adjust;
     if ((op.mode == VCPU_HVM_MODE_32B && vcpu_context_32(cpu, &op.cpu_regs.x86_32)) ||
         (op.mode == VCPU_HVM_MODE_64B && vcpu_context_64(cpu, &op.cpu_regs.x86_64))) {
-        v->cpu = *cpu; /* parked: its thread does not run it */
+        v->cpu = *cpu; /* off: its thread leaves the state alone */
+        v->cpu.halted = true;
         pv->initialised = true;
         rc = 0;
     }

@@ -18,7 +18,7 @@ struct config *config_new(void)
     struct config *c = g_new0(struct config, 1);
 
     c->memory_bytes = CONFIG_DEFAULT_MEMORY;
-    c->smp = 1;
+    c->smp = c->smp_max = 1;
     c->disks = g_ptr_array_new_with_free_func(config_disk_free);
     c->forwards = g_ptr_array_new_with_free_func(g_free);
     c->sends = g_ptr_array_new_with_free_func(g_free);

@@ -28,7 +28,7 @@ struct config {
     char *name;                /* NULL: chosen from the kernel's name */
     char *accel;               /* auto | interp */
     uint64_t memory_bytes;     /* -m; default 512 MiB */
-    unsigned smp;
+    unsigned smp, smp_max;     /* -smp: CPUs at start, and that there may be */
     /* Disks */
     GPtrArray *disks;          /* struct config_disk * */
     bool snapshot;             /* -snapshot: all disks */

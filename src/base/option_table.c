@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-enum { MIN_MEMORY_MIB = 16, MAX_MEMORY_MIB = 1 << 20, MAX_NAME = 64 };
+enum { MIN_MEMORY_MIB = 16, MAX_MEMORY_MIB = 1 << 20, MAX_NAME = 64, MAX_CPUS = 32 };
 
 #define NAME_LETTERS \
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
@@ -145,18 +145,42 @@ static bool apply_memory(struct config *c, const char *value, GError **err)
     return true;
 }
 
-static bool apply_smp(struct config *c, const char *value, GError **err)
+/* A number of CPUs at *text, up to `end`. */
+static bool parse_cpus(const char *text, const char *end, unsigned *cpus)
 {
+    g_autofree char *word = g_strndup(text, (gsize)(end - text));
     guint64 n;
 
-    if (!g_ascii_string_to_unsigned(value, 10, 1, 1024, &n, NULL)) {
+    if (!g_ascii_string_to_unsigned(word, 10, 1, G_MAXUINT, &n, NULL)) {
+        return false;
+    }
+    *cpus = (unsigned)n;
+    return true;
+}
+
+/* N or N,max=M */
+static bool apply_smp(struct config *c, const char *value, GError **err)
+{
+    const char *comma = strchrnul(value, ',');
+    unsigned now, max;
+
+    if (!parse_cpus(value, comma, &now)) {
         return error_set(err, PVEMU_ERROR_USAGE, "-smp: '%s' is not a number of CPUs", value);
     }
-    if (n > 1) {
-        return error_set(err, PVEMU_ERROR_USAGE,
-                         "-smp %s: guests have one CPU in this version", value);
+    max = now;
+    if (*comma != '\0' && (!g_str_has_prefix(comma, ",max=") ||
+                           !parse_cpus(comma + 5, comma + strlen(comma), &max))) {
+        error_set(err, PVEMU_ERROR_USAGE, "-smp: '%s' is not N or N,max=M", value);
+        return false;
     }
-    c->smp = (unsigned)n;
+    if (now > MAX_CPUS || max > MAX_CPUS) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-smp: a guest has at most %d CPUs", MAX_CPUS);
+    }
+    if (max < now) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-smp: max=%u is less than %u", max, now);
+    }
+    c->smp = now;
+    c->smp_max = max;
     return true;
 }
 
@@ -361,7 +385,8 @@ const struct option options[] = {
     WORDS("accel", "auto|bt|interp", OPTION_MACHINE, "auto bt interp",
           "what executes its instructions", apply_accel),
     TEXT("m", "SIZE", OPTION_MACHINE, "memory: 512M, 2G, or MiB (default 512M)", apply_memory),
-    TEXT("smp", "N", OPTION_MACHINE, "number of CPUs (1 in this version)", apply_smp),
+    TEXT("smp", "N[,max=M]", OPTION_MACHINE, "number of CPUs, and how many there may be later",
+         apply_smp),
     TEXT("name", "NAME", OPTION_MACHINE, "what `pvemu list` calls the guest", apply_name),
 
     WORDS("net", "user|none", OPTION_NETWORK, "user none", "user network (default) or none",

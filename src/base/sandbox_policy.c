@@ -85,7 +85,7 @@ static const struct rule rules[] = {
     ALLOW(ppoll, M | S),
     ALLOW(timerfd_settime, VMM),
     ALLOW(restart_syscall, M | I | NET | G), /* after SIGSTOP and SIGCONT */
-    ALLOW(sched_yield, M | I),
+    ALLOW(sched_yield, VMM),
     ALLOW(clock_gettime, VMM | NET), /* where the vDSO cannot read the clock */
     ALLOW(gettimeofday, M),
     ALLOW(clock_nanosleep, M),

@@ -8,6 +8,7 @@
 #include "machine/machine_private.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -298,6 +299,7 @@ static const struct board_ops machine_board_ops = {
     .vcpu = board_vcpu,
     .nr_vcpus = board_nr_vcpus,
     .stop = lifecycle_stop,
+    .vcpu_start = run_vcpu_start,
 };
 
 bool board_init(struct machine *m, GError **err)
@@ -405,10 +407,16 @@ static void vcpu_mmio_write(struct vcpu *v, uint64_t gpa, unsigned size, uint64_
 static void vcpu_hypercall(struct vcpu *v)
 {
     struct machine *m = machine_of_vcpu(v);
+    bool yield;
 
     g_mutex_lock(&m->board.lock);
     pv_hypercall(m->pv, v);
+    yield = m->pv->vcpu[v->id].yield;
+    m->pv->vcpu[v->id].yield = false;
     g_mutex_unlock(&m->board.lock);
+    if (yield) {
+        sched_yield();
+    }
 }
 
 static int vcpu_irq_ack(struct vcpu *v)

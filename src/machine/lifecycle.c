@@ -22,7 +22,8 @@ static void machine_set_state(struct machine *m, enum machine_run_state state)
     }
 }
 
-void lifecycle_stop_message(struct machine *m, enum stop_reason reason, const char *message)
+void lifecycle_stop_message(struct machine *m, enum stop_reason reason, int code,
+                            const char *message)
 {
     bool expected = false;
 
@@ -30,6 +31,7 @@ void lifecycle_stop_message(struct machine *m, enum stop_reason reason, const ch
         return; /* the first reason wins */
     }
     m->end.reason = reason;
+    m->end.code = code;
     g_strlcpy(m->end.message, message, sizeof(m->end.message));
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         vcpu_request(&m->vcpus[i]->vcpu, VCPU_REQ_STOP);
@@ -40,12 +42,7 @@ void lifecycle_stop_message(struct machine *m, enum stop_reason reason, const ch
 
 void lifecycle_stop(struct board *b, enum stop_reason reason, int code)
 {
-    struct machine *m = machine_of(b);
-
-    if (!atomic_load(&m->stop_posted)) {
-        m->end.code = code;
-    }
-    lifecycle_stop_message(m, reason, "");
+    lifecycle_stop_message(machine_of(b), reason, code, "");
 }
 
 /* Tells the owner and does what it says; board lock not held. Returns what was done. */

@@ -30,7 +30,7 @@ static const struct vcpu_mmu_ops machine_mmu_ops = {.translate = machine_transla
 
 static bool machine_make_vcpus(struct machine *m, GError **err)
 {
-    m->nr_vcpus = m->config->smp;
+    m->nr_vcpus = m->config->smp_max;
     m->vcpus = g_new0(struct vcpu_thread *, m->nr_vcpus);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         struct vcpu_thread *vt = g_aligned_alloc0(1, sizeof(*vt), 64);

@@ -28,6 +28,12 @@ struct vcpu_thread {
     GThread *thread;
     bool stopped;          /* parked in run.c, state at home (board lock) */
     _Atomic bool sleeping; /* in a futex wait on vcpu.request */
+    /* Board lock. What INIT, SIPI and vcpu_start left for the vCPU's thread to do. */
+    bool off;   /* runs nothing until SIPI or vcpu_start; its state is the lock holder's */
+    bool dead;  /* HLT with interrupts off */
+    bool init;  /* INIT came */
+    bool start; /* run the state that pv/ has filled in */
+    int sipi;   /* vector of a start-up message, -1: none */
 };
 
 /* The board's clock: ns and guest TSC are the same counter, so they cannot drift apart. */
@@ -115,6 +121,11 @@ void run_park(struct machine *m);
 void run_unpark(struct machine *m);
 void run_join(struct machine *m);
 void run_wake(struct vcpu_thread *vt);
+/* A parked vCPU as after power-on; off: it waits for SIPI or vcpu_start. Lock held. */
+void run_reset_vcpu(struct vcpu_thread *vt, bool off);
+/* struct apic_bus and struct board_ops. */
+void run_init_sipi(void *opaque, unsigned vcpu, bool sipi, uint8_t vector);
+void run_vcpu_start(struct board *b, unsigned vcpu);
 
 /* devices.c */
 /* Host sides: network, disks. Before guest memory and threads exist. */
@@ -143,6 +154,7 @@ void confine_vcpu(struct machine *m);
 /* lifecycle.c */
 void lifecycle_init(struct machine *m);
 void lifecycle_stop(struct board *b, enum stop_reason reason, int code);
-void lifecycle_stop_message(struct machine *m, enum stop_reason reason, const char *message);
+void lifecycle_stop_message(struct machine *m, enum stop_reason reason, int code,
+                            const char *message);
 
 #endif

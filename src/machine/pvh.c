@@ -47,7 +47,7 @@ bool pvh_create(struct machine *m, GError **err)
     struct pv_domain_config config = {
         .kind = PV_KIND_PVH,
         .name = m->config->name != NULL ? m->config->name : "guest",
-        .nr_vcpus = m->nr_vcpus,
+        .nr_vcpus = m->config->smp,
         .max_vcpus = m->nr_vcpus,
         .tsc_hz = m->clock.tsc_hz,
         .has_console = true,
@@ -75,11 +75,15 @@ bool pvh_create(struct machine *m, GError **err)
         lapic_new(&m->apic, &m->board, i, acpi_apic_id(i), m->clock.tsc_hz);
     }
     ioapic_new(&m->apic);
+    m->apic.init_sipi = run_init_sipi;
+    m->apic.opaque = m;
     return true;
 }
 
 bool pvh_load(struct machine *m, GError **err)
 {
+    /* Those that start off line are enabled all the same: Linux cannot bring up a CPU later whose
+     * entry said disabled. It turns them off itself when xenstore says so (docs/xen.md). */
     struct pvh_params params = {
         .cmdline = m->cmdline,
         .initrd = m->initrd,
@@ -98,9 +102,7 @@ bool pvh_load(struct machine *m, GError **err)
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         struct vcpu *v = &m->vcpus[i]->vcpu;
 
-        cpu_reset(&v->cpu);
-        atomic_store(&v->request, 0);
-        v->cpu.halted = i > 0; /* waits for INIT and SIPI */
+        run_reset_vcpu(m->vcpus[i], i > 0);
         if (i == 0) {
             pvh_vcpu_init(&v->cpu, &layout);
         }

@@ -5,6 +5,9 @@
  * A halted vCPU sleeps in a futex on its own request word, so a wake-up needs no lock: set a
  * bit, and if the sleeper announced itself, wake it. To park a vCPU, VCPU_REQ_STOP is set and
  * the thread waits on `resume` until `hold` is gone.
+ *
+ * INIT, start-up messages and VCPUOP_up are noted in struct vcpu_thread and carried out by the
+ * vCPU's own thread on its way to the next run, so nobody else touches a running vCPU's state.
  */
 #include "machine/machine_private.h"
 
@@ -43,10 +46,15 @@ static bool vcpu_interrupted(struct machine *m, const struct vcpu *v)
 
 /* Whether a halted vCPU (HLT, or asleep in a hypercall) goes on; clears cpu.halted if so. Lock
  * held. */
-static bool vcpu_awake(struct machine *m, struct vcpu *v)
+static bool vcpu_awake(struct machine *m, struct vcpu_thread *vt)
 {
-    bool in_hypercall = pv_vcpu_sleeping(m->pv, v);
+    struct vcpu *v = &vt->vcpu;
+    bool in_hypercall;
 
+    if (vt->off) {
+        return false;
+    }
+    in_hypercall = pv_vcpu_sleeping(m->pv, v);
     if (in_hypercall && vcpu_interrupted(m, v)) {
         pv_vcpu_wake(m->pv, v->id);
         in_hypercall = pv_vcpu_sleeping(m->pv, v);
@@ -58,43 +66,157 @@ static bool vcpu_awake(struct machine *m, struct vcpu *v)
     return !v->cpu.halted;
 }
 
+/* One look at what may end the sleep, with the request word as it was in *seen. */
+static bool run_look(struct machine *m, struct vcpu_thread *vt, uint32_t *seen)
+{
+    struct vcpu *v = &vt->vcpu;
+    const uint32_t events = VCPU_REQ_IRQ | VCPU_REQ_NMI;
+    bool awake;
+
+    g_mutex_lock(&m->board.lock);
+    /* Cleared before looking: a later event sets it again and ends the futex wait. */
+    *seen = atomic_fetch_and(&v->request, ~events);
+    if ((*seen & VCPU_REQ_NMI) != 0 && !vt->off) {
+        v->cpu.nmi_pending = true;
+    }
+    *seen &= ~events;
+    awake = vcpu_awake(m, vt);
+    if (awake) {
+        vt->dead = false;
+        pv_vcpu_running(m->pv, v->id);
+    }
+    g_mutex_unlock(&m->board.lock);
+    return awake;
+}
+
 /* Sleeps until the halted vCPU may go on or somebody wants it to stop. */
 static void run_sleep(struct machine *m, struct vcpu_thread *vt)
 {
     struct vcpu *v = &vt->vcpu;
-    bool awake;
+    uint32_t seen;
 
     g_mutex_lock(&m->board.lock);
     pv_vcpu_blocked(m->pv, v->id);
     g_mutex_unlock(&m->board.lock);
-    for (;;) {
-        uint32_t seen;
-
-        atomic_store(&vt->sleeping, true);
-        seen = atomic_load(&v->request);
-        if ((seen & VCPU_REQ_STOP) != 0) {
-            break;
-        }
-        if ((seen & VCPU_REQ_NMI) != 0) {
-            atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);
-            v->cpu.nmi_pending = true;
-        }
-        /* Clear before looking: a later event sets it again and ends the wait below. */
-        seen = atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ) & ~(uint32_t)VCPU_REQ_IRQ;
-        g_mutex_lock(&m->board.lock);
-        awake = vcpu_awake(m, v);
-        g_mutex_unlock(&m->board.lock);
-        if (awake) {
+    atomic_store(&vt->sleeping, true);
+    while ((atomic_load(&v->request) & VCPU_REQ_STOP) == 0) {
+        if (run_look(m, vt, &seen)) {
             atomic_fetch_or(&v->request, VCPU_REQ_IRQ);
             break;
         }
         futex_wait(&v->request, seen);
     }
     atomic_store(&vt->sleeping, false);
-    g_mutex_lock(&m->board.lock);
-    pv_vcpu_running(m->pv, v->id);
-    g_mutex_unlock(&m->board.lock);
 }
+
+/* --- INIT, SIPI, start ------------------------------------------------------------------ */
+
+/* No vCPU runs or can be brought back by another one. Lock held. */
+static bool run_all_dead(const struct machine *m)
+{
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        const struct vcpu_thread *vt = m->vcpus[i];
+        const bool waits = vt->off || vt->dead || m->pv->vcpu[i].sleep == PV_SLEEP_DOWN;
+
+        if (!waits || vt->init || vt->sipi >= 0 || vt->start ||
+            (vt->dead && (atomic_load(&vt->vcpu.request) & VCPU_REQ_NMI) != 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void run_reset_vcpu(struct vcpu_thread *vt, bool off)
+{
+    cpu_reset(&vt->vcpu.cpu);
+    atomic_store(&vt->vcpu.request, 0);
+    vt->vcpu.cpu.halted = off;
+    vt->off = off;
+    vt->dead = vt->init = vt->start = false;
+    vt->sipi = -1;
+}
+
+/* What INIT leaves alone: the clocks. */
+static void run_init(struct vcpu_thread *vt)
+{
+    struct cpu_x86 *cpu = &vt->vcpu.cpu;
+    const int64_t tsc_offset = cpu->tsc_offset, tsc_adjust = cpu->tsc_adjust;
+    const uint64_t apic_base = cpu->apic_base;
+
+    cpu_reset(cpu);
+    cpu->tsc_offset = tsc_offset;
+    cpu->tsc_adjust = tsc_adjust;
+    cpu->apic_base = apic_base;
+    cpu->halted = true;
+    vt->off = true;
+    vt->dead = false;
+    pv_vcpu_init(vt->machine->pv, vt->vcpu.id);
+}
+
+static void run_go(struct vcpu_thread *vt)
+{
+    vt->off = false;
+    vt->vcpu.cpu.halted = false;
+    pv_vcpu_running(vt->machine->pv, vt->vcpu.id);
+    if (vt->vcpu.accel->state_changed != NULL) {
+        vt->vcpu.accel->state_changed(&vt->vcpu);
+    }
+}
+
+/* Carries out what was noted. On the vCPU's thread, lock held. */
+static void run_power(struct vcpu_thread *vt)
+{
+    struct cpu_x86 *cpu = &vt->vcpu.cpu;
+
+    if (vt->init) {
+        vt->init = false;
+        run_init(vt);
+    }
+    if (vt->sipi >= 0 && vt->off) {
+        cpu->seg[CPU_CS].selector = (uint16_t)(vt->sipi << 8);
+        cpu->seg[CPU_CS].base = (uint64_t)vt->sipi << 12;
+        cpu->rip = 0;
+        run_go(vt);
+    }
+    if (vt->start && vt->off) {
+        run_go(vt);
+    }
+    vt->sipi = -1; /* one that comes to a running CPU is lost */
+    vt->start = false;
+    if (vt->off && run_all_dead(vt->machine)) {
+        lifecycle_stop(&vt->machine->board, STOP_POWEROFF, 0);
+    }
+}
+
+void run_init_sipi(void *opaque, unsigned vcpu, bool sipi, uint8_t vector)
+{
+    struct machine *m = opaque;
+    struct vcpu_thread *vt = m->vcpus[vcpu];
+
+    log_debug(LOG_MACHINE, "vCPU %u: %s 0x%x", vcpu, sipi ? "SIPI" : "INIT", vector);
+    if (!sipi) {
+        vt->init = true;
+        vt->sipi = -1;
+    } else if (vt->init || vt->off) {
+        vt->sipi = vector;
+    } else {
+        return;
+    }
+    vcpu_request(&vt->vcpu, VCPU_REQ_STOP);
+    run_wake(vt);
+}
+
+void run_vcpu_start(struct board *b, unsigned vcpu)
+{
+    struct machine *m = machine_of(b);
+    struct vcpu_thread *vt = m->vcpus[vcpu];
+
+    vt->start = true;
+    vcpu_request(&vt->vcpu, VCPU_REQ_STOP);
+    run_wake(vt);
+}
+
+/* --- exits ------------------------------------------------------------------------------ */
 
 static void exit_kick(struct vcpu_thread *vt, const struct exit *exit)
 {
@@ -112,7 +234,8 @@ static void exit_halt(struct vcpu_thread *vt, const struct exit *exit)
         return;
     }
     g_mutex_lock(&m->board.lock);
-    off = !pv_vcpu_sleeping(m->pv, v) && v->cpu.halted;
+    vt->dead = !pv_vcpu_sleeping(m->pv, v) && v->cpu.halted;
+    off = vt->dead && run_all_dead(m);
     g_mutex_unlock(&m->board.lock);
     if (off) { /* HLT that nothing can end is how a PVH guest powers off (docs/xen.md) */
         log_debug(LOG_MACHINE, "vCPU %u: HLT with interrupts off", v->id);
@@ -123,7 +246,7 @@ static void exit_halt(struct vcpu_thread *vt, const struct exit *exit)
 static void exit_shutdown(struct vcpu_thread *vt, const struct exit *exit)
 {
     vt->vcpu.cpu.halted = true;
-    lifecycle_stop_message(vt->machine, STOP_TRIPLE_FAULT, exit->message);
+    lifecycle_stop_message(vt->machine, STOP_TRIPLE_FAULT, 0, exit->message);
 }
 
 static void exit_debug(struct vcpu_thread *vt, const struct exit *exit)
@@ -134,7 +257,7 @@ static void exit_debug(struct vcpu_thread *vt, const struct exit *exit)
 static void exit_error(struct vcpu_thread *vt, const struct exit *exit)
 {
     vt->vcpu.cpu.halted = true;
-    lifecycle_stop_message(vt->machine, STOP_ENGINE_ERROR, exit->message);
+    lifecycle_stop_message(vt->machine, STOP_ENGINE_ERROR, 0, exit->message);
 }
 
 static void (*const exit_handlers[])(struct vcpu_thread *vt, const struct exit *exit) = {
@@ -142,8 +265,9 @@ static void (*const exit_handlers[])(struct vcpu_thread *vt, const struct exit *
     [EXIT_DEBUG] = exit_debug, [EXIT_ERROR] = exit_error,
 };
 
-/* Waits while the machine is held. Returns false when the thread shall end. */
-static bool run_may_go(struct vcpu_thread *vt)
+/* Waits while the machine is held. Returns false when the thread shall end; *asleep: there is
+ * nothing to run. */
+static bool run_may_go(struct vcpu_thread *vt, bool *asleep)
 {
     struct machine *m = vt->machine;
     bool go;
@@ -158,6 +282,10 @@ static bool run_may_go(struct vcpu_thread *vt)
     }
     go = !m->quit;
     vt->stopped = !go;
+    if (go) {
+        run_power(vt);
+    }
+    *asleep = vt->off || vt->vcpu.cpu.halted;
     g_mutex_unlock(&m->board.lock);
     return go;
 }
@@ -168,14 +296,14 @@ static gpointer run_thread(gpointer data)
     struct machine *m = vt->machine;
     struct vcpu *v = &vt->vcpu;
     struct exit exit;
-    bool confined = false;
+    bool confined = false, asleep;
 
-    while (run_may_go(vt)) {
+    while (run_may_go(vt, &asleep)) {
         if (!confined) {
             confine_vcpu(m);
             confined = true;
         }
-        if (v->cpu.halted) {
+        if (asleep) {
             run_sleep(m, vt);
             continue;
         }

@@ -129,7 +129,7 @@ static bool fixture_init(struct fixture *f, enum config_sandbox mode)
 static void test_budget(void)
 {
     static const unsigned budget[SANDBOX_NR_CLASSES + 1] = {
-        [SANDBOX_CLASS_MAIN] = 60, [SANDBOX_CLASS_VCPU] = 18, [SANDBOX_CLASS_IO] = 30,
+        [SANDBOX_CLASS_MAIN] = 60, [SANDBOX_CLASS_VCPU] = 19, [SANDBOX_CLASS_IO] = 30,
         [SANDBOX_CLASS_NET] = 40, [SANDBOX_CLASS_NET_SUPERVISOR] = 66,
         [SANDBOX_CLASS_GUARDIAN] = 8, [SANDBOX_PROCESS] = 66,
     };
