@@ -5,6 +5,8 @@
  *     exit      r10: rip, r11d: link     back to the caller of enter
  *     slow      r10d: rec                has dbt_slow() execute that instruction
  *     fpu       r10d: rec                has dbt_fpu() bring the vector state
+ *     c       r10d: rec, r11: function   has a C function of the translation's choice called
+ *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  */
 #include "engine.h"
 
@@ -63,7 +65,7 @@ static void common_leave(struct emit *c)
     emit_bytes(c, code, sizeof(code)); /* add $8,%rsp; pop r15 r14 r13 r12 rbp rbx; ret */
 }
 
-/* dbt_slow() or dbt_fpu() of this rec, then on. */
+/* fn(d, rec), or d->helper(d, rec), then on. */
 static void common_call(struct emit *c, const void *fn)
 {
     uint32_t leave;
@@ -72,7 +74,11 @@ static void common_call(struct emit *c, const void *fn)
     common_save(c);
     emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
     emit_op32_gs(c, EMIT_LOAD, RSI, GS(rec));
-    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)fn);
+    if (fn != NULL) {
+        emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)fn);
+    } else {
+        emit_op_gs(c, EMIT_LOAD, RAX, GS(helper));
+    }
     emit_bytes(c, (const uint8_t[]){0xff, 0xd0}, 2); /* call *%rax */
     emit_bytes(c, (const uint8_t[]){0x48, 0x85, 0xc0}, 3); /* test %rax,%rax */
     leave = emit_jcc(c, 4);
@@ -82,6 +88,30 @@ static void common_call(struct emit *c, const void *fn)
     common_load(c);
     emit_patch(c->start, leave, emit_offset(c));
     common_leave(c);
+}
+
+/* A TLB miss; called with r10: offset of the entry, r11: page wanted, d->rec. Comes back when
+ * there is an entry now. */
+static void common_miss(struct dbt *d, struct emit *c)
+{
+    static const uint8_t push[] = {0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51};
+    static const uint8_t pop[] = {0x41, 0x59, 0x41, 0x58, 0x5f, 0x5e, 0x5a, 0x59, 0x58};
+    uint32_t slow;
+
+    emit_bytes(c, push, sizeof(push)); /* rax rcx rdx rsi rdi r8 r9 */
+    emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
+    emit_mov(c, RSI, HOST_R11);
+    emit_mov(c, RDX, HOST_R10);
+    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)dbt_miss);
+    emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
+    emit_bytes(c, pop, sizeof(pop));
+    slow = emit_jcc(c, 4);
+    emit_byte(c, 0xc3);
+    emit_patch(c->start, slow, emit_offset(c));
+    emit_lea(c, RSP, RSP, 8);
+    emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
+    emit_bytes(c, (const uint8_t[]){0x41, 0x0f, 0xba, 0xf2, 30}, 5); /* btr $30,%r10d */
+    emit_jmp_to(c, d->common_slow);
 }
 
 void dbt_common_emit(struct dbt *d)
@@ -104,5 +134,10 @@ void dbt_common_emit(struct dbt *d)
     common_call(c, (const void *)(uintptr_t)dbt_slow);
     d->common_fpu = emit_offset(c);
     common_call(c, (const void *)(uintptr_t)dbt_fpu);
+    d->common_c = emit_offset(c);
+    emit_op_gs(c, EMIT_STORE, HOST_R11, GS(helper));
+    common_call(c, NULL);
+    d->common_miss = emit_offset(c);
+    common_miss(d, c);
     d->common_end = (emit_offset(c) + 63) & ~63u;
 }

@@ -153,6 +153,14 @@ void emit_jmp_gs(struct emit *c, size_t offset)
     emit_u32(c, (uint32_t)offset);
 }
 
+void emit_call_to(struct emit *c, uint32_t offset)
+{
+    uint32_t rel = offset - (emit_offset(c) + 5);
+
+    emit_byte(c, 0xe8);
+    emit_u32(c, rel);
+}
+
 uint32_t emit_jmp(struct emit *c)
 {
     emit_byte(c, 0xe9);

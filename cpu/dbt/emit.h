@@ -52,6 +52,7 @@ void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val); /* zero-extende
 void emit_mov_imm64(struct emit *c, unsigned reg, uint64_t val);
 void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp);
 void emit_jmp_gs(struct emit *c, size_t offset);
+void emit_call_to(struct emit *c, uint32_t offset);
 void emit_jmp_to(struct emit *c, uint32_t offset);
 /* A jump with a displacement to be filled in by emit_patch(); the place of it. */
 uint32_t emit_jmp(struct emit *c);

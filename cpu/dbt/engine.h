@@ -64,6 +64,7 @@ struct dbt {
     uint64_t tmp, target;
     struct dbt *self;
     uint32_t link, rec;
+    const void *helper; /* tr_call_c() */
     struct dbt_jump jumps[TLB_NR][DBT_JUMPS];
 
     uint16_t jump_used[TLB_NR][DBT_JUMPS];
@@ -74,7 +75,7 @@ struct dbt {
     struct dbt_options options;
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
-    uint32_t common_enter, common_exit, common_slow, common_fpu; /* offsets */
+    uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -93,6 +94,7 @@ enum {
     DBT_MAX_LINKS = 1 << 20,
     DBT_MAX_TBS = 1 << 19,
     DBT_MAX_INSNS = 1 << 18,
+    DBT_REC_WRITE = 1 << 30, /* in d->rec of a TLB miss */
 };
 
 static inline struct dbt *dbt_of(struct interp *e)
@@ -129,6 +131,25 @@ bool dbt_translate(struct dbt *d, struct block *b, struct tb *t, unsigned index)
 /* run.c: called by translated code. Where to go on, or NULL: leave. */
 const void *dbt_slow(struct dbt *d, uint32_t rec);
 const void *dbt_fpu(struct dbt *d, uint32_t rec);
+/* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
+ * true: now it is there. */
+bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
+/* Fills the current TLB for a data access to the page at va, without side effects other than A
+ * and D. false: it got no tag (a fault, MMIO, code): the interpreter sorts it out. */
+bool dbt_fill(struct dbt *d, uint64_t va, bool write);
+
+/*
+ * For C functions called by tr_call_c() (translate.h). dbt_home() comes first: from then on
+ * cpu.rip is that of the instruction and e->current its block. They end with one of
+ *     return dbt_next(d, rec);  the next instruction; cpu.rip does not matter
+ *     return dbt_go(d);         at cpu.rip, whatever has changed
+ *     return NULL;              leave: the interpreter goes on at cpu.rip (e->fault_pending
+ *                               and e->fault: a fault of this instruction)
+ */
+struct interp *dbt_home(struct dbt *d, uint32_t rec);
+const struct insn *dbt_insn(struct dbt *d, uint32_t rec);
+const void *dbt_next(struct dbt *d, uint32_t rec);
+const void *dbt_go(struct dbt *d);
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e);
 
 #endif

@@ -141,7 +141,10 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     size_t tag =
         op->write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
 
+    uint32_t retry;
+
     tr_clobber(t);
+    retry = emit_offset(&t->c);
     check_addresses(t, op);
     if (op->locked && op->size > 1) {
         emit_bytes(&t->c, (const uint8_t[]){0x41, 0xf6, 0xc2}, 3); /* test $.., %r10b */
@@ -153,7 +156,7 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     emit_u32(&t->c, (TLB_SIZE - 1) << ENTRY_SHIFT);
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
     emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
-    tr_slow_if(t, 5);
+    tr_miss_if(t, 5, retry, op->write);
     emit_op_gs_index(&t->c, EMIT_LOAD, HOST_R11, HOST_R10,
                      entry + offsetof(struct tlb_entry, addend));
     check_host(t, op, m);

@@ -181,9 +181,23 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 
 /* ---- calls from translated code ---- */
 
-/* The instruction of a rec, decoded the first time from its block's own bytes. */
-static const struct insn *slow_insn(struct dbt *d, struct rec *rec)
+struct interp *dbt_home(struct dbt *d, uint32_t number)
 {
+    const struct rec *rec = &d->recs[number];
+    struct interp *e = &d->interp;
+
+    d->link = 0;
+    e->current = rec->tb->block;
+    e->break_block = false;
+    e->v->engine_words[1] = d->page;
+    e->v->cpu.rip = d->page + rec->ip;
+    return e;
+}
+
+/* The instruction of a rec, decoded the first time from its block's own bytes. */
+const struct insn *dbt_insn(struct dbt *d, uint32_t number)
+{
+    struct rec *rec = &d->recs[number];
     const struct block *b = rec->tb->block;
     unsigned at = (unsigned)(rec->ip - b->offset);
 
@@ -201,20 +215,7 @@ static const struct insn *slow_insn(struct dbt *d, struct rec *rec)
     return &d->insns[rec->insn];
 }
 
-/* Executes it. false: leave. */
-static bool slow_execute(struct interp *e, const struct insn *in)
-{
-    uint64_t next = e->v->cpu.rip + in->len;
-
-    e->break_block = false;
-    if (!interp_generic(e, in)) {
-        e->fault_pending = true;
-        return false;
-    }
-    return !e->break_block && e->v->cpu.rip == next;
-}
-
-/* The state was brought home; back in translated code it has to be there again. */
+/* The state may have been brought home; in translated code it has to be there again. */
 static const void *run_resume(struct dbt *d, const struct tb *t, uint32_t code)
 {
     if (t->need != 0 && !d->interp.fpu_resident) {
@@ -223,16 +224,47 @@ static const void *run_resume(struct dbt *d, const struct tb *t, uint32_t code)
     return d->rx + code;
 }
 
+const void *dbt_next(struct dbt *d, uint32_t number)
+{
+    const struct rec *rec = &d->recs[number];
+
+    if (rec->resume == 0 || d->interp.break_block) {
+        d->interp.v->cpu.rip = d->page + rec->ip + dbt_insn(d, number)->len;
+        return NULL;
+    }
+    return run_resume(d, rec->tb, rec->resume);
+}
+
+const void *dbt_go(struct dbt *d)
+{
+    struct interp *e = &d->interp;
+    unsigned index = (unsigned)(e->tlb - e->tlbs);
+    uint64_t rip = e->v->cpu.rip;
+    const struct dbt_jump *jump = &d->jumps[index][dbt_jump_slot(rip)];
+
+    run_jumps_check(d, index);
+    if (jump->code == 0 || jump->rip != rip || e->mode != MODE_64 ||
+        atomic_load(&e->attention) != 0) {
+        return NULL;
+    }
+    d->page = PAGE_BASE(rip);
+    d->seg_base[0] = e->v->cpu.seg[CPU_FS].base;
+    d->seg_base[1] = e->v->cpu.seg[CPU_GS].base;
+    return (const void *)(uintptr_t)jump->code;
+}
+
 const void *dbt_slow(struct dbt *d, uint32_t number)
 {
-    struct rec *rec = &d->recs[number];
-    struct interp *e = &d->interp;
+    const struct rec *rec = &d->recs[number];
+    struct interp *e = dbt_home(d, number);
+    const struct insn *in = dbt_insn(d, number);
+    uint64_t next = e->v->cpu.rip + in->len;
 
-    d->link = 0;
-    e->current = rec->tb->block;
-    e->v->engine_words[1] = d->page;
-    e->v->cpu.rip = d->page + rec->ip;
-    if (!slow_execute(e, slow_insn(d, rec)) || rec->resume == 0) {
+    if (!interp_generic(e, in)) {
+        e->fault_pending = true;
+        return NULL;
+    }
+    if (e->break_block || e->v->cpu.rip != next || rec->resume == 0) {
         return NULL;
     }
     return run_resume(d, rec->tb, rec->resume);
@@ -245,4 +277,31 @@ const void *dbt_fpu(struct dbt *d, uint32_t number)
     d->link = 0;
     d->interp.v->cpu.rip = d->page + rec->ip;
     return run_resume(d, rec->tb, rec->start);
+}
+
+bool dbt_fill(struct dbt *d, uint64_t va, bool write)
+{
+    struct interp *e = &d->interp;
+    const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    uint64_t gpa;
+    uint8_t *hva;
+
+    return interp_resolve(e, va, write ? X86_WRITE : X86_READ, &hva, &gpa) &&
+           (write ? en->write : en->read) == PAGE_BASE(va);
+}
+
+bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
+{
+    struct interp *e = &d->interp;
+    bool resident = e->fpu_resident, ok;
+
+    if ((page >> 12 & (TLB_SIZE - 1)) != slot / sizeof(struct tlb_entry) ||
+        !interp_canonical(page)) {
+        return false; /* over a page boundary */
+    }
+    ok = dbt_fill(d, page, (d->rec & DBT_REC_WRITE) != 0);
+    if (resident && !e->fpu_resident) {
+        interp_fpu_load(e);
+    }
+    return ok;
 }

@@ -59,6 +59,12 @@ void tr_slow_if(struct tr *t, unsigned cond)
     tr_fixup(t, emit_jcc(&t->c, cond), FIX_SLOW, 0);
 }
 
+/* The same for a TLB check that began at `retry`. */
+void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write)
+{
+    tr_fixup(t, emit_jcc(&t->c, cond), FIX_MISS, retry | (uint64_t)write << 32);
+}
+
 /* Changes no flags. */
 void tr_guest_address(struct tr *t, unsigned reg, int64_t offset)
 {
@@ -150,6 +156,13 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
         emit_jmp_to(&t->c, t->d->common_slow);
         break;
+    case FIX_MISS:
+        emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $.., gs:.. */
+        emit_u32(&t->c, (uint32_t)TR_GS(rec));
+        emit_u32(&t->c, f->rec | (f->to >> 32 != 0 ? DBT_REC_WRITE : 0));
+        emit_call_to(&t->c, t->d->common_miss);
+        emit_jmp_to(&t->c, (uint32_t)f->to);
+        break;
     case FIX_FPU:
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
         emit_jmp_to(&t->c, t->d->common_fpu);
@@ -177,6 +190,15 @@ void tr_interpret(struct tr *t)
     tr_clobber(t);
     emit_mov_imm32(&t->c, HOST_R10, t->rec);
     emit_jmp_to(&t->c, t->d->common_slow);
+    t->loc = t->status.writes ? LOC_MEM : t->loc;
+}
+
+void tr_call_c(struct tr *t, tr_c_fn fn)
+{
+    tr_clobber(t);
+    emit_mov_imm32(&t->c, HOST_R10, t->rec);
+    emit_mov_imm64(&t->c, HOST_R11, (uint64_t)(uintptr_t)fn);
+    emit_jmp_to(&t->c, t->d->common_c);
     t->loc = t->status.writes ? LOC_MEM : t->loc;
 }
 

@@ -16,6 +16,7 @@ enum loc { LOC_DEAD, LOC_MEM, LOC_HOST };
 /* Jumps out of the straight line, whose code follows the block. */
 enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
+    FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_FPU,   /* the vector state is wanted, then `rec` */
     FIX_LINK,  /* to an offset in the page */
     FIX_FAR,   /* to an offset from the page outside it */
@@ -53,6 +54,15 @@ struct tr {
 void tr_clobber(struct tr *t);
 void tr_flags_host(struct tr *t);
 void tr_slow_if(struct tr *t, unsigned cond);
+void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write);
+/*
+ * The current instruction is done by fn (engine.h: dbt_home() and so on), compiled with
+ * -mgeneral-regs-only: the guest's vector state stays in its registers unless fn calls
+ * interp_fpu_home(). Guest registers are in v->cpu.gpr, the status flags that matter in e->fl;
+ * both may be changed. Where fn returns dbt_next(), the translation goes on behind this.
+ */
+typedef const void *(*tr_c_fn)(struct dbt *d, uint32_t rec);
+void tr_call_c(struct tr *t, tr_c_fn fn);
 void tr_jump_index(struct tr *t);
 void tr_jump_check(struct tr *t);
 void tr_guest_address(struct tr *t, unsigned reg, int64_t offset);
