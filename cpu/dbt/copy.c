@@ -35,7 +35,6 @@ static bool copy_known(const struct insn *in)
     case INSN_SETCC:
     case INSN_MOVBE:
     case INSN_MOVNTI:
-    case INSN_PAUSE:
     case INSN_FENCE:
         return true;
     case INSN_NATIVE:

@@ -140,6 +140,7 @@ struct interp {
     bool split_locked;          /* the instruction holds the split lock (generic.c) */
     _Atomic uint32_t attention; /* enum interp_attention: leave the chain of blocks */
     _Atomic bool running;       /* guest code may use the TLB: others wait (smp.c) */
+    unsigned pauses;            /* PAUSE executed, for interp_smp_relax() */
     bool amd;                   /* quirks that differ by vendor follow the profile shown */
     bool align_check;           /* CR0.AM, EFLAGS.AC and CPL 3 */
     uint8_t mode;               /* enum interp_mode of the next block */
@@ -275,6 +276,8 @@ void interp_smp_protect(struct interp *e);
 void interp_smp_resume(struct interp *e);
 void interp_smp_pause(struct interp *e);
 void interp_smp_serve(struct interp *e);
+/* PAUSE: who spins may be in the way of the one it waits for. */
+void interp_smp_relax(struct interp *e);
 
 /* Makes all jumps invalid, or those to pages that are not global; sets the keys by mode and
  * CPL. */

@@ -194,6 +194,13 @@ static bool gen_nop(struct interp *e, const struct insn *in)
     return true;
 }
 
+static bool gen_pause(struct interp *e, const struct insn *in)
+{
+    (void)in;
+    interp_smp_relax(e);
+    return true;
+}
+
 static bool gen_fence(struct interp *e, const struct insn *in)
 {
     (void)e, (void)in;
@@ -292,7 +299,7 @@ static const interp_insn_fn gen_table[INSN_SYSTEM_FIRST] = {
     [INSN_LODS] = interp_string,
     [INSN_SCAS] = interp_string,
     [INSN_NOP] = gen_nop,
-    [INSN_PAUSE] = gen_nop,
+    [INSN_PAUSE] = gen_pause,
     [INSN_FENCE] = gen_fence,
     [INSN_CLFLUSH] = gen_clflush,
 };

@@ -332,7 +332,6 @@ op_fn hot_misc_handler(const struct insn *in, unsigned size_log, enum hot_form f
     case INSN_CWD:
         return in->opsize == 8 ? hot_cqo : in->opsize == 4 ? hot_cdq : NULL;
     case INSN_NOP:
-    case INSN_PAUSE:
         return hot_nop;
     default:
         return NULL;

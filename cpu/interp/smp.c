@@ -15,6 +15,8 @@
 #include "core/board.h"
 #include "interp.h"
 
+enum { PAUSES_PER_YIELD = 64 };
+
 void interp_smp_serve(struct interp *e)
 {
     interp_tlb_protect_all(e);
@@ -32,6 +34,18 @@ void interp_smp_resume(struct interp *e)
 void interp_smp_pause(struct interp *e)
 {
     atomic_store_explicit(&e->running, false, memory_order_release);
+}
+
+void interp_smp_relax(struct interp *e)
+{
+    struct board *b = e->v->board;
+
+    if (++e->pauses % PAUSES_PER_YIELD != 0 || b == NULL || b->ops->nr_vcpus(b) < 2) {
+        return;
+    }
+    interp_smp_pause(e); /* nobody waits for a thread that may sleep */
+    sched_yield();
+    interp_smp_resume(e);
 }
 
 static void smp_wait(struct interp *e, const struct interp *other)
