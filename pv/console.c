@@ -2,8 +2,12 @@
 /*
  * hvc0 (public/io/console.h). Output stays in the guest's ring until the stream takes it, so a
  * slow terminal slows the guest's console and costs no memory here. Our own indices are
- * private; with an impossible one from the guest the ring rests until it is possible again. The
- * window size is not passed on: there is no place for it in this protocol.
+ * private; with an impossible one from the guest the ring rests until it is possible again.
+ *
+ * This protocol has no place for the size of the terminal: it is in xenstore, console/size below
+ * the guest's home, as "ROWS COLUMNS" (what stty size prints; "0 0" when the terminal does not
+ * know). No terminal, no node. It is for all consoles of the guest, and the guest sets it itself
+ * (docs/console.md).
  */
 #include "pv/console.h"
 
@@ -18,6 +22,7 @@
 #include "core/state.h"
 #include "pv/domain.h"
 #include "pv/evtchn.h"
+#include "pv/xenstore.h"
 
 enum {
     IN_SIZE = sizeof(((struct xencons_interface *)NULL)->in),
@@ -179,8 +184,29 @@ static void console_post(void *opaque)
     c->domain->board->ops->post(c->domain->board, &c->work);
 }
 
+/* ---- size ---- */
+
+static void console_resize(void *opaque, unsigned columns, unsigned rows)
+{
+    const struct pv_console *c = opaque;
+    g_autofree char *path =
+        g_strdup_printf("/local/domain/%u/console/size", c->domain->domid);
+
+    xs_write(c->domain->xenstore, path, "%u %u", rows, columns);
+}
+
+static void console_publish_size(struct pv_console *c)
+{
+    unsigned columns, rows;
+
+    if (c->chr != NULL && c->chr->ops->get_size != NULL &&
+        c->chr->ops->get_size(c->chr, &columns, &rows)) {
+        console_resize(c, columns, rows);
+    }
+}
+
 static const struct chardev_handlers console_handlers = {
-    .rx = console_rx, .tx_ready = console_post,
+    .rx = console_rx, .tx_ready = console_post, .resize = console_resize,
 };
 
 /* ---- life ---- */
@@ -218,6 +244,7 @@ static void console_bind(struct pv_console *c)
     evtchn_host_unbind(&c->host);
     evtchn_host_bind(c->domain, &c->host, c->domain->console_port);
     c->up = true;
+    console_publish_size(c);
     console_post(c);
 }
 

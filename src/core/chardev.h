@@ -30,7 +30,7 @@ struct chardev_ops {
                          void *opaque); /* NULL: none */
     void (*rx_ready)(struct chardev *chr);
     bool (*get_size)(struct chardev *chr, unsigned *columns,
-                     unsigned *rows); /* false: not a terminal */
+                     unsigned *rows); /* false: not a terminal; zeros: it does not know */
     void (*close)(struct chardev *chr);
 };
 

@@ -162,7 +162,7 @@ bool terminal_size(unsigned *columns, unsigned *rows)
 {
     struct winsize size;
 
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0 || size.ws_row == 0) {
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) {
         return false;
     }
     *columns = size.ws_col;

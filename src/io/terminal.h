@@ -25,7 +25,7 @@ void terminal_enter_raw(struct terminal *t);
 void terminal_restore(struct terminal *t);
 /* Restores, ends the guardian, frees. */
 void terminal_free(struct terminal *t);
-/* false: unknown. */
+/* false: stdout is no terminal. Zeros: it does not know its size. */
 bool terminal_size(unsigned *columns, unsigned *rows);
 
 #endif

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: MIT
 """Runs guests for the boot tests: start, wait for text, type, end. Every wait has a limit."""
+import fcntl
 import hashlib
 import http.server
 import os
+import pty
 import re
 import selectors
 import signal
 import socketserver
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
+import tty
 import time
 
 LIMIT = float(os.environ.get("PVEMU_TEST_LIMIT", "300"))  # seconds for any one wait
@@ -27,6 +32,9 @@ class Guest:
         env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime)
         self.child = subprocess.Popen([pvemu, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=subprocess.PIPE, env=env)
+        self.collect(args)
+
+    def collect(self, args):
         self.args = args
         self.out = b""
         self.err = b""
@@ -56,7 +64,10 @@ class Guest:
         if not self.selector.get_map():
             return False
         for key, _ in self.selector.select(seconds):
-            data = os.read(key.fileobj.fileno(), 65536)
+            try:
+                data = os.read(key.fileobj.fileno(), 65536)
+            except OSError:  # a terminal that nobody has open any more
+                data = b""
             if not data:
                 self.selector.unregister(key.fileobj)
             elif key.fileobj is self.child.stdout:
@@ -109,6 +120,26 @@ class Guest:
 
     def signal(self, number):
         self.child.send_signal(number)
+
+
+class TerminalGuest(Guest):
+    """A running pvemu whose stdin and stdout are a terminal, so that somebody watches."""
+
+    def __init__(self, pvemu, args, runtime, size):
+        env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime, TERM="xterm")
+        master, slave = pty.openpty()
+        tty.setraw(slave)
+        self.terminal = os.fdopen(master, "r+b", buffering=0)
+        self.resize(*size)
+        self.child = subprocess.Popen([pvemu, *args], stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=env,
+                                      start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(slave)
+        self.child.stdin = self.child.stdout = self.terminal
+        self.collect(args)
+
+    def resize(self, rows, columns):
+        """The kernel tells pvemu, which is in the terminal's foreground."""
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 class FileServer:
@@ -178,4 +209,4 @@ def main(tests):
     return 1 if failed or not chosen else 0
 
 
-__all__ = ["Failure", "FileServer", "Guest", "LIMIT", "main", "sample", "signal"]
+__all__ = ["Failure", "FileServer", "Guest", "LIMIT", "TerminalGuest", "main", "sample", "signal"]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from harness import FileServer, Guest, LIMIT, main, sample, signal
+from harness import FileServer, Guest, LIMIT, TerminalGuest, main, sample, signal
 
 PVEMU = os.environ["PVEMU"]
 CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
@@ -84,6 +84,44 @@ def test_serial(folder):
     with boot(folder, "-append", "console=ttyS0") as guest:
         ready(guest)
         assert "ttyS0" in guest.run("cat /proc/consoles")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def resizes(folder, console):
+    """The console has the terminal's size from the start, and who is in the foreground learns of a new one."""
+    args = ["-kernel", CLOUD, "-disk", IMAGE + ",snapshot", "-net", "none", "-append", "console=" + console]
+    with TerminalGuest(PVEMU, args, folder, (30, 100)) as guest:
+        ready(guest)
+        assert console in guest.run("cat /proc/consoles")
+        assert "30 100" in guest.run("stty size")
+        guest.type("sh -c 'trap \"stty size\" WINCH; echo WAIT\"\"ING; while :; do sleep 0.1; done'\n")
+        guest.wait("WAITING")
+        for rows, columns in ((3, 7), (50, 132)):
+            guest.resize(rows, columns)
+            guest.wait(f"^{rows} {columns}\r?$")
+        guest.type("\3")
+        guest.wait(PROMPT)
+        assert "pvemu-console" in guest.run("ps")
+        guest.run("umount -a -r 2>/dev/null; ! grep -q ' / ext4 rw' /proc/mounts")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_size_hvc(folder):
+    resizes(folder, "hvc0")
+
+
+def test_size_serial(folder):
+    resizes(folder, "ttyS0")
+
+
+def test_size_unknown(folder):
+    """No terminal: nothing is left behind in the guest, and nothing said."""
+    with boot(folder, "-net", "none") as guest:
+        ready(guest)
+        assert "pvemu" not in guest.run("ps | grep [p]vemu-console || true")
+        assert "pvemu-init" not in guest.out.decode(errors="replace")
         guest.type("poweroff -f\n")
         guest.finish(0)
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 
-from harness import Failure, Guest, LIMIT, main, sample, signal
+from harness import Failure, Guest, LIMIT, TerminalGuest, main, sample, signal
 
 PVEMU = os.environ["PVEMU"]
 CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
@@ -69,6 +69,40 @@ def test_login_serial(folder):
         login(guest)
         guest.signal(signal.SIGTERM)
         guest.finish(143, r"powered off on request")
+
+
+def resizes(folder, console):
+    """systemd, agetty and login in between: each has the console opened anew."""
+    args = ["-kernel", CLOUD, "-disk", DEBIAN + ",snapshot", "-m", "1G", "-net", "none", "-append", "console=" + console]
+    with TerminalGuest(PVEMU, args, folder, (30, 100)) as guest:
+        login(guest)
+        assert "30 100" in guest.run("stty size"), "the size at the start"
+        guest.type("dash -c 'trap \"stty size\" WINCH; echo WAIT\"\"ING; while :; do sleep 0.1; done'\n")
+        guest.wait("WAITING")
+        for rows, columns in ((3, 70), (50, 132)):
+            guest.resize(rows, columns)
+            guest.wait(f"^{rows} {columns}\r?$")
+        guest.type("\3")
+        guest.wait(r"root@pvemu-guest:~# ")
+        guest.type("exit\n")
+        login(guest)
+        assert "50 132" in guest.run("stty size"), "the size at the next login"
+        guest.resize(40, 90)
+        for name in {"hvc0", console}:
+            guest.run(f"while [ \"$(stty size < /dev/{name})\" != '40 90' ]; do sleep 0.1; done")
+        guest.run("pgrep -x pvemu-console")
+        guest.type("systemctl poweroff\n")
+        guest.finish(0)
+        for word in ("Failed unmounting", "Failed to finalize", "Could not unmount", "SIGKILL to PID"):
+            assert word not in guest.out.decode(errors="replace"), word
+
+
+def test_size_hvc(folder):
+    resizes(folder, "hvc0")
+
+
+def test_size_serial(folder):
+    resizes(folder, "ttyS0")
 
 
 def test_sysrq_panic(folder):

@@ -3,7 +3,8 @@
  * The first process of a guest that pvemu starts without an initramfs of its own: loads the few
  * modules the root disk needs, mounts it and starts the real init. It is built without libc and
  * is a few kilobytes. What it understands of the kernel command line: root=, rootfstype=,
- * rootflags=, rootdelay=, rootwait, ro, rw, init=. Everything else is left to the real init.
+ * rootflags=, rootdelay=, rootwait, ro, rw, init=. Everything else is left to the real init. One
+ * small process stays (console_size.c).
  *
  * Any failure is told on the console in one line that begins "pvemu-init: "; the kernel's panic
  * about the end of init follows it.
@@ -13,6 +14,7 @@
 #include <linux/fcntl.h>
 #include <linux/mount.h>
 
+#include "console_size.h"
 #include "root.h"
 #include "sys.h"
 
@@ -317,6 +319,9 @@ _Noreturn void init_main(uintptr_t *stack)
     char **envp = (char **)(stack + 1 + stack[0] + 1);
     struct options o = {0};
 
+    if (sys_call(__NR_getpid, 0, 0, 0, 0, 0) != 1) {
+        console_size_run(argv + 1);
+    }
     mount_basics();
     open_console();
     file_read("/proc/cmdline", cmdline, sizeof(cmdline));
@@ -332,6 +337,7 @@ _Noreturn void init_main(uintptr_t *stack)
         wait_for_root(&o, path, sizeof(path));
     }
     mount_root(&o, path);
+    console_size_start();
     switch_root();
     start_init(&o, path, argv, envp);
     sys_exit(1);

@@ -18,6 +18,8 @@ struct sink {
     const struct chardev_handlers *handlers;
     void *opaque;
     unsigned rx_ready;
+    unsigned columns, rows;
+    bool is_terminal;
 };
 
 static size_t sink_write(struct chardev *chr, const uint8_t *buf, size_t len)
@@ -42,9 +44,18 @@ static void sink_rx_ready(struct chardev *chr)
     ((struct sink *)chr)->rx_ready++;
 }
 
+static bool sink_get_size(struct chardev *chr, unsigned *columns, unsigned *rows)
+{
+    const struct sink *s = (struct sink *)chr;
+
+    *columns = s->columns;
+    *rows = s->rows;
+    return s->is_terminal;
+}
+
 static const struct chardev_ops sink_ops = {
     .name = "sink", .write = sink_write, .set_handlers = sink_set_handlers,
-    .rx_ready = sink_rx_ready,
+    .rx_ready = sink_rx_ready, .get_size = sink_get_size,
 };
 
 struct fixture {
@@ -245,6 +256,35 @@ static void test_reset(void)
     tear_down(&f);
 }
 
+static void check_size(struct fixture *f, const char *want)
+{
+    g_autofree char *size = xs_read(f->g->xs, HOME "/console/size");
+
+    g_assert_cmpstr(size, ==, want);
+}
+
+static void test_size(void)
+{
+    struct fixture f;
+
+    set_up(&f);
+    check_size(&f, NULL); /* no terminal, no size */
+    f.sink.is_terminal = true;
+    pv_console_connect(f.c);
+    check_size(&f, "0 0"); /* a terminal that does not know */
+    g_assert_cmpint(store_guest_call2(f.g, XS_WATCH, "console/size", "t"), ==, 0);
+    store_guest_expect(f.g, "console/size t");
+    f.sink.handlers->resize(f.sink.opaque, 132, 50);
+    check_size(&f, "50 132");
+    fake_board_run(f.g->fb);
+    store_guest_expect(f.g, "console/size t");
+    f.sink.columns = 80;
+    f.sink.rows = 24;
+    pv_console_connect(f.c); /* the guest rebooted */
+    check_size(&f, "24 80");
+    tear_down(&f);
+}
+
 static void test_state(void)
 {
     struct fixture f, h;
@@ -284,6 +324,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/console/input", test_input);
     g_test_add_func("/pv/console/garbage", test_garbage);
     g_test_add_func("/pv/console/reset", test_reset);
+    g_test_add_func("/pv/console/size", test_size);
     g_test_add_func("/pv/console/state", test_state);
     return g_test_run();
 }
