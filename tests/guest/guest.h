@@ -73,9 +73,13 @@ hypercall:
     popl %ebx
     popl %eax
     je 1f
-    .byte 0x0f, 0x01, 0xc1 /* vmcall */
-    ret
+    jmp 2f
+    /* Where and how Linux has them: an engine that cannot catch them looks for the pair. */
+    .balign 16
 1:  .byte 0x0f, 0x01, 0xd9 /* vmmcall */
+    ret
+    .balign 16
+2:  .byte 0x0f, 0x01, 0xc1 /* vmcall */
     ret
 
     .bss
