@@ -84,6 +84,7 @@ static bool run_look(struct machine *m, struct vcpu_thread *vt, uint32_t *seen)
     if (awake) {
         vt->dead = false;
         pv_vcpu_running(m->pv, v->id);
+        atomic_fetch_or(&v->request, VCPU_REQ_IRQ); /* what was cleared */
     }
     g_mutex_unlock(&m->board.lock);
     return awake;
@@ -99,11 +100,7 @@ static void run_sleep(struct machine *m, struct vcpu_thread *vt)
     pv_vcpu_blocked(m->pv, v->id);
     g_mutex_unlock(&m->board.lock);
     atomic_store(&vt->sleeping, true);
-    while ((atomic_load(&v->request) & VCPU_REQ_STOP) == 0) {
-        if (run_look(m, vt, &seen)) {
-            atomic_fetch_or(&v->request, VCPU_REQ_IRQ);
-            break;
-        }
+    while (!run_look(m, vt, &seen) && (seen & VCPU_REQ_STOP) == 0) {
         futex_wait(&v->request, seen);
     }
     atomic_store(&vt->sleeping, false);
