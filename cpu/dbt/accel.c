@@ -105,6 +105,7 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
 static void accel_vcpu_fini(struct vcpu *v)
 {
     if (v->engine != NULL) {
+        dbt_lockstep_fini(dbt_of(v->engine));
         dbt_cache_fini(dbt_of(v->engine));
     }
     interp_accel_ops.vcpu_fini(v);
@@ -145,7 +146,11 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     if (options->cache != 0) {
         d->options.cache = MIN(MAX(options->cache, d->common_end + DBT_ROOM + 1), DBT_CACHE);
     }
-    d->options.no_jumps = options->no_jumps;
+    d->options.no_jumps = options->no_jumps || options->lockstep != 0;
+    if (options->lockstep != 0 && d->lockstep == NULL) {
+        d->options.lockstep = options->lockstep;
+        dbt_lockstep_init(d);
+    }
 }
 
 const struct accel_ops dbt_accel_ops = {

@@ -16,7 +16,12 @@ struct dbt_options {
     unsigned hot;   /* runs before a block is translated */
     uint32_t cache; /* bytes of code before everything is dropped */
     bool no_jumps;  /* every block comes back to the interpreter's loop */
+    unsigned lockstep; /* 1: compare every run of a block; N: its first 64, then one in N */
 };
+/* Words from the command line, with commas between them. */
+bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err);
 void dbt_configure(struct vcpu *v, const struct dbt_options *options);
+/* How many differences lockstep has found. */
+uint64_t dbt_lockstep_differences(const struct vcpu *v);
 
 #endif

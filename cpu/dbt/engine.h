@@ -73,6 +73,7 @@ struct dbt {
     uint64_t jump_epoch[TLB_NR], jump_epoch_global[TLB_NR];
 
     struct dbt_options options;
+    struct lockstep *lockstep; /* NULL: off */
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c;
@@ -124,6 +125,12 @@ const struct rec *dbt_cache_rec(const struct dbt *d, uint32_t offset);
 
 /* common.c: code that all translations share, at the start of the cache. */
 void dbt_common_emit(struct dbt *d);
+
+/* lockstep.c: around a run of a translation. */
+void dbt_lockstep_init(struct dbt *d);
+void dbt_lockstep_fini(struct dbt *d);
+void dbt_lockstep_before(struct dbt *d, const struct tb *t);
+void dbt_lockstep_after(struct dbt *d, const struct tb *t);
 
 /* translate.c: fills b's translation for the current TLB. false: cannot be done. */
 bool dbt_translate(struct dbt *d, struct block *b, struct tb *t, unsigned index);

@@ -175,7 +175,13 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     d->page = v->engine_words[1];
     d->seg_base[0] = v->cpu.seg[CPU_FS].base;
     d->seg_base[1] = v->cpu.seg[CPU_GS].base;
+    if (unlikely(d->lockstep != NULL)) {
+        dbt_lockstep_before(d, t);
+    }
     ((run_enter_fn)(uintptr_t)(d->rx + d->common_enter))(d, d->rx + t->code[index].mem);
+    if (unlikely(d->lockstep != NULL)) {
+        dbt_lockstep_after(d, t);
+    }
     return NULL;
 }
 

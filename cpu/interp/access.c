@@ -97,7 +97,7 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
          : (access & X86_EXEC) != 0 ? en->exec
                                     : en->read) == page) {
         *hva = (uint8_t *)(uintptr_t)(va + en->addend);
-        return true;
+        return likely(e->shadow == NULL) || e->shadow(e, access, hva);
     }
     interp_fpu_home(e);
     if (!x86_translate(e->v, va, access | interp_user(e), &map, &e->fault)) {
@@ -107,6 +107,11 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
     *hva = mem_page(e->v->mem, map.gpa >> MEM_PAGE_SHIFT);
     if (*hva != NULL) {
         *hva += map.gpa & (MEM_PAGE_SIZE - 1);
+    }
+    if (unlikely(e->shadow != NULL)) {
+        return e->shadow(e, access, hva);
+    }
+    if (*hva != NULL) {
         interp_tlb_fill(e, va, access, &map, *hva);
     }
     return true;
@@ -117,11 +122,13 @@ static bool access_part(struct interp *e, uint64_t va, unsigned access, struct m
 {
     const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
 
+    e->shadow_len = i == 0 ? m->len1 : m->len - m->len1;
     if (!interp_resolve(e, va, access, &m->part[i], &m->gpa[i])) {
         return false;
     }
     /* RAM, allowed, and still no write tag: the frame holds code. */
-    m->code[i] = (access & X86_WRITE) != 0 && m->part[i] != NULL && en->write != PAGE_BASE(va);
+    m->code[i] = (access & X86_WRITE) != 0 && m->part[i] != NULL &&
+                 en->write != PAGE_BASE(va) && e->shadow == NULL;
     return true;
 }
 
@@ -140,7 +147,7 @@ bool interp_mref(struct interp *e, uint64_t va, unsigned len, unsigned access, s
 
     m->va = va;
     m->len = m->len1 = len;
-    if (unlikely(interp_special(e) || e->align_check)) {
+    if (unlikely(interp_special(e) || e->align_check || e->shadow != NULL)) {
         if (e->align_check && !access_aligned(e, va, len)) {
             return false;
         }

@@ -166,6 +166,9 @@ struct interp {
      */
     op_fn entry;
     void (*dropped)(struct interp *e);
+    /* Lockstep: where an access to RAM goes instead (*hva NULL: MMIO). NULL: no lockstep. */
+    bool (*shadow)(struct interp *e, unsigned access, uint8_t **hva);
+    unsigned shadow_len; /* of the access */
 
     struct jump *jumps;
     struct block **hash;

@@ -38,6 +38,7 @@ void config_free(struct config *c)
     g_free(c->machine);
     g_free(c->name);
     g_free(c->accel);
+    g_free(c->accel_words);
     g_free(c->net);
     g_free(c->log_path);
     g_free(c->expect);

@@ -27,6 +27,7 @@ struct config {
     /* Machine */
     char *name;                /* NULL: chosen from the kernel's name */
     char *accel;               /* auto | interp */
+    char *accel_words;         /* what follows it, behind a comma; NULL: nothing */
     uint64_t memory_bytes;     /* -m; default 512 MiB */
     unsigned smp, smp_max;     /* -smp: CPUs at start, and that there may be */
     /* Disks */

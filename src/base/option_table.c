@@ -184,8 +184,13 @@ static bool apply_smp(struct config *c, const char *value, GError **err)
     return true;
 }
 
+/* bt may be followed by words for developers, which the engine itself reads. */
 static bool apply_accel(struct config *c, const char *value, GError **err)
 {
+    if (g_str_has_prefix(value, "bt,")) {
+        set_text(&c->accel_words, value + strlen("bt,"));
+        value = "bt";
+    }
     if (strcmp(value, "kvm") == 0 || strcmp(value, "tcg") == 0) {
         return error_set(err, PVEMU_ERROR_USAGE, "-accel %s is not supported yet; bt and interp are",
                          value);

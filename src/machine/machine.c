@@ -30,6 +30,12 @@ static const struct vcpu_mmu_ops machine_mmu_ops = {.translate = machine_transla
 
 static bool machine_make_vcpus(struct machine *m, GError **err)
 {
+    struct dbt_options options = {0};
+
+    if (m->config->accel_words != NULL &&
+        !dbt_options_parse(&options, m->config->accel_words, err)) {
+        return false;
+    }
     m->nr_vcpus = m->config->smp_max;
     m->vcpus = g_new0(struct vcpu_thread *, m->nr_vcpus);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
@@ -47,6 +53,9 @@ static bool machine_make_vcpus(struct machine *m, GError **err)
         cpu_reset(&vt->vcpu.cpu);
         if (!m->accel->vcpu_init(&vt->vcpu, err)) {
             return false;
+        }
+        if (m->accel == &dbt_accel_ops) {
+            dbt_configure(&vt->vcpu, &options);
         }
     }
     return true;

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lockstep: what a translation is about to do is done by the interpreter first, one decoded
+ * instruction after the other, with everything it stores kept in copies of the pages (shadows).
+ * Then the translation runs for real, and registers, flags, vector state, fault and the stored
+ * bytes are compared. docs/translator.md 3.10, docs/testing.md.
+ */
+#ifndef PVEMU_CPU_DBT_LOCKSTEP_H
+#define PVEMU_CPU_DBT_LOCKSTEP_H
+
+#include "engine.h"
+
+enum {
+    LOCKSTEP_PAGES = 160,   /* that one run may store to */
+    LOCKSTEP_READS = 256,   /* inputs remembered */
+    LOCKSTEP_INSNS = 4096,  /* in one run */
+    LOCKSTEP_CACHE = 1 << 14,
+    LOCKSTEP_TRAIL = 64,    /* instructions shown */
+    LOCKSTEP_REPORTS = 20,
+    LOCKSTEP_XSAVE = 832,
+};
+
+/* Everything that one side ends in. */
+struct lockstep_side {
+    uint64_t gpr[CPU_NR_GPR];
+    uint64_t rip, rflags;
+    uint32_t fl;
+    bool fault_pending;
+    struct x86_fault fault;
+    _Alignas(64) uint8_t xsave[LOCKSTEP_XSAVE];
+};
+
+struct lockstep_page {
+    uint8_t *real, *now, *before;
+    uint64_t written[MEM_PAGE_SIZE / 64]; /* bytes that were stored to */
+};
+
+struct lockstep_read {
+    const uint8_t *at;
+    uint64_t val;
+};
+
+struct lockstep_insn {
+    const uint8_t *at;
+    uint8_t bytes[16];
+    bool foreign; /* not to be executed twice */
+    struct insn in;
+};
+
+enum lockstep_stop {
+    LOCKSTEP_END,     /* the guess: the end of the block */
+    LOCKSTEP_MATCH,   /* where the translation is */
+    LOCKSTEP_FAULT,
+    LOCKSTEP_FOREIGN, /* a system instruction: only ever executed once */
+    LOCKSTEP_ABORT,   /* MMIO, random numbers, too many pages */
+    LOCKSTEP_FAR,     /* LOCKSTEP_INSNS */
+};
+
+struct lockstep {
+    struct dbt *d;
+    bool active;
+    bool locked;  /* a LOCKed instruction stored */
+    bool aborted;
+    unsigned nr_pages, nr_reads, nr_insns;
+    struct lockstep_page pages[LOCKSTEP_PAGES];
+    struct lockstep_read reads[LOCKSTEP_READS];
+    struct lockstep_insn *cache;
+    struct lockstep_insn across; /* an instruction over a page boundary */
+    uint64_t trail[LOCKSTEP_TRAIL];
+    enum lockstep_stop stop;
+    struct lockstep_side start, ref, bt;
+    /* Status flags that the translation did not keep: nobody may look at them. */
+    uint32_t lost, lost_used;
+    uint64_t lost_rip, lost_at, lost_count;
+    /* Differences another thread may be the reason of. */
+    struct {
+        uint64_t rip;
+        uint32_t hits, runs;
+    } suspects[1024];
+    uint32_t *runs; /* of each struct tb */
+    uint64_t compared, insns, skipped, unchecked, idle, races, differences;
+};
+
+/* lockstep_run.c: executes from the state in v->cpu on, until the block's end (*to NULL) or
+ * until everything is as in *to. */
+enum lockstep_stop lockstep_run(struct lockstep *l, const struct block *b,
+                                const struct lockstep_side *to);
+/* The shadows as they were before the first store. */
+void lockstep_rewind(struct lockstep *l);
+
+static inline bool lockstep_written(const struct lockstep_page *p, unsigned byte)
+{
+    return (p->written[byte / 64] >> (byte % 64) & 1) != 0;
+}
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* The words behind `-accel bt,`: for those who test or tune the translator. */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/options.h"
+
+#include "dbt.h"
+
+static bool option_number(const char *word, const char *value, uint64_t max, unsigned *field,
+                          GError **err)
+{
+    guint64 n;
+
+    if (value == NULL || !g_ascii_string_to_unsigned(value, 10, 1, max, &n, NULL)) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-accel bt: '%s' wants a number from 1 to %u",
+                         word, (unsigned)max);
+    }
+    *field = (unsigned)n;
+    return true;
+}
+
+static bool option_cache(const char *word, const char *value, uint32_t *field, GError **err)
+{
+    uint64_t bytes;
+
+    if (value == NULL || !options_parse_size(value, &bytes) || bytes == 0 ||
+        bytes > UINT32_MAX) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-accel bt: '%s' wants a size, as in %s=1M",
+                         word, word);
+    }
+    *field = (uint32_t)bytes;
+    return true;
+}
+
+static bool option_one(struct dbt_options *o, const char *word, const char *value, GError **err)
+{
+    if (strcmp(word, "lockstep") == 0 && value == NULL) {
+        o->lockstep = 1;
+        return true;
+    }
+    if (strcmp(word, "lockstep") == 0) {
+        return option_number(word, value, 1000000, &o->lockstep, err);
+    }
+    if (strcmp(word, "nolink") == 0 && value == NULL) {
+        o->no_jumps = true;
+        return true;
+    }
+    if (strcmp(word, "hot") == 0) {
+        return option_number(word, value, 1000000, &o->hot, err);
+    }
+    if (strcmp(word, "cache") == 0) {
+        return option_cache(word, value, &o->cache, err);
+    }
+    return error_set(err, PVEMU_ERROR_USAGE,
+                     "-accel bt: '%s' is not one of: lockstep nolink hot=N cache=SIZE", word);
+}
+
+bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)
+{
+    g_auto(GStrv) words = g_strsplit(text, ",", -1);
+
+    for (size_t i = 0; words[i] != NULL; i++) {
+        char *value = strchr(words[i], '=');
+
+        if (value != NULL) {
+            *value++ = '\0';
+        }
+        if (!option_one(o, words[i], value, err)) {
+            return false;
+        }
+    }
+    if (o->lockstep != 0 && o->hot == 0) {
+        o->hot = 1;
+    }
+    return true;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lockstep finds what it is there to find: a translation is changed behind its back, by a byte
+ * of an immediate or of a displacement in its code, and the difference must be reported.
+ */
+#include <string.h>
+
+#include "core/cpu.h"
+#include "cpu/dbt/engine.h"
+#include "oracle.h"
+
+static struct vcpu *vcpu;
+static struct accel_ops ops;
+
+static bool init(struct vcpu *v, GError **err)
+{
+    static const struct dbt_options options = {.hot = 1, .lockstep = 1};
+
+    vcpu = v;
+    if (!dbt_accel_ops.vcpu_init(v, err)) {
+        return false;
+    }
+    dbt_configure(v, &options);
+    return true;
+}
+
+/* Runs code, which ends in INT3, twice: before and after `from` in its translation became `to`. */
+static uint64_t differences(const uint8_t *code, unsigned len, uint32_t from, uint32_t to)
+{
+    static struct oracle_state end;
+    static struct oracle_case c;
+    struct dbt *d;
+    unsigned changed = 0;
+    uint64_t n;
+
+    memset(&c, 0, sizeof(c));
+    c.mode = INSN_MODE_64;
+    c.rip = ORACLE_CODE + 64;
+    c.start.rflags = 2;
+    c.start.gpr[CPU_RSI] = ORACLE_DATA + 64;
+    c.start.gpr[CPU_RSP] = ORACLE_DATA + 2048;
+    memcpy(c.start.xsave, (const uint8_t[]){0x7f, 3}, 2);
+    memcpy(c.start.xsave + 24, (const uint8_t[]){0x80, 0x1f}, 2);
+    oracle_guest_init(&ops, NULL);
+    memset(oracle_guest_data(), 0, ORACLE_DATA_SIZE);
+    oracle_guest_program(&c, code, len, &end);
+    g_assert_cmpuint(end.vector, ==, CPU_BP);
+    g_assert_cmpuint(dbt_lockstep_differences(vcpu), ==, 0);
+    d = vcpu->engine;
+    for (uint32_t at = d->common_end; at + 4 <= d->used; at++) {
+        if (memcmp(d->rw + at, &from, 4) == 0) {
+            memcpy(d->rw + at, &to, 4);
+            changed++;
+        }
+    }
+    g_assert_cmpuint(changed, ==, 1);
+    oracle_guest_program(&c, code, len, &end);
+    n = dbt_lockstep_differences(vcpu);
+    oracle_guest_fini();
+    return n;
+}
+
+static void test_equal(void)
+{
+    static const uint8_t code[] = {0xb8, 0x44, 0x33, 0x22, 0x11, /* mov $0x11223344,%eax */
+                                   0x89, 0x06, 0xcc};            /* mov %eax,(%rsi) */
+
+    g_assert_cmpuint(differences(code, sizeof(code), 0x11223344, 0x11223344), ==, 0);
+}
+
+static void test_register(void)
+{
+    static const uint8_t code[] = {0xb8, 0x44, 0x33, 0x22, 0x11, 0xcc};
+
+    g_assert_cmpuint(differences(code, sizeof(code), 0x11223344, 0x11223345), ==, 1);
+}
+
+static void test_store(void)
+{
+    static const uint8_t code[] = {0xc7, 0x06, 0x44, 0x33, 0x22, 0x11, 0xcc}; /* movl $..,(%rsi) */
+
+    g_assert_cmpuint(differences(code, sizeof(code), 0x11223344, 0x11223345), ==, 1);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!dbt_accel_ops.probe(NULL)) {
+        g_test_message("this host cannot run the translator");
+        return 77;
+    }
+    ops = dbt_accel_ops;
+    ops.vcpu_init = init;
+    g_test_add_func("/cpu/lockstep/equal", test_equal);
+    g_test_add_func("/cpu/lockstep/register", test_register);
+    g_test_add_func("/cpu/lockstep/store", test_store);
+    return g_test_run();
+}
