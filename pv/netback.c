@@ -216,12 +216,27 @@ static void netback_dev_state(struct xenbus_device *dev, struct state *s)
     netback_start(nb);
 }
 
+static void netback_unplugged(struct xenbus_device *dev)
+{
+    struct board *b = dev->domain->board;
+
+    b->ops->post(b, &netback_of(dev)->unplug_work);
+}
+
+static void netback_unplug_run(void *opaque)
+{
+    struct netback *nb = opaque;
+
+    xenbus_device_withdraw(&nb->dev);
+}
+
 static const struct xenbus_type netback_type = {
     .name = "vif",
     .publish = netback_publish,
     .connect = netback_connect,
     .disconnect = netback_disconnect,
     .state = netback_dev_state,
+    .unplugged = netback_unplugged,
 };
 
 static void netback_link(void *opaque, bool up)
@@ -230,6 +245,9 @@ static void netback_link(void *opaque, bool up)
 
     nb->link_up = up;
     log_debug(LOG_PV, "vif %u: link %s", nb->dev.id, up ? "up" : "down");
+    if (!up && nb->net->gone && !nb->dev.unplugging) {
+        xenbus_device_unplug(&nb->dev);
+    }
 }
 
 struct netback *netback_new(struct pv_domain *d, struct net *net, unsigned index, GError **err)
@@ -245,7 +263,8 @@ struct netback *netback_new(struct pv_domain *d, struct net *net, unsigned index
     nb->link_up = true;
     nb->tx_work.fn = netback_tx_run;
     nb->rx_work.fn = netback_rx_run;
-    nb->tx_work.opaque = nb->rx_work.opaque = nb;
+    nb->unplug_work.fn = netback_unplug_run;
+    nb->tx_work.opaque = nb->rx_work.opaque = nb->unplug_work.opaque = nb;
     nb->tx_chan.notified = netback_notified_tx;
     nb->rx_chan.notified = netback_notified_rx;
     nb->tx_chan.opaque = nb->rx_chan.opaque = nb;
@@ -266,7 +285,11 @@ void netback_free(struct netback *nb)
 
 void netback_reset(struct netback *nb)
 {
-    xenbus_device_reset(&nb->dev);
+    if (nb->net->gone) {
+        xenbus_device_withdraw(&nb->dev);
+    } else {
+        xenbus_device_reset(&nb->dev);
+    }
 }
 
 void netback_state(struct netback *nb, struct state *s)

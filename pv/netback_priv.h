@@ -40,7 +40,7 @@ struct netback {
     unsigned rx_first, rx_count;
     bool rx_waiting; /* the network holds a frame back until there are more */
 
-    struct work tx_work, rx_work;
+    struct work tx_work, rx_work, unplug_work;
     uint8_t packet[NETBACK_MAX_PACKET + 1];  /* being assembled from the guest */
     uint8_t segment[NETBACK_MAX_PACKET + 1]; /* being cut for the guest */
 };

@@ -314,6 +314,16 @@ void xenbus_device_unplug(struct xenbus_device *dev)
     }
 }
 
+void xenbus_device_withdraw(struct xenbus_device *dev)
+{
+    xenbus_disconnect_now(dev);
+    dev->unplugging = true;
+    dev->front_state = XenbusStateUnknown;
+    dev->back_state = XenbusStateClosed;
+    xs_rm(dev->domain->xenstore, dev->front_path);
+    xs_rm(dev->domain->xenstore, dev->back_path);
+}
+
 void xenbus_device_state(struct xenbus_device *dev, struct state *s)
 {
     uint8_t back = (uint8_t)dev->back_state;

@@ -66,6 +66,9 @@ void xenbus_device_state(struct xenbus_device *dev, struct state *s);
 void xenbus_disconnected(struct xenbus_device *dev);
 /* Asks the front end to let go of the device (hot unplug); back_state is 6 when it has. */
 void xenbus_device_unplug(struct xenbus_device *dev);
+/* The end of an unplug: the nodes of both ends go, and with them what the guest has made of
+ * them. Instead of a reset: the guest boots without it. Disconnects as that does. */
+void xenbus_device_withdraw(struct xenbus_device *dev);
 
 /* Front end broke the protocol: warns (limited), closes the device. Never anything else. */
 void xenbus_break(struct xenbus_device *dev, const char *fmt, ...) G_GNUC_PRINTF(2, 3);

@@ -27,6 +27,7 @@ struct net;
  * and calls again after net_ops.rx_ready. */
 typedef bool (*net_rx_fn)(void *opaque, const uint8_t *frame, size_t len,
                           const struct net_offload *off);
+/* The link's state; also called when a link that is down will never come up again. */
 typedef void (*net_link_fn)(void *opaque, bool up);
 
 struct net_ops {
@@ -46,6 +47,7 @@ struct net {
     uint16_t mtu;
     bool tx_csum; /* send() accepts needs_csum */
     bool tx_gso;  /* send() accepts gso frames */
+    bool gone;    /* the link is down for good; set before net_link_fn says that it is down */
 };
 
 #endif

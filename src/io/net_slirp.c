@@ -125,17 +125,32 @@ static void slirp_set_link(struct slirp_net *s, bool up)
     }
 }
 
-/* The supervisor itself died: nobody will start anything again. */
+/* Nothing will start it again. */
+static void slirp_gone(struct slirp_net *s, const char *why)
+{
+    bool was_up = s->up;
+
+    if (s->net.gone) {
+        return;
+    }
+    report_warn("net: %s; the guest's card is taken away", why);
+    s->net.gone = true;
+    slirp_set_link(s, false);
+    if (!was_up && s->link != NULL) {
+        s->link(s->opaque, false);
+    }
+}
+
+/* The supervisor itself died. */
 static void slirp_lost(struct slirp_net *s)
 {
     if (s->source->data_tag == NULL) {
         return;
     }
-    report_warn("net: the user network is gone; the link stays down");
     g_source_remove_unix_fd(&s->source->source, s->source->data_tag);
     g_source_remove_unix_fd(&s->source->source, s->source->control_tag);
     s->source->data_tag = s->source->control_tag = NULL;
-    slirp_set_link(s, false);
+    slirp_gone(s, "the user network is gone");
 }
 
 static void slirp_receive(struct slirp_net *s)
@@ -180,8 +195,7 @@ static void slirp_handle_message(struct slirp_net *s, const struct slirp_message
         slirp_set_link(s, false);
         break;
     case SLIRP_EVENT_GAVE_UP:
-        report_warn("net: the user network's process ended too often; the link stays down");
-        slirp_set_link(s, false);
+        slirp_gone(s, "the user network's process ended too often");
         break;
     default:
         log_debug(LOG_IO, "net: helper event %d, errno %d, forward %d", m->event, m->value,

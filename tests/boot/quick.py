@@ -154,6 +154,33 @@ def select_readable(guest, link):
     return bool(select.select([link], [], [], 1.0)[0])
 
 
+def child_named(pid, name):
+    """A child of a process by its comm."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        for child in file.read().split():
+            with open(f"/proc/{child}/comm", encoding="ascii") as comm:
+                if comm.read().strip() == name:
+                    return int(child)
+    raise AssertionError(f"no process {name}")
+
+
+def test_network_gone(folder):
+    """A dead network process is replaced; without its supervisor the guest's card goes, and stays away."""
+    with boot(folder, "-on", "reboot=reset") as guest:
+        ready(guest)
+        supervisor = child_named(guest.child.pid, "pvemu-net-sup")
+        os.kill(child_named(supervisor, "pvemu-net"), signal.SIGKILL)
+        guest.run("until ping -c 1 -W 1 10.0.2.2 >/dev/null; do sleep 0.2; done")
+        os.kill(supervisor, signal.SIGKILL)
+        guest.run("while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done")
+        assert b"card is taken away" in guest.err, guest.err
+        guest.type("reboot -f\n")
+        ready(guest)
+        guest.run("! [ -e /sys/class/net/eth0 ]")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
 def test_panic(folder):
     with boot(folder, "-append", "init=/nonexistent", "-net", "none") as guest:
         guest.finish(112, r'FAIL: kernel panic after [0-9.]+ s: ".*(init|kill)')

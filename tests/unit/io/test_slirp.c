@@ -379,8 +379,10 @@ static void test_gives_up(void)
     g_assert_cmpint(kill(net_slirp_pid(net), SIGKILL), ==, 0);
     guest_wait(&g, guest_link_down);
     guest_wait(&g, guest_link_up);
+    g_assert_false(net->gone);
     g_assert_cmpint(kill(net_slirp_pid(net), SIGSEGV), ==, 0);
     guest_wait(&g, guest_down_twice);
+    g_assert_true(net->gone);
     while (g_main_context_iteration(context, FALSE)) {
     }
     g_assert_false(g.link_up);
@@ -406,6 +408,7 @@ static void test_supervisor_killed(void)
     g_assert_cmpint(parent, !=, getpid());
     g_assert_cmpint(kill(parent, SIGKILL), ==, 0);
     guest_wait(&g, guest_link_down);
+    g_assert_true(net->gone);
     g_assert_false(g_main_context_pending(context));
     guest_fini(&g);
     net->ops->close(net);

@@ -653,6 +653,79 @@ static void test_reset(void)
     vif_front_fini(&f);
 }
 
+static bool store_has(struct vif_front *f, const char *path)
+{
+    bool has;
+
+    g_mutex_lock(&f->fb->board.lock);
+    has = xs_exists(f->d->xenstore, path);
+    g_mutex_unlock(&f->fb->board.lock);
+    return has;
+}
+
+static void network_gone(struct vif_front *f)
+{
+    g_mutex_lock(&f->fb->board.lock);
+    f->net.net.gone = true;
+    f->net.link(f->net.opaque, false);
+    f->net.link(f->net.opaque, false); /* saying it again does no harm */
+    g_mutex_unlock(&f->fb->board.lock);
+    fake_board_run(f->fb);
+}
+
+static void assert_no_card(struct vif_front *f)
+{
+    g_assert_false(store_has(f, "/local/domain/1/device/vif/0"));
+    g_assert_false(store_has(f, "/local/domain/0/backend/vif/1/0"));
+    g_assert_cmpuint(gnttab_mapped(f->d), ==, 0);
+}
+
+/* A network that is gone for good is an unplugged card, and stays one after a reset. */
+static void test_unplug(void)
+{
+    struct vif_front f;
+
+    vif_front_init(&f);
+    vif_connect(&f, true, true, true, false);
+    network_gone(&f);
+    g_assert_cmpint(vif_back_state(&f), ==, XenbusStateClosing);
+    assert_back(&f, "online", "0");
+    g_assert_true(store_has(&f, "/local/domain/1/device/vif/0"));
+    vif_set_state(&f, XenbusStateClosing);
+    vif_set_state(&f, XenbusStateClosed);
+    assert_no_card(&f);
+    for (int i = 0; i < 2; i++) {
+        g_mutex_lock(&f.fb->board.lock);
+        netback_reset(f.nb);
+        g_mutex_unlock(&f.fb->board.lock);
+        fake_board_run(f.fb);
+        assert_no_card(&f);
+    }
+    vif_front_fini(&f);
+}
+
+/* The guest does not let go: it is reset. And a card that no driver has. */
+static void test_unplug_unheard(void)
+{
+    struct vif_front f;
+
+    vif_front_init(&f);
+    vif_connect(&f, true, true, true, false);
+    network_gone(&f);
+    g_mutex_lock(&f.fb->board.lock);
+    netback_reset(f.nb);
+    g_mutex_unlock(&f.fb->board.lock);
+    fake_board_run(f.fb);
+    assert_no_card(&f);
+    vif_front_fini(&f);
+
+    vif_front_init(&f);
+    vif_set_state(&f, XenbusStateClosed);
+    network_gone(&f);
+    assert_no_card(&f);
+    vif_front_fini(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -674,6 +747,8 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/netback/state", test_state);
     g_test_add_func("/pv/netback/state-without-rings", test_state_without_rings);
     g_test_add_func("/pv/netback/reset", test_reset);
+    g_test_add_func("/pv/netback/unplug", test_unplug);
+    g_test_add_func("/pv/netback/unplug-unheard", test_unplug_unheard);
     g_test_add_func("/pv/netback/t_net_reconnect_storm", test_reconnect_storm);
     return g_test_run();
 }
