@@ -23,6 +23,8 @@
 
 enum {
     HYPERCALL_INSN_SIZE = 3, /* VMCALL and VMMCALL */
+    HYPERCALL_OUT = 0xe6,    /* OUT imm8, AL: where an engine cannot catch those */
+    HYPERCALL_OUT_SIZE = 2,
     HYPERCALL_ROUNDS = 64,   /* budgets spent at once where the call cannot be re-executed */
     CONSOLE_CHUNK = 256,     /* bytes copied at once */
     CONSOLE_UNIT = 4,        /* work units for a chunk: the sink may be slow */
@@ -274,21 +276,35 @@ static void hypercall_fetch(struct hypercall *h)
     }
 }
 
-/* Has the guest execute the instruction again with the changed arguments. false: rip is not
- * after a VMCALL or VMMCALL (an engine that uses another instruction), so it cannot. */
-static bool hypercall_rewind(struct hypercall *h)
+/* Bytes of the hypercall instruction before rip; 0: there is none. */
+static unsigned hypercall_insn_size(const struct hypercall *h)
 {
-    struct cpu_x86 *cpu = &h->v->cpu;
+    const struct cpu_x86 *cpu = &h->v->cpu;
     uint64_t base = h->compat ? cpu->seg[CPU_CS].base : 0;
     uint64_t rip = cpu->rip - HYPERCALL_INSN_SIZE;
     uint64_t at = h->compat ? (uint32_t)(base + rip) : rip;
     uint8_t insn[HYPERCALL_INSN_SIZE];
 
-    if (!guest_read(h->v, at, insn, sizeof(insn)) || insn[0] != 0x0f || insn[1] != 0x01 ||
-        (insn[2] != 0xc1 && insn[2] != 0xd9)) {
+    if (!guest_read(h->v, at, insn, sizeof(insn))) {
+        return 0;
+    }
+    if (insn[0] == 0x0f && insn[1] == 0x01 && (insn[2] == 0xc1 || insn[2] == 0xd9)) {
+        return HYPERCALL_INSN_SIZE;
+    }
+    return insn[1] == HYPERCALL_OUT && insn[2] == VCPU_HYPERCALL_PORT ? HYPERCALL_OUT_SIZE : 0;
+}
+
+/* Has the guest execute the instruction again with the changed arguments. false: rip is not
+ * after one that is known, so it cannot. */
+static bool hypercall_rewind(struct hypercall *h)
+{
+    struct cpu_x86 *cpu = &h->v->cpu;
+    unsigned size = hypercall_insn_size(h);
+
+    if (size == 0) {
         return false;
     }
-    cpu->rip = h->compat ? (uint32_t)rip : rip;
+    cpu->rip = h->compat ? (uint32_t)(cpu->rip - size) : cpu->rip - size;
     for (unsigned i = 0; i < 6; i++) {
         cpu->gpr[h->compat ? hypercall_regs32[i] : hypercall_regs64[i]] = h->arg[i];
     }

@@ -262,8 +262,16 @@ static void model_features(struct cpu_model *m)
 static void model_registers(struct cpu_model *m)
 {
     m->cr4_mask = CPU_CR4_TSD | CPU_CR4_DE | CPU_CR4_PSE | CPU_CR4_PAE | CPU_CR4_MCE |
-                  CPU_CR4_PGE | CPU_CR4_PCE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT |
-                  CPU_CR4_FSGSBASE | CPU_CR4_PCIDE | CPU_CR4_SMEP;
+                  CPU_CR4_PGE | CPU_CR4_PCE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT;
+    if (m->features[INSN_FEAT_FSGSBASE]) {
+        m->cr4_mask |= CPU_CR4_FSGSBASE;
+    }
+    if ((cpu_model_get(m, 1, 0)->ecx & BIT(17)) != 0) {
+        m->cr4_mask |= CPU_CR4_PCIDE;
+    }
+    if ((cpu_model_get(m, 7, 0)->ebx & BIT(7)) != 0) {
+        m->cr4_mask |= CPU_CR4_SMEP;
+    }
     if (m->features[INSN_FEAT_XSAVE]) {
         m->cr4_mask |= CPU_CR4_OSXSAVE;
     }
@@ -272,6 +280,83 @@ static void model_registers(struct cpu_model *m)
         m->efer_mask |= EFER_AUTOIBRS;
     }
     m->mxcsr_mask = 0xffff;
+}
+
+/* ---- less than that: an engine that cannot give everything ---- */
+
+static const struct {
+    uint32_t leaf, subleaf;
+    char reg; /* 'a' .. 'd' */
+    uint32_t mask; /* the bits that need the engine; the others are hints or our own code */
+} model_engine_bits[] = {
+    {1, 0, 'c', LEAF1_ECX_PASS | BIT(17)},
+    {7, 0, 'b', LEAF7_EBX_PASS | BIT(0) | BIT(7) | BIT(10)}, /* FSGSBASE SMEP INVPCID */
+    {7, 0, 'c', LEAF7_ECX_PASS},
+    {0xd, 0, 'a', CPU_XCR0_MASK},
+    {0xd, 1, 'a', LEAFD1_EAX_PASS},
+    {0x80000001, 0, 'c', EXT1_ECX_PASS},
+    {0x80000001, 0, 'd', EXT1_EDX_PASS | EXT1_EDX_FORCE},
+};
+
+static uint32_t *leaf_register(struct cpuid_leaf *l, char reg)
+{
+    uint32_t *const regs[4] = {&l->eax, &l->ebx, &l->ecx, &l->edx};
+
+    return regs[reg - 'a'];
+}
+
+/* Bits of row i that the profile shows and `have` has not. */
+static uint32_t model_excess(const struct cpu_model *m, unsigned i,
+                             const struct cpuid_leaf *have, unsigned n)
+{
+    const struct cpuid_leaf *shown =
+        cpu_model_get(m, model_engine_bits[i].leaf, model_engine_bits[i].subleaf);
+    struct cpuid_leaf l;
+    uint32_t excess;
+
+    if (shown == NULL) {
+        return 0;
+    }
+    l = *shown;
+    excess = *leaf_register(&l, model_engine_bits[i].reg) & model_engine_bits[i].mask;
+    for (unsigned k = 0; k < n; k++) {
+        if (have[k].leaf == l.leaf && have[k].subleaf == l.subleaf) {
+            l = have[k];
+            return excess & ~*leaf_register(&l, model_engine_bits[i].reg);
+        }
+    }
+    return excess;
+}
+
+bool cpu_model_fits(const struct cpu_model *m, const struct cpuid_leaf *have, unsigned n)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(model_engine_bits); i++) {
+        if (model_excess(m, i, have, n) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void cpu_model_clip(struct cpu_model *m, const struct cpuid_leaf *have, unsigned n)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(model_engine_bits); i++) {
+        uint32_t excess = model_excess(m, i, have, n);
+        struct cpuid_leaf l;
+
+        if (excess != 0) {
+            l = *cpu_model_get(m, model_engine_bits[i].leaf, model_engine_bits[i].subleaf);
+            *leaf_register(&l, model_engine_bits[i].reg) &= ~excess;
+            cpu_model_set(m, &l);
+        }
+    }
+    if (cpu_model_get(m, 0xd, 0) != NULL) {
+        m->xcr0_mask &= cpu_model_get(m, 0xd, 0)->eax;
+        m->xsaves = (cpu_model_get(m, 0xd, 1)->eax & BIT(3)) != 0;
+    }
+    m->pages_1g = (cpu_model_get(m, 0x80000001, 0)->edx & BIT(26)) != 0;
+    model_features(m);
+    model_registers(m);
 }
 
 struct cpu_model *cpu_model_new_host(GError **err)

@@ -65,6 +65,13 @@ static unsigned io_size(const struct insn *in)
     return (in->opcode & 1) == 0 ? 1 : in->opsize == 2 ? 2 : 4;
 }
 
+static bool io_is_hypercall(const struct x86_system *s, bool immediate, uint16_t port,
+                            unsigned size)
+{
+    return port == VCPU_HYPERCALL_PORT && immediate && size == 1 && s->in->id != INSN_IN &&
+           s->v->board_ops != NULL && s->v->board_ops->hypercall != NULL;
+}
+
 bool x86_sys_in_out(struct x86_system *s)
 {
     bool immediate = (s->in->opcode & 8) == 0; /* E4..E7, EC..EF */
@@ -77,6 +84,10 @@ bool x86_sys_in_out(struct x86_system *s)
     /* The board may stop the guest here for a long time: show it the next instruction. */
     s->jumped = true;
     s->cpu->rip = s->next_rip;
+    if (io_is_hypercall(s, immediate, port, size)) {
+        s->v->board_ops->hypercall(s->v);
+        return true;
+    }
     if (s->in->id == INSN_IN) {
         x86_gpr_write(s->cpu, CPU_RAX, size, io_read(s->v, port, size));
     } else {

@@ -114,6 +114,11 @@ struct cpu_model;
  * dynamic. */
 struct cpu_model *cpu_model_new_host(GError **err);
 void cpu_model_free(struct cpu_model *m);
+/* Takes away what an engine cannot give: `have` are the n leaves of what it can. Before the guest
+ * starts. */
+void cpu_model_clip(struct cpu_model *m, const struct cpuid_leaf *have, unsigned n);
+/* Nothing would have to be taken away. */
+bool cpu_model_fits(const struct cpu_model *m, const struct cpuid_leaf *have, unsigned n);
 /* Adds or replaces a leaf (Xen leaves 0x40000000..). */
 void cpu_model_set(struct cpu_model *m, const struct cpuid_leaf *leaf);
 const struct cpuid_leaf *cpu_model_get(const struct cpu_model *m, uint32_t leaf,

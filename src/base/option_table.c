@@ -191,13 +191,9 @@ static bool apply_accel(struct config *c, const char *value, GError **err)
         set_text(&c->accel_words, value + strlen("bt,"));
         value = "bt";
     }
-    if (strcmp(value, "kvm") == 0 || strcmp(value, "tcg") == 0) {
-        return error_set(err, PVEMU_ERROR_USAGE, "-accel %s is not supported yet; bt and interp are",
-                         value);
-    }
-    if (strcmp(value, "auto") != 0 && strcmp(value, "bt") != 0 &&
+    if (strcmp(value, "auto") != 0 && strcmp(value, "kvm") != 0 && strcmp(value, "bt") != 0 &&
         strcmp(value, "interp") != 0) {
-        return bad_word(err, "accel", value, "auto bt interp");
+        return bad_word(err, "accel", value, "auto kvm bt interp");
     }
     return set_text(&c->accel, value);
 }
@@ -387,7 +383,7 @@ const struct option options[] = {
 
     WORDS("machine", "auto|pvh", OPTION_MACHINE, "auto pvh",
           "how the guest is entered and what it finds", apply_machine),
-    WORDS("accel", "auto|bt|interp", OPTION_MACHINE, "auto bt interp",
+    WORDS("accel", "auto|kvm|bt|interp", OPTION_MACHINE, "auto kvm bt interp",
           "what executes its instructions", apply_accel),
     TEXT("m", "SIZE", OPTION_MACHINE, "memory: 512M, 2G, or MiB (default 512M)", apply_memory),
     TEXT("smp", "N[,max=M]", OPTION_MACHINE, "number of CPUs, and how many there may be later",

@@ -18,12 +18,15 @@
 #ifndef PVEMU_BASE_SANDBOX_H
 #define PVEMU_BASE_SANDBOX_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/config.h"
 
 struct sock_fprog;
+
+enum { SANDBOX_KICK_SIGNAL = SIGUSR1 }; /* brings a vCPU's thread out of a system call */
 
 enum sandbox_class {
     SANDBOX_CLASS_MAIN,
@@ -40,6 +43,7 @@ struct sandbox_options {
     enum config_sandbox mode;
     const char *unlink_dir; /* MAIN may remove files in this folder; borrowed, may be NULL */
     pid_t killable;         /* MAIN may send SIGKILL to this process; 0: none */
+    bool kvm;               /* the engine is KVM: its ioctls, and the signal of its kicks */
 };
 
 struct sandbox;

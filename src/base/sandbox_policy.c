@@ -16,6 +16,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/futex.h>
+#include <linux/kvm.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
@@ -37,6 +38,7 @@ enum {
     S = 1 << SANDBOX_CLASS_NET_SUPERVISOR,
     G = 1 << SANDBOX_CLASS_GUARDIAN,
     P = 1 << SANDBOX_PROCESS, /* rows for the filter of the whole process only */
+    K = P << 1,               /* only when the engine is KVM */
     VMM = M | V | I,
     NET = N | S,
     MAX_ARGS = 2,
@@ -109,6 +111,18 @@ static const struct rule rules[] = {
     ALLOW(fdatasync, M | I), /* main: when it closes a disk */
     ALLOW1(fallocate, I, EQ(1, PUNCH_HOLE)),
     IOCTL(I, BLKDISCARD),
+
+    /* --- KVM: running, state, memory; nothing that makes a VM or a device --- */
+    IOCTL(V | K, KVM_RUN), IOCTL(V | K, KVM_INTERRUPT), IOCTL(V | K, KVM_NMI),
+    IOCTL(V | K, KVM_SET_SREGS), IOCTL(V | K, KVM_SET_CPUID2),
+    IOCTL(V | K, KVM_GET_MSRS), IOCTL(V | K, KVM_SET_MSRS),
+    IOCTL(V | K, KVM_GET_XSAVE), IOCTL(V | K, KVM_SET_XSAVE),
+    IOCTL(V | K, KVM_GET_XCRS), IOCTL(V | K, KVM_SET_XCRS),
+    IOCTL(V | K, KVM_GET_DEBUGREGS), IOCTL(V | K, KVM_SET_DEBUGREGS),
+    IOCTL(V | K, KVM_GET_VCPU_EVENTS), IOCTL(V | K, KVM_SET_VCPU_EVENTS),
+    IOCTL(V | K, KVM_SET_DEVICE_ATTR), /* the TSC's offset */
+    IOCTL(M | V | K, KVM_SET_USER_MEMORY_REGION),
+    ALLOW2(tgkill, VMM | K, EQ(2, SANDBOX_KICK_SIGNAL), VALUE(0, VALUE_SELF)),
 
     /* --- the terminal --- */
     IOCTL(M | G, TCGETS), IOCTL(M | G, TCSETSW), IOCTL(M, TIOCGWINSZ),
@@ -257,6 +271,7 @@ static int policy_add(scmp_filter_ctx ctx, const struct sandbox_options *options
         int ret;
 
         if ((rules[i].classes & classes) == 0 ||
+            ((rules[i].classes & K) != 0 && !options->kvm) ||
             !rule_resolve(&rules[i], options, may_unlink, &rule) ||
             (rules[i].error != 0 && rule_overruled(&rule, classes))) {
             continue;

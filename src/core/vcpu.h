@@ -33,6 +33,10 @@ enum vcpu_request {
                                     translation; cleared by the engine */
 };
 
+/* OUT imm8, AL to this port at CPL 0 is a hypercall on every engine, for those that cannot catch
+ * VMCALL: a kernel patched for one of them can go on with another. */
+enum { VCPU_HYPERCALL_PORT = 0x7e };
+
 enum exit_kind {
     EXIT_KICK, /* VCPU_REQ_STOP was seen (the board clears it) */
     EXIT_HALT, /* HLT; rip is after it, cpu.halted is set; RFLAGS.IF tells whether it can ever
@@ -100,13 +104,22 @@ enum vcpu_flush {
 /* The contract of an engine (cpu/interp, cpu/dbt, cpu/kvm). */
 struct accel_ops {
     const char *name; /* the word of -accel */
+    /* VMCALL and VMMCALL do not reach the board: kernels are patched to use the port. */
+    bool needs_hypercall_port;
     /* Whether this host can run it; *err says why not. */
     bool (*probe)(GError **err);
+    /* Takes features away from the profile that this engine cannot give here. Before any vCPU
+     * is made. May be NULL. */
+    bool (*limit_model)(struct cpu_model *model, GError **err);
     /* Allocates v->engine. Called before the vCPU's thread starts. */
     bool (*vcpu_init)(struct vcpu *v, GError **err);
     void (*vcpu_fini)(struct vcpu *v);
-    /* Runs guest code on this thread until an exit. All state is at home afterwards. */
+    /* Runs guest code on this thread until an exit. All state is at home afterwards, but for what
+     * sync() brings. */
     void (*run)(struct vcpu *v, struct exit *exit);
+    /* Brings vector registers, MSRs and debug registers home after an EXIT_HALT. On the vCPU's
+     * thread, before it parks or anybody else touches the state. May be NULL. */
+    void (*sync)(struct vcpu *v);
     /* Makes a run() on another thread notice v->request soon. Async-signal-safe. May be NULL
      * when polling `request` is enough. */
     void (*kick)(struct vcpu *v);

@@ -9,6 +9,7 @@
 
 #include "base/report.h"
 #include "base/sandbox.h"
+#include "cpu/kvm/kvm.h"
 #include "io/io_pool.h"
 #include "io/net_slirp.h"
 
@@ -27,6 +28,7 @@ void machine_confine(struct machine *m, const char *unlink_dir)
     struct sandbox_options options = {
         .mode = m->config->sandbox, .unlink_dir = unlink_dir,
         .killable = m->net != NULL ? net_slirp_supervisor(m->net) : 0,
+        .kvm = m->accel == &kvm_accel_ops,
     };
 
     if (options.mode == SANDBOX_OFF) {

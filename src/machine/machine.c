@@ -11,7 +11,6 @@
 #include "base/sandbox.h"
 #include "boot/boot_image.h"
 #include "cpu/dbt/dbt.h"
-#include "cpu/interp/interp.h"
 
 /* Hypercall arguments: supervisor rights whatever the CPL, and no fault for the guest. */
 static bool machine_translate(struct vcpu *v, uint64_t gva, bool write, uint64_t *gpa)
@@ -64,7 +63,8 @@ static bool machine_make_vcpus(struct machine *m, GError **err)
 static bool machine_build(struct machine *m, GError **err)
 {
     m->model = cpu_model_new_host(err);
-    if (m->model == NULL || !m->accel->probe(err)) {
+    if (m->model == NULL || !m->accel->probe(err) ||
+        (m->accel->limit_model != NULL && !m->accel->limit_model(m->model, err))) {
         return false;
     }
     m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
@@ -96,8 +96,7 @@ struct machine *machine_new(const struct config *config, GMainContext *context,
     m->console = console;
     m->events = *events;
     m->events_opaque = opaque;
-    /* "auto" is the interpreter until the translator has earned it (SUPPORT.md). */
-    m->accel = g_strcmp0(config->accel, "bt") == 0 ? &dbt_accel_ops : &interp_accel_ops;
+    m->accel = accel_choose(config->accel);
     lifecycle_init(m);
     if (!board_init(m, err) || !machine_build(m, err)) {
         machine_free(m);

@@ -141,6 +141,12 @@ void devices_drain(struct machine *m); /* waits for disk requests; board lock NO
 /* boot_files.c: initrd and command line. */
 bool boot_files_prepare(struct machine *m, GError **err);
 
+/* accel.c */
+/* The engine for the word of -accel; it may still fail its probe, but for "auto". Borrowed. */
+const struct accel_ops *accel_choose(const char *word);
+/* Makes the kernel in [start, end) and the hypercall page call by the port. Before it runs. */
+void accel_patch_hypercalls(struct machine *m, uint64_t start, uint64_t end);
+
 /* pvh.c */
 bool pvh_create(struct machine *m, GError **err);
 bool pvh_load(struct machine *m, GError **err);

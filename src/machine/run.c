@@ -270,6 +270,10 @@ static bool run_may_go(struct vcpu_thread *vt, bool *asleep)
     bool go;
 
     g_mutex_lock(&m->board.lock);
+    if (vt->vcpu.accel->sync != NULL &&
+        (m->hold || (atomic_load(&vt->vcpu.request) & VCPU_REQ_STOP) != 0)) {
+        vt->vcpu.accel->sync(&vt->vcpu); /* others may look at the state or change it now */
+    }
     atomic_fetch_and(&vt->vcpu.request, ~(uint32_t)VCPU_REQ_STOP);
     while ((m->hold || atomic_load(&m->stop_posted)) && !m->quit) {
         vt->stopped = true;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* KVM as an engine: the contract's table. */
+#include <errno.h>
+
+#include "base/error.h"
+#include "cpu/x86/x86.h"
+#include "engine.h"
+#include "kvm.h"
+#include "probe.h"
+
+static bool accel_make_vcpu(struct kvm_engine *k, GError **err)
+{
+    struct kvm_vm *vm = k->vm;
+    struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET};
+    int ret = vm->sys->ioctl(vm->fd, KVM_CREATE_VCPU, k->v->id);
+
+    if (ret < 0) {
+        return error_set(err, PVEMU_ERROR_HOST, "KVM cannot make CPU %u: %s", k->v->id,
+                         g_strerror(-ret));
+    }
+    k->fd = ret;
+    k->run = vm->sys->mmap(k->fd, vm->run_size);
+    if (k->run == NULL) {
+        return error_set(err, PVEMU_ERROR_HOST, "KVM cannot map CPU %u", k->v->id);
+    }
+    vm->has_tsc_offset = kvm_ioctl(vm->sys, k->fd, KVM_HAS_DEVICE_ATTR, &attr) == 0;
+    return true;
+}
+
+static void accel_vcpu_fini(struct vcpu *v)
+{
+    struct kvm_engine *k = v->engine;
+
+    if (k == NULL) {
+        return;
+    }
+    v->engine = NULL;
+    if (k->run != NULL) {
+        k->vm->sys->munmap(k->run, k->vm->run_size);
+    }
+    if (k->fd >= 0) {
+        k->vm->sys->close(k->fd);
+    }
+    kvm_vm_put(k->vm);
+    g_free(k);
+}
+
+static bool accel_vcpu_init(struct vcpu *v, GError **err)
+{
+    struct kvm_engine *k = g_new0(struct kvm_engine, 1);
+
+    k->v = v;
+    k->fd = -1;
+    k->load_all = true;
+    k->vm = kvm_vm_get(v, &kvm_sys_host, err);
+    if (k->vm == NULL) {
+        g_free(k);
+        return false;
+    }
+    v->engine = k;
+    kvm_install_signal();
+    return kvm_check_model(k->vm, v->model, err) && accel_make_vcpu(k, err);
+}
+
+static void accel_run(struct vcpu *v, struct exit *exit)
+{
+    kvm_run_guest(v, exit);
+}
+
+static void accel_state_changed(struct vcpu *v)
+{
+    struct kvm_engine *k = v->engine;
+
+    k->load_all = true;
+    k->deep_away = false;
+}
+
+const struct accel_ops kvm_accel_ops = {
+    .name = "kvm",
+    .needs_hypercall_port = true,
+    .probe = kvm_probe_host,
+    .limit_model = kvm_limit_model,
+    .vcpu_init = accel_vcpu_init,
+    .vcpu_fini = accel_vcpu_fini,
+    .run = accel_run,
+    .kick = kvm_kick,
+    .sync = kvm_sync,
+    .state_changed = accel_state_changed,
+};

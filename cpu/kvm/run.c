@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Running: what has to happen before KVM is entered, and what its exits ask for.
+ *
+ * Kicks: a kicker sets the request bit, then immediate_exit, then looks whether the vCPU may be
+ * inside and sends a signal if so. The vCPU clears immediate_exit and says it is inside before it
+ * looks at the requests. So either it sees the request or its KVM_RUN ends at once.
+ *
+ * Interrupts: without a controller in KVM an interrupt is given by KVM_INTERRUPT when KVM has said
+ * that it can take one; otherwise KVM is asked to come out as soon as it can.
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/sandbox.h"
+#include "cpu/x86/x86.h"
+
+enum { LAPIC_TPR_OFFSET = 0x80 };
+#define RUN_LAPIC_PAGE  0xfee00u
+#define RUN_X2APIC_TPR  0x808u
+
+static bool run_failed(struct exit *exit, const char *what, int error)
+{
+    exit->kind = EXIT_ERROR;
+    g_snprintf(exit->message, sizeof(exit->message), "KVM: %s: %s", what, g_strerror(error));
+    return false;
+}
+
+/* --- kicks --- */
+
+static void run_signal(int number)
+{
+    (void)number; /* it has ended the system call: that is all */
+}
+
+void kvm_install_signal(void)
+{
+    struct sigaction sa = {.sa_handler = run_signal};
+
+    sigemptyset(&sa.sa_mask);
+    sigaction(SANDBOX_KICK_SIGNAL, &sa, NULL);
+}
+
+static void run_know_thread(struct kvm_engine *k)
+{
+    uintptr_t self = (uintptr_t)pthread_self();
+
+    if (!k->thread_known || k->thread != self) {
+        k->tid = (int)syscall(SYS_gettid);
+        k->thread = self;
+        k->thread_known = true;
+    }
+}
+
+void kvm_kick(struct vcpu *v)
+{
+    struct kvm_engine *k = v->engine;
+
+    if (k == NULL) {
+        return;
+    }
+    __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    /* On its own thread it looks at the requests before it enters again. */
+    if (atomic_load(&k->inside) && k->thread != (uintptr_t)pthread_self()) {
+        syscall(SYS_tgkill, getpid(), k->tid, SANDBOX_KICK_SIGNAL);
+    }
+}
+
+/* --- before entering --- */
+
+/* An interrupt is wanted: gives it or asks for the moment when it can be given. */
+static bool run_offer_irq(struct kvm_engine *k, struct exit *exit)
+{
+    struct vcpu *v = k->v;
+    struct kvm_interrupt irq;
+    int vector, ret;
+
+    if (!k->irq_ready || k->unfinished) {
+        k->run->request_interrupt_window = 1;
+        return true;
+    }
+    atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
+    vector = v->board_ops->irq_ack(v);
+    if (vector < 0) {
+        return true;
+    }
+    irq.irq = (uint32_t)vector;
+    ret = kvm_ioctl(k->vm->sys, k->fd, KVM_INTERRUPT, &irq);
+    if (ret < 0) {
+        return run_failed(exit, "cannot give an interrupt", -ret);
+    }
+    k->irq_ready = false;
+    atomic_fetch_or(&v->request, VCPU_REQ_IRQ); /* there may be another one */
+    return true;
+}
+
+static bool run_give_nmi(struct kvm_engine *k, struct exit *exit)
+{
+    int ret = kvm_ioctl(k->vm->sys, k->fd, KVM_NMI, NULL);
+
+    k->v->cpu.nmi_pending = false;
+    return ret >= 0 || run_failed(exit, "cannot give an NMI", -ret);
+}
+
+/* Requests of others. false: leave. */
+static bool run_requests(struct kvm_engine *k, struct exit *exit)
+{
+    struct vcpu *v = k->v;
+    uint32_t request = atomic_load(&v->request);
+    int error = atomic_load(&k->vm->failed);
+
+    k->run->request_interrupt_window = 0;
+    if (error != 0) {
+        return run_failed(exit, "the guest's memory cannot be laid out", error);
+    }
+    if ((request & VCPU_REQ_TLB_FLUSH) != 0) { /* KVM has followed the layout by itself */
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
+    }
+    if ((request & VCPU_REQ_NMI) != 0) {
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);
+        v->cpu.nmi_pending = true;
+    }
+    if ((request & VCPU_REQ_STOP) != 0) {
+        if (!k->unfinished) {
+            return false; /* exit->kind is EXIT_KICK */
+        }
+        /* KVM finishes the instruction and comes back. */
+        __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        return true;
+    }
+    if (v->cpu.nmi_pending && !run_give_nmi(k, exit)) {
+        return false;
+    }
+    return (request & VCPU_REQ_IRQ) == 0 || run_offer_irq(k, exit);
+}
+
+/* --- exits: false = leave --- */
+
+static bool run_hypercall(struct kvm_engine *k, struct exit *exit)
+{
+    struct vcpu *v = k->v;
+
+    kvm_fetch_for_call(k);
+    k->regs_dirty = true;
+    k->unfinished = false; /* nothing of it is left in KVM */
+    v->board_ops->hypercall(v);
+    if (v->cpu.halted) {
+        exit->kind = EXIT_HALT;
+        return false;
+    }
+    return true;
+}
+
+static bool run_io(struct kvm_engine *k, struct exit *exit)
+{
+    struct kvm_run *run = k->run;
+    struct vcpu *v = k->v;
+    uint8_t *data = (uint8_t *)run + run->io.data_offset;
+    unsigned size = run->io.size;
+
+    if (run->io.port == VCPU_HYPERCALL_PORT && size == 1 && run->io.count == 1 &&
+        run->io.direction == KVM_EXIT_IO_OUT) {
+        return run_hypercall(k, exit);
+    }
+    for (uint32_t i = 0; i < run->io.count; i++, data += size) {
+        uint64_t value = 0;
+
+        if (run->io.direction == KVM_EXIT_IO_OUT) {
+            memcpy(&value, data, size);
+            v->board_ops->pio_write(v, run->io.port, size, value);
+        } else {
+            value = v->board_ops->pio_read(v, run->io.port, size);
+            memcpy(data, &value, size);
+        }
+    }
+    return true;
+}
+
+/* Pieces of 1, 2, 4 or 8 bytes. */
+static bool run_mmio(struct kvm_engine *k, struct exit *exit)
+{
+    struct kvm_run *run = k->run;
+    struct vcpu *v = k->v;
+    uint64_t gpa = run->mmio.phys_addr;
+    uint8_t *data = run->mmio.data;
+    unsigned left = MIN(run->mmio.len, sizeof(run->mmio.data));
+
+    (void)exit;
+    while (left > 0) {
+        unsigned size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        uint64_t value = 0;
+
+        if (run->mmio.is_write) {
+            memcpy(&value, data, size);
+            v->board_ops->mmio_write(v, gpa, size, value);
+        } else {
+            value = v->board_ops->mmio_read(v, gpa, size);
+            memcpy(data, &value, size);
+        }
+        data += size, gpa += size, left -= size;
+    }
+    if (run->mmio.is_write &&
+        run->mmio.phys_addr == ((uint64_t)RUN_LAPIC_PAGE << 12 | LAPIC_TPR_OFFSET)) {
+        k->cr8 = v->board_ops->read_cr8(v);
+    }
+    return true;
+}
+
+static bool run_rdmsr(struct kvm_engine *k, struct exit *exit)
+{
+    struct kvm_run *run = k->run;
+    uint64_t value = 0;
+
+    (void)exit;
+    kvm_fetch_for_call(k);
+    run->msr.error = !x86_rdmsr(k->v, run->msr.index, &value);
+    run->msr.data = value;
+    return true;
+}
+
+static bool run_wrmsr(struct kvm_engine *k, struct exit *exit)
+{
+    struct kvm_run *run = k->run;
+    struct vcpu *v = k->v;
+    int ret = 0;
+
+    kvm_fetch_for_call(k);
+    run->msr.error = !x86_wrmsr(v, run->msr.index, run->msr.data);
+    if (run->msr.index == RUN_X2APIC_TPR) {
+        k->cr8 = v->board_ops->read_cr8(v);
+    }
+    if (v->cpu.tsc_offset != k->tsc_offset) {
+        ret = kvm_load_tsc(k);
+    }
+    return ret >= 0 || run_failed(exit, "cannot set the TSC", -ret);
+}
+
+static bool run_error_exit(struct kvm_engine *k, struct exit *exit)
+{
+    const struct kvm_run *run = k->run;
+    uint64_t rip = run->s.regs.regs.rip;
+
+    exit->kind = EXIT_ERROR;
+    if (run->exit_reason == KVM_EXIT_FAIL_ENTRY) {
+        g_snprintf(exit->message, sizeof(exit->message),
+                   "KVM: the processor refused the guest's state (reason 0x%" PRIx64
+                   ") at rip 0x%" PRIx64,
+                   (uint64_t)run->fail_entry.hardware_entry_failure_reason, rip);
+    } else if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+        g_snprintf(exit->message, sizeof(exit->message),
+                   "KVM: internal error %u at rip 0x%" PRIx64 "%s", run->internal.suberror, rip,
+                   run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
+                       ? ": an instruction it cannot emulate"
+                       : "");
+    } else {
+        g_snprintf(exit->message, sizeof(exit->message),
+                   "KVM: exit %u, which pvemu does not know, at rip 0x%" PRIx64,
+                   run->exit_reason, rip);
+    }
+    return false;
+}
+
+/* What KVM came back with. */
+static bool run_exit(struct kvm_engine *k, struct exit *exit)
+{
+    switch (k->run->exit_reason) {
+    case KVM_EXIT_IO:
+        k->unfinished = true;
+        return run_io(k, exit);
+    case KVM_EXIT_MMIO:
+        k->unfinished = true;
+        return run_mmio(k, exit);
+    case KVM_EXIT_X86_RDMSR:
+        k->unfinished = true;
+        return run_rdmsr(k, exit);
+    case KVM_EXIT_X86_WRMSR:
+        k->unfinished = true;
+        return run_wrmsr(k, exit);
+    case KVM_EXIT_HLT:
+        k->v->cpu.halted = true;
+        exit->kind = EXIT_HALT;
+        return false;
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_SET_TPR:
+        return true;
+    case KVM_EXIT_SHUTDOWN:
+        exit->kind = EXIT_SHUTDOWN;
+        g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
+        return false;
+    default:
+        return run_error_exit(k, exit);
+    }
+}
+
+/* --- the loop --- */
+
+static bool run_enter(struct kvm_engine *k, struct exit *exit)
+{
+    struct kvm_run *run = k->run;
+    int ret;
+
+    if (k->regs_dirty) {
+        kvm_put_regs(k);
+    }
+    run->cr8 = k->cr8;
+    k->unfinished = false;
+    k->deep_away = k->ran = true;
+    ret = k->vm->sys->ioctl(k->fd, KVM_RUN, 0);
+    atomic_store(&k->inside, false);
+    k->irq_ready = run->ready_for_interrupt_injection != 0;
+    if (run->cr8 != k->cr8) {
+        k->cr8 = run->cr8;
+        k->v->board_ops->write_cr8(k->v, k->cr8);
+    }
+    if (ret == -EINTR || ret == -EAGAIN) {
+        return true;
+    }
+    return ret < 0 ? run_failed(exit, "cannot run the guest", -ret) : run_exit(k, exit);
+}
+
+static bool run_once(struct kvm_engine *k, struct exit *exit)
+{
+    __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    atomic_store(&k->inside, true);
+    if (!run_requests(k, exit)) {
+        atomic_store(&k->inside, false);
+        return false;
+    }
+    return run_enter(k, exit);
+}
+
+static bool run_begin(struct kvm_engine *k, struct exit *exit)
+{
+    const struct cpu_x86 *cpu = &k->v->cpu;
+    int ret;
+
+    run_know_thread(k);
+    k->ran = false;
+    if (!k->cpuid_set) { /* not sooner: the board adds Xen's leaves */
+        g_autoptr(GError) err = NULL;
+
+        k->cpuid_set = kvm_set_cpuid(k, &err);
+        if (!k->cpuid_set) {
+            return run_failed(exit, "it does not take the guest's CPUID", EINVAL);
+        }
+    }
+    if (k->load_all) {
+        k->unfinished = false;
+        k->irq_ready = (cpu->rflags & CPU_IF) != 0 && !cpu->irq_shadow;
+        ret = kvm_load_all(k);
+    } else {
+        ret = kvm_load_changed(k);
+    }
+    k->regs_dirty = true;
+    k->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    return ret >= 0 || run_failed(exit, "it does not take the guest's state", -ret);
+}
+
+void kvm_run_guest(struct vcpu *v, struct exit *exit)
+{
+    struct kvm_engine *k = v->engine;
+    int ret;
+
+    exit->kind = EXIT_KICK;
+    exit->message[0] = '\0';
+    if (!run_begin(k, exit)) {
+        return;
+    }
+    while (run_once(k, exit)) {
+    }
+    if (k->ran) { /* otherwise v->cpu is newer than the last exit's copy */
+        kvm_fetch_regs(k);
+        v->cpu.irq_shadow = false;
+    }
+    if (exit->kind == EXIT_HALT) {
+        k->irq_ready = (v->cpu.rflags & CPU_IF) != 0;
+    } else if (exit->kind == EXIT_KICK && k->deep_away) {
+        ret = kvm_fetch_deep(k);
+        if (ret < 0) {
+            run_failed(exit, "it does not give the guest's state", -ret);
+        }
+    }
+}
+
+void kvm_sync(struct vcpu *v)
+{
+    struct kvm_engine *k = v->engine;
+
+    if (k->deep_away && !k->load_all && kvm_fetch_deep(k) < 0) {
+        k->deep_away = false; /* its file descriptor is gone: nothing better is to be had */
+    }
+}

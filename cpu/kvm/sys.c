@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The host's own /dev/kvm. */
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static int sys_open(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+
+    return fd >= 0 ? fd : -errno;
+}
+
+static int sys_ioctl(int fd, unsigned long request, uintptr_t arg)
+{
+    int ret = ioctl(fd, request, arg);
+
+    return ret >= 0 ? ret : -errno;
+}
+
+static void *sys_mmap(int fd, size_t len)
+{
+    void *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    return p != MAP_FAILED ? p : NULL;
+}
+
+static void sys_munmap(void *addr, size_t len)
+{
+    munmap(addr, len);
+}
+
+static void sys_close(int fd)
+{
+    close(fd);
+}
+
+const struct kvm_sys kvm_sys_host = {
+    .open = sys_open, .ioctl = sys_ioctl, .mmap = sys_mmap, .munmap = sys_munmap,
+    .close = sys_close,
+};
