@@ -151,6 +151,12 @@ struct interp {
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t jump_pages[64]; /* filter of pages that jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
+    struct {
+        uint64_t mode, local, global; /* what they were made of */
+        uint64_t key, key_global;
+    } jump_keys[3]; /* the last ones: of 64-bit user and supervisor mode, and others */
+    /* Behind an STI that set IF: while rip is here, no interrupt is taken (run.c). */
+    uint64_t sti_rip;
     struct block *current;
     struct op *link_slot;    /* a branch of `current` that wants to know its target block, */
     uint64_t link_rip;       /* which is here */
@@ -225,6 +231,15 @@ void interp_set(struct interp *e, const struct insn *in, unsigned i, uint64_t va
 extern const interp_insn_fn interp_flow_table[INSN_SYSTEM_FIRST];
 bool interp_string(struct interp *e, const struct insn *in);
 bool interp_push(struct interp *e, uint64_t val, unsigned size);
+
+/*
+ * transit.c: the usual cases of system instructions, and of faults and interrupts, in 64-bit
+ * code, with flags and vector state where they are. false: nothing has changed, take the
+ * general way. interp_fast_system() moves rip.
+ */
+bool interp_fast_system(struct interp *e, const struct insn *in);
+bool interp_fast_fault(struct interp *e, const struct x86_fault *fault);
+bool interp_fast_interrupt(struct interp *e, uint8_t vector);
 
 /* native.c */
 enum { NATIVE_CLASS_SHIFT = 7 }; /* INSN_F_X87.. as bits of op.need */

@@ -13,6 +13,8 @@
 
 #include "hot.h"
 
+#define RIP_NONE (1ull << 63) /* not canonical */
+
 void interp_flags_home(struct interp *e)
 {
     uint64_t *rflags = &e->v->cpu.rflags;
@@ -171,6 +173,9 @@ struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
     bool ok;
 
     v->cpu.rip = v->engine_words[1] + op->ip;
+    if (likely(interp_fast_system(e, op->in))) {
+        return run_leave(v, op, e);
+    }
     interp_fpu_home(e);
     interp_flags_home(e);
     interp_smp_pause(e);
@@ -229,6 +234,10 @@ static bool run_deliver(struct interp *e, struct exit *exit, int vector,
 {
     bool ok;
 
+    if (fault != NULL ? interp_fast_fault(e, fault)
+                      : interp_fast_interrupt(e, (uint8_t)vector)) {
+        return true;
+    }
     interp_fpu_home(e);
     interp_flags_home(e);
     if (fault != NULL) {
@@ -276,6 +285,10 @@ static bool run_requests(struct interp *e, struct exit *exit)
     struct vcpu *v = e->v;
     uint32_t request = atomic_load(&v->request);
 
+    if (v->cpu.rip == e->sti_rip) {
+        v->cpu.irq_shadow = true;
+    }
+    e->sti_rip = RIP_NONE;
     if ((request & VCPU_REQ_TLB_FLUSH) != 0) {
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
         interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
@@ -494,6 +507,7 @@ static void interp_run(struct vcpu *v, struct exit *exit)
     e->fault_pending = false;
     e->link_slot = NULL;
     e->current = NULL;
+    e->sti_rip = RIP_NONE;
     for (;;) {
         if (unlikely(run_wanted(e)) && !run_attention(e, exit)) {
             break;

@@ -85,9 +85,18 @@ static uint64_t tlb_mix(uint64_t z, uint64_t secret)
 void interp_jump_keys(struct interp *e)
 {
     uint64_t mode = e->mode | (e->v->cpu.cpl == 3 ? 0x80 : 0);
+    unsigned i = mode == MODE_64 ? 0 : mode == (MODE_64 | 0x80) ? 1 : 2;
 
-    e->jump_key = tlb_mix(e->epoch_local << 8 | mode, e->jump_secret);
-    e->jump_key_global = tlb_mix(e->epoch_global << 8 | mode, e->jump_secret);
+    if (unlikely(e->jump_keys[i].local != e->epoch_local ||
+                 e->jump_keys[i].global != e->epoch_global || e->jump_keys[i].mode != mode)) {
+        e->jump_keys[i].mode = mode;
+        e->jump_keys[i].local = e->epoch_local;
+        e->jump_keys[i].global = e->epoch_global;
+        e->jump_keys[i].key = tlb_mix(e->epoch_local << 8 | mode, e->jump_secret);
+        e->jump_keys[i].key_global = tlb_mix(e->epoch_global << 8 | mode, e->jump_secret);
+    }
+    e->jump_key = e->jump_keys[i].key;
+    e->jump_key_global = e->jump_keys[i].key_global;
 }
 
 void interp_jumps_drop(struct interp *e, bool keep_global)
