@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls of the first PV interface (xen-abi 2.4): their arguments in another order or in one
+ * structure. Mini-OS and old kernels make them; the work is done by the calls that replaced
+ * them.
+ */
+#include <errno.h>
+
+#include "pv/guest_access.h"
+#include "pv/hypercall.h"
+#include "pv/evtchn.h"
+#include "pv/pv_guest.h"
+#include "pv/sched.h"
+#include "pv/xen_abi.h"
+
+/* sched_op_compat(cmd, arg): yield, block, shutdown with the reason as a number. */
+int64_t pv_op_sched_compat(struct hypercall *h)
+{
+    switch ((uint32_t)h->arg[0]) {
+    case SCHEDOP_yield:
+    case SCHEDOP_block:
+        return sched_op(h);
+    case SCHEDOP_shutdown:
+        if (h->arg[1] > SHUTDOWN_soft_reset) {
+            return -EINVAL;
+        }
+        pv_sched_shutdown(h->d, h->v, (unsigned)h->arg[1]);
+        return 0;
+    default:
+        return -ENOSYS;
+    }
+}
+
+/* event_channel_op_compat(op) and physdev_op_compat(op): the command, then its structure. */
+int64_t pv_op_evtchn_compat(struct hypercall *h)
+{
+    uint32_t cmd;
+
+    if (!guest_read(h->v, h->arg[0], &cmd, sizeof(cmd))) {
+        return -EFAULT;
+    }
+    return evtchn_op(h->d, h->v, cmd, h->arg[0] + 4);
+}
+
+int64_t pv_op_physdev_compat(struct hypercall *h)
+{
+    const uint64_t gva = h->arg[0];
+    uint32_t cmd;
+
+    if (!guest_read(h->v, gva, &cmd, sizeof(cmd))) {
+        return -EFAULT;
+    }
+    h->arg[0] = cmd;
+    h->arg[1] = gva + 8; /* the union holds a pointer: 8-byte aligned */
+    return pv_op_physdev(h);
+}

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Types of frames (xen-abi 3.6). A frame has one type at a time, counted by who relies on it: a
+ * mapping that can write, an entry that leads to a table, a pin, a page-table base, a loaded
+ * descriptor table. A table's entries are checked when its first reference is made and let go
+ * when the last one ends; in between they change only through pv_page_update().
+ *
+ * An entry can be changed behind our back all the same: a back end copies into a page that the
+ * guest granted and then made a table. So counts never go below nothing, and walks never leave
+ * guest memory: such a guest confuses its own types only.
+ */
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "pv/pv_guest.h"
+
+enum { PAGE_WORK_TABLE = 4 }; /* microseconds, about, for the entries of one table */
+
+/* Bits that no entry may have: large pages and G above L1, cache attributes there. */
+#define PAGE_DISALLOW 0x198ull
+
+enum page_kind { PAGE_FOREIGN, PAGE_OWN, PAGE_SHARED };
+
+/* What lies at mfn: the guest's RAM, a page of the hypervisor that it may map, or neither. */
+static enum page_kind page_lookup(const struct pv_domain *d, uint64_t mfn, uint32_t *frame)
+{
+    const struct pv_guest *g = d->guest;
+    uint64_t extra = mfn - g->window_mfn;
+
+    *frame = mem_gfn_frame(d->mem, mfn);
+    if (*frame == MEM_HOLE || *frame >= g->nr_frames) {
+        return PAGE_FOREIGN;
+    }
+    if (*frame < d->ram_pages || mfn == g->store_mfn || mfn == g->console_mfn) {
+        return PAGE_OWN;
+    }
+    return extra == PV_FRAME_SHARED_INFO ||
+                   (extra >= PV_FRAME_GRANT0 && extra < PV_FRAME_GRANT0 + PV_MAX_GRANT_FRAMES)
+               ? PAGE_SHARED
+               : PAGE_FOREIGN;
+}
+
+uint32_t pv_page_own(const struct pv_domain *d, uint64_t mfn)
+{
+    uint32_t frame;
+
+    return page_lookup(d, mfn, &frame) == PAGE_OWN ? frame : MEM_HOLE;
+}
+
+bool pv_page_is_table(const struct pv_domain *d, uint32_t frame)
+{
+    const struct pv_page *p = &d->guest->pages[frame];
+
+    return frame < d->guest->nr_frames && p->count > 0 && p->type >= PV_PAGE_L1 &&
+           p->type <= PV_PAGE_L4;
+}
+
+static uint64_t *page_table(const struct pv_domain *d, uint32_t frame)
+{
+    return mem_frame_hva(d->mem, frame);
+}
+
+static uint64_t page_entry(const struct pv_domain *d, uint32_t frame, unsigned index)
+{
+    return __atomic_load_n(&page_table(d, frame)[index], __ATOMIC_SEQ_CST);
+}
+
+static uint64_t page_entry_mfn(uint64_t entry)
+{
+    return (entry & PV_PTE_ADDR) >> MEM_PAGE_SHIFT;
+}
+
+static bool page_is_hv_slot(unsigned level, unsigned index)
+{
+    return level == PV_PAGE_L4 && index >= PV_L4_HV_FIRST && index <= PV_L4_HV_LAST;
+}
+
+/* An L4 entry that leads to its own table, read-only, makes the tables readable: no reference. */
+static bool page_is_self_map(unsigned level, uint32_t frame, uint32_t child, uint64_t entry)
+{
+    return level == PV_PAGE_L4 && child == frame && (entry & PV_PTE_RW) == 0;
+}
+
+/* --- Entries ---------------------------------------------------------------------------- */
+
+static int page_entry_get_l1(struct pv_domain *d, uint64_t entry)
+{
+    uint32_t child;
+    enum page_kind kind = page_lookup(d, page_entry_mfn(entry), &child);
+
+    if (kind == PAGE_FOREIGN) {
+        return (entry & PV_PTE_ADDR) == PV_PTE_ADDR ? -EINVAL : -EPERM;
+    }
+    if ((entry & PV_PTE_RW) != 0 && kind == PAGE_OWN &&
+        pv_page_get(d, child, PV_PAGE_WRITABLE) != 0) {
+        return -EBUSY;
+    }
+    return 0;
+}
+
+/* Takes the references that a present entry of a table of this level stands for. */
+static int page_entry_get(struct pv_domain *d, unsigned level, uint32_t frame, uint64_t entry)
+{
+    uint32_t child;
+
+    if (level == PV_PAGE_L1) {
+        return page_entry_get_l1(d, entry);
+    }
+    if ((entry & PAGE_DISALLOW) != 0) {
+        return -EINVAL;
+    }
+    child = pv_page_own(d, page_entry_mfn(entry));
+    if (child == MEM_HOLE) {
+        return -EINVAL;
+    }
+    if (page_is_self_map(level, frame, child, entry)) {
+        return 0;
+    }
+    return pv_page_get(d, child, (enum pv_page_type)(level - 1));
+}
+
+static void page_entry_put(struct pv_domain *d, unsigned level, uint32_t frame, uint64_t entry)
+{
+    uint32_t child = pv_page_own(d, page_entry_mfn(entry));
+    unsigned want = level == PV_PAGE_L1 ? PV_PAGE_WRITABLE : level - 1;
+
+    if ((entry & PV_PTE_P) == 0 || child == MEM_HOLE ||
+        (level == PV_PAGE_L1 && (entry & PV_PTE_RW) == 0) ||
+        page_is_self_map(level, frame, child, entry)) {
+        return;
+    }
+    if (d->guest->pages[child].type == want) { /* else: changed behind our back */
+        pv_page_put(d, child);
+    }
+}
+
+/* A present entry as it is kept: everything is reachable at CPL 3, where the kernel runs too. */
+static uint64_t page_entry_adjust(unsigned level, uint64_t entry)
+{
+    if ((entry & PV_PTE_P) == 0) {
+        return entry;
+    }
+    if (level != PV_PAGE_L1) {
+        return entry | PV_PTE_U;
+    }
+    if ((entry & PV_PTE_U) == 0) {
+        return entry | PV_PTE_U | PV_PTE_KERNEL;
+    }
+    return (entry & PV_PTE_KERNEL) == 0 ? entry | PV_PTE_G : entry;
+}
+
+/* --- Tables ----------------------------------------------------------------------------- */
+
+static void page_table_put(struct pv_domain *d, uint32_t frame, unsigned level, unsigned count)
+{
+    d->guest->work += PAGE_WORK_TABLE;
+    for (unsigned i = 0; i < count; i++) {
+        if (!page_is_hv_slot(level, i)) {
+            page_entry_put(d, level, frame, page_entry(d, frame, i));
+        }
+    }
+}
+
+static void page_table_hv_slots(struct pv_domain *d, uint32_t frame)
+{
+    uint64_t *table = page_table(d, frame);
+    uint64_t m2p = d->guest->m2p_root << MEM_PAGE_SHIFT | PV_PTE_P | PV_PTE_U | PV_PTE_A;
+
+    for (unsigned i = PV_L4_HV_FIRST; i <= PV_L4_HV_LAST; i++) {
+        __atomic_store_n(&table[i], i == PV_L4_HV_FIRST ? m2p : 0, __ATOMIC_SEQ_CST);
+    }
+}
+
+static int page_table_get(struct pv_domain *d, uint32_t frame, unsigned level)
+{
+    uint64_t *table = page_table(d, frame);
+
+    d->guest->work += PAGE_WORK_TABLE;
+    for (unsigned i = 0; i < PV_TABLE_ENTRIES; i++) {
+        uint64_t entry = page_entry(d, frame, i);
+        uint64_t adjusted = page_entry_adjust(level, entry);
+        int rc;
+
+        if ((entry & PV_PTE_P) == 0 || page_is_hv_slot(level, i)) {
+            continue;
+        }
+        rc = page_entry_get(d, level, frame, entry);
+        if (rc == 0 && adjusted != entry &&
+            !__atomic_compare_exchange_n(&table[i], &entry, adjusted, false, __ATOMIC_SEQ_CST,
+                                         __ATOMIC_SEQ_CST)) {
+            page_entry_put(d, level, frame, adjusted);
+            rc = -EINVAL; /* somebody else writes to it */
+        }
+        if (rc != 0) {
+            log_debug(LOG_PV, "frame 0x%x as L%u: entry %u is 0x%" G_GINT64_MODIFIER "x: %d",
+                      frame, level, i, entry, rc);
+            page_table_put(d, frame, level, i);
+            return rc;
+        }
+    }
+    if (level == PV_PAGE_L4) {
+        page_table_hv_slots(d, frame);
+    }
+    mem_written(d->mem, frame);
+    return 0;
+}
+
+static int page_descriptors_get(struct pv_domain *d, uint32_t frame)
+{
+    uint64_t *table = page_table(d, frame);
+
+    d->guest->work += PAGE_WORK_TABLE;
+    for (unsigned i = 0; i < PV_TABLE_ENTRIES; i++) {
+        uint64_t raw = page_entry(d, frame, i);
+        uint64_t kept = raw;
+
+        if (!pv_descriptor_check(&kept)) {
+            return -EINVAL;
+        }
+        if (kept != raw) {
+            __atomic_store_n(&table[i], kept, __ATOMIC_SEQ_CST);
+            mem_written(d->mem, frame);
+        }
+    }
+    return 0;
+}
+
+/* --- References ------------------------------------------------------------------------- */
+
+static int page_become(struct pv_domain *d, uint32_t frame, enum pv_page_type type)
+{
+    struct pv_guest *g = d->guest;
+    struct pv_page *p = &g->pages[frame];
+    int rc = 0;
+
+    if (p->type == PV_PAGE_WRITABLE && type != PV_PAGE_WRITABLE &&
+        p->stamp == g->flush_clock) {
+        g->flush = true; /* a processor may still hold a translation that can write */
+    }
+    p->type = (uint8_t)type;
+    p->validating = true;
+    if (type >= PV_PAGE_L1 && type <= PV_PAGE_L4) {
+        rc = page_table_get(d, frame, type);
+    } else if (type == PV_PAGE_SEGDESC) {
+        rc = page_descriptors_get(d, frame);
+    }
+    p->validating = false;
+    if (rc != 0) {
+        p->type = PV_PAGE_NONE;
+    }
+    return rc;
+}
+
+int pv_page_get(struct pv_domain *d, uint32_t frame, enum pv_page_type type)
+{
+    struct pv_page *p = &d->guest->pages[frame];
+
+    if (p->validating) {
+        return -EINVAL; /* a table that leads to itself */
+    }
+    if (p->count > 0) {
+        if (p->type != type || p->count == UINT32_MAX) {
+            return -EINVAL;
+        }
+    } else {
+        int rc = page_become(d, frame, type);
+
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    p->count++;
+    return 0;
+}
+
+void pv_page_put(struct pv_domain *d, uint32_t frame)
+{
+    struct pv_page *p = &d->guest->pages[frame];
+
+    if (p->count == 0 || --p->count > 0) {
+        return;
+    }
+    if (p->type == PV_PAGE_WRITABLE) {
+        p->stamp = d->guest->flush_clock;
+    } else if (p->type >= PV_PAGE_L1 && p->type <= PV_PAGE_L4 && !p->validating) {
+        p->validating = true;
+        page_table_put(d, frame, p->type, PV_TABLE_ENTRIES);
+        p->validating = false;
+    }
+}
+
+int pv_page_pin(struct pv_domain *d, uint32_t frame, enum pv_page_type type)
+{
+    int rc;
+
+    rc = pv_page_get(d, frame, type);
+    if (rc == 0 && d->guest->pages[frame].pinned) {
+        pv_page_put(d, frame);
+        return -EINVAL;
+    }
+    d->guest->pages[frame].pinned |= rc == 0;
+    return rc;
+}
+
+int pv_page_unpin(struct pv_domain *d, uint32_t frame)
+{
+    if (!d->guest->pages[frame].pinned) {
+        return -EINVAL;
+    }
+    d->guest->pages[frame].pinned = false;
+    pv_page_put(d, frame);
+    return 0;
+}
+
+/* --- Updates ---------------------------------------------------------------------------- */
+
+/* Writes entry if what is there is `old`, A and D taken over when asked. */
+static bool page_entry_store(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t *old,
+                             uint64_t entry, bool keep_ad)
+{
+    const uint64_t ad = PV_PTE_A | PV_PTE_D;
+    uint64_t *slot = &page_table(d, frame)[index];
+
+    for (unsigned tries = 0; tries < 1000; tries++) {
+        uint64_t now = keep_ad ? (entry & ~ad) | (*old & ad) : entry;
+        uint64_t seen = *old;
+
+        if (__atomic_compare_exchange_n(slot, &seen, now, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+            mem_written(d->mem, frame);
+            return true;
+        }
+        if (((seen ^ *old) & ~ad) != 0) {
+            return false;
+        }
+        *old = seen; /* a processor walked through it: only A or D changed */
+    }
+    return false;
+}
+
+int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t entry,
+                   bool keep_ad, uint64_t *expect)
+{
+    const unsigned level = d->guest->pages[frame].type;
+    const uint64_t same = PV_PTE_ADDR | PV_PTE_P | (level == PV_PAGE_L1 ? PV_PTE_RW : 0);
+    uint64_t old = page_entry(d, frame, index);
+    bool again;
+    int rc = 0;
+
+    if (page_is_hv_slot(level, index)) {
+        return -EINVAL;
+    }
+    if (expect != NULL && old != *expect) {
+        *expect = old;
+        return -EAGAIN;
+    }
+    if ((entry & PV_PTE_P) != 0 && level != PV_PAGE_L1 && (entry & PAGE_DISALLOW) != 0) {
+        return -EINVAL;
+    }
+    entry = page_entry_adjust(level, entry);
+    again = ((old ^ entry) & same) == 0; /* the same references */
+    if (!again && (entry & PV_PTE_P) != 0) {
+        rc = page_entry_get(d, level, frame, entry);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    if (expect != NULL) {
+        uint64_t seen = old;
+
+        if (!__atomic_compare_exchange_n(&page_table(d, frame)[index], &seen, entry, false,
+                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+            *expect = seen;
+            rc = -EAGAIN;
+        } else {
+            mem_written(d->mem, frame);
+        }
+    } else if (!page_entry_store(d, frame, index, &old, entry, keep_ad)) {
+        rc = -EBUSY;
+    }
+    if (!again) {
+        page_entry_put(d, level, frame, rc == 0 ? old : entry);
+    }
+    return rc;
+}
+
+uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva, unsigned *index)
+{
+    uint32_t frame = pv_page_own(d, root_mfn);
+
+    for (unsigned level = 4; frame != MEM_HOLE && level > 1; level--) {
+        uint64_t entry = page_entry(d, frame, gva >> (12 + (level - 1) * 9) & 511);
+
+        frame = (entry & PV_PTE_P) == 0 ? MEM_HOLE : pv_page_own(d, page_entry_mfn(entry));
+    }
+    if (frame == MEM_HOLE || !pv_page_is_table(d, frame) ||
+        d->guest->pages[frame].type != PV_PAGE_L1) {
+        return MEM_HOLE;
+    }
+    *index = gva >> 12 & 511;
+    return frame;
+}
