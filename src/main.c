@@ -81,6 +81,9 @@ static void show_banner(struct session *s, bool menu)
     if (note != NULL) {
         report_info("initramfs: %s", note);
     }
+    if (machine_accel_note(session_machine(s)) != NULL) {
+        report_info("%s", machine_accel_note(session_machine(s)));
+    }
     report_info("%s%s", what, menu ? " | quit: Ctrl-A X, help: Ctrl-A H" : "");
 }
 

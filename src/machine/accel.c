@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/report.h"
 #include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
@@ -22,8 +21,8 @@ static const struct accel_ops *const accel_engines[] = {
     &kvm_accel_ops, &dbt_accel_ops, &interp_accel_ops,
 };
 
-/* KVM where it is really usable; otherwise one line says why not. */
-static const struct accel_ops *accel_auto(void)
+/* KVM where it is really usable; otherwise *note says why not. */
+static const struct accel_ops *accel_auto(char **note)
 {
     g_autoptr(GError) err = NULL;
     g_autofree char *why = NULL, *hint = NULL;
@@ -32,19 +31,20 @@ static const struct accel_ops *accel_auto(void)
         return &kvm_accel_ops;
     }
     why = error_split_hint(err, &hint);
-    report_info("without KVM (-accel %s): %s%s%s", accel_fallback->name, why,
-                hint != NULL ? "; " : "", hint != NULL ? hint : "");
+    *note = g_strdup_printf("-accel %s: %s%s%s", accel_fallback->name, why,
+                            hint != NULL ? "; " : "", hint != NULL ? hint : "");
     return accel_fallback;
 }
 
-const struct accel_ops *accel_choose(const char *word)
+const struct accel_ops *accel_choose(const char *word, char **note)
 {
+    *note = NULL;
     for (unsigned i = 0; i < G_N_ELEMENTS(accel_engines); i++) {
         if (g_strcmp0(word, accel_engines[i]->name) == 0) {
             return accel_engines[i];
         }
     }
-    return accel_auto();
+    return accel_auto(note);
 }
 
 /* --- hypercalls by port --- */

@@ -96,7 +96,7 @@ struct machine *machine_new(const struct config *config, GMainContext *context,
     m->console = console;
     m->events = *events;
     m->events_opaque = opaque;
-    m->accel = accel_choose(config->accel);
+    m->accel = accel_choose(config->accel, &m->accel_note);
     lifecycle_init(m);
     if (!board_init(m, err) || !machine_build(m, err)) {
         machine_free(m);
@@ -134,6 +134,7 @@ void machine_free(struct machine *m)
     g_free(m->initrd);
     g_free(m->cmdline);
     g_free(m->initrd_note);
+    g_free(m->accel_note);
     g_free(m->map);
     board_fini(m);
     sandbox_free(m->sandbox);
@@ -143,6 +144,11 @@ void machine_free(struct machine *m)
 const char *machine_accel_name(const struct machine *m)
 {
     return m->accel->name;
+}
+
+const char *machine_accel_note(const struct machine *m)
+{
+    return m->accel_note;
 }
 
 GMutex *machine_lock(struct machine *m)

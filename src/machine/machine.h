@@ -71,6 +71,8 @@ const char *machine_cmdline(const struct machine *m);
 const char *machine_initrd_note(const struct machine *m);
 /* The word of -accel for what runs it; borrowed. */
 const char *machine_accel_name(const struct machine *m);
+/* Why that is not KVM, for a person; NULL when there is nothing to say. Borrowed. */
+const char *machine_accel_note(const struct machine *m);
 /* The board lock; borrowed. */
 GMutex *machine_lock(struct machine *m);
 /* ns the guest has run. */

@@ -76,7 +76,7 @@ struct machine {
     struct boot_image *image;
     void *initrd;
     size_t initrd_len;
-    char *cmdline, *initrd_note;
+    char *cmdline, *initrd_note, *accel_note;
     struct pv_memory_range *map;
     unsigned map_len;
 
@@ -142,8 +142,9 @@ void devices_drain(struct machine *m); /* waits for disk requests; board lock NO
 bool boot_files_prepare(struct machine *m, GError **err);
 
 /* accel.c */
-/* The engine for the word of -accel; it may still fail its probe, but for "auto". Borrowed. */
-const struct accel_ops *accel_choose(const char *word);
+/* The engine for the word of -accel; it may still fail its probe, but for "auto". *note: why it is
+ * not the best one (caller frees), or NULL. */
+const struct accel_ops *accel_choose(const char *word, char **note);
 /* Makes the kernel in [start, end) and the hypercall page call by the port. Before it runs. */
 void accel_patch_hypercalls(struct machine *m, uint64_t start, uint64_t end);
 

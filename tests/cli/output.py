@@ -35,6 +35,22 @@ def streams(folder):
 
 
 @test
+def engine(folder):
+    """-accel auto says why it is not KVM, in one line"""
+    result = run(folder, *boot_args("exit_zero", "-accel", "auto"))
+    check(result.returncode, 0)
+    first = result.stderr.splitlines()[0].decode()
+    check_match(r"^pvemu: (-accel \w+: .*/dev/kvm.*|.* by PVH, kvm, 1 CPU, 32 MiB)$", first)
+    result = run(folder, *boot_args("exit_zero", "-accel", "kvm"))
+    if "-accel" in first:
+        check(result.returncode, 125)
+        reason = first.partition(": ")[2].partition(": ")[2].partition("; ")[0]
+        check(result.stderr.decode().splitlines()[0], "pvemu: error: " + reason)
+    else:
+        check(result.returncode, 0)
+
+
+@test
 def quiet(folder):
     """-q leaves the verdict and errors"""
     result = run(folder, *boot_args("exit_code", "-q"))
