@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Event channels, 2-level ABI (xen/event_channel.h; xen-abi 4.1, 4.3). FIFO operations are
- * refused, and guests fall back. The ports are a plain table under the board lock: close and
+ * Event channels and their 2-level ABI (xen/event_channel.h; xen-abi 4.1, 4.3); the FIFO ABI is
+ * in evtchn_fifo.c. The ports are a plain table under the board lock: close and
  * reset cannot race with anything. Pending, mask and selector bits live in guest memory and are
  * only touched by atomics; a guest that scribbles on them loses its own events.
  *
@@ -16,34 +16,10 @@
 
 #include "pv/bits.h"
 #include "pv/domain.h"
+#include "pv/evtchn_priv.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
 #include "pv/xen_abi.h"
-
-enum evtchn_kind {
-    EVTCHN_CLOSED,
-    EVTCHN_UNBOUND, /* remote_dom may bind */
-    EVTCHN_HOST,    /* to domain 0: host, or NULL between load and binding */
-    EVTCHN_LOCAL,   /* to remote_port of the same guest */
-    EVTCHN_VIRQ,
-    EVTCHN_IPI,
-    EVTCHN_NR_KINDS
-};
-
-struct evtchn_port {
-    uint8_t kind;
-    uint8_t vcpu; /* who is told */
-    uint8_t virq;
-    uint16_t remote_dom;
-    uint32_t remote_port;
-    struct evtchn_host *host;
-};
-
-struct evtchn_table {
-    struct pv_domain *domain;
-    struct evtchn_port port[EVTCHN_MAX_PORTS];  /* 0 is never used */
-    uint16_t virq_port[PV_MAX_VCPUS][NR_VIRQS]; /* 0: not bound */
-};
 
 struct evtchn_table *evtchn_new(struct pv_domain *d)
 {
@@ -63,6 +39,7 @@ void evtchn_free(struct evtchn_table *t)
             t->port[i].host->port = 0;
         }
     }
+    evtchn_fifo_free(t);
     g_free(t);
 }
 
@@ -95,7 +72,7 @@ void evtchn_inject(struct pv_domain *d, unsigned vcpu)
     d->board->ops->vcpu_request(d->board, vcpu, VCPU_REQ_IRQ);
 }
 
-static void evtchn_mark_upcall(struct pv_domain *d, unsigned vcpu)
+void evtchn_mark_upcall(struct pv_domain *d, unsigned vcpu)
 {
     uint8_t *pending = &pv_vcpu_info(d, vcpu)->evtchn_upcall_pending;
 
@@ -142,6 +119,12 @@ static void evtchn_set_pending(struct pv_domain *d, uint32_t port)
     struct shared_info *si = pv_shared_info(d);
     unsigned vcpu = d->evtchn->port[port].vcpu;
 
+    if (d->evtchn->fifo != NULL) {
+        if (evtchn_fifo_set_pending(d, port)) {
+            evtchn_wake_pollers(d, port);
+        }
+        return;
+    }
     if (bits_test_and_set((uint64_t *)si->evtchn_pending, port)) {
         return;
     }
@@ -153,6 +136,9 @@ static void evtchn_set_pending(struct pv_domain *d, uint32_t port)
 
 bool evtchn_is_pending(struct pv_domain *d, uint32_t port)
 {
+    if (d->evtchn->fifo != NULL) {
+        return evtchn_fifo_is_pending(d, port);
+    }
     return bits_test((uint64_t *)pv_shared_info(d)->evtchn_pending, port);
 }
 
@@ -169,7 +155,8 @@ void evtchn_virq(struct pv_domain *d, unsigned vcpu, unsigned virq)
 static uint32_t evtchn_find_free(const struct evtchn_table *t)
 {
     for (uint32_t i = 1; i < EVTCHN_MAX_PORTS; i++) {
-        if (t->port[i].kind == EVTCHN_CLOSED) {
+        if (t->port[i].kind == EVTCHN_CLOSED &&
+            (t->fifo == NULL || !evtchn_fifo_is_busy(t->domain, i))) {
             return i;
         }
     }
@@ -181,9 +168,13 @@ static void evtchn_make(struct pv_domain *d, uint32_t port, enum evtchn_kind kin
 {
     struct evtchn_port *p = &d->evtchn->port[port];
 
-    memset(p, 0, sizeof(*p));
-    p->kind = (uint8_t)kind;
-    p->vcpu = (uint8_t)vcpu;
+    *p = (struct evtchn_port){
+        .kind = (uint8_t)kind,
+        .vcpu = (uint8_t)vcpu,
+        .priority = EVTCHN_FIFO_PRIORITY_DEFAULT,
+        .queue_vcpu = p->queue_vcpu, /* its word may still be the tail there */
+        .queue_priority = p->queue_priority,
+    };
 }
 
 static void evtchn_close_port(struct pv_domain *d, uint32_t port)
@@ -201,9 +192,13 @@ static void evtchn_close_port(struct pv_domain *d, uint32_t port)
     } else if (p->kind == EVTCHN_VIRQ) {
         d->evtchn->virq_port[p->vcpu][p->virq] = 0;
     }
-    memset(p, 0, sizeof(*p));
+    evtchn_make(d, port, EVTCHN_CLOSED, 0);
     /* A new owner of the number must not inherit an event. */
-    bits_test_and_clear((uint64_t *)pv_shared_info(d)->evtchn_pending, port);
+    if (d->evtchn->fifo != NULL) {
+        evtchn_fifo_clear_pending(d, port);
+    } else {
+        bits_test_and_clear((uint64_t *)pv_shared_info(d)->evtchn_pending, port);
+    }
 }
 
 static void evtchn_close_all(struct pv_domain *d)
@@ -213,6 +208,7 @@ static void evtchn_close_all(struct pv_domain *d)
             evtchn_close_port(d, i);
         }
     }
+    evtchn_fifo_free(d->evtchn);
 }
 
 void evtchn_reset(struct pv_domain *d)
@@ -452,6 +448,10 @@ static int64_t evtchn_unmask(struct pv_domain *d, uint32_t port)
     if (port == 0 || port >= EVTCHN_MAX_PORTS) {
         return -EINVAL;
     }
+    if (d->evtchn->fifo != NULL) {
+        evtchn_fifo_unmask(d, port);
+        return 0;
+    }
     if (bits_test_and_clear((uint64_t *)si->evtchn_mask, port) &&
         bits_test((uint64_t *)si->evtchn_pending, port)) {
         evtchn_mark_selector(d, port, d->evtchn->port[port].vcpu);
@@ -470,6 +470,23 @@ static int64_t evtchn_reset_op(struct pv_domain *d, const struct evtchn_reset *o
     return 0;
 }
 
+static int64_t evtchn_set_priority(struct pv_domain *d, const struct evtchn_set_priority *op)
+{
+    struct evtchn_port *p = evtchn_lookup(d, op->port);
+
+    if (p == NULL) {
+        return -EINVAL;
+    }
+    if (d->evtchn->fifo == NULL) {
+        return -ENOSYS;
+    }
+    if (op->priority > EVTCHN_FIFO_PRIORITY_MIN) {
+        return -EINVAL;
+    }
+    p->priority = (uint8_t)op->priority; /* from the next time it is linked */
+    return 0;
+}
+
 union evtchn_arg {
     struct evtchn_alloc_unbound alloc_unbound;
     struct evtchn_bind_interdomain bind_interdomain;
@@ -482,6 +499,9 @@ union evtchn_arg {
     struct evtchn_bind_vcpu bind_vcpu;
     struct evtchn_unmask unmask;
     struct evtchn_reset reset;
+    struct evtchn_init_control init_control;
+    struct evtchn_expand_array expand_array;
+    struct evtchn_set_priority set_priority;
 };
 
 static int64_t evtchn_dispatch(struct pv_domain *d, uint32_t cmd, union evtchn_arg *arg)
@@ -509,6 +529,13 @@ static int64_t evtchn_dispatch(struct pv_domain *d, uint32_t cmd, union evtchn_a
         return evtchn_unmask(d, arg->unmask.port);
     case EVTCHNOP_reset:
         return evtchn_reset_op(d, &arg->reset);
+    case EVTCHNOP_init_control:
+        return evtchn_fifo_init_control(d, &arg->init_control);
+    case EVTCHNOP_expand_array:
+        return d->evtchn->fifo != NULL ? evtchn_fifo_expand_array(d, &arg->expand_array)
+                                       : -EOPNOTSUPP;
+    case EVTCHNOP_set_priority:
+        return evtchn_set_priority(d, &arg->set_priority);
     default:
         return -ENOSYS;
     }
@@ -531,13 +558,16 @@ int64_t evtchn_op(struct pv_domain *d, struct vcpu *v, uint32_t cmd, uint64_t ar
         [EVTCHNOP_bind_vcpu] = {sizeof(struct evtchn_bind_vcpu), false},
         [EVTCHNOP_unmask] = {sizeof(struct evtchn_unmask), false},
         [EVTCHNOP_reset] = {sizeof(struct evtchn_reset), false},
+        [EVTCHNOP_init_control] = {sizeof(struct evtchn_init_control), true},
+        [EVTCHNOP_expand_array] = {sizeof(struct evtchn_expand_array), false},
+        [EVTCHNOP_set_priority] = {sizeof(struct evtchn_set_priority), false},
     };
     union evtchn_arg arg;
     int64_t rc;
 
     memset(&arg, 0, sizeof(arg));
     if (cmd >= G_N_ELEMENTS(ops)) {
-        return -ENOSYS; /* 11..13 too: no FIFO */
+        return -ENOSYS;
     }
     if (!guest_read(v, arg_gva, &arg, ops[cmd].size)) {
         return -EFAULT;
@@ -557,11 +587,16 @@ static void evtchn_state_port(struct evtchn_table *t, struct evtchn_port *p, str
     state_u8(s, "kind", &p->kind);
     state_u8(s, "vcpu", &p->vcpu);
     state_u8(s, "virq", &p->virq);
+    state_u8(s, "priority", &p->priority);
+    state_u8(s, "queue-vcpu", &p->queue_vcpu);
+    state_u8(s, "queue-priority", &p->queue_priority);
+    state_bool(s, "early", &p->early);
     state_u16(s, "remote-dom", &p->remote_dom);
     state_u32(s, "remote-port", &p->remote_port);
     if (p->kind <= EVTCHN_CLOSED || p->kind >= EVTCHN_NR_KINDS ||
         p->vcpu >= t->domain->max_vcpus || p->virq >= NR_VIRQS ||
-        p->remote_port >= EVTCHN_MAX_PORTS ||
+        p->remote_port >= EVTCHN_MAX_PORTS || p->queue_vcpu >= t->domain->max_vcpus ||
+        p->priority > EVTCHN_FIFO_PRIORITY_MIN || p->queue_priority > EVTCHN_FIFO_PRIORITY_MIN ||
         (p->kind == EVTCHN_VIRQ && !evtchn_virq_per_vcpu(p->virq))) {
         state_fail(s, "event channel: impossible port");
     }
@@ -614,15 +649,19 @@ void evtchn_state(struct pv_domain *d, struct state *s)
         state_u32(s, "evtchn-port", &index);
         if (index == 0 || index >= EVTCHN_MAX_PORTS) {
             state_fail(s, "event channel: port number out of range");
-            return;
+            break;
         }
         evtchn_state_port(t, &t->port[index], s);
     }
+    evtchn_fifo_state(t, s);
     if (state_loading(s)) {
-        evtchn_state_check(t, s);
+        if (state_ok(s)) {
+            evtchn_state_check(t, s);
+        }
         if (!state_ok(s)) {
             memset(t->port, 0, sizeof(t->port));
             memset(t->virq_port, 0, sizeof(t->virq_port));
+            evtchn_fifo_free(t);
         }
     }
 }

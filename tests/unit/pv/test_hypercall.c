@@ -22,7 +22,9 @@ static void test_boot_linux(void)
     struct xen_hvm_evtchn_upcall_vector vector = {.vcpu = 0, .vector = 0xf3};
     struct xen_hvm_param param = {
         .domid = DOMID_SELF, .index = HVM_PARAM_CALLBACK_IRQ, .value = 1};
-    struct evtchn_init_control fifo = {0};
+    struct evtchn_init_control fifo = {.control_gfn = 0x202};
+    struct evtchn_expand_array array = {.array_gfn = 0x203};
+    struct evtchn_set_priority priority = {.priority = 0};
     struct evtchn_bind_virq virq = {.virq = VIRQ_TIMER};
     struct evtchn_bind_ipi ipi = {0};
     struct vcpu_register_vcpu_info info = {.mfn = 0x200, .offset = 0x40};
@@ -40,11 +42,17 @@ static void test_boot_linux(void)
                     0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_hvm_op, HVMOP_set_param, &param), ==, 0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_init_control, &fifo), ==,
-                    -ENOSYS);
+                    0);
+    g_assert_cmpuint(fifo.link_bits, ==, 17);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_runstate_memory_area, 0, &area, 8), ==, 0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_stop_periodic_timer, 0, NULL, 0), ==, 0);
     g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_bind_virq, &virq), ==, 0);
     g_assert_cmpuint(virq.port, >, 2);
+    priority.port = virq.port;
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_expand_array, &array), ==,
+                    0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_set_priority, &priority),
+                    ==, 0);
     g_assert_cmpint(
         XG_CALL(g, __HYPERVISOR_vm_assist, VMASST_CMD_enable, VMASST_TYPE_runstate_update_flag),
         ==, 0);
