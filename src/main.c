@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "base/report.h"
+#include "ctl/doctor.h"
 #include "ctl/session.h"
 #include "ctl/verbs.h"
 #include "io/stdio_mux.h"
@@ -222,6 +223,9 @@ static int verb(int argc, char *const *argv)
     }
     if (strcmp(argv[1], "help") == 0) {
         return help(argc, argv);
+    }
+    if (strcmp(argv[1], "doctor") == 0) {
+        return doctor_run(argc, argv);
     }
     return verbs_run(argc, argv, &status) ? status : unknown_verb(argv[1]);
 }

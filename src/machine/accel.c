@@ -47,6 +47,15 @@ const struct accel_ops *accel_choose(const char *word, char **note)
     return accel_auto(note);
 }
 
+const char *machine_engine(unsigned index, bool *usable, GError **err)
+{
+    if (index >= G_N_ELEMENTS(accel_engines)) {
+        return NULL;
+    }
+    *usable = accel_engines[index]->probe(err);
+    return accel_engines[index]->name;
+}
+
 /* --- hypercalls by port --- */
 
 /* A whole function: the instruction, then a jump or RET. */

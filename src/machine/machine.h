@@ -71,6 +71,9 @@ const char *machine_cmdline(const struct machine *m);
 const char *machine_initrd_note(const struct machine *m);
 /* The word of -accel for what runs it; borrowed. */
 const char *machine_accel_name(const struct machine *m);
+/* The index-th engine's word, and whether this host can run it (*err: why not); NULL: there is none.
+ * Borrowed. */
+const char *machine_engine(unsigned index, bool *usable, GError **err);
 /* Why that is not KVM, for a person; NULL when there is nothing to say. Borrowed. */
 const char *machine_accel_note(const struct machine *m);
 /* The board lock; borrowed. */

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The KVM engine on a true KVM: suite.py PVEMU GUEST_FOLDER KERNEL_FOLDER [WORD...].
+
+One outer machine (outer.py) runs every case; what each said is judged here. WORDs choose cases by name. The kernel
+folder is made by images/kernel.sh; without it, or without QEMU, everything is skipped.
+"""
+import os
+import pathlib
+import re
+import shutil
+import sys
+
+import outer
+
+NEEDS = ("qemu-system-x86_64", "busybox", "ldd")
+LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "900"))  # seconds of the host for the whole run
+DISK_BYTES = 4 << 20
+RUN = "./pvemu -accel kvm -m 256M"
+CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests"
+
+# What the guest does first, and how it ends.
+GUEST_INIT = """#!/bin/busybox sh
+B=/bin/busybox
+$B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs dev /dev
+$B --install -s /bin; export PATH=/bin
+. /work.sh
+echo "GUEST-END $?"
+dmesg -r | grep -E '^<[0-4]>' | grep -v -e 'Falling back' | sed 's/^/GUEST-WARNS /'
+poweroff -f
+"""
+
+# Processes that switch, a checksum, floating point, a sleep.
+WORK = """
+echo "cpus $(grep -c ^processor /proc/cpuinfo)"
+i=0; while [ $i -lt 40 ]; do echo "scale=5; $i / 7" | cat >/dev/null; i=$((i+1)); done
+head -c 1048576 /dev/zero | sha256sum
+awk 'BEGIN { for (i = 1; i <= 2000; i++) s += sqrt(i) / i; printf "sum %.10f\\n", s }'
+a=$(cut -d. -f1 /proc/uptime); sleep 2; b=$(cut -d. -f1 /proc/uptime); echo "slept $((b - a))"
+"""
+
+DISK = """
+insmod /xen-blkfront.ko; n=0; while [ ! -b /dev/xvda ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
+sha256sum < /dev/xvda
+dd if=/dev/xvda of=/dev/xvda bs=65536 skip=16 count=16 seek=0 conv=fsync 2>/dev/null; sync
+echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/xvda bs=65536 count=16 2>/dev/null | sha256sum
+"""
+
+NET = """
+insmod /xen-netfront.ko; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
+wget -q -O - http://10.0.2.2:8099/disk | sha256sum
+"""
+
+
+class Case:
+    """One section of the outer machine's job: what it runs, and what its output must have."""
+
+    def __init__(self, name, command, *wanted, status=0, unwanted=()):
+        self.name, self.command, self.wanted, self.status, self.unwanted = name, command, wanted, status, unwanted
+
+    def script(self, number):
+        return f"echo '== {number}'\n{self.command}\necho \"== {number} status $?\"\n"
+
+    def judge(self, text):
+        """Complaints about its part of the output."""
+        status = re.search(r"^== \d+ status (\d+)$", text, re.MULTILINE)
+        if not status:
+            return ["it did not come to its end"]
+        bad = [] if int(status.group(1)) == self.status else [f"status {status.group(1)}, not {self.status}"]
+        bad += [f"no {w!r}" for w in self.wanted if not re.search(w, text, re.MULTILINE)]
+        return bad + [f"there is {w!r}" for w in self.unwanted if re.search(w, text, re.MULTILINE)]
+
+
+def sample():
+    """The disk's bytes: no two sectors are alike."""
+    return b"".join(b"%015d\n" % i for i in range(DISK_BYTES // 16))
+
+
+def small(name, status, *wanted):
+    command = f"timeout 60 {RUN} -net none -kernel {name}.elf -timeout 20"
+    return Case(f"guest {name}", command, r"by PVH, kvm", *wanted, status=status)
+
+
+def linux(name, work, *wanted, options="", before=""):
+    """A Debian kernel to its init, the work, and power-off."""
+    command = (f"{before} timeout 300 {RUN} {options} -kernel vmlinuz -initrd {work}.cpio -cmdline '{CMDLINE}' "
+               f"-timeout 120")
+    return Case(name, command, r"by PVH, kvm", r"^GUEST-END 0", r"the guest powered off", *wanted,
+                unwanted=(r"GUEST-WARNS", r"PVEMU-NOTE"))
+
+
+def cases(digest):
+    whole, second = digest
+    return [
+        Case("doctor", "./pvemu doctor", r"^kvm +usable"),
+        small("exit_code", 42),
+        small("poweroff", 0),
+        small("xen_poweroff", 0),
+        small("acpi_off", 0),
+        small("triple", 115),
+        small("crash", 112),
+        small("reboot", 115),
+        small("suspend", 116),
+        small("hang", 124),
+        Case("guest echo_serial", f"printf A | timeout 60 {RUN} -net none -kernel echo_serial.elf -timeout 20", status=65),
+        small("smp_locks", 0),
+        small("smp_ipi", 0),
+        linux("Debian, 1 CPU", "work", r"^cpus 1", r"sum 88\.", r"^slept [23]$", options="-net none"),
+        linux("Debian, disk and network", "devices", rf"^{whole}", rf"^{second}", rf"^{whole}  -\s*^GUEST-END",
+              options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;"),
+        linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
+    ]
+
+
+def guest_image(kernel, work):
+    """A guest's initramfs."""
+    machine = outer.Outer(kernel)
+    for name in [n for n in machine.members if n.startswith(("m/", "t"))]:
+        del machine.members[name]
+    machine.members["tmp"] = (outer.FOLDER, b"", (0, 0))
+    machine.text("/init", GUEST_INIT, 0o755)
+    machine.text("/work.sh", work)
+    release = pathlib.Path(kernel, "release").read_text().strip()
+    modules = pathlib.Path(kernel, "root/lib/modules", release, "kernel/drivers")
+    machine.add("/xen-blkfront.ko", modules / "block/xen-blkfront.ko")
+    machine.add("/xen-netfront.ko", modules / "net/xen-netfront.ko")
+    return machine.bytes()
+
+
+def prepare(pvemu, guests, kernel):
+    machine = outer.Outer(kernel)
+    machine.program("/t/pvemu", pvemu)
+    for path in pathlib.Path(guests).glob("*.elf"):
+        machine.add("/t/" + path.name, path)
+    machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
+    machine.data("/t/work.cpio", guest_image(kernel, WORK))
+    machine.data("/t/devices.cpio", guest_image(kernel, DISK + NET))
+    machine.data("/t/disk", sample())
+    return machine
+
+
+def main():
+    import hashlib
+
+    pvemu, guests, kernel = sys.argv[1:4]
+    words = sys.argv[4:]
+    missing = [n for n in NEEDS if not shutil.which(n)]
+    if missing or not os.path.exists(os.path.join(kernel, "release")):
+        print("1..0 # SKIP " + (" ".join(missing) if missing else "no kernel: images/kernel.sh cloud makes it"))
+        return 0
+    whole = sample()
+    digest = [hashlib.sha256(part).hexdigest() for part in (whole, whole[1 << 20:2 << 20])]
+    chosen = [c for c in cases(digest) if not words or any(w in c.name for w in words)]
+    job = "".join(c.script(i) for i, c in enumerate(chosen, 1))
+    failed = 0
+    print(f"1..{len(chosen)}", flush=True)
+    try:
+        text = prepare(pvemu, guests, kernel).run(job + "true\n", limit=LIMIT)
+    except outer.Failure as why:
+        text = str(why)
+    for number, case in enumerate(chosen, 1):
+        part = text.partition(f"== {number}\n")[2]
+        part = part[:part.find(f"== {number + 1}\n")] if f"== {number + 1}\n" in part else part
+        bad = case.judge(part)
+        print(("not ok" if bad else "ok") + f" {number} - {case.name}", flush=True)
+        if bad:
+            failed += 1
+            print("\n".join("# " + line for line in bad + part[-4000:].splitlines()), flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "fake_kvm.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FD_DEV = 1000, FD_VM, FD_VCPU, RUN_SIZE = 12288, REPORT_PORT = 0x7e, CODE = 0x8000 };
+
+struct fake_kvm fake_kvm;
+
+static int fake_open(const char *path)
+{
+    g_assert_cmpstr(path, ==, "/dev/kvm");
+    if (fake_kvm.open_error != 0) {
+        return -fake_kvm.open_error;
+    }
+    fake_kvm.open_fds++;
+    return FD_DEV;
+}
+
+static void fake_close(int fd)
+{
+    g_assert_cmpint(fd, >=, FD_DEV);
+    g_assert_cmpuint(fake_kvm.open_fds, >, 0);
+    fake_kvm.open_fds--;
+}
+
+static void *fake_mmap(int fd, size_t len)
+{
+    g_assert_cmpint(fd, ==, FD_VCPU);
+    g_assert_cmpuint(len, ==, RUN_SIZE);
+    fake_kvm.run = g_malloc0(len);
+    return fake_kvm.run;
+}
+
+static void fake_munmap(void *addr, size_t len)
+{
+    (void)len;
+    g_assert_true(addr == fake_kvm.run);
+    g_clear_pointer(&fake_kvm.run, g_free);
+}
+
+static void fake_burn(uint64_t ns)
+{
+    struct timespec now, start;
+
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((uint64_t)(now.tv_sec - start.tv_sec) * 1000000000u + (uint64_t)now.tv_nsec <
+             (uint64_t)start.tv_nsec + ns);
+}
+
+static int fake_run(void)
+{
+    const struct fake_exit *e = &fake_kvm.exits[fake_kvm.next_exit];
+    struct kvm_run *run = fake_kvm.run;
+
+    g_assert_cmpuint(fake_kvm.next_exit, <, fake_kvm.nr_exits);
+    fake_kvm.next_exit++;
+    if (e->hang) {
+        for (;;) {
+            pause();
+        }
+    }
+    fake_burn(e->burn_ns);
+    run->exit_reason = e->reason;
+    fake_kvm.regs.rax = e->rax;
+    fake_kvm.regs.rbx = e->rbx;
+    fake_kvm.regs.r15 = e->r15;
+    fake_kvm.regs.rip = e->rip;
+    if (e->report) {
+        run->exit_reason = KVM_EXIT_IO;
+        run->io.direction = KVM_EXIT_IO_OUT;
+        run->io.port = REPORT_PORT;
+        run->io.size = 1;
+        run->io.count = 1;
+    }
+    return e->ret;
+}
+
+static int fake_slot(const struct kvm_userspace_memory_region *region)
+{
+    if (region->slot == 0) {
+        fake_kvm.memory = (uint8_t *)(uintptr_t)region->userspace_addr;
+    }
+    return 0;
+}
+
+static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
+{
+    void *p = (void *)arg;
+
+    if (request == fake_kvm.fail_request) {
+        return -fake_kvm.fail_error;
+    }
+    switch (request) {
+    case KVM_GET_API_VERSION:
+        return fake_kvm.api_version;
+    case KVM_CHECK_EXTENSION:
+        return arg == (uintptr_t)fake_kvm.missing_cap ? 0 : 0xff;
+    case KVM_CREATE_VM:
+        fake_kvm.open_fds++;
+        return FD_VM;
+    case KVM_CREATE_VCPU:
+        g_assert_cmpint(fd, ==, FD_VM);
+        fake_kvm.open_fds++;
+        return FD_VCPU;
+    case KVM_GET_VCPU_MMAP_SIZE:
+        return RUN_SIZE;
+    case KVM_SET_USER_MEMORY_REGION:
+        return fake_slot(p);
+    case KVM_SET_MSRS:
+        return (int)((struct kvm_msrs *)p)->nmsrs;
+    case KVM_GET_REGS:
+        *(struct kvm_regs *)p = fake_kvm.regs;
+        return 0;
+    case KVM_SET_REGS:
+        fake_kvm.regs = *(struct kvm_regs *)p;
+        return 0;
+    case KVM_RUN:
+        g_assert_cmpint(fd, ==, FD_VCPU);
+        return fake_run();
+    default:
+        return 0;
+    }
+}
+
+const struct kvm_sys fake_kvm_sys = {
+    .open = fake_open, .ioctl = fake_ioctl, .mmap = fake_mmap, .munmap = fake_munmap,
+    .close = fake_close,
+};
+
+void fake_kvm_reset(void)
+{
+    memset(&fake_kvm, 0, sizeof(fake_kvm));
+    fake_kvm.api_version = KVM_API_VERSION;
+    fake_kvm.missing_cap = -1;
+}
+
+/* The address behind the n-th OUT of AL to port 0x7e of the guest's program. */
+static uint64_t fake_after_out(void)
+{
+    extern const uint8_t kvm_probe_guest[], kvm_probe_guest_end[];
+
+    for (const uint8_t *p = kvm_probe_guest; p + 2 < kvm_probe_guest_end; p++) {
+        if (p[0] == 0xe6 && p[1] == REPORT_PORT) {
+            return CODE + (uint64_t)(p - kvm_probe_guest) + 2;
+        }
+    }
+    g_assert_not_reached();
+}
+
+static struct fake_exit *fake_add(uint64_t stage)
+{
+    struct fake_exit *e = &fake_kvm.exits[fake_kvm.nr_exits++];
+
+    *e = (struct fake_exit){.r15 = stage, .report = true, .rip = CODE};
+    return e;
+}
+
+void fake_kvm_play_probe(void)
+{
+    struct fake_exit *stub = fake_add(1);
+
+    stub->rax = 0x1234;
+    stub->rip = fake_after_out();
+    fake_add(3);
+    fake_add(5);
+    for (unsigned i = 0; i < 9; i++) {
+        fake_add(8);
+    }
+    *fake_add(9) = (struct fake_exit){.reason = KVM_EXIT_HLT, .r15 = 9};
+}

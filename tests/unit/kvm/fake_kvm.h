@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A /dev/kvm made of a table: it answers the calls, plays a script of exits, and fails where a
+ * test tells it to. One at a time.
+ */
+#ifndef PVEMU_TESTS_FAKE_KVM_H
+#define PVEMU_TESTS_FAKE_KVM_H
+
+#include <linux/kvm.h>
+#include <stdbool.h>
+
+#include "cpu/kvm/sys.h"
+
+enum { FAKE_EXITS = 64 };
+
+/* One return of KVM_RUN. */
+struct fake_exit {
+    int ret;         /* of the call: 0 or a negated errno */
+    uint32_t reason; /* KVM_EXIT_* */
+    uint64_t rax, rbx, r15, rip;
+    bool report;     /* reason KVM_EXIT_IO: OUT of a byte to port 0x7e */
+    uint64_t burn_ns; /* how long it takes */
+    bool hang;       /* it does not come back */
+};
+
+struct fake_kvm {
+    int open_error;              /* 0: it opens */
+    int api_version;
+    int missing_cap;             /* a KVM_CAP_* that is not there; -1: none */
+    unsigned long fail_request;  /* this call fails ... */
+    int fail_error;              /* ... with this */
+    struct fake_exit exits[FAKE_EXITS];
+    unsigned nr_exits, next_exit;
+    unsigned open_fds;           /* opened and made, not yet closed */
+    struct kvm_regs regs;
+    struct kvm_run *run;
+    uint8_t *memory;             /* of slot 0 */
+};
+
+/* Works, with no exits yet. */
+void fake_kvm_reset(void);
+extern struct fake_kvm fake_kvm;
+extern const struct kvm_sys fake_kvm_sys;
+/* The exits of a faithful KVM's probe guest. */
+void fake_kvm_play_probe(void);
+
+#endif
