@@ -18,8 +18,9 @@ static _Thread_local struct dbt *accel_current;
 static struct sigaction accel_previous[65];
 
 /* Makes the faulting instruction go the slow way. false: not in translated code. */
-static bool accel_fault(struct dbt *d, greg_t *regs)
+static bool accel_fault(struct dbt *d, greg_t *regs, uint64_t address)
 {
+    bool poll = address - (uint64_t)(uintptr_t)d->trap < MEM_PAGE_SIZE;
     uint64_t offset = (uint64_t)regs[REG_RIP] - (uint64_t)(uintptr_t)d->rx;
     const struct rec *rec;
 
@@ -30,8 +31,14 @@ static bool accel_fault(struct dbt *d, greg_t *regs)
     if (rec == NULL || offset >= rec->end) {
         return false;
     }
-    if (rec->host_flags) {
+    if (poll ? rec->poll_flags : rec->host_flags) {
         d->interp.fl = alu_pack((uint64_t)regs[REG_EFL]);
+    }
+    if (poll) { /* somebody wants something: leave before this instruction */
+        regs[REG_R10] = (greg_t)(d->page + rec->ip);
+        regs[REG_R11] = 0;
+        regs[REG_RIP] = (greg_t)(uintptr_t)(d->rx + d->common_exit);
+        return true;
     }
     regs[REG_R10] = rec - d->recs;
     regs[REG_RIP] = (greg_t)(uintptr_t)(d->rx + d->common_slow);
@@ -43,7 +50,8 @@ static void accel_signal(int sig, siginfo_t *info, void *context)
     ucontext_t *uc = context;
     const struct sigaction *before = &accel_previous[sig];
 
-    if (accel_current != NULL && accel_fault(accel_current, uc->uc_mcontext.gregs)) {
+    if (accel_current != NULL && accel_fault(accel_current, uc->uc_mcontext.gregs,
+                    sig == SIGSEGV ? (uint64_t)(uintptr_t)info->si_addr : 0)) {
         return;
     }
     if ((before->sa_flags & SA_SIGINFO) != 0) {
@@ -98,6 +106,12 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
         return false;
     }
     d->interp.dropped = accel_dropped;
+    d->interp.code_written = dbt_code_written;
+    d->interp.code_changed = dbt_code_changed;
+    d->interp.poll_go = &d->go;
+    d->interp.poll_stop = d->trap;
+    interp_attend(&d->interp, ATTENTION_KICK, true);
+    mem_watch_code(v->mem, dbt_code_watch, d);
     accel_install();
     return true;
 }
@@ -106,6 +120,7 @@ static void accel_vcpu_fini(struct vcpu *v)
 {
     if (v->engine != NULL) {
         dbt_lockstep_fini(dbt_of(v->engine));
+        mem_unwatch_code(v->mem, v->engine);
         dbt_cache_fini(dbt_of(v->engine));
     }
     interp_accel_ops.vcpu_fini(v);

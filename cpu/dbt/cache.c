@@ -6,6 +6,7 @@
  */
 #include "engine.h"
 
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -33,8 +34,10 @@ bool dbt_cache_init(struct dbt *d, GError **err)
     d->links = cache_table(sizeof(struct link) * DBT_MAX_LINKS);
     d->tbs = cache_table(sizeof(struct tb) * DBT_MAX_TBS);
     d->insns = cache_table(sizeof(struct insn) * DBT_MAX_INSNS);
+    d->peeks = cache_table(sizeof(struct peek) * DBT_MAX_PEEKS);
+    d->trap = mmap(NULL, MEM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (d->rw == MAP_FAILED || d->rx == MAP_FAILED || d->recs == NULL || d->links == NULL ||
-        d->tbs == NULL || d->insns == NULL) {
+        d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->trap == MAP_FAILED) {
         g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_ACCES,
                     "this host refuses executable memory (memfd, PROT_EXEC)");
         dbt_cache_fini(d);
@@ -60,11 +63,15 @@ void dbt_cache_fini(struct dbt *d)
     cache_unmap(d->links, sizeof(struct link) * DBT_MAX_LINKS);
     cache_unmap(d->tbs, sizeof(struct tb) * DBT_MAX_TBS);
     cache_unmap(d->insns, sizeof(struct insn) * DBT_MAX_INSNS);
+    cache_unmap(d->peeks, sizeof(struct peek) * DBT_MAX_PEEKS);
+    cache_unmap(d->trap, MEM_PAGE_SIZE);
     d->rw = d->rx = NULL;
     d->recs = NULL;
     d->links = NULL;
     d->tbs = NULL;
     d->insns = NULL;
+    d->peeks = NULL;
+    d->trap = NULL;
 }
 
 void dbt_cache_drop(struct dbt *d)
@@ -73,8 +80,10 @@ void dbt_cache_drop(struct dbt *d)
     d->nr_recs = 0;
     d->nr_links = 1;
     d->nr_insns = 1;
-    d->nr_tbs = 0;
+    d->nr_tbs = 1;
+    d->nr_peeks = 0;
     d->link = 0;
+    memset(d->frames, 0, sizeof(d->frames));
     for (unsigned i = 0; i < TLB_NR; i++) {
         for (unsigned slot = 0; slot < DBT_JUMPS; slot++) {
             dbt_jump_clear(d, i, slot);
@@ -88,7 +97,8 @@ bool dbt_cache_room(const struct dbt *d)
 {
     return d->used + DBT_ROOM < d->options.cache &&
            DBT_MAX_RECS - d->nr_recs > 4 * BLOCK_MAX_OPS &&
-           DBT_MAX_LINKS - d->nr_links > 4 * BLOCK_MAX_OPS && d->nr_tbs < DBT_MAX_TBS;
+           DBT_MAX_LINKS - d->nr_links > 4 * BLOCK_MAX_OPS && d->nr_tbs < DBT_MAX_TBS &&
+           DBT_MAX_PEEKS - d->nr_peeks > DBT_PEEKS;
 }
 
 const struct rec *dbt_cache_rec(const struct dbt *d, uint32_t offset)

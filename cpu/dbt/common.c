@@ -7,6 +7,7 @@
  *     fpu       r10d: rec                has dbt_fpu() bring the vector state
  *     c       r10d: rec, r11: function   has a C function of the translation's choice called
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
+ *     jump    r10: rip                   is called when the table of jumps has no entry
  */
 #include "engine.h"
 
@@ -90,9 +91,9 @@ static void common_call(struct emit *c, const void *fn)
     common_leave(c);
 }
 
-/* A TLB miss; called with r10: offset of the entry, r11: page wanted, d->rec. Comes back when
- * there is an entry now. */
-static void common_miss(struct dbt *d, struct emit *c)
+/* Calls fn(d, r11 or r10, r10), which finds what was missing and comes back; where that was in
+ * vain the interpreter executes d->rec. */
+static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned arg)
 {
     static const uint8_t push[] = {0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51};
     static const uint8_t pop[] = {0x41, 0x59, 0x41, 0x58, 0x5f, 0x5e, 0x5a, 0x59, 0x58};
@@ -100,12 +101,14 @@ static void common_miss(struct dbt *d, struct emit *c)
 
     emit_bytes(c, push, sizeof(push)); /* rax rcx rdx rsi rdi r8 r9 */
     emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
-    emit_mov(c, RSI, HOST_R11);
+    emit_mov(c, RSI, arg);
     emit_mov(c, RDX, HOST_R10);
-    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)dbt_miss);
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
+    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)fn);
     emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
     emit_bytes(c, pop, sizeof(pop));
     slow = emit_jcc(c, 4);
+    emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     emit_byte(c, 0xc3);
     emit_patch(c->start, slow, emit_offset(c));
     emit_lea(c, RSP, RSP, 8);
@@ -138,6 +141,8 @@ void dbt_common_emit(struct dbt *d)
     emit_op_gs(c, EMIT_STORE, HOST_R11, GS(helper));
     common_call(c, NULL);
     d->common_miss = emit_offset(c);
-    common_miss(d, c);
+    common_miss(d, c, (const void *)(uintptr_t)dbt_miss, HOST_R11);
+    d->common_jump = emit_offset(c);
+    common_miss(d, c, (const void *)(uintptr_t)dbt_jump, HOST_R10);
     d->common_end = (emit_offset(c) + 63) & ~63u;
 }

@@ -101,6 +101,12 @@ void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset)
     emit_u32(c, (uint32_t)offset);
 }
 
+void emit_op_gs_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m)
+{
+    emit_byte(c, PREFIX_GS);
+    emit_op_mem(c, op, reg, m);
+}
+
 void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset)
 {
     struct emit_mem m = {.base = (uint8_t)index, .index = EMIT_NO_REG, .scale = 1,
@@ -142,6 +148,16 @@ void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp)
     } else {
         emit_op_mem(c, EMIT_LEA, to, &m);
     }
+}
+
+void emit_jmp_gs_mem(struct emit *c, const struct emit_mem *m)
+{
+    emit_byte(c, PREFIX_GS);
+    if (emit_rex_mem(0, m) != 0) {
+        emit_byte(c, REX | emit_rex_mem(0, m));
+    }
+    emit_byte(c, 0xff);
+    emit_modrm_mem(c, 4, m);
 }
 
 void emit_jmp_gs(struct emit *c, size_t offset)

@@ -46,11 +46,13 @@ void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm);
 /* gs:[offset], gs:[index + offset]; 64 and 32 bits wide */
 void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
+void emit_op_gs_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
 void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset);
 void emit_mov(struct emit *c, unsigned to, unsigned from);
 void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val); /* zero-extended */
 void emit_mov_imm64(struct emit *c, unsigned reg, uint64_t val);
 void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp);
+void emit_jmp_gs_mem(struct emit *c, const struct emit_mem *m);
 void emit_jmp_gs(struct emit *c, size_t offset);
 void emit_call_to(struct emit *c, uint32_t offset);
 void emit_jmp_to(struct emit *c, uint32_t offset);

@@ -15,28 +15,46 @@
 #include "dbt.h"
 
 enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_RSP_HOME = HOST_R9 };
-enum { DBT_JUMPS = 1 << 14 };
+enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
-/* Where to go on for a rip of the current address space. */
+/* Where to go on for a rip of the current address space: an entry `far`. */
 struct dbt_jump {
     uint64_t rip, code;
 };
 
-/* Translations of one block, one for each TLB it may run with: offsets, 0: none. */
+/*
+ * Translations of one block, one for each TLB it may run with. Entries, as offsets, 0: none:
+ *     far   r10: rip; flags in e->fl      from tables; looks whether somebody wants something
+ *     mem   gs:[page] is right; flags in e->fl
+ *     host  the same; flags in EFLAGS
+ * mem and host are the same where no flags are alive, and [1] of them may be used by whom runs
+ * with the vector state resident already.
+ */
 struct tb_code {
-    uint32_t host, mem;  /* entries: with the flags in EFLAGS, in e->fl */
-    uint32_t generation; /* where the code has the generation of the frame */
+    uint32_t far, mem[2], host[2];
+    uint32_t in;          /* first of the links that lead here */
+    uint32_t stale;       /* where `far` leads to while the translation is dead */
+    uint8_t far_bytes[5]; /* what is there otherwise */
 };
 
 struct tb {
     const struct op *ops; /* of the block when it was translated */
     struct block *block;
-    uint32_t generation;
-    uint32_t need; /* classes of native instructions inside */
+    uint32_t generation; /* of the frame, as long as it is not dead */
+    uint32_t need;       /* classes of native instructions inside */
+    uint32_t next;       /* in d->frames */
+    bool dead;           /* nothing leads here until the code was compared again */
+    uint8_t nr_peeks;    /* other code of the page that liveness of flags was taken from: */
+    uint32_t peek;       /* in d->peeks */
+    uint64_t peek_hash;
     struct tb_code code[TLB_NR];
 };
 
-/* A guest instruction in translated code. */
+struct peek {
+    uint16_t at, len; /* in the page */
+};
+
+/* A guest instruction in translated code, or what is at its start before any instruction. */
 struct rec {
     struct tb *tb;
     uint32_t start, end; /* its code, without stubs */
@@ -44,15 +62,20 @@ struct rec {
     uint32_t insn;   /* decoded, since it went slow: index into insns; 0: not yet */
     uint16_t ip;     /* offset in its page */
     bool host_flags; /* a fault finds the flags in EFLAGS */
+    bool poll_flags; /* a poll does */
 };
 
-/* A direct branch within its page that has not met its target yet. */
+/* A direct branch within its page. */
 struct link {
     struct tb *tb;
-    uint32_t patch; /* of the 32-bit displacement */
-    uint16_t to;    /* offset in the page */
-    uint8_t index;  /* enum tlb_index */
-    bool host;      /* flags are in EFLAGS */
+    uint32_t patch;  /* of the 32-bit displacement, */
+    uint32_t stub;   /* which leads here while the target has no code */
+    uint32_t next;   /* with the same target */
+    uint16_t to;     /* offset in the page */
+    uint8_t index;   /* enum tlb_index */
+    bool host;       /* flags are in EFLAGS */
+    bool linked;
+    uint32_t vector; /* classes that are allowed and resident there */
 };
 
 struct dbt {
@@ -61,7 +84,7 @@ struct dbt {
     uint64_t slot[3]; /* guest R9, R10, R11 */
     uint64_t page;    /* guest address of the page that runs */
     uint64_t seg_base[2]; /* FS, GS */
-    uint64_t tmp, target;
+    uint64_t tmp, target, keep;
     struct dbt *self;
     uint32_t link, rec;
     const void *helper; /* tr_call_c() */
@@ -74,9 +97,11 @@ struct dbt {
 
     struct dbt_options options;
     struct lockstep *lockstep; /* NULL: off */
+    uint32_t *trap;   /* a page that is not mapped: interp.poll_stop */
+    uint32_t go;      /* interp.poll_go */
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
-    uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c;
+    uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -84,7 +109,11 @@ struct dbt {
     struct insn *insns;
     uint32_t nr_insns; /* insn 0 is for when they are used up */
     struct tb *tbs;
-    uint32_t nr_tbs;
+    uint32_t nr_tbs; /* tb 0 is none */
+    struct peek *peeks;
+    uint32_t nr_peeks;
+    uint32_t frames[DBT_FRAMES]; /* translations by frame */
+    _Atomic uint64_t changed[DBT_FRAMES / 64]; /* others wrote to one of these */
 };
 
 enum {
@@ -95,6 +124,8 @@ enum {
     DBT_MAX_LINKS = 1 << 20,
     DBT_MAX_TBS = 1 << 19,
     DBT_MAX_INSNS = 1 << 18,
+    DBT_MAX_PEEKS = 1 << 20,
+    DBT_PEEKS = 16, /* of one translation */
     DBT_REC_WRITE = 1 << 30, /* in d->rec of a TLB miss */
 };
 
@@ -103,9 +134,15 @@ static inline struct dbt *dbt_of(struct interp *e)
     return (struct dbt *)(void *)e;
 }
 
+/* Translated code computes it by itself (tr_jump()). */
 static inline unsigned dbt_jump_slot(uint64_t rip)
 {
-    return (unsigned)(rip ^ rip >> 12) & (DBT_JUMPS - 1);
+    return (unsigned)rip & (DBT_JUMPS - 1);
+}
+
+static inline unsigned dbt_frame_slot(uint32_t frame)
+{
+    return (frame ^ frame >> 12) & (DBT_FRAMES - 1);
 }
 
 /* With a rip that belongs elsewhere, so that none matches. */
@@ -135,12 +172,35 @@ void dbt_lockstep_after(struct dbt *d, const struct tb *t);
 /* translate.c: fills b's translation for the current TLB. false: cannot be done. */
 bool dbt_translate(struct dbt *d, struct block *b, struct tb *t, unsigned index);
 
+/* links.c: of the code that a translation peeked at. */
+uint64_t dbt_peek_hash(const struct dbt *d, const struct tb *t);
+
+/* links.c: from one translation to the next. */
+/* The branch that led out of translated code goes to this one from now on. */
+void dbt_link(struct dbt *d, struct tb *t, unsigned index);
+/* A living translation is known by its frame. */
+void dbt_tb_add(struct dbt *d, struct tb *t);
+void dbt_tb_kill(struct dbt *d, struct tb *t);
+/* Dead, but its block was found unchanged. false: it cannot be used any more. */
+bool dbt_tb_revive(struct dbt *d, struct tb *t);
+/* The hooks of struct interp and of core/memory. */
+void dbt_code_written(struct interp *e, uint32_t frame);
+void dbt_code_changed(struct interp *e);
+void dbt_code_watch(void *opaque, uint32_t frame);
+/* The tables of jumps: after changes of page tables; by rip. */
+void dbt_jumps_check(struct dbt *d, unsigned index);
+void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code);
+/* The translation at a rip for this TLB, which is the current one, or NULL. */
+struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip);
+
 /* run.c: called by translated code. Where to go on, or NULL: leave. */
 const void *dbt_slow(struct dbt *d, uint32_t rec);
 const void *dbt_fpu(struct dbt *d, uint32_t rec);
 /* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
+/* No entry in the table for rip. true: now there is. */
+bool dbt_jump(struct dbt *d, uint64_t rip);
 /* Fills the current TLB for a data access to the page at va, without side effects other than A
  * and D. false: it got no tag (a fault, MMIO, code): the interpreter sorts it out. */
 bool dbt_fill(struct dbt *d, uint64_t va, bool write);

@@ -124,6 +124,9 @@ struct insn_status insn_status_flags(const struct insn *in)
     case INSN_FENCE:
         return (struct insn_status){0, 0, false};
     case INSN_NATIVE:
+        if (in->map == INSN_MAP_0F && (in->opcode & 0xfe) == 0x2e) { /* COMISx, UCOMISx */
+            return (struct insn_status){0, FLAG_ALL, true};
+        }
         return (struct insn_status){(in->flags & INSN_F_READS_FLAGS) != 0 ? FLAG_ALL : 0, 0,
                                     (in->flags & INSN_F_WRITES_FLAGS) != 0};
     default:

@@ -22,15 +22,14 @@ static bool flow_fetch(struct tr *t, const struct insn *in)
     return true;
 }
 
-/* r10: the target of an indirect branch, which has code, r11: its index. */
-static void flow_check_target(struct tr *t, const struct insn *in)
+/* The code at the target of an indirect branch (in r10 if it came from memory). */
+static void flow_target(struct tr *t, const struct insn *in, struct emit_mem *code)
 {
     tr_clobber(t);
     if (in->op[0].kind == OPK_GPR) {
         tr_get(t, HOST_R10, in->op[0].reg);
     }
-    tr_jump_index(t);
-    tr_jump_check(t);
+    tr_jump(t, code);
 }
 
 static void flow_ret(struct tr *t, const struct insn *in)
@@ -38,24 +37,42 @@ static void flow_ret(struct tr *t, const struct insn *in)
     int32_t extra = in->nr_operands > 0 && in->op[0].kind == OPK_IMM ? (int32_t)in->imm : 0;
     struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
                               .size = 8};
-    struct emit_mem m;
+    struct emit_mem m, code;
 
     tr_check(t, &slot, &m);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    tr_jump_index(t);
-    tr_jump_check(t);
+    tr_jump(t, &code);
     emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, 8 + extra);
-    tr_go(t);
+    tr_go(t, &code);
 }
 
 static void flow_jmp(struct tr *t, const struct insn *in)
 {
+    struct emit_mem code;
+
     if (!flow_fetch(t, in)) {
         tr_interpret(t);
         return;
     }
-    flow_check_target(t, in);
-    tr_go(t);
+    flow_target(t, in, &code);
+    tr_go(t, &code);
+}
+
+/* Calls to another page: target and its code to gs:[tmp] and gs:[target]. */
+static void flow_call_target(struct tr *t, const struct insn *in, int64_t to)
+{
+    struct emit_mem code;
+
+    if (in->op[0].kind == OPK_REL) {
+        tr_clobber(t);
+        tr_guest_address(t, HOST_R10, to);
+        tr_jump(t, &code);
+    } else {
+        flow_target(t, in, &code);
+    }
+    emit_op_gs_mem(&t->c, EMIT_LOAD, HOST_R11, &code);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(target));
 }
 
 static void flow_call(struct tr *t, const struct insn *in)
@@ -66,20 +83,13 @@ static void flow_call(struct tr *t, const struct insn *in)
     bool near = in->op[0].kind == OPK_REL && to >= 0 && to < MEM_PAGE_SIZE;
     struct emit_mem m;
 
-    if (!flow_fetch(t, in)) {
+    if (near) {
+        tr_poll(t);
+    } else if (!flow_fetch(t, in)) {
         tr_interpret(t);
         return;
-    }
-    if (in->op[0].kind == OPK_REL) {
-        if (!near) {
-            tr_clobber(t);
-            tr_guest_address(t, HOST_R10, to);
-            tr_jump_index(t);
-            tr_jump_check(t);
-        }
     } else {
-        flow_check_target(t, in);
-        emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
+        flow_call_target(t, in, to);
     }
     tr_check(t, &slot, &m);
     tr_guest_address(t, HOST_R10, back);
@@ -87,15 +97,10 @@ static void flow_call(struct tr *t, const struct insn *in)
     emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, -8);
     if (near) {
         tr_direct(t, to);
-        return;
-    }
-    if (in->op[0].kind == OPK_REL) {
-        tr_guest_address(t, HOST_R10, to);
     } else {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+        emit_jmp_gs(&t->c, TR_GS(target));
     }
-    tr_jump_index(t);
-    tr_go(t);
 }
 
 void tr_flow(struct tr *t, const struct insn *in)
@@ -109,6 +114,9 @@ void tr_flow(struct tr *t, const struct insn *in)
     } else if (in->id == INSN_CALL) {
         flow_call(t, in);
     } else if (in->op[0].kind == OPK_REL) {
+        if (to <= t->ip && to >= 0) {
+            tr_poll(t);
+        }
         tr_direct(t, to);
     } else {
         flow_jmp(t, in);

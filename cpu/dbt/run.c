@@ -10,75 +10,7 @@ enum { NEVER = INT32_MAX };
 
 typedef void (*run_enter_fn)(struct dbt *d, const void *code);
 
-/* ---- where to go on ---- */
-
-static void run_jumps_clear(struct dbt *d, unsigned index)
-{
-    for (unsigned i = 0; i < d->nr_jump_used[index]; i++) {
-        dbt_jump_clear(d, index, d->jump_used[index][i]);
-    }
-    d->nr_jump_used[index] = 0;
-    d->jump_local[index] = false;
-}
-
-/* Forgets jumps that a change of page tables has made doubtful. */
-static void run_jumps_check(struct dbt *d, unsigned index)
-{
-    const struct interp *e = &d->interp;
-
-    if (d->jump_epoch_global[index] != e->epoch_global ||
-        (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local)) {
-        run_jumps_clear(d, index);
-    }
-    d->jump_epoch[index] = e->epoch_local;
-    d->jump_epoch_global[index] = e->epoch_global;
-}
-
-/* Certainly in a global page? */
-static bool run_global(const struct interp *e, uint64_t rip)
-{
-    const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
-    unsigned slot = (unsigned)(rip >> 12) & (TLB_SIZE - 1);
-
-    return (jump->tag ^ rip) == e->jump_key_global ||
-           (e->tlb->entry[slot].exec == PAGE_BASE(rip) && e->tlb->global[slot]);
-}
-
-static void run_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code)
-{
-    struct interp *e = &d->interp;
-    unsigned at = dbt_jump_slot(rip);
-    struct dbt_jump *jump = &d->jumps[index][at];
-
-    if (jump->code == 0) {
-        d->jump_used[index][d->nr_jump_used[index]++] = (uint16_t)at;
-    }
-    jump->rip = rip;
-    jump->code = (uint64_t)(uintptr_t)(d->rx + code);
-    d->jump_local[index] |= !run_global(e, rip);
-}
-
 /* ---- translations ---- */
-
-/* The links to an old translation lead to the new one. */
-static void run_replace(struct dbt *d, const struct tb *old, const struct tb *now,
-                        unsigned index)
-{
-    struct {
-        uint8_t op;
-        uint32_t rel;
-    } __attribute__((packed)) jmp = {.op = 0xe9};
-    uint32_t from[2] = {old->code[index].host, old->code[index].mem};
-    uint32_t to[2] = {now->code[index].host, now->code[index].mem};
-
-    for (unsigned i = 0; i < 2 && from[0] != 0; i++) {
-        if (from[i] != from[0] && from[1] - from[0] < sizeof(jmp)) {
-            break;
-        }
-        jmp.rel = to[i] - (from[i] + (uint32_t)sizeof(jmp));
-        __builtin_memcpy(d->rw + from[i], &jmp, sizeof(jmp));
-    }
-}
 
 static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
 {
@@ -88,7 +20,7 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
         interp_attend(&d->interp, ATTENTION_DROP, true);
         return NULL;
     }
-    if (t == NULL || t->ops != b->ops) {
+    if (t == NULL || t->dead || t->ops != b->ops) {
         t = &d->tbs[d->nr_tbs];
         *t = (struct tb){.ops = b->ops, .block = b, .generation = b->generation};
     }
@@ -99,35 +31,17 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
     if (t != old) {
         d->nr_tbs++;
         b->translation = t;
-        if (old != NULL) {
-            run_replace(d, old, t, index);
+        dbt_tb_add(d, t);
+        if (old != NULL && !old->dead) {
+            dbt_tb_kill(d, old);
         }
+    }
+    /* Bytes may have been looked at that were written to before the frame was watched. */
+    if (t->generation != atomic_load(b->generation_now)) {
+        dbt_tb_kill(d, t);
+        return NULL;
     }
     return t;
-}
-
-/* The block's bytes were found unchanged in a newer generation of the page. */
-static void run_renew(struct dbt *d, struct tb *t, uint32_t generation)
-{
-    t->generation = generation;
-    for (unsigned i = 0; i < TLB_NR; i++) {
-        if (t->code[i].mem != 0) {
-            *(interp_uint32_t *)(void *)(d->rw + t->code[i].generation) = generation;
-        }
-    }
-}
-
-/* The branch that led out of translated code goes to this block from now on. */
-static void run_link(struct dbt *d, const struct tb *t, unsigned index)
-{
-    const struct link *l = &d->links[d->link];
-    uint32_t rel;
-
-    if (l->tb->block->frame == t->block->frame && l->to == t->block->offset &&
-        l->index == index && l->tb->ops == l->tb->block->ops) {
-        rel = (l->host ? t->code[index].host : t->code[index].mem) - (l->patch + 4);
-        *(interp_uint32_t *)(void *)(d->rw + l->patch) = rel;
-    }
 }
 
 static struct tb *run_find(struct dbt *d, struct op *op, unsigned index)
@@ -135,14 +49,15 @@ static struct tb *run_find(struct dbt *d, struct op *op, unsigned index)
     struct block *b = d->interp.current;
     struct tb *t = b->translation;
 
-    if (likely(t != NULL && t->ops == b->ops && t->code[index].mem != 0)) {
+    if (likely(t != NULL && t->ops == b->ops && t->code[index].far != 0) &&
+        (likely(!t->dead) || dbt_tb_revive(d, t))) {
         return t;
     }
     if (op->disp == NEVER || (unsigned)++op->disp < d->options.hot) {
         return NULL;
     }
     t = run_translate(d, b, index);
-    if (t == NULL) {
+    if (t == NULL && b->translation == NULL) {
         op->disp = NEVER;
     }
     return t;
@@ -158,19 +73,17 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
         d->link = 0;
         return op[1].fn(v, op + 1, e);
     }
-    if (t->generation != t->block->generation) {
-        run_renew(d, t, t->block->generation);
-    }
-    run_jumps_check(d, index);
-    if (!d->options.no_jumps) {
-        run_jump_add(d, index, v->cpu.rip, t->code[index].mem);
-    }
+    dbt_jumps_check(d, index);
+    dbt_jump_add(d, index, v->cpu.rip, t->code[index].far);
     if (d->link != 0 && !d->options.no_jumps) {
-        run_link(d, t, index);
+        dbt_link(d, t, index);
     }
     d->link = 0;
     if (atomic_load(&e->attention) != 0) {
         return op[1].fn(v, op + 1, e); /* one block, and the main loop looks again */
+    }
+    if (unlikely(atomic_load_explicit(&e->poll, memory_order_relaxed) != e->poll_go)) {
+        interp_poll_arm(e);
     }
     d->page = v->engine_words[1];
     d->seg_base[0] = v->cpu.seg[CPU_FS].base;
@@ -178,7 +91,7 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     if (unlikely(d->lockstep != NULL)) {
         dbt_lockstep_before(d, t);
     }
-    ((run_enter_fn)(uintptr_t)(d->rx + d->common_enter))(d, d->rx + t->code[index].mem);
+    ((run_enter_fn)(uintptr_t)(d->rx + d->common_enter))(d, d->rx + t->code[index].mem[0]);
     if (unlikely(d->lockstep != NULL)) {
         dbt_lockstep_after(d, t);
     }
@@ -246,17 +159,16 @@ const void *dbt_go(struct dbt *d)
     struct interp *e = &d->interp;
     unsigned index = (unsigned)(e->tlb - e->tlbs);
     uint64_t rip = e->v->cpu.rip;
-    const struct dbt_jump *jump = &d->jumps[index][dbt_jump_slot(rip)];
+    const struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
 
-    run_jumps_check(d, index);
-    if (jump->code == 0 || jump->rip != rip || e->mode != MODE_64 ||
-        atomic_load(&e->attention) != 0) {
+    dbt_jumps_check(d, index);
+    if (t == NULL || atomic_load(&e->attention) != 0) {
         return NULL;
     }
     d->page = PAGE_BASE(rip);
     d->seg_base[0] = e->v->cpu.seg[CPU_FS].base;
     d->seg_base[1] = e->v->cpu.seg[CPU_GS].base;
-    return (const void *)(uintptr_t)jump->code;
+    return d->rx + t->code[index].mem[0];
 }
 
 const void *dbt_slow(struct dbt *d, uint32_t number)
@@ -282,7 +194,7 @@ const void *dbt_fpu(struct dbt *d, uint32_t number)
 
     d->link = 0;
     d->interp.v->cpu.rip = d->page + rec->ip;
-    return run_resume(d, rec->tb, rec->start);
+    return run_resume(d, rec->tb, rec->resume);
 }
 
 bool dbt_fill(struct dbt *d, uint64_t va, bool write)

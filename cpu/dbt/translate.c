@@ -31,14 +31,19 @@ void tr_clobber(struct tr *t)
     }
 }
 
+static void flags_load(struct tr *t)
+{
+    emit_mov(&t->c, HOST_R10, CPU_RAX);
+    emit_op32_gs(&t->c, EMIT_LOAD, CPU_RAX, TR_GS(interp.fl));
+    emit_bytes(&t->c, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
+    emit_mov(&t->c, CPU_RAX, HOST_R10);
+}
+
 /* The guest's flags that are alive have to be in EFLAGS. Changes r10. */
 void tr_flags_host(struct tr *t)
 {
     if (t->loc == LOC_MEM && t->live != 0) {
-        emit_mov(&t->c, HOST_R10, CPU_RAX);
-        emit_op32_gs(&t->c, EMIT_LOAD, CPU_RAX, TR_GS(interp.fl));
-        emit_bytes(&t->c, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
-        emit_mov(&t->c, CPU_RAX, HOST_R10);
+        flags_load(t);
         t->loc = LOC_HOST;
     }
 }
@@ -50,7 +55,8 @@ static void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
     struct fixup *f = &t->fix[t->nr_fix++];
 
     g_assert(t->nr_fix <= G_N_ELEMENTS(t->fix));
-    *f = (struct fixup){.at = at, .kind = kind, .rec = t->rec, .loc = t->loc, .to = to};
+    *f = (struct fixup){.at = at, .kind = kind, .rec = t->rec, .loc = t->loc,
+                         .live = t->live, .to = to};
 }
 
 /* When the condition holds the interpreter does it. Flags are saved or dead. */
@@ -72,55 +78,63 @@ void tr_guest_address(struct tr *t, unsigned reg, int64_t offset)
     emit_lea(&t->c, reg, reg, (int32_t)offset);
 }
 
-static size_t tr_jumps(const struct tr *t)
+static struct emit_mem tr_jumps(const struct tr *t, size_t field)
 {
-    return TR_GS(jumps) + t->index * sizeof(struct dbt_jump) * DBT_JUMPS;
+    return (struct emit_mem){
+        .base = EMIT_NO_REG, .index = HOST_R11, .scale = 8,
+        .disp = (int32_t)(TR_GS(jumps) + t->index * sizeof(struct dbt_jump) * DBT_JUMPS +
+                          field)};
 }
 
-/* r10: rip. r11: its place in the table of jumps. Flags are saved or dead. */
-void tr_jump_index(struct tr *t)
+/* r10: rip; compares it with the one in the table. */
+static void jump_compare(struct tr *t, struct emit_mem *code)
 {
-    emit_mov(&t->c, HOST_R11, HOST_R10);
-    emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xeb, 12}, 4); /* shr $12,%r11 */
-    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xd3}, 3);     /* xor %r10d,%r11d */
-    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3); /* and $..,%r11d */
-    emit_u32(&t->c, DBT_JUMPS - 1);
-    emit_bytes(&t->c, (const uint8_t[]){0x41, 0xc1, 0xe3, 4}, 4); /* shl $4,%r11d */
+    struct emit_mem rip = tr_jumps(t, offsetof(struct dbt_jump, rip));
+
+    G_STATIC_ASSERT(DBT_JUMPS == 1 << 15 && sizeof(struct dbt_jump) == 16);
+    emit_bytes(&t->c, (const uint8_t[]){0x4f, 0x8d, 0x1c, 0x12}, 4); /* lea (r10,r10),r11 */
+    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x0f, 0xb7, 0xdb}, 4); /* movzwl r11w,r11d */
+    emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &rip);
+    *code = tr_jumps(t, offsetof(struct dbt_jump, code));
 }
 
-/* r10: rip, r11: index. Goes slow when it has no code. */
-void tr_jump_check(struct tr *t)
+void tr_jump(struct tr *t, struct emit_mem *code)
 {
-    emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11, tr_jumps(t));
-    tr_slow_if(t, 5);
+    uint32_t retry = emit_offset(&t->c);
+
+    jump_compare(t, code);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_JUMP, retry);
 }
 
-static void tr_new_page(struct tr *t)
+void tr_go(struct tr *t, const struct emit_mem *code)
 {
-    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe2, 0, 0xf0, 0xff, 0xff}, 7);
-    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page)); /* and $-4096,%r10 */
+    emit_jmp_gs_mem(&t->c, code);
 }
 
-/* r10: rip, r11: index. */
-void tr_go(struct tr *t)
+void tr_poll(struct tr *t)
 {
-    tr_new_page(t);
-    emit_bytes(&t->c, (const uint8_t[]){0x65, 0x41, 0xff, 0xa3}, 4); /* jmp *gs:..(%r11) */
-    emit_u32(&t->c, (uint32_t)(tr_jumps(t) + offsetof(struct dbt_jump, code)));
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(interp.poll));
+    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x8b, 0x12}, 3); /* mov (%r10),%r10d */
 }
 
-/* Goes to a direct target, an offset from the page. */
+static bool tr_near(int64_t to)
+{
+    return to >= 0 && to < MEM_PAGE_SIZE;
+}
+
+/* Goes to a direct target, an offset from the page; t->live is what matters there. */
 void tr_direct(struct tr *t, int64_t to)
 {
-    if (to >= 0 && to < MEM_PAGE_SIZE) {
+    struct emit_mem code;
+
+    if (tr_near(to)) {
         tr_fixup(t, emit_jmp(&t->c), FIX_LINK, (uint64_t)to);
         return;
     }
     tr_clobber(t);
     tr_guest_address(t, HOST_R10, to);
-    tr_jump_index(t);
-    tr_jump_check(t);
-    tr_go(t);
+    tr_jump(t, &code);
+    tr_go(t, &code);
 }
 
 /* Leaves for the interpreter at an offset from the page. */
@@ -132,19 +146,42 @@ static void tr_leave(struct tr *t, int64_t to)
     emit_jmp_to(&t->c, t->d->common_exit);
 }
 
+/* Goes on in the next page. */
+static void tr_next_page(struct tr *t)
+{
+    struct emit_mem code;
+
+    tr_clobber(t);
+    tr_guest_address(t, HOST_R10, MEM_PAGE_SIZE);
+    jump_compare(t, &code);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, MEM_PAGE_SIZE);
+    tr_go(t, &code);
+}
+
 static void stub_link(struct tr *t, const struct fixup *f)
 {
     struct dbt *d = t->d;
     struct link *l = &d->links[d->nr_links];
 
-    *l = (struct link){.tb = t->t, .patch = f->at, .to = (uint16_t)f->to,
-                       .index = (uint8_t)t->index, .host = f->loc == LOC_HOST};
-    if (f->loc == LOC_HOST) {
+    *l = (struct link){.tb = t->t, .patch = f->at, .stub = emit_offset(&t->c),
+                       .to = (uint16_t)f->to, .index = (uint8_t)t->index,
+                       .host = f->loc == LOC_HOST, .vector = t->t->need};
+    if (f->loc == LOC_HOST && f->live != 0) {
         flags_save(t);
     }
     tr_guest_address(t, HOST_R10, (int64_t)f->to);
     emit_mov_imm32(&t->c, HOST_R11, d->nr_links++);
     emit_jmp_to(&t->c, d->common_exit);
+}
+
+/* Has a function find what was missing and tries once more. */
+static void stub_retry(struct tr *t, const struct fixup *f, uint32_t function)
+{
+    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $.., gs:.. */
+    emit_u32(&t->c, (uint32_t)TR_GS(rec));
+    emit_u32(&t->c, f->rec | (f->to >> 32 != 0 ? DBT_REC_WRITE : 0));
+    emit_call_to(&t->c, function);
+    emit_jmp_to(&t->c, (uint32_t)f->to);
 }
 
 static void stub_emit(struct tr *t, const struct fixup *f)
@@ -157,11 +194,10 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         emit_jmp_to(&t->c, t->d->common_slow);
         break;
     case FIX_MISS:
-        emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $.., gs:.. */
-        emit_u32(&t->c, (uint32_t)TR_GS(rec));
-        emit_u32(&t->c, f->rec | (f->to >> 32 != 0 ? DBT_REC_WRITE : 0));
-        emit_call_to(&t->c, t->d->common_miss);
-        emit_jmp_to(&t->c, (uint32_t)f->to);
+        stub_retry(t, f, t->d->common_miss);
+        break;
+    case FIX_JUMP:
+        stub_retry(t, f, t->d->common_jump);
         break;
     case FIX_FPU:
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
@@ -172,11 +208,12 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         break;
     case FIX_FAR:
         t->loc = f->loc;
-        t->live = FLAG_ALL;
+        t->live = f->live;
         tr_direct(t, (int64_t)f->to);
         break;
     default:
         t->loc = f->loc;
+        t->live = f->live;
         tr_leave(t, (int64_t)f->to);
         break;
     }
@@ -202,7 +239,7 @@ void tr_call_c(struct tr *t, tr_c_fn fn)
     t->loc = t->status.writes ? LOC_MEM : t->loc;
 }
 
-static void tr_jcc(struct tr *t, const struct insn *in)
+static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
 {
     int64_t to = (int64_t)t->ip + in->len + (int64_t)in->imm;
 
@@ -210,19 +247,22 @@ static void tr_jcc(struct tr *t, const struct insn *in)
         tr_interpret(t);
         return;
     }
+    if (tr_near(to) && to <= t->ip) {
+        tr_poll(t);
+    }
     tr_flags_host(t);
-    tr_fixup(t, emit_jcc(&t->c, in->cond),
-             to >= 0 && to < MEM_PAGE_SIZE ? FIX_LINK : FIX_FAR, (uint64_t)to);
+    t->live = live_taken;
+    tr_fixup(t, emit_jcc(&t->c, in->cond), tr_near(to) ? FIX_LINK : FIX_FAR, (uint64_t)to);
 }
 
 /* Returns false when the block ends here for good. */
-static bool tr_insn(struct tr *t, const struct insn *in)
+static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
 {
     switch (in->id) {
     case INSN_NOP:
         return true;
     case INSN_JCC:
-        tr_jcc(t, in);
+        tr_jcc(t, in, live_taken);
         return true;
     case INSN_JMP:
     case INSN_CALL:
@@ -283,48 +323,83 @@ static void tr_liveness(struct tr *t)
 {
     uint8_t live = FLAG_ALL;
 
+    t->nr_peeks = 0;
+    if (t->nr > 0 && (t->insn[t->nr - 1].flags & INSN_F_BRANCH) == 0) {
+        live = tr_peek(t, t->b->offset + t->bytes, FLAG_ALL);
+    }
+    t->live_before[t->nr] = live;
     for (unsigned i = t->nr; i-- > 0;) {
-        struct insn_status s = insn_status_flags(&t->insn[i]);
+        const struct insn *in = &t->insn[i];
+        struct insn_status s = insn_status_flags(in);
 
-        if ((t->insn[i].flags & INSN_F_BRANCH) != 0) {
-            live = FLAG_ALL;
+        t->live_taken[i] = FLAG_ALL;
+        if ((in->flags & INSN_F_BRANCH) != 0) {
+            int64_t next = (int64_t)t->b->offset + t->at[i] + in->len;
+
+            if (in->op[0].kind == OPK_REL) {
+                t->live_taken[i] = tr_peek(t, next + (int64_t)in->imm, FLAG_ALL);
+            }
+            live = t->live_taken[i] | (in->id == INSN_JCC ? live : 0);
+            s.kills = 0;
         }
         live = (uint8_t)((live & ~s.kills) | s.reads);
         t->live_before[i] = live;
     }
 }
 
+/* ---- entries ---- */
+
+static void entry_vector(struct tr *t)
+{
+    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xf7, 0x04, 0x25}, 4); /* testl $.., gs:.. */
+    emit_u32(&t->c, (uint32_t)TR_GS(interp.native_missing));
+    emit_u32(&t->c, t->t->need);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->b->offset);
+    emit_bytes(&t->c, (const uint8_t[]){0x65, 0x80, 0x3c, 0x25}, 4); /* cmpb $0, gs:.. */
+    emit_u32(&t->c, (uint32_t)TR_GS(interp.fpu_resident));
+    emit_byte(&t->c, 0);
+    tr_fixup(t, emit_jcc(&t->c, 4), FIX_FPU, 0);
+}
+
 static void tr_entry(struct tr *t, struct tb_code *code)
 {
     struct dbt *d = t->d;
+    struct rec *rec = &d->recs[d->nr_recs];
+    bool checks = t->t->need != 0;
 
-    code->host = emit_offset(&t->c);
+    t->rec = d->nr_recs++;
     t->live = t->live_before[0];
     t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
-    if (t->live != 0) {
-        flags_save(t);
+    *code = (struct tb_code){.far = emit_offset(&t->c)};
+    *rec = (struct rec){.tb = t->t, .start = code->far, .ip = t->b->offset};
+    emit_lea(&t->c, HOST_R10, HOST_R10, -(int32_t)t->b->offset);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
+    memcpy(code->far_bytes, d->rw + code->far, sizeof(code->far_bytes));
+    tr_poll(t);
+    rec->end = code->mem[0] = code->mem[1] = emit_offset(&t->c);
+    if (checks) {
+        entry_vector(t);
+        rec->resume = code->mem[1] = emit_offset(&t->c);
+    } else {
+        tr_flags_host(t);
     }
-    code->mem = emit_offset(&t->c);
-    emit_mov_imm64(&t->c, HOST_R10, (uint64_t)(uintptr_t)t->b->generation_now);
-    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0x3a}, 3); /* cmpl $.., (%r10) */
-    code->generation = emit_offset(&t->c);
-    emit_u32(&t->c, t->b->generation);
-    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->b->offset);
-    emit_bytes(&t->c, (const uint8_t[]){0x65, 0x83, 0x3c, 0x25}, 4); /* cmpl $0, gs:.. */
-    emit_u32(&t->c, (uint32_t)TR_GS(interp.attention));
-    emit_byte(&t->c, 0);
-    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->b->offset);
-    if (t->t->need != 0) {
-        emit_bytes(&t->c, (const uint8_t[]){0x65, 0xf7, 0x04, 0x25}, 4); /* testl $.., gs:.. */
-        emit_u32(&t->c, (uint32_t)TR_GS(interp.native_missing));
-        emit_u32(&t->c, t->t->need);
-        tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->b->offset);
-        emit_bytes(&t->c, (const uint8_t[]){0x65, 0x80, 0x3c, 0x25}, 4); /* cmpb $0, gs:.. */
-        emit_u32(&t->c, (uint32_t)TR_GS(interp.fpu_resident));
-        emit_byte(&t->c, 0);
-        t->rec = d->nr_recs;
-        tr_fixup(t, emit_jcc(&t->c, 4), FIX_FPU, 0);
+    code->host[0] = code->host[1] = emit_offset(&t->c);
+}
+
+/* Entries with the flags in EFLAGS where the code wants them saved; and a dead end. */
+static void tr_entry_stubs(struct tr *t, struct tb_code *code)
+{
+    for (unsigned i = 0; i < 2 && t->t->need != 0; i++) {
+        code->host[i] = code->mem[i];
+        if (t->live_before[0] != 0) {
+            code->host[i] = emit_offset(&t->c);
+            flags_save(t);
+            emit_jmp_to(&t->c, code->mem[i]);
+        }
     }
+    code->stale = emit_offset(&t->c);
+    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
+    emit_jmp_to(&t->c, t->d->common_exit);
 }
 
 static void tr_body(struct tr *t)
@@ -339,23 +414,41 @@ static void tr_body(struct tr *t)
         t->rec = d->nr_recs++;
         t->ip = (uint16_t)(t->b->offset + t->at[i]);
         t->live = t->live_before[i];
-        t->live_after = i + 1 < t->nr ? t->live_before[i + 1] : FLAG_ALL;
+        t->live_after = t->live_before[i + 1];
         t->status = insn_status_flags(in);
         *rec = (struct rec){.tb = t->t, .start = emit_offset(&t->c), .ip = t->ip,
-                            .host_flags = t->loc == LOC_HOST && insn_mem_operand(in) == NULL};
-        open = tr_insn(t, in);
+                            .host_flags = t->loc == LOC_HOST && insn_mem_operand(in) == NULL,
+                            .poll_flags = t->loc == LOC_HOST};
+        open = tr_insn(t, in, t->live_taken[i]);
         rec->end = emit_offset(&t->c);
         rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 ? emit_offset(&t->c) : 0;
     }
     if (open) {
         unsigned next = t->b->offset + t->bytes;
 
-        t->live = FLAG_ALL;
-        if (next < MEM_PAGE_SIZE && t->bytes == t->b->bytes) {
+        t->live = t->live_before[t->nr];
+        if (t->bytes != t->b->bytes) {
+            tr_leave(t, next);
+        } else if (next < MEM_PAGE_SIZE) {
             tr_direct(t, next);
         } else {
-            tr_leave(t, next);
+            tr_next_page(t);
         }
+    }
+}
+
+/* What it was made from, besides the block. */
+static void tr_keep_peeks(struct tr *t)
+{
+    struct dbt *d = t->d;
+    struct tb *tb = t->t;
+
+    if (tb->nr_peeks == 0) {
+        tb->peek = d->nr_peeks;
+        tb->nr_peeks = (uint8_t)t->nr_peeks;
+        memcpy(&d->peeks[tb->peek], t->peeks, t->nr_peeks * sizeof(struct peek));
+        d->nr_peeks += t->nr_peeks;
+        tb->peek_hash = dbt_peek_hash(d, tb);
     }
 }
 
@@ -375,6 +468,7 @@ bool dbt_translate(struct dbt *d, struct block *b, struct tb *tb, unsigned index
     ok = t->nr > 0;
     if (ok) {
         tr_liveness(t);
+        tr_keep_peeks(t);
         tr_entry(t, &code);
         tr_body(t);
         for (unsigned i = 0; i < t->nr_fix; i++) {
@@ -382,6 +476,7 @@ bool dbt_translate(struct dbt *d, struct block *b, struct tb *tb, unsigned index
 
             stub_emit(t, &f);
         }
+        tr_entry_stubs(t, &code);
         d->used = (emit_offset(&t->c) + 15) & ~15u;
         tb->code[index] = code;
     }

@@ -17,6 +17,7 @@ enum loc { LOC_DEAD, LOC_MEM, LOC_HOST };
 enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
+    FIX_JUMP,  /* so is the table of jumps */
     FIX_FPU,   /* the vector state is wanted, then `rec` */
     FIX_LINK,  /* to an offset in the page */
     FIX_FAR,   /* to an offset from the page outside it */
@@ -27,6 +28,7 @@ struct fixup {
     uint32_t at, rec;
     enum fix_kind kind;
     enum loc loc;
+    uint8_t live; /* flags that matter there */
     uint64_t to;
 };
 
@@ -46,7 +48,10 @@ struct tr {
     struct insn_status status;
     struct insn insn[BLOCK_MAX_OPS];
     uint16_t at[BLOCK_MAX_OPS];
-    uint8_t live_before[BLOCK_MAX_OPS];
+    uint8_t live_before[BLOCK_MAX_OPS + 1]; /* of the last: where it ends */
+    uint8_t live_taken[BLOCK_MAX_OPS];      /* where its branch leads */
+    struct peek peeks[DBT_PEEKS];
+    unsigned nr_peeks;
     struct fixup fix[8 * BLOCK_MAX_OPS];
 };
 
@@ -63,12 +68,18 @@ void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write);
  */
 typedef const void *(*tr_c_fn)(struct dbt *d, uint32_t rec);
 void tr_call_c(struct tr *t, tr_c_fn fn);
-void tr_jump_index(struct tr *t);
-void tr_jump_check(struct tr *t);
+/* Where the code for the rip in r10 is; r11 helps. Goes slow when it has none. Flags are saved
+ * or dead, and nothing is committed yet. */
+void tr_jump(struct tr *t, struct emit_mem *code);
+/* Looks whether somebody wants something; before anything else in an instruction. */
+void tr_poll(struct tr *t);
 void tr_guest_address(struct tr *t, unsigned reg, int64_t offset);
-void tr_go(struct tr *t);
+void tr_go(struct tr *t, const struct emit_mem *code);
 void tr_direct(struct tr *t, int64_t to);
 void tr_interpret(struct tr *t);
+
+/* peek.c: of the flags `pending`, those that matter to the code at an offset from the page. */
+uint8_t tr_peek(struct tr *t, int64_t at, uint8_t pending);
 
 /* memory.c: checks the operand, all flags saved; *m is where it is on the host. */
 struct tr_operand {

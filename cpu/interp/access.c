@@ -329,7 +329,10 @@ void interp_code_written(struct interp *e, uint32_t frame)
         atomic_fetch_and(&info->flags, (uint8_t)~MEM_CODE);
         *slot = (uint64_t)frame << 8;
     }
-    atomic_fetch_add(&info->code_generation, 1);
+    mem_code_changed(e->v->mem, frame, e);
+    if (e->code_written != NULL) {
+        e->code_written(e, frame);
+    }
     if (e->current != NULL && (e->current->frame == frame || e->current->crosses)) {
         e->break_block = true;
     }

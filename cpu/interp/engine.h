@@ -63,6 +63,7 @@ enum interp_attention {
     ATTENTION_PROTECT = 1 << 2, /* another vCPU asks to forget all write tags (smp.c) */
     ATTENTION_CPU = 1 << 3,     /* cpu.halted, irq_shadow or nmi_pending */
     ATTENTION_KICK = 1 << 4,    /* an engine above this one: look at v->request */
+    ATTENTION_CODE = 1 << 5,    /* and this: others wrote to frames with code */
 };
 
 struct op;
@@ -175,6 +176,13 @@ struct interp {
     /* Lockstep: where an access to RAM goes instead (*hva NULL: MMIO). NULL: no lockstep. */
     bool (*shadow)(struct interp *e, unsigned access, uint8_t **hva);
     unsigned shadow_len; /* of the access */
+    /* This vCPU wrote to a frame with code; others did (ATTENTION_CODE). */
+    void (*code_written)(struct interp *e, uint32_t frame);
+    void (*code_changed)(struct interp *e);
+    /* Where translated code reads a word, for its effect only: a page that is not mapped while
+     * there is attention. */
+    const uint32_t *_Atomic poll;
+    const uint32_t *poll_go, *poll_stop;
 
     struct jump *jumps;
     struct block **hash;
@@ -358,12 +366,26 @@ static inline bool interp_special(const struct interp *e)
     return (atomic_load_explicit(&e->attention, memory_order_relaxed) & ATTENTION_SPECIAL) != 0;
 }
 
+/* Nobody wants anything: translated code may run on. A thread that asks for attention just now
+ * sets `poll` last, or is seen here; so it may be set without need, but not the other way. */
+static inline void interp_poll_arm(struct interp *e)
+{
+    if (atomic_load(&e->attention) == 0) {
+        atomic_store(&e->poll, e->poll_go);
+        if (atomic_load(&e->attention) != 0) {
+            atomic_store(&e->poll, e->poll_stop);
+        }
+    }
+}
+
 static inline void interp_attend(struct interp *e, uint32_t bits, bool on)
 {
     if (on) {
         atomic_fetch_or(&e->attention, bits);
+        atomic_store(&e->poll, e->poll_stop);
     } else {
         atomic_fetch_and(&e->attention, ~bits);
+        interp_poll_arm(e);
     }
 }
 

@@ -73,7 +73,9 @@ static void run_attention_set(struct interp *e, bool special)
     }
     if ((now & (ATTENTION_SPECIAL | ATTENTION_CPU)) != want) {
         interp_attend(e, ATTENTION_SPECIAL | ATTENTION_CPU, false);
-        interp_attend(e, want, true);
+        if (want != 0) {
+            interp_attend(e, want, true);
+        }
     }
 }
 
@@ -477,6 +479,10 @@ static bool run_attention(struct interp *e, struct exit *exit)
         interp_attend(e, ATTENTION_DROP, false);
         interp_fpu_home(e);
         interp_blocks_drop(e);
+    }
+    if ((attention & ATTENTION_CODE) != 0) {
+        interp_attend(e, ATTENTION_CODE, false);
+        e->code_changed(e);
     }
     if (cpu->halted) {
         cpu->irq_shadow = false;

@@ -19,6 +19,8 @@
 enum { MEM_MAX_OUTSIDE = 4096 };   /* gfns outside RAM that may be backed at once */
 #define MEM_GFN_LIMIT (1ull << 40) /* 52 physical address bits */
 
+enum { MEM_MAX_WATCHES = 256 };
+
 struct mem {
     int fd;
     uint8_t *base;
@@ -30,6 +32,11 @@ struct mem {
     GRWLock outside_lock;
     GHashTable *outside; /* gfn -> frame + 1 */
     _Atomic unsigned nr_outside;
+    struct {
+        mem_code_fn fn;
+        void *_Atomic opaque; /* NULL: free */
+    } watches[MEM_MAX_WATCHES];
+    _Atomic unsigned nr_watches;
     mem_layout_fn listener; /* NULL: none */
     void *listener_opaque;
 };
@@ -274,7 +281,45 @@ void mem_written(struct mem *mem, uint32_t frame)
         atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
     }
     if ((flags & MEM_CODE) != 0) {
-        atomic_fetch_add_explicit(&info->code_generation, 1, memory_order_release);
+        mem_code_changed(mem, frame, NULL);
+    }
+}
+
+void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
+{
+    unsigned nr = atomic_load_explicit(&mem->nr_watches, memory_order_acquire);
+
+    atomic_fetch_add(&mem->info[frame].code_generation, 1);
+    for (unsigned i = 0; i < nr; i++) {
+        void *opaque = atomic_load_explicit(&mem->watches[i].opaque, memory_order_acquire);
+
+        if (opaque != NULL && opaque != self) {
+            mem->watches[i].fn(opaque, frame);
+        }
+    }
+}
+
+void mem_watch_code(struct mem *mem, mem_code_fn fn, void *opaque)
+{
+    unsigned i = 0, nr = atomic_load(&mem->nr_watches);
+
+    while (i < nr && atomic_load(&mem->watches[i].opaque) != NULL) {
+        i++;
+    }
+    g_assert(i < MEM_MAX_WATCHES);
+    mem->watches[i].fn = fn;
+    atomic_store_explicit(&mem->watches[i].opaque, opaque, memory_order_release);
+    if (i == nr) {
+        atomic_store_explicit(&mem->nr_watches, nr + 1, memory_order_release);
+    }
+}
+
+void mem_unwatch_code(struct mem *mem, const void *opaque)
+{
+    for (unsigned i = 0; i < atomic_load(&mem->nr_watches); i++) {
+        if (atomic_load(&mem->watches[i].opaque) == opaque) {
+            atomic_store(&mem->watches[i].opaque, NULL);
+        }
     }
 }
 

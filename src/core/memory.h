@@ -92,4 +92,15 @@ void mem_clear(struct mem *mem);
 /* To be called by whoever wrote to guest memory through mem_page()/mem_frame_hva(). */
 void mem_written(struct mem *mem, uint32_t frame);
 
+/*
+ * For engines that do not look at the generation each time: fn is called on the writer's thread,
+ * possibly with locks held, after the generation of a frame with MEM_CODE moved on. It may only
+ * set flags. One watch for each `opaque`; mem_unwatch_code() when no writer can run.
+ */
+typedef void (*mem_code_fn)(void *opaque, uint32_t frame);
+void mem_watch_code(struct mem *mem, mem_code_fn fn, void *opaque);
+void mem_unwatch_code(struct mem *mem, const void *opaque);
+/* The generation moves on; everybody but `self` is told. */
+void mem_code_changed(struct mem *mem, uint32_t frame, const void *self);
+
 #endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From one translation to the next: direct links within a page, and the tables of jumps for
+ * everything else. Neither is checked at the entry of a translation. So when the code of a
+ * frame changes, whatever leads to the translations made from it is taken back (they are dead)
+ * until the interpreter has met the block again and compared its bytes.
+ *
+ * Translated code of a vCPU is run and changed by its own thread only. Others leave a note in
+ * d->changed and ask for attention.
+ */
+#include "engine.h"
+
+/* ---- links ---- */
+
+static void link_patch(struct dbt *d, const struct link *l, uint32_t to)
+{
+    *(interp_uint32_t *)(void *)(d->rw + l->patch) = to - (l->patch + 4);
+}
+
+void dbt_link(struct dbt *d, struct tb *t, unsigned index)
+{
+    struct link *l = &d->links[d->link];
+    struct tb_code *code = &t->code[index];
+    bool vector = (t->need & ~l->vector) == 0;
+
+    if (l->linked || l->tb->dead || l->tb->block->frame != t->block->frame ||
+        l->to != t->block->offset || l->index != index) {
+        return;
+    }
+    link_patch(d, l, l->host ? code->host[vector] : code->mem[vector]);
+    l->linked = true;
+    l->next = code->in;
+    code->in = d->link;
+}
+
+/* ---- tables of jumps ---- */
+
+static void links_jumps_clear(struct dbt *d, unsigned index)
+{
+    for (unsigned i = 0; i < d->nr_jump_used[index]; i++) {
+        dbt_jump_clear(d, index, d->jump_used[index][i]);
+    }
+    d->nr_jump_used[index] = 0;
+    d->jump_local[index] = false;
+}
+
+void dbt_jumps_check(struct dbt *d, unsigned index)
+{
+    const struct interp *e = &d->interp;
+
+    if (d->jump_epoch_global[index] != e->epoch_global ||
+        (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local)) {
+        links_jumps_clear(d, index);
+    }
+    d->jump_epoch[index] = e->epoch_local;
+    d->jump_epoch_global[index] = e->epoch_global;
+}
+
+/* Certainly in a global page? */
+static bool links_global(const struct interp *e, uint64_t rip)
+{
+    const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+    unsigned slot = (unsigned)(rip >> 12) & (TLB_SIZE - 1);
+
+    return (jump->tag ^ rip) == e->jump_key_global ||
+           (e->tlb->entry[slot].exec == PAGE_BASE(rip) && e->tlb->global[slot]);
+}
+
+void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code)
+{
+    unsigned at = dbt_jump_slot(rip);
+    struct dbt_jump *jump = &d->jumps[index][at];
+
+    if (d->options.no_jumps) {
+        return;
+    }
+    if (jump->code == 0) {
+        d->jump_used[index][d->nr_jump_used[index]++] = (uint16_t)at;
+    }
+    jump->rip = rip;
+    jump->code = (uint64_t)(uintptr_t)(d->rx + code);
+    d->jump_local[index] |= !links_global(&d->interp, rip);
+}
+
+struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip)
+{
+    const struct block *b = interp_jump(&d->interp, rip);
+    struct tb *t = b != NULL ? b->translation : NULL;
+
+    if (t == NULL || t->dead || t->ops != b->ops || t->code[index].far == 0 ||
+        t->generation != b->generation || b->generation != atomic_load(b->generation_now)) {
+        return NULL;
+    }
+    return t;
+}
+
+bool dbt_jump(struct dbt *d, uint64_t rip)
+{
+    unsigned index = (unsigned)(d->interp.tlb - d->interp.tlbs);
+    const struct tb *t = dbt_find(d, index, rip);
+
+    if (t == NULL || d->options.no_jumps) {
+        return false;
+    }
+    dbt_jump_add(d, index, rip, t->code[index].far);
+    return true;
+}
+
+/* ---- code that changes ---- */
+
+uint64_t dbt_peek_hash(const struct dbt *d, const struct tb *t)
+{
+    const uint8_t *page = mem_frame_hva(d->interp.v->mem, t->block->frame);
+    uint64_t hash = 0;
+
+    for (unsigned i = 0; i < t->nr_peeks; i++) {
+        const struct peek *p = &d->peeks[t->peek + i];
+
+        for (unsigned k = 0; k < p->len; k++) {
+            hash = (hash ^ page[p->at + k]) * 0x9e3779b97f4a7c15ull;
+            hash ^= hash >> 29;
+        }
+    }
+    return hash;
+}
+
+void dbt_tb_add(struct dbt *d, struct tb *t)
+{
+    uint32_t *first = &d->frames[dbt_frame_slot(t->block->frame)];
+
+    t->next = *first;
+    *first = (uint32_t)(t - d->tbs);
+}
+
+void dbt_tb_kill(struct dbt *d, struct tb *t)
+{
+    uint32_t *at = &d->frames[dbt_frame_slot(t->block->frame)];
+
+    while (*at != (uint32_t)(t - d->tbs)) {
+        at = &d->tbs[*at].next;
+    }
+    *at = t->next;
+    t->dead = true;
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        struct tb_code *code = &t->code[i];
+        uint8_t *far = d->rw + code->far;
+
+        for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
+            link_patch(d, &d->links[in], d->links[in].stub);
+            d->links[in].linked = false;
+        }
+        code->in = 0;
+        if (code->far != 0) {
+            far[0] = 0xe9;
+            *(interp_uint32_t *)(void *)(far + 1) = code->stale - (code->far + 5);
+        }
+    }
+}
+
+bool dbt_tb_revive(struct dbt *d, struct tb *t)
+{
+    if (t->ops != t->block->ops || dbt_peek_hash(d, t) != t->peek_hash) {
+        return false;
+    }
+    t->dead = false;
+    t->generation = t->block->generation;
+    dbt_tb_add(d, t);
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        const struct tb_code *code = &t->code[i];
+
+        for (unsigned k = 0; code->far != 0 && k < sizeof(code->far_bytes); k++) {
+            d->rw[code->far + k] = code->far_bytes[k];
+        }
+    }
+    return true;
+}
+
+static void links_check(struct dbt *d, unsigned slot)
+{
+    for (uint32_t at = d->frames[slot], next; at != 0; at = next) {
+        struct tb *t = &d->tbs[at];
+
+        next = t->next;
+        if (!t->dead && t->generation != atomic_load(t->block->generation_now)) {
+            dbt_tb_kill(d, t);
+        }
+    }
+}
+
+void dbt_code_written(struct interp *e, uint32_t frame)
+{
+    links_check(dbt_of(e), dbt_frame_slot(frame));
+}
+
+void dbt_code_watch(void *opaque, uint32_t frame)
+{
+    struct dbt *d = opaque;
+    unsigned slot = dbt_frame_slot(frame);
+
+    atomic_fetch_or(&d->changed[slot / 64], 1ull << (slot % 64));
+    interp_attend(&d->interp, ATTENTION_CODE, true);
+}
+
+void dbt_code_changed(struct interp *e)
+{
+    struct dbt *d = dbt_of(e);
+
+    for (unsigned i = 0; i < DBT_FRAMES / 64; i++) {
+        uint64_t bits = atomic_load_explicit(&d->changed[i], memory_order_relaxed);
+
+        if (bits != 0) {
+            bits = atomic_exchange(&d->changed[i], 0);
+        }
+        for (; bits != 0; bits &= bits - 1) {
+            links_check(d, i * 64 + (unsigned)__builtin_ctzll(bits));
+        }
+    }
+}
