@@ -86,7 +86,7 @@ void interp_mode_changed(struct interp *e)
     unsigned mode = run_code_mode(cpu);
     bool special;
 
-    e->tlb = &e->tlbs[cpu->cpl == 3 ? TLB_USER
+    e->tlb = &e->tlbs[cpu->cpl == 3 ? cpu->pv_kernel ? TLB_SUPERVISOR : TLB_USER
                       : (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0
                           ? TLB_SUPERVISOR_AC
                           : TLB_SUPERVISOR];
@@ -242,17 +242,35 @@ static bool run_deliver(struct interp *e, struct exit *exit, int vector,
     }
     interp_fpu_home(e);
     interp_flags_home(e);
+    interp_smp_pause(e); /* a paravirtual guest's hypervisor takes the board lock */
     if (fault != NULL) {
         ok = x86_raise(e->v, fault);
         vector = fault->vector;
     } else {
         ok = vector == CPU_NMI ? x86_nmi(e->v) : x86_interrupt(e->v, (uint8_t)vector);
     }
-    e->v->cpu.halted = false;
+    interp_smp_resume(e);
+    e->v->cpu.halted = e->v->cpu.halted && e->v->pv != NULL;
     e->v->cpu.irq_shadow = false;
     interp_flags_fetch(e);
     interp_mode_changed(e);
     return ok || run_shutdown(e, exit, (unsigned)vector);
+}
+
+/* A paravirtual guest's interrupts are event upcalls, which it masks in memory. */
+static bool run_pv_event(struct interp *e)
+{
+    struct vcpu *v = e->v;
+
+    atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
+    interp_fpu_home(e);
+    interp_flags_home(e);
+    interp_smp_pause(e);
+    v->pv->event(v);
+    interp_smp_resume(e);
+    interp_flags_fetch(e);
+    interp_mode_changed(e);
+    return true;
 }
 
 static bool run_interrupts(struct interp *e, struct exit *exit)
@@ -266,6 +284,9 @@ static bool run_interrupts(struct interp *e, struct exit *exit)
     }
     if ((v->cpu.rflags & CPU_IF) == 0 || (atomic_load(&v->request) & VCPU_REQ_IRQ) == 0) {
         return true;
+    }
+    if (v->pv != NULL) {
+        return run_pv_event(e);
     }
     atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
     interp_fpu_home(e);

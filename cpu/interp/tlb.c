@@ -84,7 +84,7 @@ static uint64_t tlb_mix(uint64_t z, uint64_t secret)
 
 void interp_jump_keys(struct interp *e)
 {
-    uint64_t mode = e->mode | (e->v->cpu.cpl == 3 ? 0x80 : 0);
+    uint64_t mode = e->mode | (e->v->cpu.cpl == 3 && !e->v->cpu.pv_kernel ? 0x80 : 0);
     unsigned i = mode == MODE_64 ? 0 : mode == (MODE_64 | 0x80) ? 1 : 2;
 
     if (unlikely(e->jump_keys[i].local != e->epoch_local ||

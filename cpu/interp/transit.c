@@ -365,6 +365,9 @@ static bool transit_deliver(struct interp *e, unsigned vector, const struct x86_
 
 bool interp_fast_fault(struct interp *e, const struct x86_fault *fault)
 {
+    if (e->v->pv != NULL) {
+        return false;
+    }
     switch (fault->vector) {
     case CPU_DE:
     case CPU_UD:
@@ -629,11 +632,18 @@ static bool transit_insn(struct interp *e, const struct insn *in, bool *jumped)
     }
 }
 
+/* What a hypervisor has no say in. */
+static bool transit_pv_native(const struct insn *in)
+{
+    return in->id == INSN_PUSHF || in->id == INSN_POPF || in->id == INSN_RDTSC ||
+           in->id == INSN_RDTSCP || (in->id >= INSN_RDFSBASE && in->id <= INSN_WRGSBASE);
+}
+
 bool interp_fast_system(struct interp *e, const struct insn *in)
 {
     bool jumped = false;
 
-    if (unlikely(!transit_plain(e)) ||
+    if (unlikely(!transit_plain(e)) || (e->v->pv != NULL && !transit_pv_native(in)) ||
         (in->feature != INSN_FEAT_BASE && !cpu_model_has(e->v->model, in->feature)) ||
         !transit_insn(e, in, &jumped)) {
         return false;

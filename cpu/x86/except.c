@@ -449,6 +449,10 @@ static bool except_deliver_all(struct vcpu *v, enum x86_event_kind kind, struct 
 
 bool x86_raise(struct vcpu *v, const struct x86_fault *fault)
 {
+    if (v->pv != NULL) {
+        x86_pv_raise(v, fault);
+        return true;
+    }
     return except_deliver_all(v, X86_EVENT_EXCEPTION, *fault);
 }
 
@@ -460,5 +464,9 @@ bool x86_interrupt(struct vcpu *v, uint8_t vector)
 bool x86_nmi(struct vcpu *v)
 {
     v->cpu.nmi_blocked = true;
+    if (v->pv != NULL) {
+        v->pv->trap(v, &(struct vcpu_trap){.vector = CPU_NMI});
+        return true;
+    }
     return except_deliver_all(v, X86_EVENT_EXTERNAL, (struct x86_fault){.vector = CPU_NMI});
 }

@@ -311,6 +311,15 @@ bool x86_sys_rdtsc(struct x86_system *s);
 bool x86_sys_rdpmc(struct x86_system *s);
 bool x86_sys_rdpid(struct x86_system *s);
 bool x86_sys_cpuid(struct x86_system *s);
+/* pv.c: paravirtual guests (v->pv) */
+enum x86_pv_result { X86_PV_NATIVE, X86_PV_DONE, X86_PV_FAULT };
+/* A system instruction of a paravirtual guest. NATIVE: it does what it does at CPL 3. */
+enum x86_pv_result x86_pv_system_insn(struct x86_system *s);
+/* An exception: emulates what the hypervisor emulates, else enters the guest's kernel. */
+void x86_pv_raise(struct vcpu *v, const struct x86_fault *fault);
+/* pv_write.c: the instruction at rip, which writes to the page table at gpa. false: it is none
+ * that is emulated, or the write was refused; nothing has changed. */
+bool x86_pv_table_write(struct vcpu *v, uint64_t gva, uint64_t gpa);
 /* fpu.c */
 bool x86_sys_fxsave(struct x86_system *s);
 bool x86_sys_fxrstor(struct x86_system *s);

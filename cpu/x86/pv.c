@@ -70,6 +70,25 @@ static enum x86_pv_result pv_xsetbv(struct x86_system *s)
     return X86_PV_DONE;
 }
 
+/* Registers whose native values are what a PV kernel may see. */
+static bool pv_msr_native(const struct x86_system *s, uint32_t index)
+{
+    switch (index) {
+    case 0x10:  /* TSC */
+    case 0x48:  /* SPEC_CTRL */
+    case 0x8b:  /* microcode revision */
+    case 0xce:  /* platform info */
+    case 0x10a: /* ARCH_CAPABILITIES */
+    case 0x140: /* misc. features */
+    case 0x179: /* MCG_CAP */
+    case 0x17a:
+    case 0x1a0: /* MISC_ENABLE */
+        return true;
+    default:
+        return index >= 0xc0010000u && index <= 0xc001ffffu && cpu_model_of(s->v)->amd;
+    }
+}
+
 /* Privileged, and emulated for the kernel only. */
 static enum x86_pv_result pv_privileged(struct x86_system *s)
 {
@@ -89,7 +108,9 @@ static enum x86_pv_result pv_privileged(struct x86_system *s)
     case INSN_WBNOINVD:
         return X86_PV_DONE;
     case INSN_RDMSR:
-        if (!s->v->pv->rdmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], &value)) {
+        if (!(pv_msr_native(s, (uint32_t)cpu->gpr[CPU_RCX]) &&
+              x86_rdmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], &value)) &&
+            !s->v->pv->rdmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], &value)) {
             return pv_gp(s, 0);
         }
         pv_set_edx_eax(cpu, value);

@@ -123,6 +123,14 @@ bool x86_desc_peek(struct vcpu *v, uint16_t selector, bool *found, struct x86_de
     uint32_t limit = local ? cpu->ldtr.limit : cpu->gdtr.limit;
 
     *found = false;
+    if (v->pv != NULL) {
+        if (v->pv->descriptor(v, selector, &desc->raw)) {
+            desc_unpack(desc, selector);
+            desc->gva = 0;
+            *found = true;
+        }
+        return true;
+    }
     if ((local && cpu->ldtr.unusable) || (selector | 7u) > limit) {
         return true;
     }
@@ -173,6 +181,9 @@ bool x86_desc_set_accessed(struct vcpu *v, struct x86_desc *desc, struct x86_fau
     }
     desc->seg.attr |= DESC_TYPE_ACCESSED;
     type = (uint8_t)desc->seg.attr;
+    if (v->pv != NULL) {
+        return true; /* the guest may find the bit clear in its table; docs/pv.md */
+    }
     return x86_write_linear(v, desc->gva + 5, &type, 1, X86_WRITE | X86_IMPLICIT, fault);
 }
 

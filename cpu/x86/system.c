@@ -133,6 +133,14 @@ bool x86_system_insn(struct vcpu *v, const struct insn *in, struct x86_fault *fa
     if (handler == NULL) {
         return x86_fault_ud(fault);
     }
+    if (v->pv != NULL) {
+        enum x86_pv_result result = x86_pv_system_insn(&s);
+
+        if (result != X86_PV_NATIVE) {
+            v->cpu.rip = result == X86_PV_DONE && !s.jumped ? s.next_rip : v->cpu.rip;
+            return result == X86_PV_DONE;
+        }
+    }
     if (!system_may_run(v, in, fault)) {
         return false;
     }

@@ -42,6 +42,9 @@ static bool io_allowed(struct x86_system *s, uint16_t port, unsigned size)
 {
     const struct cpu_x86 *cpu = s->cpu;
 
+    if (s->v->pv != NULL) {
+        return s->v->pv->io_allowed(s->v, port, size) || x86_fault_gp(s->fault, 0);
+    }
     if ((cpu->cr0 & CPU_CR0_PE) == 0 || (!x86_is_v86(cpu) && cpu->cpl <= x86_iopl(cpu))) {
         return true;
     }

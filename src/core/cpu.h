@@ -175,6 +175,7 @@ struct cpu_x86 {
     bool nmi_pending;
     bool halted; /* HLT executed; run() returned EXIT_HALT */
     uint8_t cpl; /* kept equal to SS.DPL (and CS.RPL in real mode 0, V86 mode 3) */
+    bool pv_kernel; /* a paravirtual guest (vcpu.pv) is in its kernel, at CPL 3 like its user */
 
     _Alignas(64) uint8_t xsave[CPU_XSAVE_SIZE]; /* FXSAVE image first; XSTATE_BV kept valid */
 };

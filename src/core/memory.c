@@ -27,6 +27,9 @@ struct mem {
     size_t size; /* bytes mapped: RAM and extra frames */
     uint64_t low_pages, high_pages;
     uint32_t extra_first, extra;
+    uint64_t window_gfn; /* of window_pages extra frames, from window_frame on */
+    uint64_t window_pages;
+    uint32_t window_frame;
     _Atomic uint32_t *ram_frame; /* by RAM page index: low pages, then high pages */
     struct mem_frame_info *info; /* by frame */
     GRWLock outside_lock;
@@ -168,6 +171,9 @@ uint32_t mem_gfn_frame(const struct mem *mem, uint64_t gfn)
     if (slot != NULL) {
         return atomic_load_explicit(slot, memory_order_acquire);
     }
+    if (gfn - m->window_gfn < m->window_pages) {
+        return m->window_frame + (uint32_t)(gfn - m->window_gfn);
+    }
     if (atomic_load_explicit(&m->nr_outside, memory_order_acquire) == 0) {
         return MEM_HOLE;
     }
@@ -245,6 +251,14 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
         mem_tell(mem, gfn, frame);
     }
     return ok;
+}
+
+void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t count)
+{
+    g_assert(index + count <= mem->extra && mem_ram_slot(mem, gfn) == NULL);
+    mem->window_gfn = gfn;
+    mem->window_pages = count;
+    mem->window_frame = mem->extra_first + index;
 }
 
 void mem_clear(struct mem *mem)

@@ -62,6 +62,10 @@ void *mem_page(const struct mem *mem, uint64_t gfn);
  * Board lock. */
 bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame);
 
+/* Shows the extra frames from `index` on at gfn, gfn + 1, ... too, for good. Outside RAM; before
+ * the guest starts. */
+void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t count);
+
 /*
  * For an engine that gives the layout to the host's kernel: `frame` (or MEM_HOLE) is now at gfn;
  * gfn MEM_ALL_GFNS: the layout is the initial one again. Called by whoever makes the change, with

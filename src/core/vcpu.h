@@ -94,6 +94,54 @@ struct vcpu_mmu_ops {
     bool (*translate)(struct vcpu *v, uint64_t gva, bool write, uint64_t *gpa);
 };
 
+/*
+ * A paravirtual guest: its kernel runs at CPL 3 like its user programs (cpu.pv_kernel tells
+ * which), on tables with U set everywhere, and what would raise CPL on a real machine goes to
+ * the hypervisor. cpu/x86 calls these instead of using the IDT, the GDT, the TSS and the MSRs of
+ * the machine. State is at home, the board lock not held; each may change any register. An
+ * engine looks at cpu.halted and `request` afterwards as after any system instruction.
+ */
+struct vcpu_trap {
+    uint8_t vector;
+    bool has_error;
+    uint32_t error;
+    uint64_t cr2; /* page faults */
+    uint64_t dr6; /* #DB: bits to merge */
+};
+
+enum vcpu_pv_write { VCPU_PV_WRITE_DONE, VCPU_PV_WRITE_CHANGED, VCPU_PV_WRITE_REFUSED };
+
+struct vcpu_pv_ops {
+    /* An exception at cpu.rip (INT1, INT3, INTO: rip is after it). */
+    void (*trap)(struct vcpu *v, const struct vcpu_trap *trap);
+    /* INT n. false: its gate says no, #GP(n * 8 + 2). */
+    bool (*software_int)(struct vcpu *v, uint8_t vector, uint64_t next_rip);
+    /* SYSCALL; rip is after it. false: #UD. */
+    bool (*syscall)(struct vcpu *v);
+    /* SYSENTER. false: #GP(0). */
+    bool (*sysenter)(struct vcpu *v);
+    /* VCPU_REQ_IRQ was seen (the engine has cleared it): delivers what waits and may come. */
+    void (*event)(struct vcpu *v);
+    /* The 8 bytes of a descriptor that may be loaded, harmless to the hypervisor. false: none. */
+    bool (*descriptor)(struct vcpu *v, uint16_t selector, uint64_t *raw);
+    /* Whether IN and OUT, or CLI and STI (size 0), do not fault now. */
+    bool (*io_allowed)(struct vcpu *v, uint16_t port, unsigned size);
+    /* Privileged registers, from the kernel. false: #GP(0). */
+    bool (*read_cr)(struct vcpu *v, unsigned nr, uint64_t *value);
+    bool (*write_cr)(struct vcpu *v, unsigned nr, uint64_t value);
+    bool (*read_dr)(struct vcpu *v, unsigned nr, uint64_t *value);
+    bool (*write_dr)(struct vcpu *v, unsigned nr, uint64_t value);
+    bool (*rdmsr)(struct vcpu *v, uint32_t index, uint64_t *value);
+    bool (*wrmsr)(struct vcpu *v, uint32_t index, uint64_t value);
+    /* A write by the kernel to gva met a read-only mapping: whether it is of a page table whose
+     * writes are emulated, and where. */
+    bool (*table_page)(struct vcpu *v, uint64_t gva, uint64_t *gpa);
+    /* Writes size bytes at gpa (within 8 aligned bytes) of such a page if they are still *old;
+     * CHANGED: they are not, *old is what they are now. */
+    enum vcpu_pv_write (*table_write)(struct vcpu *v, uint64_t gpa, unsigned size, uint64_t *old,
+                                      uint64_t value);
+};
+
 enum vcpu_flush {
     VCPU_FLUSH_ALL,       /* CR0.PG, CR0.WP, CR4.PAE/PSE/PGE/SMEP/SMAP, EFER.NXE changes: global
                              entries too */
@@ -141,6 +189,7 @@ struct vcpu {
     struct mem *mem;
     const struct vcpu_board_ops *board_ops;
     const struct vcpu_mmu_ops *mmu; /* set by the machine; NULL: nothing can be translated */
+    const struct vcpu_pv_ops *pv;     /* set by the machine; NULL: not a paravirtual guest */
     void *board;
     uint64_t insn_count; /* instructions retired, as far as the engine counts them */
 };
