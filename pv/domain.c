@@ -11,6 +11,7 @@
 #include "pv/evtchn.h"
 #include "pv/gnttab.h"
 #include "pv/memory.h"
+#include "pv/pv_guest.h"
 #include "pv/sched.h"
 #include "pv/time.h"
 #include "pv/toolstack.h"
@@ -130,6 +131,8 @@ static void domain_clear_pages(struct pv_domain *d)
 /* What the toolstack prepares: pages, ports, parameters, reserved grants. */
 static void domain_prepare(struct pv_domain *d)
 {
+    d->store_gfn = PV_STORE_GFN;
+    d->console_gfn = PV_CONSOLE_GFN;
     d->store_port = evtchn_alloc_for_host(d);
     d->console_port = d->has_console ? evtchn_alloc_for_host(d) : 0;
     memset(d->hvm_params, 0, sizeof(d->hvm_params));
@@ -157,6 +160,9 @@ static void domain_start_over(struct pv_domain *d)
     pv_sched_reset(d);
     d->vm_assist = 0;
     domain_clear_pages(d);
+    if (d->guest != NULL) {
+        pv_guest_reset(d);
+    }
     domain_prepare(d);
     pv_time_reset(d);
 }
@@ -204,6 +210,7 @@ struct pv_domain *pv_domain_new(struct board *board, const struct pv_domain_conf
     d->evtchn = evtchn_new(d);
     d->gnttab = gnttab_new(d);
     d->time = pv_time_new(d);
+    d->guest = d->kind == PV_KIND_PV ? pv_guest_new(d) : NULL;
     pv_sched_init(d);
     domain_start_over(d);
     d->xenstore = xenstore_new(d);
@@ -226,6 +233,7 @@ void pv_domain_free(struct pv_domain *d)
     pv_time_free(d->time);
     gnttab_free(d->gnttab);
     evtchn_free(d->evtchn);
+    pv_guest_free(d->guest);
     g_free(d->map);
     g_free(d->name);
     g_free(d);

@@ -17,7 +17,7 @@
 #include "core/state.h"
 #include "core/vcpu.h"
 
-enum pv_kind { PV_KIND_PVH, PV_KIND_PV, PV_KIND_PVHVM };
+enum pv_kind { PV_KIND_PVH, PV_KIND_PV /* 64-bit */, PV_KIND_PVHVM };
 
 /* Where the pages of the toolstack lie for PVH (Xen's own "special pages" place), above all RAM
  * below 4 GiB and reserved in the memory map. */
@@ -62,6 +62,7 @@ struct pv_domain_config {
 struct evtchn_table;
 struct gnttab;
 struct pv_domain;
+struct pv_guest;
 struct pv_time;
 struct xenstore;
 
@@ -134,7 +135,9 @@ struct pv_domain {
     struct gnttab *gnttab;
     struct pv_time *time;
     struct xenstore *xenstore;
+    struct pv_guest *guest; /* a paravirtual guest's part, else NULL */
 
+    uint64_t store_gfn, console_gfn;   /* where the rings lie */
     uint32_t store_port, console_port; /* event channels made by the toolstack at start */
     uint64_t hvm_params[64];
     uint32_t vm_assist;                  /* bit VMASST_TYPE_* */
@@ -153,7 +156,7 @@ struct pv_domain {
 
 /* Makes the domain: shared info, store and console pages, their event channels, xenstore with
  * the nodes of xen-abi 6.2 (docs/xen.md), time. board->mem must have PV_EXTRA_FRAMES extra
- * frames. */
+ * frames; for a PV guest and as many as pv_guest_extra_frames() says behind them. */
 struct pv_domain *pv_domain_new(struct board *board, const struct pv_domain_config *config,
                                 GError **err);
 void pv_domain_free(struct pv_domain *d);

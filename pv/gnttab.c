@@ -18,6 +18,7 @@
 #include "pv/domain.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/pv_guest.h"
 #include "pv/memory.h"
 #include "pv/xen_abi.h"
 
@@ -317,7 +318,7 @@ static int64_t gnttab_setup_table(struct hypercall *h, uint64_t gva)
         op.status = GNTST_general_error;
     }
     for (uint32_t i = 0; op.status == GNTST_okay && i < op.nr_frames; i++) {
-        uint64_t gfn = d->kind == PV_KIND_PV ? mem_extra_frame(d->mem, PV_FRAME_GRANT0 + i)
+        uint64_t gfn = d->guest != NULL ? pv_extra_mfn(d, PV_FRAME_GRANT0 + i)
                                              : d->extra_gfn[PV_FRAME_GRANT0 + i];
 
         if (!guest_write(h->v, list + (uint64_t)i * sizeof(gfn), &gfn, sizeof(gfn))) {

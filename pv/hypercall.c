@@ -19,6 +19,7 @@
 #include "pv/evtchn.h"
 #include "pv/gnttab.h"
 #include "pv/guest_access.h"
+#include "pv/pv_guest.h"
 #include "pv/xen_abi.h"
 
 enum {
@@ -116,6 +117,9 @@ static int64_t vm_assist(struct hypercall *h)
 
 static int64_t physdev_op(struct hypercall *h)
 {
+    if (h->d->guest != NULL) {
+        return pv_op_physdev(h);
+    }
     switch ((uint32_t)h->arg[0]) {
     case PHYSDEVOP_map_pirq:
         return -EPERM; /* nothing is passed through */
@@ -128,6 +132,9 @@ static int64_t physdev_op(struct hypercall *h)
 
 static int64_t mmuext_op(struct hypercall *h)
 {
+    if (h->d->guest != NULL) {
+        return pv_op_mmuext(h);
+    }
     /* A translated guest owns its page tables: there is nothing to ask. */
     return (uint32_t)h->arg[1] == 0 ? 0 : -EOPNOTSUPP;
 }
@@ -154,6 +161,10 @@ static int64_t multicall(struct hypercall *h)
         sub.work = h->work;
         entry.result = (xen_ulong_t)hypercall_dispatch(&sub);
         h->work = sub.work;
+        if (sub.no_result) { /* iret: where it leads nothing is known of the list */
+            h->no_result = true;
+            return 0;
+        }
         if (sub.again) {
             /* The entry goes on where it stopped when the list is executed again. */
             for (unsigned i = 0; i < 6; i++) {
@@ -195,43 +206,43 @@ struct hypercall_entry {
     unsigned flags;
 };
 
-/* What only PV kernels call is not offered yet. */
 static const struct hypercall_entry hypercall_table[] = {
-    [__HYPERVISOR_set_trap_table] = {"set_trap_table", NULL, FOR_PV},
-    [__HYPERVISOR_mmu_update] = {"mmu_update", NULL, FOR_PV},
-    [__HYPERVISOR_set_gdt] = {"set_gdt", NULL, FOR_PV},
-    [__HYPERVISOR_stack_switch] = {"stack_switch", NULL, FOR_PV},
-    [__HYPERVISOR_set_callbacks] = {"set_callbacks", NULL, FOR_PV},
-    [__HYPERVISOR_fpu_taskswitch] = {"fpu_taskswitch", NULL, FOR_PV},
-    [__HYPERVISOR_sched_op_compat] = {"sched_op_compat", NULL, FOR_PV},
+    [__HYPERVISOR_set_trap_table] = {"set_trap_table", pv_op_set_trap_table, FOR_PV},
+    [__HYPERVISOR_mmu_update] = {"mmu_update", pv_op_mmu_update, FOR_PV},
+    [__HYPERVISOR_set_gdt] = {"set_gdt", pv_op_set_gdt, FOR_PV},
+    [__HYPERVISOR_stack_switch] = {"stack_switch", pv_op_stack_switch, FOR_PV},
+    [__HYPERVISOR_set_callbacks] = {"set_callbacks", pv_op_set_callbacks, FOR_PV},
+    [__HYPERVISOR_fpu_taskswitch] = {"fpu_taskswitch", pv_op_fpu_taskswitch, FOR_PV},
+    [__HYPERVISOR_sched_op_compat] = {"sched_op_compat", pv_op_sched_compat, FOR_PV},
     [__HYPERVISOR_platform_op] = {"platform_op", hypercall_denied, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_set_debugreg] = {"set_debugreg", NULL, FOR_PV},
-    [__HYPERVISOR_get_debugreg] = {"get_debugreg", NULL, FOR_PV},
-    [__HYPERVISOR_update_descriptor] = {"update_descriptor", NULL, FOR_PV},
+    [__HYPERVISOR_set_debugreg] = {"set_debugreg", pv_op_set_debugreg, FOR_PV},
+    [__HYPERVISOR_get_debugreg] = {"get_debugreg", pv_op_get_debugreg, FOR_PV},
+    [__HYPERVISOR_update_descriptor] = {"update_descriptor", pv_op_update_descriptor, FOR_PV},
     [__HYPERVISOR_memory_op] = {"memory_op", memory_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_multicall] = {"multicall", multicall, FOR_ALL | NOT_NESTED},
-    [__HYPERVISOR_update_va_mapping] = {"update_va_mapping", NULL, FOR_PV},
+    [__HYPERVISOR_update_va_mapping] = {"update_va_mapping", pv_op_update_va_mapping, FOR_PV},
     [__HYPERVISOR_set_timer_op] = {"set_timer_op", set_timer_op, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_event_channel_op_compat] = {"event_channel_op_compat", NULL, FOR_PV},
+    [__HYPERVISOR_event_channel_op_compat] = {"event_channel_op_compat", pv_op_evtchn_compat, FOR_PV},
     [__HYPERVISOR_xen_version] = {"xen_version", version_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_console_io] = {"console_io", console_io, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_physdev_op_compat] = {"physdev_op_compat", NULL, FOR_PV},
+    [__HYPERVISOR_physdev_op_compat] = {"physdev_op_compat", pv_op_physdev_compat, FOR_PV},
     [__HYPERVISOR_grant_table_op] = {"grant_table_op", gnttab_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_vm_assist] = {"vm_assist", vm_assist, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_update_va_mapping_otherdomain] = {"update_va_mapping_otherdomain", NULL,
+    [__HYPERVISOR_update_va_mapping_otherdomain] = {"update_va_mapping_otherdomain",
+                                                    pv_op_update_va_mapping_otherdomain,
                                                     FOR_PV},
-    [__HYPERVISOR_iret] = {"iret", NULL, FOR_PV},
+    [__HYPERVISOR_iret] = {"iret", pv_op_iret, FOR_PV},
     [__HYPERVISOR_vcpu_op] = {"vcpu_op", vcpu_op, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_set_segment_base] = {"set_segment_base", NULL, FOR_PV},
-    [__HYPERVISOR_mmuext_op] = {"mmuext_op", mmuext_op, FOR_HVM},
+    [__HYPERVISOR_set_segment_base] = {"set_segment_base", pv_op_set_segment_base, FOR_PV},
+    [__HYPERVISOR_mmuext_op] = {"mmuext_op", mmuext_op, FOR_ALL},
     [__HYPERVISOR_xsm_op] = {"xsm_op", NULL, FOR_ALL},
-    [__HYPERVISOR_nmi_op] = {"nmi_op", NULL, FOR_PV},
+    [__HYPERVISOR_nmi_op] = {"nmi_op", pv_op_nmi, FOR_PV},
     [__HYPERVISOR_sched_op] = {"sched_op", sched_op, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_callback_op] = {"callback_op", NULL, FOR_PV},
+    [__HYPERVISOR_callback_op] = {"callback_op", pv_op_callback, FOR_PV},
     [__HYPERVISOR_xenoprof_op] = {"xenoprof_op", NULL, FOR_PV},
     [__HYPERVISOR_event_channel_op] = {"event_channel_op", hypercall_evtchn,
                                        FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_physdev_op] = {"physdev_op", physdev_op, FOR_HVM | FOR_COMPAT},
+    [__HYPERVISOR_physdev_op] = {"physdev_op", physdev_op, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_hvm_op] = {"hvm_op", hvm_op, FOR_HVM | FOR_COMPAT},
     [__HYPERVISOR_sysctl] = {"sysctl", hypercall_denied, FOR_ALL | FOR_COMPAT},
     [__HYPERVISOR_domctl] = {"domctl", hypercall_denied, FOR_ALL | FOR_COMPAT},
@@ -336,7 +347,7 @@ void pv_hypercall(struct pv_domain *d, struct vcpu *v)
     } else {
         rc = hypercall_dispatch(&h);
         for (unsigned round = 1; h.again && round < HYPERCALL_ROUNDS; round++) {
-            if (hypercall_rewind(&h)) {
+            if (d->guest != NULL ? pv_rewind(&h) : hypercall_rewind(&h)) {
                 hypercall_trace(&h, arg, rc);
                 return;
             }
@@ -352,6 +363,9 @@ void pv_hypercall(struct pv_domain *d, struct vcpu *v)
         }
     }
     hypercall_trace(&h, arg, rc);
+    if (h.no_result) {
+        return;
+    }
     v->cpu.gpr[CPU_RAX] = h.compat ? (uint32_t)rc : (uint64_t)rc;
 }
 

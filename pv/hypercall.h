@@ -28,6 +28,7 @@ struct hypercall {
     bool compat;   /* called from 32-bit code: 32-bit arguments and structures */
     bool again;    /* not finished: arg was changed to go on */
     bool nested;   /* from a multicall */
+    bool no_result; /* the registers are as the handler left them */
     unsigned work; /* units spent in this execution */
 };
 

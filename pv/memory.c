@@ -20,6 +20,7 @@
 #include "pv/gnttab.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/pv_guest.h"
 #include "pv/xen_abi.h"
 
 enum {
@@ -27,6 +28,9 @@ enum {
     MEMORY_MAX_ORDER = 9,   /* as Xen allows a guest without devices */
     MEMORY_LIST_BATCH = 16, /* extents read from the guest at once */
 };
+
+static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order,
+                                 bool populate);
 
 /* --- Layout ----------------------------------------------------------------------------- */
 
@@ -129,6 +133,30 @@ void pv_memory_reset(struct pv_domain *d)
         memory_set(d, gfn, (uint32_t)i);
     }
     pv_request_all(d, VCPU_REQ_TLB_FLUSH);
+}
+
+void pv_memory_give_back(struct pv_domain *d, uint64_t gfn)
+{
+    memory_change_extent(d, gfn, 0, false);
+}
+
+void pv_memory_take_back(struct pv_domain *d, uint64_t gfn)
+{
+    memory_change_extent(d, gfn, 0, true);
+}
+
+uint64_t pv_memory_find_hole(const struct pv_domain *d)
+{
+    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+
+    for (uint64_t i = 0; d->ram_holes > 0 && i < d->ram_pages; i++) {
+        uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+
+        if (mem_gfn_frame(d->mem, gfn) == MEM_HOLE) {
+            return gfn;
+        }
+    }
+    return PV_NO_GFN;
 }
 
 uint64_t pv_memory_pages(const struct pv_domain *d)
@@ -444,6 +472,14 @@ int64_t memory_op(struct hypercall *h)
     const uint32_t cmd = h->arg[0] & ((1u << MEMORY_CMD_BITS) - 1);
     const uint64_t start = h->arg[0] >> MEMORY_CMD_BITS;
 
+    if (h->d->guest != NULL) {
+        bool done;
+        int64_t rc = pv_op_memory(h, &done);
+
+        if (done) {
+            return rc;
+        }
+    }
     switch (cmd) {
     case XENMEM_add_to_physmap:
         return memory_add_to_physmap(h);

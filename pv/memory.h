@@ -13,6 +13,11 @@ struct state;
 /* Puts an extra frame (index PV_FRAME_*) at gfn, PV_NO_GFN: nowhere. What was at gfn is gone,
  * and where the frame was is a hole. false: impossible gfn. Requests TLB flushes. */
 bool pv_memory_place(struct pv_domain *d, unsigned extra, uint64_t gfn);
+/* One page of RAM: the guest has it no more, has it again (zeroed). */
+void pv_memory_give_back(struct pv_domain *d, uint64_t gfn);
+void pv_memory_take_back(struct pv_domain *d, uint64_t gfn);
+/* A page of RAM that was given back; PV_NO_GFN: none. */
+uint64_t pv_memory_find_hole(const struct pv_domain *d);
 /* Back to plain RAM everywhere and no extra frames (the caller places its own again). */
 void pv_memory_reset(struct pv_domain *d);
 void pv_memory_state(struct pv_domain *d, struct state *s);

@@ -2,7 +2,7 @@
 /*
  * Calls of the first PV interface (xen-abi 2.4): their arguments in another order or in one
  * structure. Mini-OS and old kernels make them; the work is done by the calls that replaced
- * them.
+ * them. And what a PV hypercall does differently: it is a SYSCALL.
  */
 #include <errno.h>
 
@@ -53,4 +53,21 @@ int64_t pv_op_physdev_compat(struct hypercall *h)
     h->arg[0] = cmd;
     h->arg[1] = gva + 8; /* the union holds a pointer: 8-byte aligned */
     return pv_op_physdev(h);
+}
+
+bool pv_rewind(struct hypercall *h)
+{
+    struct cpu_x86 *cpu = &h->v->cpu;
+    static const uint8_t regs[6] = {CPU_RDI, CPU_RSI, CPU_RDX, CPU_R10, CPU_R8, CPU_R9};
+    uint8_t insn[2];
+
+    if (!guest_read(h->v, cpu->rip - sizeof(insn), insn, sizeof(insn)) || insn[0] != 0x0f ||
+        insn[1] != 0x05) {
+        return false;
+    }
+    cpu->rip -= sizeof(insn);
+    for (unsigned i = 0; i < 6; i++) {
+        cpu->gpr[regs[i]] = h->arg[i];
+    }
+    return true; /* RAX still holds the number */
 }

@@ -239,6 +239,8 @@ int64_t pv_op_physdev(struct hypercall *h);
 int64_t pv_op_physdev_compat(struct hypercall *h);
 int64_t pv_op_sched_compat(struct hypercall *h);
 int64_t pv_op_evtchn_compat(struct hypercall *h);
+/* Has the guest execute SYSCALL again with the changed arguments. */
+bool pv_rewind(struct hypercall *h);
 /* memory_op as a PV guest has it; *done false: the common one. */
 int64_t pv_op_memory(struct hypercall *h, bool *done);
 /* VCPUOP_initialise. */

@@ -106,12 +106,20 @@ static void toolstack_publish_console(struct pv_domain *d)
     if (!d->has_console) {
         return;
     }
-    toolstack_write_uint(d, "console/ring-ref", PV_CONSOLE_GFN);
+    toolstack_write_uint(d, "console/ring-ref", d->console_gfn);
     toolstack_write_uint(d, "console/port", d->console_port);
     toolstack_write(d, "console/type", "xenconsoled");
     toolstack_write(d, "console/output", "pty");
     toolstack_write(d, "console/tty", "");
     toolstack_write_uint(d, "console/limit", 1048576);
+}
+
+void toolstack_publish_rings(struct pv_domain *d)
+{
+    toolstack_write_uint(d, "store/ring-ref", d->store_gfn);
+    if (d->has_console) {
+        toolstack_write_uint(d, "console/ring-ref", d->console_gfn);
+    }
 }
 
 void toolstack_publish(struct pv_domain *d)
@@ -154,7 +162,7 @@ void toolstack_publish(struct pv_domain *d)
     toolstack_publish_cpus(d);
     toolstack_write(d, "control/platform-feature-multiprocessor-suspend", "1");
     toolstack_write(d, "control/platform-feature-xs_reset_watches", "1");
-    toolstack_write_uint(d, "store/ring-ref", PV_STORE_GFN);
+    toolstack_write_uint(d, "store/ring-ref", d->store_gfn);
     toolstack_write_uint(d, "store/port", d->store_port);
     toolstack_publish_console(d);
     for (unsigned i = 0; i < G_N_ELEMENTS(guest_nodes); i++) {

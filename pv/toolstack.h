@@ -8,5 +8,7 @@ struct pv_domain;
 
 /* Writes the guest's standard nodes (xen-abi 6.2), at creation and again after a reset. */
 void toolstack_publish(struct pv_domain *d);
+/* Where the rings lie, again, after d->store_gfn and d->console_gfn changed. */
+void toolstack_publish_rings(struct pv_domain *d);
 
 #endif

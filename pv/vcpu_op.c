@@ -12,6 +12,7 @@
 #include "pv/evtchn.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/pv_guest.h"
 #include "pv/sched.h"
 #include "pv/time.h"
 #include "pv/xen_abi.h"
@@ -252,7 +253,10 @@ static int64_t vcpu_initialise(struct hypercall *h, unsigned id)
     struct cpu_x86 *cpu;
     int64_t rc = -EINVAL;
 
-    if (d->kind == PV_KIND_PV || d->board->ops->vcpu_start == NULL) {
+    if (d->guest != NULL) {
+        return pv_op_initialise(h, id);
+    }
+    if (d->board->ops->vcpu_start == NULL) {
         return -EOPNOTSUPP;
     }
     if (v == NULL) {

@@ -417,8 +417,7 @@ bool boot_image_check_pvh(const struct boot_image *img, GError **err)
                   img->name);
         error_hint(err,
                    img->has_pv
-                       ? "it is a Xen PV kernel, which this version does not run: "
-                         "build it with CONFIG_PVH=y"
+                       ? "it is a Xen PV kernel: use -machine pv"
                        : "build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)");
         return false;
     }
@@ -442,5 +441,20 @@ bool boot_image_check_pv(const struct boot_image *img, GError **err)
                                      : "build the kernel with CONFIG_XEN_PV=y");
         return false;
     }
+    if (img->elf_class != 64) {
+        return error_set(err, PVEMU_ERROR_IMAGE,
+                         "'%s' is a 32-bit Xen PV kernel; pvemu runs 64-bit ones%s", img->name,
+                         img->has_pvh ? ", and this one by -machine pvh" : "");
+    }
     return image_check_features(img, err);
+}
+
+bool boot_image_check_any(const struct boot_image *img, GError **err)
+{
+    error_set(err, PVEMU_ERROR_IMAGE,
+              "'%s' can be started neither by PVH (no ELF note PHYS32_ENTRY) nor by Xen PV (no "
+              "notes XEN_VERSION \"xen-3.0\" and LOADER \"generic\")",
+              img->name);
+    error_hint(err, "build the kernel with CONFIG_PVH=y or CONFIG_XEN_PV=y");
+    return false;
 }

@@ -94,5 +94,7 @@ char *boot_image_release(const struct boot_image *img);
 /* Whether it can be entered that way; *err names what is missing. */
 bool boot_image_check_pvh(const struct boot_image *img, GError **err);
 bool boot_image_check_pv(const struct boot_image *img, GError **err);
+/* The error for an image that can be entered in no way. Always false. */
+bool boot_image_check_any(const struct boot_image *img, GError **err);
 
 #endif

@@ -132,7 +132,7 @@ static void test_legacy_section(void)
     g_assert_cmpstr(
         err->message, ==,
         "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
-        "hint: it is a Xen PV kernel, which this version does not run: build it with CONFIG_PVH=y");
+        "hint: it is a Xen PV kernel: use -machine pv");
     g_error_free(err);
     boot_image_free(img);
 }
@@ -364,7 +364,7 @@ static void test_checks(void)
     } cases[] = {
         {FAKE_NO_PVH, false,
          "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
-         "hint: it is a Xen PV kernel, which this version does not run: build it with CONFIG_PVH=y"},
+         "hint: it is a Xen PV kernel: use -machine pv"},
         {FAKE_NO_NOTES, false,
          "'vmlinuz' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
          "hint: build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)"},
