@@ -23,7 +23,7 @@ struct config_disk {
 struct config {
     /* Boot */
     char *kernel, *initrd, *append, *cmdline;
-    char *machine;             /* auto | pvh */
+    char *machine;             /* auto | pvh | pv */
     /* Machine */
     char *name;                /* NULL: chosen from the kernel's name */
     char *accel;               /* auto | interp */

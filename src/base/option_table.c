@@ -59,11 +59,11 @@ static bool apply_cmdline(struct config *c, const char *value, GError **err)
 
 static bool apply_machine(struct config *c, const char *value, GError **err)
 {
-    if (strcmp(value, "pv") == 0 || strcmp(value, "pc") == 0) {
+    if (strcmp(value, "pc") == 0) {
         return error_set(err, PVEMU_ERROR_USAGE, "-machine %s is not supported yet", value);
     }
-    if (strcmp(value, "auto") != 0 && strcmp(value, "pvh") != 0) {
-        return bad_word(err, "machine", value, "auto pvh");
+    if (strcmp(value, "auto") != 0 && strcmp(value, "pvh") != 0 && strcmp(value, "pv") != 0) {
+        return bad_word(err, "machine", value, "auto pvh pv");
     }
     return set_text(&c->machine, value);
 }
@@ -381,7 +381,7 @@ const struct option options[] = {
     SWITCH("snapshot", OPTION_BOOT, "throw the writes to all disks away at the end",
            apply_snapshot),
 
-    WORDS("machine", "auto|pvh", OPTION_MACHINE, "auto pvh",
+    WORDS("machine", "auto|pvh|pv", OPTION_MACHINE, "auto pvh pv",
           "how the guest is entered and what it finds", apply_machine),
     WORDS("accel", "auto|kvm|bt|interp", OPTION_MACHINE, "auto kvm bt interp",
           "what executes its instructions", apply_accel),

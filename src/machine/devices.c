@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The devices of a PVH board, in one visible order: host sides, then chips, then the Xen back
+ * The devices of a board, in one visible order: host sides, then chips, then the Xen back
  * ends. They are reset in the same order and freed in reverse.
  */
 #include "machine/machine_private.h"
@@ -156,20 +156,28 @@ static bool create_back_ends(struct machine *m, GError **err)
     return true;
 }
 
+/* What a PV guest finds none of. */
+static void create_pc_chips(struct machine *m)
+{
+    m->uart = add_ports(m, &uart16550_ops, UART_PORT, UART_PORTS);
+    uart16550_connect(m->uart, console_split_port(m->split, CONSOLE_SERIAL), UART_GSI);
+    uart16550_set_tap(m->uart, output_tap, m);
+    m->pm = add_ports(m, &pm_sleep_ops, ACPI_PORT_SLEEP_CONTROL, PM_SLEEP_PORTS);
+    m->ioapic_window = device_new(&ioapic_window_ops, &m->board, NULL);
+    bus_add(m->mmio, IOAPIC_GPA, IOAPIC_WINDOW, m->ioapic_window, 0);
+}
+
 bool devices_create(struct machine *m, GError **err)
 {
     bool ok;
 
     m->split = console_split_new(m->console);
-    m->uart = add_ports(m, &uart16550_ops, UART_PORT, UART_PORTS);
-    uart16550_connect(m->uart, console_split_port(m->split, CONSOLE_SERIAL), UART_GSI);
-    uart16550_set_tap(m->uart, output_tap, m);
     m->debug_port = add_ports(m, &debug_port_ops, DEBUG_PORT, 1);
     debug_port_connect(m->debug_port, early_text, m);
     m->debug_exit = add_ports(m, &debug_exit_ops, DEBUG_EXIT_PORT, 1);
-    m->pm = add_ports(m, &pm_sleep_ops, ACPI_PORT_SLEEP_CONTROL, PM_SLEEP_PORTS);
-    m->ioapic_window = device_new(&ioapic_window_ops, &m->board, NULL);
-    bus_add(m->mmio, IOAPIC_GPA, IOAPIC_WINDOW, m->ioapic_window, 0);
+    if (m->kind != PV_KIND_PV) {
+        create_pc_chips(m);
+    }
 
     g_mutex_lock(&m->board.lock);
     m->pv->debug_out = early_text;
@@ -211,9 +219,11 @@ void devices_reset_chips(struct machine *m)
     for (unsigned i = 0; i < m->apic.nr; i++) {
         lapic_reset(m->apic.lapic[i]);
     }
-    ioapic_reset(m->apic.ioapic);
+    if (m->apic.ioapic != NULL) {
+        ioapic_reset(m->apic.ioapic);
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(chips); i++) {
-        if (chips[i]->ops->reset != NULL) {
+        if (chips[i] != NULL && chips[i]->ops->reset != NULL) {
             chips[i]->ops->reset(chips[i]);
         }
     }

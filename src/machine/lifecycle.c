@@ -161,7 +161,7 @@ bool machine_reset(struct machine *m, GError **err)
     g_mutex_unlock(&m->board.lock);
     devices_reset_back_ends(m); /* the new xenstore has lost their nodes: makes them again */
     g_mutex_lock(&m->board.lock);
-    ok = pvh_load(m, err);
+    ok = machine_load(m, err);
     atomic_store(&m->stop_posted, false);
     memset(&m->end, 0, sizeof(m->end));
     g_mutex_unlock(&m->board.lock);

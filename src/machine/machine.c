@@ -7,10 +7,13 @@
  */
 #include "machine/machine_private.h"
 
+#include <string.h>
+
 #include "base/error.h"
 #include "base/sandbox.h"
 #include "boot/boot_image.h"
 #include "cpu/dbt/dbt.h"
+#include "pv/pv_guest.h"
 
 /* Hypercall arguments: supervisor rights whatever the CPL, and no fault for the guest. */
 static bool machine_translate(struct vcpu *v, uint64_t gva, bool write, uint64_t *gpa)
@@ -60,6 +63,38 @@ static bool machine_make_vcpus(struct machine *m, GError **err)
     return true;
 }
 
+/* How the kernel is entered: as -machine says, else PVH before PV. */
+static bool machine_choose_kind(struct machine *m, GError **err)
+{
+    const char *word = m->config->machine != NULL ? m->config->machine : "auto";
+
+    if (strcmp(word, "auto") == 0 && !m->image->has_pvh && !m->image->has_pv) {
+        return boot_image_check_any(m->image, err);
+    }
+    if (strcmp(word, "pv") == 0 || (strcmp(word, "auto") == 0 && !m->image->has_pvh)) {
+        m->kind = PV_KIND_PV;
+        return boot_image_check_pv(m->image, err);
+    }
+    m->kind = PV_KIND_PVH;
+    return boot_image_check_pvh(m->image, err);
+}
+
+static uint32_t machine_extra_frames(const struct machine *m)
+{
+    return PV_EXTRA_FRAMES +
+           (m->kind == PV_KIND_PV ? pv_guest_extra_frames(m->config->memory_bytes) : 0);
+}
+
+static bool machine_create(struct machine *m, GError **err)
+{
+    return m->kind == PV_KIND_PV ? pv_create(m, err) : pvh_create(m, err);
+}
+
+bool machine_load(struct machine *m, GError **err)
+{
+    return m->kind == PV_KIND_PV ? pv_load(m, err) : pvh_load(m, err);
+}
+
 static bool machine_build(struct machine *m, GError **err)
 {
     m->model = cpu_model_new_host(err);
@@ -69,20 +104,20 @@ static bool machine_build(struct machine *m, GError **err)
     }
     m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
     m->image = boot_image_open(m->config->kernel, err);
-    if (m->image == NULL || !boot_image_check_pvh(m->image, err) || !devices_open(m, err)) {
+    if (m->image == NULL || !machine_choose_kind(m, err) || !devices_open(m, err)) {
         return false;
     }
     if (!boot_files_prepare(m, err)) {
         return false;
     }
-    m->board.mem = mem_new(m->config->memory_bytes, PV_EXTRA_FRAMES, err);
+    m->board.mem = mem_new(m->config->memory_bytes, machine_extra_frames(m), err);
     if (m->board.mem == NULL) {
         return false;
     }
     m->pio = bus_new(&m->board.lock);
     m->mmio = bus_new(&m->board.lock);
-    return machine_make_vcpus(m, err) && pvh_create(m, err) && devices_create(m, err) &&
-           pvh_load(m, err);
+    return machine_make_vcpus(m, err) && machine_create(m, err) && devices_create(m, err) &&
+           machine_load(m, err);
 }
 
 struct machine *machine_new(const struct config *config, GMainContext *context,
@@ -172,8 +207,9 @@ char *machine_describe(const struct machine *m)
     g_autofree char *release = boot_image_release(m->image);
     g_autoptr(GString) s = g_string_new(NULL);
 
-    g_string_append_printf(s, "Linux %s (%s) by PVH, %s, %u CPU%s, %" G_GUINT64_FORMAT " MiB",
+    g_string_append_printf(s, "Linux %s (%s) by %s, %s, %u CPU%s, %" G_GUINT64_FORMAT " MiB",
                            release != NULL ? release : "of unknown version", format,
+                           m->kind == PV_KIND_PV ? "PV" : "PVH",
                            m->accel->name, m->nr_vcpus, m->nr_vcpus > 1 ? "s" : "",
                            m->config->memory_bytes >> 20);
     for (unsigned i = 0; i < m->nr_disks; i++) {

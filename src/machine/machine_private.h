@@ -73,6 +73,7 @@ struct machine {
     struct net *net;
     struct netback *netback;
 
+    enum pv_kind kind; /* how the guest is entered */
     struct boot_image *image;
     void *initrd;
     size_t initrd_len;
@@ -149,8 +150,15 @@ const struct accel_ops *accel_choose(const char *word, char **note);
 void accel_patch_hypercalls(struct machine *m, uint64_t start, uint64_t end);
 
 /* pvh.c */
+/* The Xen domain, for a board of either kind: m->map is what it is told. */
+bool machine_make_domain(struct machine *m, enum pv_kind kind, GError **err);
 bool pvh_create(struct machine *m, GError **err);
 bool pvh_load(struct machine *m, GError **err);
+/* pv.c */
+bool pv_create(struct machine *m, GError **err);
+bool pv_load(struct machine *m, GError **err);
+/* machine.c: fills memory and vCPUs for a boot of m->kind. */
+bool machine_load(struct machine *m, GError **err);
 
 /* confine.c */
 /* The filters, once all threads have started and before the first instruction. */

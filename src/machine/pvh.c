@@ -42,10 +42,10 @@ static bool pvh_memory_map(struct machine *m, GError **err)
     return true;
 }
 
-bool pvh_create(struct machine *m, GError **err)
+bool machine_make_domain(struct machine *m, enum pv_kind kind, GError **err)
 {
     struct pv_domain_config config = {
-        .kind = PV_KIND_PVH,
+        .kind = kind,
         .name = m->config->name != NULL ? m->config->name : "guest",
         .nr_vcpus = m->config->smp,
         .max_vcpus = m->nr_vcpus,
@@ -54,9 +54,6 @@ bool pvh_create(struct machine *m, GError **err)
         .amd = cpu_model_is_amd(m->model),
     };
 
-    if (!pvh_memory_map(m, err)) {
-        return false;
-    }
     for (unsigned i = 0; i < sizeof(config.uuid); i++) {
         config.uuid[i] = (uint8_t)g_random_int();
     }
@@ -68,7 +65,12 @@ bool pvh_create(struct machine *m, GError **err)
     g_mutex_lock(&m->board.lock);
     m->pv = pv_domain_new(&m->board, &config, err);
     g_mutex_unlock(&m->board.lock);
-    if (m->pv == NULL) {
+    return m->pv != NULL;
+}
+
+bool pvh_create(struct machine *m, GError **err)
+{
+    if (!pvh_memory_map(m, err) || !machine_make_domain(m, PV_KIND_PVH, err)) {
         return false;
     }
     for (unsigned i = 0; i < m->nr_vcpus; i++) {

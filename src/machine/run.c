@@ -40,7 +40,7 @@ void run_wake(struct vcpu_thread *vt)
 /* An interrupt is waiting that RFLAGS.IF lets in. Board lock held. */
 static bool vcpu_interrupted(struct machine *m, const struct vcpu *v)
 {
-    return (v->cpu.rflags & CPU_IF) != 0 &&
+    return v->pv == NULL && (v->cpu.rflags & CPU_IF) != 0 &&
            (lapic_pending(m->apic.lapic[v->id]) || pv_pending_vector(m->pv, v->id) >= 0);
 }
 

@@ -31,7 +31,7 @@ USAGE = [
     ("-m 1K", "error: -m: 1K is outside 16M to 1024G"),
     ("-m 2T", "error: -m: 2T is outside 16M to 1024G"),
     ("-smp 0", "error: -smp: '0' is not a number of CPUs"),
-    ("-machine q35", "error: -machine: 'q35' is not one of: auto pvh"),
+    ("-machine q35", "error: -machine: 'q35' is not one of: auto pvh pv"),
     ("-accel x", "error: -accel: 'x' is not one of: auto kvm bt interp"),
     ("-name -x", "error: -name: '-x' is not a name\n"
                  "hint: letters, digits, '-', '_' and '.', at most 64; no '-' or '.' first"),
