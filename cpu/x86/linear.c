@@ -123,6 +123,8 @@ static void linear_write_page(struct vcpu *v, uint64_t gpa, const uint8_t *buf, 
     page = mem_frame_hva(v->mem, frame);
     linear_copy(page + (gpa & (MEM_PAGE_SIZE - 1)), buf, len);
     info = mem_frame_info(v->mem, frame);
+    /* The bytes first: another vCPU may be making the frame one with code (mem_written()). */
+    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&info->flags, memory_order_relaxed) != MEM_DIRTY) {
         mem_written(v->mem, frame);
     }
