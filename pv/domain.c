@@ -158,6 +158,7 @@ static void domain_start_over(struct pv_domain *d)
         domain_reset_vcpu(d, i);
     }
     pv_sched_reset(d);
+    d->hypercall_page = 0;
     d->vm_assist = 0;
     domain_clear_pages(d);
     if (d->guest != NULL) {

@@ -129,6 +129,7 @@ struct pv_domain {
     /* The instruction in the hypercall page (always 3 bytes): VMCALL or VMMCALL. The machine
      * may replace it before the guest starts (an engine that needs another one). */
     uint8_t hypercall_insn[3];
+    uint64_t hypercall_page; /* gpa of the last one the guest asked for; 0: none */
 
     /* Modules; each is private to its file. */
     struct evtchn_table *evtchn;

@@ -376,6 +376,7 @@ bool pv_write_hypercall_msr(struct pv_domain *d, struct vcpu *v, uint64_t value)
     if ((value & (MEM_PAGE_SIZE - 1)) != 0) {
         return false; /* there is one page, index 0 */
     }
+    d->hypercall_page = value;
     memset(page, 0xcc, sizeof(page));
     for (unsigned nr = 0; nr < HYPERCALL_PAGE_STUBS; nr++) {
         uint8_t *stub = page + (size_t)nr * HYPERCALL_STUB_SIZE;

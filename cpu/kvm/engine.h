@@ -63,7 +63,7 @@ struct kvm_engine {
 
 /* --- vm.c --- */
 
-/* The VM of the board that v is on: the first vCPU makes it. */
+/* The VM of the memory that v has: the first vCPU makes it. */
 struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **err);
 void kvm_vm_put(struct kvm_vm *vm);
 

@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 
 #include "base/error.h"
-#include "core/board.h"
 
 enum { SLOT_LOW, SLOT_HIGH, SLOT_FIRST_OUTSIDE, SLOTS_UNTOLD = 32 };
 #define VM_TSS_ADDRESS  0xfffbd000ull /* three pages that Intel's KVM wants for itself */
@@ -277,14 +276,11 @@ static struct kvm_vm *vm_new(struct mem *mem, const struct kvm_sys *sys, GError 
 
 struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **err)
 {
-    struct board *board = v->board;
-    struct vcpu *first = board->ops->vcpu(board, 0);
-    struct kvm_vm *vm;
+    struct kvm_vm *vm = mem_listener(v->mem, vm_layout);
 
-    if (first == NULL || first == v || first->engine == NULL) {
+    if (vm == NULL) {
         return vm_new(v->mem, sys, err);
     }
-    vm = ((struct kvm_engine *)first->engine)->vm;
     vm->users++;
     return vm;
 }

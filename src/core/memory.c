@@ -222,6 +222,11 @@ void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque)
     }
 }
 
+void *mem_listener(const struct mem *mem, mem_layout_fn fn)
+{
+    return mem->listener == fn ? mem->listener_opaque : NULL;
+}
+
 bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
 {
     _Atomic uint32_t *slot = mem_ram_slot(mem, gfn);

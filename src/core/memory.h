@@ -75,6 +75,8 @@ void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t coun
 #define MEM_ALL_GFNS UINT64_MAX
 typedef void (*mem_layout_fn)(void *opaque, uint64_t gfn, uint32_t frame);
 void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque);
+/* What fn listens with; NULL: it does not. */
+void *mem_listener(const struct mem *mem, mem_layout_fn fn);
 
 /*
  * Maps [gpa, gpa+len) for the host. NULL unless all of it is backed and contiguous in the host

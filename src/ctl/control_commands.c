@@ -86,6 +86,33 @@ static JsonNode *command_quit(const struct control_target *t, const char **why)
     return qmp_object();
 }
 
+static JsonNode *change_engine(const struct control_target *t, const char *word,
+                               const char **why)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (machine_set_accel(session_machine(t->session), word, &err)) {
+        return qmp_object();
+    }
+    *why = g_intern_string(err->message); /* there are few of them */
+    return NULL;
+}
+
+static JsonNode *command_kvm(const struct control_target *t, const char **why)
+{
+    return change_engine(t, "kvm", why);
+}
+
+static JsonNode *command_bt(const struct control_target *t, const char **why)
+{
+    return change_engine(t, "bt", why);
+}
+
+static JsonNode *command_interp(const struct control_target *t, const char **why)
+{
+    return change_engine(t, "interp", why);
+}
+
 static JsonNode *command_list(const struct control_target *t, const char **why);
 
 static const struct {
@@ -100,6 +127,9 @@ static const struct {
     {"cont", command_cont},
     {"system_powerdown", command_powerdown},
     {"quit", command_quit},
+    {"accel-kvm", command_kvm},
+    {"accel-bt", command_bt},
+    {"accel-interp", command_interp},
 };
 
 static JsonNode *command_list(const struct control_target *t, const char **why)

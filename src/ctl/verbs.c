@@ -260,8 +260,28 @@ static int verb_parse(const struct verb_command *v, int argc, char *const *argv)
     return verb_command(v, word, wait);
 }
 
+/* accel [VM] ENGINE */
+static int verb_accel(int argc, char *const *argv)
+{
+    g_autofree char *command = NULL;
+    struct verb_command v = {"change the engine of", NULL, false, 0};
+    const char *word = argc > 2 ? argv[argc - 1] : "";
+
+    if (argc > 4 || (strcmp(word, "kvm") != 0 && strcmp(word, "bt") != 0 &&
+                     strcmp(word, "interp") != 0)) {
+        report_error("accel: it takes a guest and one of: kvm bt interp");
+        return EXIT_STATUS_CANNOT_RUN;
+    }
+    v.command = command = g_strdup_printf("accel-%s", word);
+    return verb_command(&v, argc == 4 ? argv[2] : NULL, false);
+}
+
 bool verbs_run(int argc, char *const *argv, int *status)
 {
+    if (strcmp(argv[1], "accel") == 0) {
+        *status = verb_accel(argc, argv);
+        return true;
+    }
     if (strcmp(argv[1], "list") == 0) {
         if (argc > 2) {
             report_error("list: '%s' is too much; it takes nothing", argv[2]);

@@ -11,6 +11,7 @@
 #include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
+#include "pv/hypercall.h"
 
 enum { SITE_ALIGN = 16, SITE_INSN = 3, SITE_BYTES = SITE_ALIGN + SITE_INSN + 1 };
 
@@ -54,6 +55,167 @@ const char *machine_engine(unsigned index, bool *usable, GError **err)
     }
     *usable = accel_engines[index]->probe(err);
     return accel_engines[index]->name;
+}
+
+bool accel_for_kind(struct machine *m, GError **err)
+{
+    if (m->kind != PV_KIND_PV || m->accel != &kvm_accel_ops) {
+        return true;
+    }
+    if (g_strcmp0(m->config->accel, kvm_accel_ops.name) == 0) {
+        error_set(err, PVEMU_ERROR_USAGE, "-accel kvm does not run PV guests");
+        error_hint(err, "-accel auto takes another engine for them");
+        return false;
+    }
+    m->accel = accel_fallback;
+    m->accel_note = g_strdup_printf("-accel %s: PV guests do not run with KVM",
+                                    accel_fallback->name);
+    return m->accel->probe(err);
+}
+
+/* --- several engines for one vCPU --- */
+
+static unsigned accel_index(const struct accel_ops *ops)
+{
+    unsigned i = 0;
+
+    while (accel_engines[i] != ops) {
+        i++;
+    }
+    return i;
+}
+
+/* Puts v on an engine that it has; what the old one keeps in struct vcpu is kept for it. */
+static void accel_put_on(struct vcpu_thread *vt, const struct accel_ops *ops)
+{
+    struct vcpu *v = &vt->vcpu;
+    struct vcpu_engine *from = &vt->engines[accel_index(v->accel)];
+    const struct vcpu_engine *to = &vt->engines[accel_index(ops)];
+
+    memcpy(from->words, v->engine_words, sizeof(from->words));
+    memcpy(v->engine_words, to->words, sizeof(to->words));
+    v->engine = to->engine;
+    v->accel = ops;
+}
+
+static bool accel_make(struct vcpu_thread *vt, const struct accel_ops *ops,
+                       const struct dbt_options *options, GError **err)
+{
+    struct vcpu *v = &vt->vcpu;
+    struct vcpu_engine *e = &vt->engines[accel_index(ops)];
+
+    v->accel = ops;
+    v->engine = NULL;
+    memset(v->engine_words, 0, sizeof(v->engine_words));
+    e->ready = ops->vcpu_init(v, err);
+    if (e->ready && ops == &dbt_accel_ops) {
+        dbt_configure(v, options);
+    }
+    if (!e->ready && v->engine != NULL) {
+        ops->vcpu_fini(v);
+    }
+    e->engine = v->engine;
+    memcpy(e->words, v->engine_words, sizeof(e->words));
+    return e->ready;
+}
+
+bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *options, GError **err)
+{
+    struct machine *m = vt->machine;
+
+    if (!accel_make(vt, m->accel, options, err)) {
+        return false;
+    }
+    for (unsigned i = 0; m->accel == &kvm_accel_ops && i < G_N_ELEMENTS(accel_engines); i++) {
+        if (accel_engines[i] != m->accel && accel_engines[i]->probe(NULL)) {
+            accel_make(vt, accel_engines[i], options, NULL); /* not there: cannot change to it */
+        }
+    }
+    vt->vcpu.accel = m->accel;
+    vt->vcpu.engine = vt->engines[accel_index(m->accel)].engine;
+    memcpy(vt->vcpu.engine_words, vt->engines[accel_index(m->accel)].words,
+           sizeof(vt->vcpu.engine_words));
+    return true;
+}
+
+void accel_free_engines(struct vcpu_thread *vt)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(accel_engines); i++) {
+        if (vt->engines[i].engine != NULL) {
+            vt->vcpu.accel = accel_engines[i];
+            vt->vcpu.engine = vt->engines[i].engine;
+            accel_engines[i]->vcpu_fini(&vt->vcpu);
+            vt->engines[i].engine = NULL;
+        }
+    }
+}
+
+/* Whatever an engine remembers of guest memory may have changed under another. */
+static void accel_memory_changed(struct machine *m)
+{
+    uint64_t frames = (mem_ram_bytes(m->board.mem) >> MEM_PAGE_SHIFT) + PV_EXTRA_FRAMES;
+
+    for (uint64_t frame = 0; frame < frames; frame++) {
+        mem_written(m->board.mem, (uint32_t)frame);
+    }
+}
+
+/* vCPUs parked, board lock held. */
+static void accel_switch(struct machine *m, const struct accel_ops *to)
+{
+    accel_memory_changed(m);
+    m->accel = to;
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        struct vcpu_thread *vt = m->vcpus[i];
+
+        accel_put_on(vt, to);
+        atomic_fetch_or(&vt->vcpu.request, VCPU_REQ_IRQ); /* what the old one had noticed */
+        if (to->state_changed != NULL) {
+            to->state_changed(&vt->vcpu);
+        }
+    }
+    if (to->needs_hypercall_port && m->kernel_end != 0) {
+        accel_patch_hypercalls(m, m->kernel_start, m->kernel_end);
+        if (m->pv->hypercall_page != 0) {
+            pv_write_hypercall_msr(m->pv, &m->vcpus[0]->vcpu, m->pv->hypercall_page);
+        }
+    }
+}
+
+bool machine_set_accel(struct machine *m, const char *word, GError **err)
+{
+    const struct accel_ops *to = NULL;
+    bool was_running = m->state == MACHINE_RUNNING;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(accel_engines); i++) {
+        if (strcmp(accel_engines[i]->name, word) == 0) {
+            to = accel_engines[i];
+        }
+    }
+    if (to == NULL) {
+        return error_set(err, PVEMU_ERROR_USAGE, "there is no engine '%s'", word);
+    }
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        if (!m->vcpus[i]->engines[accel_index(to)].ready) {
+            return error_set(err, PVEMU_ERROR_HOST, "it was not started with KVM");
+        }
+    }
+    if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED) {
+        return error_set(err, PVEMU_ERROR_HOST, "it has ended");
+    }
+    if (to == m->accel) {
+        return true;
+    }
+    if (was_running) {
+        machine_pause(m);
+    }
+    g_mutex_lock(&m->board.lock);
+    accel_switch(m, to);
+    g_mutex_unlock(&m->board.lock);
+    if (was_running) {
+        machine_resume(m);
+    }
+    return true;
 }
 
 /* --- hypercalls by port --- */

@@ -28,7 +28,7 @@ void machine_confine(struct machine *m, const char *unlink_dir)
     struct sandbox_options options = {
         .mode = m->config->sandbox, .unlink_dir = unlink_dir,
         .killable = m->net != NULL ? net_slirp_supervisor(m->net) : 0,
-        .kvm = m->accel == &kvm_accel_ops,
+        .kvm = m->accel == &kvm_accel_ops, /* a guest that starts on it may come back to it */
     };
 
     if (options.mode == SANDBOX_OFF) {

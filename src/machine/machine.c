@@ -53,11 +53,8 @@ static bool machine_make_vcpus(struct machine *m, GError **err)
         vt->vcpu.mmu = &machine_mmu_ops;
         vt->vcpu.board = &m->board;
         cpu_reset(&vt->vcpu.cpu);
-        if (!m->accel->vcpu_init(&vt->vcpu, err)) {
+        if (!accel_make_engines(vt, &options, err)) {
             return false;
-        }
-        if (m->accel == &dbt_accel_ops) {
-            dbt_configure(&vt->vcpu, &options);
         }
     }
     return true;
@@ -104,7 +101,8 @@ static bool machine_build(struct machine *m, GError **err)
     }
     m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
     m->image = boot_image_open(m->config->kernel, err);
-    if (m->image == NULL || !machine_choose_kind(m, err) || !devices_open(m, err)) {
+    if (m->image == NULL || !machine_choose_kind(m, err) || !accel_for_kind(m, err) ||
+        !devices_open(m, err)) {
         return false;
     }
     if (!boot_files_prepare(m, err)) {
@@ -156,7 +154,7 @@ void machine_free(struct machine *m)
     pv_domain_free(m->pv);
     for (unsigned i = 0; m->vcpus != NULL && i < m->nr_vcpus; i++) {
         if (m->vcpus[i] != NULL) {
-            m->accel->vcpu_fini(&m->vcpus[i]->vcpu);
+            accel_free_engines(m->vcpus[i]);
             g_aligned_free(m->vcpus[i]);
         }
     }

@@ -17,13 +17,24 @@
 struct blkback;
 struct boot_image;
 struct console_split;
+struct dbt_options;
 struct io_pool;
 struct netback;
 struct pv_console;
 struct sandbox;
 
+enum { ACCEL_ENGINES = 3 };
+
+/* What an engine has for a vCPU while another one runs it. */
+struct vcpu_engine {
+    bool ready;
+    void *engine;
+    uint64_t words[4];
+};
+
 struct vcpu_thread {
     struct vcpu vcpu; /* first */
+    struct vcpu_engine engines[ACCEL_ENGINES];
     struct machine *machine;
     GThread *thread;
     bool stopped;          /* parked in run.c, state at home (board lock) */
@@ -56,6 +67,7 @@ struct machine {
     struct bus *pio, *mmio;
     struct cpu_model *model;
     const struct accel_ops *accel;
+    uint64_t kernel_start, kernel_end; /* of a PVH kernel in guest memory */
     struct vcpu_thread **vcpus;
     unsigned nr_vcpus;
     struct apic_bus apic;
@@ -146,6 +158,11 @@ bool boot_files_prepare(struct machine *m, GError **err);
 /* The engine for the word of -accel; it may still fail its probe, but for "auto". *note: why it is
  * not the best one (caller frees), or NULL. */
 const struct accel_ops *accel_choose(const char *word, char **note);
+/* Once the kind of guest is known: an engine that runs it. */
+bool accel_for_kind(struct machine *m, GError **err);
+/* The engine of a vCPU; with KVM also those that it may change to, before the sandbox closes. */
+bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *options, GError **err);
+void accel_free_engines(struct vcpu_thread *vt);
 /* Makes the kernel in [start, end) and the hypercall page call by the port. Before it runs. */
 void accel_patch_hypercalls(struct machine *m, uint64_t start, uint64_t end);
 

@@ -101,8 +101,10 @@ bool pvh_load(struct machine *m, GError **err)
     if (!pvh_build(m->image, m->board.mem, &params, &layout, err)) {
         return false;
     }
+    m->kernel_start = layout.kernel_start;
+    m->kernel_end = layout.kernel_end;
     if (m->accel->needs_hypercall_port) {
-        accel_patch_hypercalls(m, layout.kernel_start, layout.kernel_end);
+        accel_patch_hypercalls(m, m->kernel_start, m->kernel_end);
     }
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         struct vcpu *v = &m->vcpus[i]->vcpu;

@@ -17,7 +17,7 @@ NEEDS = ("qemu-system-x86_64", "busybox", "ldd")
 LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "900"))  # seconds of the host for the whole run
 DISK_BYTES = 4 << 20
 RUN = "./pvemu -accel kvm -m 256M"
-CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests"
+CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests noxsave"
 
 # What the guest does first, and how it ends.
 GUEST_INIT = """#!/bin/busybox sh
@@ -26,7 +26,7 @@ $B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs de
 $B --install -s /bin; export PATH=/bin
 . /work.sh
 echo "GUEST-END $?"
-dmesg -r | grep -E '^<[0-4]>' | grep -v -e 'Falling back' | sed 's/^/GUEST-WARNS /'
+dmesg -r | grep -E '^<[0-4]>' | grep -v -e 'Grant table init' -e PCI -e 'spinlock event irq' | sed 's/^/GUEST-WARNS /'
 poweroff -f
 """
 
@@ -35,7 +35,7 @@ WORK = """
 echo "cpus $(grep -c ^processor /proc/cpuinfo)"
 i=0; while [ $i -lt 40 ]; do echo "scale=5; $i / 7" | cat >/dev/null; i=$((i+1)); done
 head -c 1048576 /dev/zero | sha256sum
-awk 'BEGIN { for (i = 1; i <= 2000; i++) s += sqrt(i) / i; printf "sum %.10f\\n", s }'
+awk 'BEGIN { for (i = 1; i <= 2000; i++) s += 1 / i; printf "sum %.10f\\n", s }'
 a=$(cut -d. -f1 /proc/uptime); sleep 2; b=$(cut -d. -f1 /proc/uptime); echo "slept $((b - a))"
 """
 
@@ -49,6 +49,21 @@ echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/xvda bs=65536 count=16 2>/dev/null
 NET = """
 insmod /xen-netfront.ko; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
 wget -q -O - http://10.0.2.2:8099/disk | sha256sum
+"""
+
+
+# As long as it takes to change engines: checksums, floating point, processes, and time that never goes back.
+SWITCH = """
+echo READY
+start=$(cut -d. -f1 /proc/uptime); last=0; rounds=0; bad=0
+want=$(head -c 65536 /dev/zero | sha256sum); sum=8.1783681036
+while now=$(tr -d . < /proc/uptime | cut -d' ' -f1); [ $now -lt $(( (start + 5) * 100 )) ]; do
+    [ $now -ge $last ] || { bad=$((bad + 1)); echo "time went back: $last $now"; }; last=$now
+    [ "$(head -c 65536 /dev/zero | sha256sum)" = "$want" ] || { bad=$((bad + 1)); echo "checksum"; }
+    [ "$(awk 'BEGIN { for (i = 1; i <= 2000; i++) s += 1 / i; printf "%.10f", s }')" = $sum ] || { bad=$((bad + 1)); echo float; }
+    rounds=$((rounds + 1))
+done
+echo "rounds $rounds bad $bad"
 """
 
 
@@ -76,8 +91,8 @@ def sample():
     return b"".join(b"%015d\n" % i for i in range(DISK_BYTES // 16))
 
 
-def small(name, status, *wanted):
-    command = f"timeout 60 {RUN} -net none -kernel {name}.elf -timeout 20"
+def small(name, status, *wanted, options="-timeout 5"):
+    command = f"timeout 60 {RUN} -net none -kernel {name}.elf {options}"
     return Case(f"guest {name}", command, r"by PVH, kvm", *wanted, status=status)
 
 
@@ -89,10 +104,24 @@ def linux(name, work, *wanted, options="", before=""):
                 unwanted=(r"GUEST-WARNS", r"PVEMU-NOTE"))
 
 
+ENGINES = "bt kvm interp kvm bt interp kvm bt kvm"
+
+
+def handover(name, options):
+    """A guest at work changes its engine, there and back."""
+    command = (f"timeout 300 {RUN} -net none -name sw {options} -kernel vmlinuz -initrd switch.cpio -cmdline '{CMDLINE}' "
+               f"-timeout 120 > /tmp/sw 2>&1 & "
+               f"n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; "
+               f"for e in {ENGINES}; do ./pvemu accel sw $e && ./pvemu list | tail -n 1; sleep 0.3; done; "
+               f"wait; cat /tmp/sw")
+    return Case(name, command, r"^sw .* bt", r"^sw .* interp", r"^rounds \d{2,} bad 0", r"^GUEST-END 0", r"the guest powered off",
+                unwanted=(r"GUEST-WARNS", "error:"))
+
+
 def cases(digest):
     whole, second = digest
     return [
-        Case("doctor", "./pvemu doctor", r"^kvm +usable"),
+        Case("doctor", "./pvemu doctor", r"^kvm +usable$"),
         small("exit_code", 42),
         small("poweroff", 0),
         small("xen_poweroff", 0),
@@ -101,13 +130,15 @@ def cases(digest):
         small("crash", 112),
         small("reboot", 115),
         small("suspend", 116),
-        small("hang", 124),
-        Case("guest echo_serial", f"printf A | timeout 60 {RUN} -net none -kernel echo_serial.elf -timeout 20", status=65),
-        small("smp_locks", 0),
-        small("smp_ipi", 0),
-        linux("Debian, 1 CPU", "work", r"^cpus 1", r"sum 88\.", r"^slept [23]$", options="-net none"),
+        small("hang", 124, options="-timeout 300ms"),
+        Case("guest echo_serial", f"printf A | timeout 60 {RUN} -net none -kernel echo_serial.elf -timeout 5", status=65),
+        small("smp_locks", 0, options="-smp 4 -timeout 5"),
+        small("smp_ipi", 0, options="-smp 4 -timeout 5"),
+        linux("Debian, 1 CPU", "work", r"^cpus 1", r"sum 8\.1783681036", r"^slept [23]$", options="-net none"),
         linux("Debian, disk and network", "devices", rf"^{whole}", rf"^{second}", rf"^{whole}  -\s*^GUEST-END",
               options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;"),
+        handover("hand-over, 1 CPU", ""),
+        handover("hand-over, 2 CPUs", "-smp 2"),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
     ]
 
@@ -134,6 +165,7 @@ def prepare(pvemu, guests, kernel):
         machine.add("/t/" + path.name, path)
     machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
     machine.data("/t/work.cpio", guest_image(kernel, WORK))
+    machine.data("/t/switch.cpio", guest_image(kernel, SWITCH))
     machine.data("/t/devices.cpio", guest_image(kernel, DISK + NET))
     machine.data("/t/disk", sample())
     return machine
