@@ -104,7 +104,7 @@ static void domain_reset_vcpu(struct pv_domain *d, unsigned i)
 
     pv->domain = d;
     pv->id = i;
-    pv->up = i == 0 || (d->kind == PV_KIND_PV && i < d->nr_vcpus && pv->initialised);
+    pv->up = i == 0;
     pv->initialised = i == 0;
     pv->upcall_vector = 0;
     pv->vcpu_info_frame = MEM_HOLE;

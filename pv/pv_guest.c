@@ -186,6 +186,7 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
                                        (c->flags & VGCF_syscall_disables_events) != 0};
     pc->kernel_ss = (uint16_t)c->kernel_ss | 3;
     pc->kernel_sp = c->kernel_sp;
+    pc->iopl = c->user_regs.rflags >> 12 & 3;
     pc->ldt_gva = c->ldt_base;
     pc->ldt_entries = (unsigned)c->ldt_ents;
     return 0;

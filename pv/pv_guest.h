@@ -104,6 +104,7 @@ struct pv_guest {
     uint64_t store_mfn, console_mfn;
     bool flush;          /* translations of all vCPUs are to be dropped before the guest goes on */
     uint32_t flush_clock; /* flushes of every vCPU so far */
+    uint64_t flushed;    /* vCPUs asked to flush: who asked waits for them, without the lock */
     unsigned work;       /* units spent in page-table checks since it was set to 0 */
     uint64_t cr4_settable; /* by the guest; the machine knows the processor */
     char crash[160];     /* why the hypervisor ended the domain */
@@ -176,6 +177,8 @@ uint64_t pv_m2p_get(const struct pv_domain *d, uint64_t mfn);
 
 /* To be called before the guest goes on after a hypercall: flushes, and the event upcall. */
 void pv_guest_return(struct pv_domain *d, struct vcpu *v);
+/* Asks a vCPU to drop every translation. */
+void pv_guest_flush_other(struct pv_domain *d, unsigned vcpu);
 void pv_guest_return_flush(struct pv_domain *d, struct vcpu *v); /* the first half */
 /* Between kernel and user: GS base and page tables. */
 void pv_toggle_mode(struct pv_domain *d, struct vcpu *v);

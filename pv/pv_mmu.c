@@ -142,7 +142,7 @@ static void mmu_flush_others(struct hypercall *h, const uint64_t *vcpus)
 
     for (unsigned i = 0; i < nr; i++) {
         if (i != h->v->id && (vcpus == NULL || (vcpus[0] >> i & 1) != 0)) {
-            h->d->board->ops->vcpu_request(h->d->board, i, VCPU_REQ_TLB_FLUSH);
+            pv_guest_flush_other(h->d, i);
         }
     }
 }

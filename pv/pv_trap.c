@@ -148,6 +148,12 @@ void pv_event(struct pv_domain *d, struct vcpu *v)
     trap_bounce(d, v, &b);
 }
 
+void pv_guest_flush_other(struct pv_domain *d, unsigned vcpu)
+{
+    d->board->ops->vcpu_request(d->board, vcpu, VCPU_REQ_TLB_FLUSH);
+    d->guest->flushed |= 1ull << vcpu;
+}
+
 void pv_guest_return_flush(struct pv_domain *d, struct vcpu *v)
 {
     struct pv_guest *g = d->guest;
@@ -162,7 +168,7 @@ void pv_guest_return_flush(struct pv_domain *d, struct vcpu *v)
     }
     for (unsigned i = 0; i < d->board->ops->nr_vcpus(d->board); i++) {
         if (i != v->id) {
-            d->board->ops->vcpu_request(d->board, i, VCPU_REQ_TLB_FLUSH);
+            pv_guest_flush_other(d, i);
         }
     }
 }

@@ -73,11 +73,57 @@ static const struct vcpu_board_ops pv_board_ops = {
 
 /* --- what a processor asks of the hypervisor: pv/ with the board lock ------------------- */
 
+static void pv_enter(struct vcpu *v)
+{
+    atomic_store(&((struct vcpu_thread *)v)->in_pv, true);
+    g_mutex_lock(&pv_machine(v)->board.lock);
+}
+
+/* Whether vCPU i may still use a translation that it was asked to drop. */
+static bool pv_flush_due(const struct machine *m, unsigned i)
+{
+    const struct vcpu_thread *vt = m->vcpus[i];
+
+    return (atomic_load(&vt->vcpu.request) & VCPU_REQ_TLB_FLUSH) != 0 &&
+           !atomic_load(&vt->in_pv) && !atomic_load(&vt->sleeping);
+}
+
+/* A flush of other vCPUs is over when the call that asked for it returns. */
+static void pv_wait_flushed(struct vcpu *v, uint64_t vcpus)
+{
+    const struct machine *m = pv_machine(v);
+
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        for (unsigned spins = 0; (vcpus >> i & 1) != 0 && pv_flush_due(m, i) &&
+                                 (atomic_load(&v->request) & VCPU_REQ_STOP) == 0;
+             spins++) {
+            if (spins < 200) {
+                __builtin_ia32_pause();
+            } else {
+                sched_yield();
+            }
+        }
+    }
+}
+
+static void pv_leave(struct vcpu *v)
+{
+    struct pv_guest *g = pv_machine(v)->pv->guest;
+    uint64_t flushed = g->flushed;
+
+    g->flushed = 0;
+    g_mutex_unlock(&pv_machine(v)->board.lock);
+    if (flushed != 0) {
+        pv_wait_flushed(v, flushed);
+    }
+    atomic_store(&((struct vcpu_thread *)v)->in_pv, false);
+}
+
 #define PV_LOCKED(v, call)                                                                     \
     do {                                                                                       \
-        g_mutex_lock(&pv_machine(v)->board.lock);                                              \
+        pv_enter(v);                                                                           \
         call;                                                                                  \
-        g_mutex_unlock(&pv_machine(v)->board.lock);                                            \
+        pv_leave(v);                                                                           \
     } while (0)
 
 static void guest_trap(struct vcpu *v, const struct vcpu_trap *trap)
@@ -98,11 +144,11 @@ static bool guest_syscall(struct vcpu *v)
     struct pv_domain *d = pv_machine(v)->pv;
     bool ok, yield;
 
-    g_mutex_lock(&pv_machine(v)->board.lock);
+    pv_enter(v);
     ok = pv_syscall(d, v);
     yield = d->vcpu[v->id].yield;
     d->vcpu[v->id].yield = false;
-    g_mutex_unlock(&pv_machine(v)->board.lock);
+    pv_leave(v);
     if (yield) {
         sched_yield();
     }
