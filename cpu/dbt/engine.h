@@ -217,6 +217,10 @@ struct interp *dbt_home(struct dbt *d, uint32_t rec);
 const struct insn *dbt_insn(struct dbt *d, uint32_t rec);
 const void *dbt_next(struct dbt *d, uint32_t rec);
 const void *dbt_go(struct dbt *d);
+/* calls.c: for tr_call_c(), a system instruction. */
+const void *dbt_system(struct dbt *d, uint32_t rec);
+/* e->fault of the instruction at cpu.rip is delivered, if that is easy. Where to go on. */
+const void *dbt_fault(struct dbt *d);
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e);
 
 #endif

@@ -179,8 +179,7 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
     uint64_t next = e->v->cpu.rip + in->len;
 
     if (!interp_generic(e, in)) {
-        e->fault_pending = true;
-        return NULL;
+        return dbt_fault(d);
     }
     if (e->break_block || e->v->cpu.rip != next || rec->resume == 0) {
         return NULL;

@@ -270,6 +270,10 @@ static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
         tr_flow(t, in);
         return false;
     default:
+        if ((in->flags & INSN_F_SYSTEM) != 0) {
+            tr_call_c(t, dbt_system);
+            return (in->flags & INSN_F_BRANCH) == 0;
+        }
         if (!tr_copy(t, in)) {
             tr_interpret(t);
         }
@@ -282,8 +286,11 @@ static bool tr_foreign(const struct dbt *d, const struct insn *in)
 {
     const struct cpu_model *model = d->interp.v->model;
 
-    if ((in->flags & INSN_F_SYSTEM) != 0 || in->id == INSN_INVALID || in->id == INSN_UD) {
+    if (in->id == INSN_INVALID || in->id == INSN_UD) {
         return true;
+    }
+    if ((in->flags & INSN_F_SYSTEM) != 0) {
+        return d->lockstep != NULL;
     }
     if (in->feature != INSN_FEAT_BASE && model != NULL && !cpu_model_has(model, in->feature)) {
         return true;

@@ -319,6 +319,8 @@ void interp_mode_changed(struct interp *e);
 void interp_flags_home(struct interp *e);
 void interp_flags_fetch(struct interp *e);
 struct block *interp_op_generic(struct vcpu *v, struct op *op, struct interp *e);
+/* A system instruction at cpu.rip; moves rip. false: e->fault. */
+bool interp_system(struct interp *e, const struct insn *in);
 struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e);

@@ -170,26 +170,29 @@ struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e)
     return op[1].fn(v, op + 1, e);
 }
 
-struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
+bool interp_system(struct interp *e, const struct insn *in)
 {
     bool ok;
 
-    v->cpu.rip = v->engine_words[1] + op->ip;
-    if (likely(interp_fast_system(e, op->in))) {
-        return run_leave(v, op, e);
+    if (likely(interp_fast_system(e, in))) {
+        return true;
     }
     interp_fpu_home(e);
     interp_flags_home(e);
     interp_smp_pause(e);
-    ok = x86_system_insn(v, op->in, &e->fault);
+    ok = x86_system_insn(e->v, in, &e->fault);
     interp_smp_resume(e);
-    if (!ok) {
-        interp_flags_fetch(e);
-        return run_leave_fault(v, op, e);
-    }
     interp_flags_fetch(e);
-    interp_mode_changed(e);
-    return run_leave(v, op, e);
+    if (ok) {
+        interp_mode_changed(e);
+    }
+    return ok;
+}
+
+struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
+{
+    v->cpu.rip = v->engine_words[1] + op->ip;
+    return interp_system(e, op->in) ? run_leave(v, op, e) : run_leave_fault(v, op, e);
 }
 
 /* First in a block that reaches into a second page: that page's bytes are still the ones

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * C functions that translated code calls in the middle of a block: system instructions, and the
+ * delivery of faults. They save the way through the interpreter's main loop; where something
+ * wants that (requests, traps, halts) they leave.
+ */
+#include "engine.h"
+
+/* Something for the main loop? */
+static bool calls_wanted(const struct interp *e)
+{
+    return (atomic_load_explicit(&e->v->request, memory_order_relaxed) & e->request_mask) !=
+               0 ||
+           atomic_load_explicit(&e->attention, memory_order_relaxed) != 0;
+}
+
+/* At cpu.rip, which may be anywhere. */
+static const void *calls_go(struct dbt *d)
+{
+    return calls_wanted(&d->interp) ? NULL : dbt_go(d);
+}
+
+const void *dbt_fault(struct dbt *d)
+{
+    struct interp *e = &d->interp;
+
+    if (d->lockstep == NULL && interp_fast_fault(e, &e->fault)) {
+        return calls_go(d);
+    }
+    e->fault_pending = true;
+    return NULL;
+}
+
+const void *dbt_system(struct dbt *d, uint32_t rec)
+{
+    struct interp *e = dbt_home(d, rec);
+    const struct insn *in = dbt_insn(d, rec);
+    uint64_t next = e->v->cpu.rip + in->len;
+    const struct tlb *tlb = e->tlb;
+    uint32_t missing = e->native_missing;
+
+    if (!interp_system(e, in)) {
+        return dbt_fault(d);
+    }
+    if (calls_wanted(e)) {
+        return NULL;
+    }
+    if (e->v->cpu.rip != next || e->tlb != tlb || e->break_block || e->mode != MODE_64 ||
+        e->native_missing != missing) {
+        return dbt_go(d);
+    }
+    d->seg_base[0] = e->v->cpu.seg[CPU_FS].base;
+    d->seg_base[1] = e->v->cpu.seg[CPU_GS].base;
+    return dbt_next(d, rec);
+}
