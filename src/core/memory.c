@@ -22,16 +22,13 @@ enum { MEM_MAX_OUTSIDE = 4096 };   /* gfns outside RAM that may be backed at onc
 enum { MEM_MAX_WATCHES = 256 };
 
 struct mem {
+    struct mem_ram ram; /* first */
     int fd;
-    uint8_t *base;
     size_t size; /* bytes mapped: RAM and extra frames */
-    uint64_t low_pages, high_pages;
     uint32_t extra_first, extra;
     uint64_t window_gfn; /* of window_pages extra frames, from window_frame on */
     uint64_t window_pages;
     uint32_t window_frame;
-    _Atomic uint32_t *ram_frame; /* by RAM page index: low pages, then high pages */
-    struct mem_frame_info *info; /* by frame */
     GRWLock outside_lock;
     GHashTable *outside; /* gfn -> frame + 1 */
     _Atomic unsigned nr_outside;
@@ -51,16 +48,16 @@ static bool mem_allocate(struct mem *mem, GError **err)
         return error_set(err, PVEMU_ERROR_HOST, "cannot make %zu MiB of guest memory: %s",
                          mem->size >> 20, g_strerror(errno));
     }
-    mem->base =
+    mem->ram.base =
         mmap(NULL, mem->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mem->fd, 0);
-    if (mem->base == MAP_FAILED) {
-        mem->base = NULL;
+    if (mem->ram.base == MAP_FAILED) {
+        mem->ram.base = NULL;
         error_set(err, PVEMU_ERROR_HOST, "cannot map %zu MiB of guest memory: %s",
                   mem->size >> 20, g_strerror(errno));
         error_hint(err, "a smaller -m may do, or a higher `ulimit -v`");
         return false;
     }
-    madvise(mem->base, mem->size, MADV_DONTDUMP); /* what a guest knows is not for core files */
+    madvise(mem->ram.base, mem->size, MADV_DONTDUMP); /* what a guest knows is not for core files */
     return true;
 }
 
@@ -70,8 +67,8 @@ struct mem *mem_new(uint64_t ram_bytes, uint32_t extra, GError **err)
     uint64_t pages = ram_bytes >> MEM_PAGE_SHIFT;
 
     g_assert((ram_bytes & (MEM_PAGE_SIZE - 1)) == 0 && pages + extra < MEM_HOLE);
-    mem->low_pages = MIN(pages, MEM_LOW_END >> MEM_PAGE_SHIFT);
-    mem->high_pages = pages - mem->low_pages;
+    mem->ram.low_pages = MIN(pages, MEM_LOW_END >> MEM_PAGE_SHIFT);
+    mem->ram.high_pages = pages - mem->ram.low_pages;
     mem->extra_first = (uint32_t)pages;
     mem->extra = extra;
     mem->size = (pages + extra) << MEM_PAGE_SHIFT;
@@ -81,11 +78,11 @@ struct mem *mem_new(uint64_t ram_bytes, uint32_t extra, GError **err)
         mem_free(mem);
         return NULL;
     }
-    mem->ram_frame = g_new(_Atomic uint32_t, pages);
+    mem->ram.frame = g_new(_Atomic uint32_t, pages);
     for (uint64_t i = 0; i < pages; i++) {
-        atomic_init(&mem->ram_frame[i], (uint32_t)i);
+        atomic_init(&mem->ram.frame[i], (uint32_t)i);
     }
-    mem->info = g_new0(struct mem_frame_info, pages + extra);
+    mem->ram.info = g_new0(struct mem_frame_info, pages + extra);
     return mem;
 }
 
@@ -94,14 +91,14 @@ void mem_free(struct mem *mem)
     if (mem == NULL) {
         return;
     }
-    if (mem->base != NULL) {
-        munmap(mem->base, mem->size);
+    if (mem->ram.base != NULL) {
+        munmap(mem->ram.base, mem->size);
     }
     if (mem->fd >= 0) {
         close(mem->fd);
     }
-    g_free(mem->ram_frame);
-    g_free(mem->info);
+    g_free(mem->ram.frame);
+    g_free(mem->ram.info);
     g_hash_table_destroy(mem->outside);
     g_rw_lock_clear(&mem->outside_lock);
     g_free(mem);
@@ -109,17 +106,17 @@ void mem_free(struct mem *mem)
 
 uint64_t mem_ram_bytes(const struct mem *mem)
 {
-    return (mem->low_pages + mem->high_pages) << MEM_PAGE_SHIFT;
+    return (mem->ram.low_pages + mem->ram.high_pages) << MEM_PAGE_SHIFT;
 }
 
 uint64_t mem_low_bytes(const struct mem *mem)
 {
-    return mem->low_pages << MEM_PAGE_SHIFT;
+    return mem->ram.low_pages << MEM_PAGE_SHIFT;
 }
 
 uint64_t mem_high_bytes(const struct mem *mem)
 {
-    return mem->high_pages << MEM_PAGE_SHIFT;
+    return mem->ram.high_pages << MEM_PAGE_SHIFT;
 }
 
 int mem_fd(const struct mem *mem)
@@ -129,17 +126,17 @@ int mem_fd(const struct mem *mem)
 
 void *mem_frame_hva(const struct mem *mem, uint32_t frame)
 {
-    return mem->base + ((uint64_t)frame << MEM_PAGE_SHIFT);
+    return mem->ram.base + ((uint64_t)frame << MEM_PAGE_SHIFT);
 }
 
 uint32_t mem_hva_frame(const struct mem *mem, const void *hva)
 {
-    return (uint32_t)((size_t)((const uint8_t *)hva - mem->base) >> MEM_PAGE_SHIFT);
+    return (uint32_t)((size_t)((const uint8_t *)hva - mem->ram.base) >> MEM_PAGE_SHIFT);
 }
 
 struct mem_frame_info *mem_frame_info(const struct mem *mem, uint32_t frame)
 {
-    return &mem->info[frame];
+    return &mem->ram.info[frame];
 }
 
 uint32_t mem_extra_frame(const struct mem *mem, uint32_t index)
@@ -153,11 +150,11 @@ static _Atomic uint32_t *mem_ram_slot(const struct mem *mem, uint64_t gfn)
 {
     const uint64_t high = MEM_HIGH_START >> MEM_PAGE_SHIFT;
 
-    if (gfn < mem->low_pages) {
-        return &mem->ram_frame[gfn];
+    if (gfn < mem->ram.low_pages) {
+        return &mem->ram.frame[gfn];
     }
-    if (gfn >= high && gfn - high < mem->high_pages) {
-        return &mem->ram_frame[mem->low_pages + (gfn - high)];
+    if (gfn >= high && gfn - high < mem->ram.high_pages) {
+        return &mem->ram.frame[mem->ram.low_pages + (gfn - high)];
     }
     return NULL;
 }
@@ -209,11 +206,11 @@ void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque)
     if (fn == NULL) {
         return;
     }
-    for (uint64_t i = 0; i < mem->low_pages + mem->high_pages; i++) {
-        uint32_t now = atomic_load_explicit(&mem->ram_frame[i], memory_order_acquire);
+    for (uint64_t i = 0; i < mem->ram.low_pages + mem->ram.high_pages; i++) {
+        uint32_t now = atomic_load_explicit(&mem->ram.frame[i], memory_order_acquire);
 
         if (now != i) {
-            mem_tell(mem, i < mem->low_pages ? i : high + (i - mem->low_pages), now);
+            mem_tell(mem, i < mem->ram.low_pages ? i : high + (i - mem->ram.low_pages), now);
         }
     }
     g_hash_table_iter_init(&iter, mem->outside); /* the board lock keeps writers away */
@@ -268,17 +265,17 @@ void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t coun
 
 void mem_clear(struct mem *mem)
 {
-    uint64_t pages = mem->low_pages + mem->high_pages;
+    uint64_t pages = mem->ram.low_pages + mem->ram.high_pages;
 
-    if (madvise(mem->base, mem->size, MADV_REMOVE) != 0) {
-        memset(mem->base, 0, mem->size);
+    if (madvise(mem->ram.base, mem->size, MADV_REMOVE) != 0) {
+        memset(mem->ram.base, 0, mem->size);
     }
     g_rw_lock_writer_lock(&mem->outside_lock);
     g_hash_table_remove_all(mem->outside);
     atomic_store(&mem->nr_outside, 0);
     g_rw_lock_writer_unlock(&mem->outside_lock);
     for (uint64_t i = 0; i < pages; i++) {
-        atomic_store_explicit(&mem->ram_frame[i], (uint32_t)i, memory_order_relaxed);
+        atomic_store_explicit(&mem->ram.frame[i], (uint32_t)i, memory_order_relaxed);
     }
     for (uint64_t i = 0; i < pages + mem->extra; i++) {
         mem_written(mem, (uint32_t)i);
@@ -288,7 +285,7 @@ void mem_clear(struct mem *mem)
 
 void mem_written(struct mem *mem, uint32_t frame)
 {
-    struct mem_frame_info *info = &mem->info[frame];
+    struct mem_frame_info *info = &mem->ram.info[frame];
     uint8_t flags;
 
     /* The bytes first: an engine sets MEM_CODE and then reads them, so one of the two sees the
@@ -308,7 +305,7 @@ void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
 {
     unsigned nr = atomic_load_explicit(&mem->nr_watches, memory_order_acquire);
 
-    atomic_fetch_add(&mem->info[frame].code_generation, 1);
+    atomic_fetch_add(&mem->ram.info[frame].code_generation, 1);
     for (unsigned i = 0; i < nr; i++) {
         void *opaque = atomic_load_explicit(&mem->watches[i].opaque, memory_order_acquire);
 

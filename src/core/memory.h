@@ -37,6 +37,51 @@ struct mem_frame_info {
 
 struct mem;
 
+/*
+ * How every struct mem begins, for engines: their paths for TLB misses are compiled to use
+ * general registers only, so what they need of this file is inline.
+ */
+struct mem_ram {
+    uint8_t *base;
+    uint64_t low_pages, high_pages;
+    _Atomic uint32_t *frame; /* by RAM page index: low pages, then high pages */
+    struct mem_frame_info *info;
+};
+
+/* The frame behind a gfn in RAM; MEM_HOLE also for a page that was put outside RAM. */
+static inline uint32_t mem_ram_gfn_frame(const struct mem *mem, uint64_t gfn)
+{
+    const struct mem_ram *ram = (const struct mem_ram *)mem;
+    const uint64_t high = MEM_HIGH_START >> MEM_PAGE_SHIFT;
+
+    if (gfn < ram->low_pages) {
+        return atomic_load_explicit(&ram->frame[gfn], memory_order_acquire);
+    }
+    if (gfn >= high && gfn - high < ram->high_pages) {
+        return atomic_load_explicit(&ram->frame[ram->low_pages + (gfn - high)],
+                                    memory_order_acquire);
+    }
+    return MEM_HOLE;
+}
+
+/* Its host address, or NULL. */
+static inline uint8_t *mem_ram_page(const struct mem *mem, uint64_t gfn)
+{
+    uint32_t frame = mem_ram_gfn_frame(mem, gfn);
+
+    return frame == MEM_HOLE
+               ? NULL
+               : ((const struct mem_ram *)mem)->base + ((uint64_t)frame << MEM_PAGE_SHIFT);
+}
+
+/* As mem_hva_frame() and mem_frame_info(). */
+static inline struct mem_frame_info *mem_ram_info(const struct mem *mem, const void *hva)
+{
+    const struct mem_ram *ram = (const struct mem_ram *)mem;
+
+    return &ram->info[(size_t)((const uint8_t *)hva - ram->base) >> MEM_PAGE_SHIFT];
+}
+
 /* ram_bytes is a multiple of 4 KiB; extra is a number of frames. Zeroed. */
 struct mem *mem_new(uint64_t ram_bytes, uint32_t extra, GError **err);
 void mem_free(struct mem *mem);
