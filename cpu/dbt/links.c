@@ -59,7 +59,7 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
 /* Certainly in a global page? */
 static bool links_global(const struct interp *e, uint64_t rip)
 {
-    const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+    const struct jump *jump = interp_jump_at(e, rip);
     unsigned slot = (unsigned)(rip >> 12) & (TLB_SIZE - 1);
 
     return (jump->tag ^ rip) == e->jump_key_global ||

@@ -99,13 +99,20 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
         *hva = (uint8_t *)(uintptr_t)(va + en->addend);
         return likely(e->shadow == NULL) || e->shadow(e, access, hva);
     }
-    interp_fpu_home(e);
-    if (!x86_translate(e->v, va, access | interp_user(e), &map, &e->fault)) {
-        return false;
+    if (likely(x86_walk(e->v, &e->walk, e->space->walk, va, access | interp_user(e), &map))) {
+        *hva = mem_ram_page(e->v->mem, map.gpa >> MEM_PAGE_SHIFT);
+    } else {
+        *hva = NULL;
+    }
+    if (*hva == NULL) {
+        interp_fpu_home(e);
+        if (!x86_translate(e->v, va, access | interp_user(e), &map, &e->fault)) {
+            return false;
+        }
+        *hva = mem_page(e->v->mem, map.gpa >> MEM_PAGE_SHIFT);
     }
     *gpa = map.gpa;
-    *hva = mem_page(e->v->mem, map.gpa >> MEM_PAGE_SHIFT);
-    if (*hva != NULL) {
+    if (likely(*hva != NULL)) {
         *hva += map.gpa & (MEM_PAGE_SIZE - 1);
     }
     if (unlikely(e->shadow != NULL)) {

@@ -409,7 +409,7 @@ static struct block *block_at(struct interp *e, uint32_t frame, unsigned offset)
 struct block *interp_block_find(struct interp *e)
 {
     uint64_t rip = e->v->cpu.rip, va = block_linear(e, rip);
-    struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+    struct jump *jump = interp_jump_at(e, rip);
     struct block *b;
     uint32_t frame;
 
@@ -433,13 +433,14 @@ struct block *interp_block_find(struct interp *e)
         unsigned slot = (unsigned)(va >> 12) & (TLB_SIZE - 1), bit = interp_jump_page_bit(va);
         bool global =
             e->tlb->entry[slot].exec == PAGE_BASE(va) && e->tlb->global[slot] && !b->crosses;
+        uint64_t *pages = global ? e->jump_pages : e->space->jump_pages;
 
         jump->tag = rip ^ (global ? e->jump_key_global : e->jump_key);
         jump->block = b;
-        e->jump_pages[bit / 64] |= 1ull << (bit % 64);
+        pages[bit / 64] |= 1ull << (bit % 64);
         if (b->crosses) {
             bit = interp_jump_page_bit(va + MEM_PAGE_SIZE);
-            e->jump_pages[bit / 64] |= 1ull << (bit % 64);
+            pages[bit / 64] |= 1ull << (bit % 64);
         }
     }
     return b;

@@ -18,6 +18,7 @@
 
 #include "core/memory.h"
 #include "core/vcpu.h"
+#include "cpu/x86/walk.h"
 #include "cpu/x86/x86.h"
 
 #define likely(x)     __builtin_expect(!!(x), 1)
@@ -42,9 +43,36 @@ struct tlb_entry {
 
 struct tlb {
     struct tlb_entry entry[TLB_SIZE];
-    uint64_t used[TLB_SIZE / 64]; /* entries that may be valid */
+    /* Bit sets over the entries, each with a summary of its words: */
+    uint64_t used[TLB_SIZE / 64];  /* may be valid */
+    uint64_t local[TLB_SIZE / 64]; /* used, and of one address space only */
+    uint32_t used_words, local_words;
     uint8_t global[TLB_SIZE];
     uint8_t shift[TLB_SIZE]; /* log2 of the guest's page size */
+};
+G_STATIC_ASSERT(TLB_SIZE / 64 <= 32);
+
+/*
+ * An address space that the guest may come back to (space.c): a PCID. While it is not the
+ * current one its TLB entries are kept here.
+ */
+enum { SPACES = 8, SPACE_SAVED = 256 };
+
+struct tlb_saved {
+    struct tlb_entry entry;
+    uint16_t slot;
+    uint8_t table, shift;
+};
+
+struct space {
+    uint64_t last_used; /* 0: holds nothing */
+    uint64_t epoch;     /* of its jumps */
+    uint64_t walk;      /* its number for x86_walk() */
+    uint64_t protects;  /* interp.protects when its entries were put away */
+    uint64_t jump_pages[64]; /* filter of pages that its jumps lead to, since epoch */
+    uint16_t pcid;
+    uint16_t nr_saved;
+    struct tlb_saved saved[SPACE_SAVED];
 };
 
 /* What distinguishes two decodings of the same bytes. */
@@ -146,16 +174,18 @@ struct interp {
     bool align_check;           /* CR0.AM, EFLAGS.AC and CPL 3 */
     uint8_t mode;               /* enum interp_mode of the next block */
     uint32_t request_mask;      /* bits of v->request that matter now */
-    /* Which jumps are good: epoch << 8 | user << 7 | mode. Both epochs come from one counter.
+    /*
+     * Which jumps are good: those filled under the same epoch, privilege and mode. Keys stand
+     * for all three; any two differ in a way no guest can guess, so that rip ^ key is as good
+     * as both. Epochs and numbers of spaces come from one counter.
      */
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
-    uint64_t jump_pages[64]; /* filter of pages that jumps lead to, since epoch_global */
+    uint64_t key_local, key_global, key_modes[32];
+    uint64_t key64[TLB_NR]; /* for 64-bit code: of user jumps, and of global supervisor jumps */
+    uint32_t jump_salt; /* keeps jumps of different spaces out of each other's way */
+    uint64_t jump_pages[64]; /* filter of pages that global jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
-    struct {
-        uint64_t mode, local, global; /* what they were made of */
-        uint64_t key, key_global;
-    } jump_keys[3]; /* the last ones: of 64-bit user and supervisor mode, and others */
     /* Behind an STI that set IF: while rip is here, no interrupt is taken (run.c). */
     uint64_t sti_rip;
     struct block *current;
@@ -192,6 +222,11 @@ struct interp {
     uint64_t large_regions[128];          /* filter of regions cached from large pages */
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
+    struct space *space; /* the current one */
+    uint64_t space_clock, protects;
+    struct x86_walk_cache walk;
+    struct space spaces[SPACES];
+
     struct native *native;
     uint8_t *alt_stack;
     stack_t previous_alt;
@@ -220,12 +255,33 @@ bool interp_fault_code(struct interp *e, uint8_t vector, uint32_t error);
 void interp_code_written(struct interp *e, uint32_t frame);
 
 /* tlb.c */
+void interp_tlb_init(struct interp *e);
 void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva);
+void interp_tlb_forget(struct interp *e, bool keep_global);
+void interp_tlb_put(struct tlb *t, unsigned slot, const struct tlb_entry *en, unsigned shift,
+                    bool global);
+static inline void interp_tlb_clear(struct tlb *t, unsigned slot)
+{
+    struct tlb_entry *en = &t->entry[slot];
+
+    en->read = en->write = en->exec = TLB_NONE;
+    t->used[slot / 64] &= ~(1ull << (slot % 64));
+    t->local[slot / 64] &= ~(1ull << (slot % 64));
+}
 /* Nobody may write to this frame unseen any more. */
 void interp_tlb_protect(struct interp *e, uint32_t frame);
 void interp_tlb_protect_all(struct interp *e);
 void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
                      const struct x86_mapping *map, uint8_t *hva);
+
+/* space.c */
+void interp_space_init(struct interp *e);
+/* CR3 was written; flush: nothing is known about the space it leads to. */
+void interp_space_switch(struct interp *e, bool flush);
+/* Forgets a space that is not the current one. */
+void interp_space_forget(struct interp *e, unsigned pcid);
+void interp_space_forget_others(struct interp *e);
+void interp_space_walks(struct interp *e); /* the paging-structure caches of all */
 
 /* generic.c: one instruction that is neither system nor native, at cpu.rip; moves rip. false:
  * e->fault. */
@@ -305,10 +361,12 @@ void interp_smp_serve(struct interp *e);
 /* PAUSE: who spins may be in the way of the one it waits for. */
 void interp_smp_relax(struct interp *e);
 
-/* Makes all jumps invalid, or those to pages that are not global; sets the keys by mode and
- * CPL. */
+/* Makes all jumps of the current address space invalid, or those to pages that are not global.
+ */
 void interp_jumps_drop(struct interp *e, bool keep_global);
+/* Sets the keys by mode and CPL; before that, the epochs were changed. */
 void interp_jump_keys(struct interp *e);
+void interp_jump_epochs(struct interp *e);
 
 /* run.c */
 /* *e (zeroed) becomes the engine of v, which vcpu_fini() frees with g_aligned_free(). */
@@ -354,9 +412,14 @@ static inline unsigned interp_jump_page_bit(uint64_t va)
     return (unsigned)((va >> 12) * 0x9e3779b1u >> 13) & 4095;
 }
 
+static inline struct jump *interp_jump_at(const struct interp *e, uint64_t rip)
+{
+    return &e->jumps[(rip ^ rip >> JUMP_BITS ^ e->jump_salt) & (JUMP_SIZE - 1)];
+}
+
 static inline struct block *interp_jump(const struct interp *e, uint64_t rip)
 {
-    const struct jump *jump = &e->jumps[(rip ^ rip >> JUMP_BITS) & (JUMP_SIZE - 1)];
+    const struct jump *jump = interp_jump_at(e, rip);
 
     return likely((jump->tag ^ rip) == e->jump_key || (jump->tag ^ rip) == e->jump_key_global)
                ? jump->block

@@ -560,13 +560,8 @@ bool interp_engine_init(struct interp *e, struct vcpu *v, GError **err)
     e->v = v;
     e->mxcsr_mask = interp_host_mxcsr_mask();
     e->host_xcr0 = interp_host_xcr0();
-    for (unsigned i = 0; i < TLB_NR; i++) {
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
-            e->tlbs[i].entry[slot] = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, 0};
-        }
-    }
     e->jump_secret = interp_host_secret();
-    interp_jumps_drop(e, false);
+    interp_tlb_init(e);
     e->amd = v->model != NULL && cpu_model_is_amd(v->model);
     e->v = v;
     if (!interp_blocks_init(e, err) || !interp_native_init(e, err)) {

@@ -11,27 +11,49 @@ static unsigned tlb_slot(uint64_t va)
     return (unsigned)(va >> 12) & (TLB_SIZE - 1);
 }
 
-static void tlb_clear(struct tlb *t, unsigned slot)
+void interp_tlb_put(struct tlb *t, unsigned slot, const struct tlb_entry *en, unsigned shift,
+                    bool global)
 {
-    struct tlb_entry *en = &t->entry[slot];
+    uint64_t bit = 1ull << (slot % 64);
+    unsigned word = slot / 64;
 
-    en->read = en->write = en->exec = TLB_NONE;
-    t->used[slot / 64] &= ~(1ull << (slot % 64));
+    t->entry[slot] = *en;
+    t->shift[slot] = (uint8_t)shift;
+    t->global[slot] = global;
+    t->used[word] |= bit;
+    t->used_words |= 1u << word;
+    if (global) {
+        t->local[word] &= ~bit;
+    } else {
+        t->local[word] |= bit;
+        t->local_words |= 1u << word;
+    }
 }
 
-static void tlb_clear_all(struct tlb *t, bool keep_global)
+static void tlb_clear_words(struct tlb *t, const uint64_t *set, uint32_t words)
 {
-    for (unsigned w = 0; w < TLB_SIZE / 64; w++) {
-        uint64_t bits = t->used[w];
+    for (; words != 0; words &= words - 1) {
+        unsigned word = (unsigned)__builtin_ctz(words);
 
-        while (bits != 0) {
-            unsigned slot = w * 64 + (unsigned)__builtin_ctzll(bits);
-
-            bits &= bits - 1;
-            if (!keep_global || !t->global[slot]) {
-                tlb_clear(t, slot);
-            }
+        for (uint64_t bits = set[word]; bits != 0; bits &= bits - 1) {
+            interp_tlb_clear(t, word * 64 + (unsigned)__builtin_ctzll(bits));
         }
+    }
+}
+
+/* Of the current space, or of all and global ones too. */
+void interp_tlb_forget(struct interp *e, bool keep_global)
+{
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        struct tlb *t = &e->tlbs[i];
+
+        if (keep_global) {
+            tlb_clear_words(t, t->local, t->local_words);
+        } else {
+            tlb_clear_words(t, t->used, t->used_words);
+            t->used_words = 0;
+        }
+        t->local_words = 0;
     }
 }
 
@@ -53,27 +75,40 @@ static bool tlb_large_seen(const struct interp *e, uint64_t va)
     return false;
 }
 
-static void tlb_flush_page(struct interp *e, uint64_t va)
+static bool tlb_entry_maps(const struct tlb *t, unsigned slot, uint64_t va)
+{
+    const struct tlb_entry *en = &t->entry[slot];
+    uint64_t page = en->read != TLB_NONE ? en->read : en->exec;
+
+    return page != TLB_NONE && page >> t->shift[slot] == va >> t->shift[slot];
+}
+
+/* Entries that map va; of a large page there may be many. */
+static void tlb_flush_page(struct interp *e, uint64_t va, bool keep_global)
 {
     bool large = tlb_large_seen(e, va);
 
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tlb *t = &e->tlbs[i];
+        unsigned slot = tlb_slot(va);
 
-        tlb_clear(t, tlb_slot(va));
-        for (unsigned slot = 0; large && slot < TLB_SIZE; slot++) {
-            const struct tlb_entry *en = &t->entry[slot];
-            uint64_t page = en->read != TLB_NONE ? en->read : en->exec;
+        if (tlb_entry_maps(t, slot, va) && !(keep_global && t->global[slot])) {
+            interp_tlb_clear(t, slot);
+        }
+        for (uint32_t words = large ? t->used_words : 0; words != 0; words &= words - 1) {
+            unsigned word = (unsigned)__builtin_ctz(words);
 
-            if (t->shift[slot] > 12 && page != TLB_NONE &&
-                page >> t->shift[slot] == va >> t->shift[slot]) {
-                tlb_clear(t, slot);
+            for (uint64_t bits = t->used[word]; bits != 0; bits &= bits - 1) {
+                slot = word * 64 + (unsigned)__builtin_ctzll(bits);
+                if (t->shift[slot] > 12 && tlb_entry_maps(t, slot, va) &&
+                    !(keep_global && t->global[slot])) {
+                    interp_tlb_clear(t, slot);
+                }
             }
         }
     }
 }
 
-/* Any two keys differ in a way no guest can guess, so that rip ^ key is as good as both. */
 static uint64_t tlb_mix(uint64_t z, uint64_t secret)
 {
     z = (z + secret) * 0x9e3779b97f4a7c15ull;
@@ -82,62 +117,135 @@ static uint64_t tlb_mix(uint64_t z, uint64_t secret)
     return z ^ (z >> 31);
 }
 
+enum { KEY_USER = 16 }; /* index of key_modes: this and enum interp_mode */
+
 void interp_jump_keys(struct interp *e)
 {
-    uint64_t mode = e->mode | (e->v->cpu.cpl == 3 && !e->v->cpu.pv_kernel ? 0x80 : 0);
-    unsigned i = mode == MODE_64 ? 0 : mode == (MODE_64 | 0x80) ? 1 : 2;
+    bool user = e->v->cpu.cpl == 3 && !e->v->cpu.pv_kernel;
+    uint64_t mode = e->key_modes[(e->mode & 15u) | (user ? KEY_USER : 0)];
 
-    if (unlikely(e->jump_keys[i].local != e->epoch_local ||
-                 e->jump_keys[i].global != e->epoch_global || e->jump_keys[i].mode != mode)) {
-        e->jump_keys[i].mode = mode;
-        e->jump_keys[i].local = e->epoch_local;
-        e->jump_keys[i].global = e->epoch_global;
-        e->jump_keys[i].key = tlb_mix(e->epoch_local << 8 | mode, e->jump_secret);
-        e->jump_keys[i].key_global = tlb_mix(e->epoch_global << 8 | mode, e->jump_secret);
-    }
-    e->jump_key = e->jump_keys[i].key;
-    e->jump_key_global = e->jump_keys[i].key_global;
+    e->jump_key = e->key_local ^ mode;
+    e->jump_key_global = e->key_global ^ mode;
+    e->jump_salt = user ? (uint32_t)e->key_local : 0;
+}
+
+void interp_jump_epochs(struct interp *e)
+{
+    e->epoch_local = e->space->epoch;
+    e->key_local = tlb_mix(e->epoch_local, e->jump_secret);
+    e->key_global = tlb_mix(e->epoch_global, e->jump_secret);
+    e->key64[TLB_USER] = e->key_local ^ e->key_modes[MODE_64 | KEY_USER];
+    e->key64[TLB_SUPERVISOR] = e->key64[TLB_SUPERVISOR_AC] =
+        e->key_global ^ e->key_modes[MODE_64];
+    interp_jump_keys(e);
 }
 
 void interp_jumps_drop(struct interp *e, bool keep_global)
 {
-    e->epoch_local = ++e->epoch;
+    e->space->epoch = ++e->epoch;
+    for (unsigned i = 0; i < 64; i++) {
+        e->space->jump_pages[i] = 0;
+    }
     if (!keep_global) {
         e->epoch_global = ++e->epoch;
         for (unsigned i = 0; i < 64; i++) {
             e->jump_pages[i] = 0;
         }
     }
-    interp_jump_keys(e);
+    interp_jump_epochs(e);
 }
 
-/* May a jump lead into this page (or a large one around it)? */
-static bool tlb_jumped_to(const struct interp *e, uint64_t gva)
+void interp_tlb_init(struct interp *e)
+{
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
+            interp_tlb_clear(&e->tlbs[i], slot);
+        }
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        e->key_modes[i] = tlb_mix(~(uint64_t)i, e->jump_secret);
+    }
+    interp_space_init(e);
+    interp_jumps_drop(e, false);
+}
+
+/* May a jump counted in this filter lead into this page (or a large one around it)? */
+static bool tlb_jumped_to(const struct interp *e, const uint64_t *pages, uint64_t gva)
 {
     unsigned bit = interp_jump_page_bit(gva);
 
-    return (e->jump_pages[bit / 64] >> (bit % 64) & 1) != 0 || tlb_large_seen(e, gva);
+    return (pages[bit / 64] >> (bit % 64) & 1) != 0 || tlb_large_seen(e, gva);
+}
+
+static void tlb_invlpg(struct interp *e, uint64_t gva, bool keep_global)
+{
+    tlb_flush_page(e, gva, keep_global);
+    if (keep_global) {
+        e->space->walk = ++e->epoch;
+    } else {
+        interp_space_walks(e);
+    }
+    if (!keep_global && tlb_jumped_to(e, e->jump_pages, gva)) {
+        interp_jumps_drop(e, false);
+    } else if (tlb_jumped_to(e, e->space->jump_pages, gva)) {
+        interp_jumps_drop(e, true);
+    }
+}
+
+/* Everything of the current address space. */
+static void tlb_flush_current(struct interp *e, bool keep_global)
+{
+    interp_tlb_forget(e, keep_global);
+    e->space->walk = ++e->epoch;
+    interp_jumps_drop(e, keep_global);
+}
+
+static void tlb_flush_all(struct interp *e)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(e->large_regions); i++) {
+        e->large_regions[i] = 0;
+    }
+    e->large_shifts = 0;
+    interp_space_forget_others(e);
+    tlb_flush_current(e, false);
+    interp_space_switch(e, false); /* CR4.PCIDE may have changed, and with it the number */
 }
 
 void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
 {
-    if (kind == VCPU_FLUSH_PAGE) {
-        tlb_flush_page(e, gva);
-    } else {
-        for (unsigned i = 0; i < TLB_NR; i++) {
-            tlb_clear_all(&e->tlbs[i], kind == VCPU_FLUSH_NONGLOBAL);
+    unsigned pcid = gva & 0xfff;
+
+    switch (kind) {
+    case VCPU_FLUSH_ALL:
+        tlb_flush_all(e);
+        break;
+    case VCPU_FLUSH_NONGLOBAL:
+        interp_space_switch(e, true);
+        break;
+    case VCPU_FLUSH_NOTHING:
+        interp_space_switch(e, false);
+        break;
+    case VCPU_FLUSH_PAGE:
+        tlb_invlpg(e, gva, false);
+        break;
+    case VCPU_FLUSH_PCID_PAGE:
+        if (pcid == e->space->pcid) {
+            tlb_invlpg(e, gva, true);
+        } else {
+            interp_space_forget(e, pcid);
         }
-        if (kind == VCPU_FLUSH_ALL) {
-            for (unsigned i = 0; i < G_N_ELEMENTS(e->large_regions); i++) {
-                e->large_regions[i] = 0;
-            }
-            e->large_shifts = 0;
+        break;
+    case VCPU_FLUSH_PCID:
+        if (pcid == e->space->pcid) {
+            tlb_flush_current(e, true);
+        } else {
+            interp_space_forget(e, pcid);
         }
-    }
-    if (kind != VCPU_FLUSH_PAGE) {
-        interp_jumps_drop(e, kind == VCPU_FLUSH_NONGLOBAL);
-    } else if (tlb_jumped_to(e, gva)) {
-        interp_jumps_drop(e, false);
+        break;
+    case VCPU_FLUSH_PCIDS:
+        interp_space_forget_others(e);
+        tlb_flush_current(e, true);
+        break;
     }
     e->break_block = true;
 }
@@ -146,14 +254,20 @@ void interp_tlb_protect(struct interp *e, uint32_t frame)
 {
     uint64_t hva = (uint64_t)(uintptr_t)mem_frame_hva(e->v->mem, frame);
 
+    e->protects++;
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tlb *t = &e->tlbs[i];
 
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
-            struct tlb_entry *en = &t->entry[slot];
+        for (uint32_t words = t->used_words; words != 0; words &= words - 1) {
+            unsigned word = (unsigned)__builtin_ctz(words);
 
-            if (en->write != TLB_NONE && en->write + en->addend == hva) {
-                en->write = TLB_NONE;
+            for (uint64_t bits = t->used[word]; bits != 0; bits &= bits - 1) {
+                struct tlb_entry *en =
+                    &t->entry[word * 64 + (unsigned)__builtin_ctzll(bits)];
+
+                if (en->write != TLB_NONE && en->write + en->addend == hva) {
+                    en->write = TLB_NONE;
+                }
             }
         }
     }
@@ -161,6 +275,7 @@ void interp_tlb_protect(struct interp *e, uint32_t frame)
 
 void interp_tlb_protect_all(struct interp *e)
 {
+    e->protects++;
     for (unsigned i = 0; i < TLB_NR; i++) {
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
             e->tlbs[i].entry[slot].write = TLB_NONE;
@@ -188,17 +303,18 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
 {
     uint64_t page = PAGE_BASE(va);
     unsigned slot = tlb_slot(va);
-    struct tlb_entry *en = &e->tlb->entry[slot];
+    struct tlb_entry *en = &e->tlb->entry[slot], now;
     uint64_t addend = (uint64_t)(uintptr_t)hva - va;
     struct mem_frame_info *info;
+    uint8_t flags;
 
-    if ((en->read != page && en->exec != page) || en->addend != addend) {
-        en->read = en->write = en->exec = TLB_NONE;
+    now = *en;
+    if ((now.read != page && now.exec != page) || now.addend != addend ||
+        e->tlb->global[slot] != map->global ||
+        e->tlb->shift[slot] != tlb_page_shift(map->page_size)) {
+        now = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, addend};
     }
-    en->addend = addend;
-    e->tlb->used[slot / 64] |= 1ull << (slot % 64);
-    e->tlb->global[slot] = map->global;
-    e->tlb->shift[slot] = (uint8_t)tlb_page_shift(map->page_size);
+    interp_tlb_put(e->tlb, slot, &now, tlb_page_shift(map->page_size), map->global);
     if (map->page_size > MEM_PAGE_SIZE) {
         unsigned bit = tlb_region_bit(va, tlb_page_shift(map->page_size));
 
@@ -211,9 +327,12 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
     }
     en->read = page;
     if (tlb_may_write(e, map, access)) {
-        info = mem_frame_info(e->v->mem, mem_hva_frame(e->v->mem, hva));
-        if ((atomic_load(&info->flags) & MEM_CODE) == 0) {
-            atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
+        info = mem_ram_info(e->v->mem, hva);
+        flags = atomic_load(&info->flags);
+        if ((flags & MEM_CODE) == 0) {
+            if ((flags & MEM_DIRTY) == 0) {
+                atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
+            }
             en->write = page;
         }
     }

@@ -3,9 +3,7 @@
  * Control, debug and extended control registers (Intel SDM vol. 3 chapter 2, 17.2 and 4.10.4
  * for what each change invalidates).
  *
- * PCID: an engine has one TLB without tags, so every MOV CR3 flushes its non-global entries,
- * whatever bit 63 says; flushing more than asked is always right. I/O breakpoints are accepted
- * and never hit.
+ * I/O breakpoints are accepted and never hit.
  */
 #include "cpu/x86/x86.h"
 
@@ -107,9 +105,11 @@ static bool cr_write_cr0(struct x86_system *s, uint64_t value)
 static bool cr_write_cr3(struct x86_system *s, uint64_t value)
 {
     struct cpu_x86 *cpu = s->cpu;
+    bool keep = false;
 
     if (cpu_is_long_mode(cpu)) {
         if ((cpu->cr4 & CPU_CR4_PCIDE) != 0) {
+            keep = (value & CR3_NO_FLUSH) != 0;
             value &= ~CR3_NO_FLUSH;
         }
         if ((value >> cpu_model_of(s->v)->phys_bits) != 0) {
@@ -123,7 +123,7 @@ static bool cr_write_cr3(struct x86_system *s, uint64_t value)
         }
     }
     cpu->cr3 = value;
-    x86_tlb_flush(s->v, VCPU_FLUSH_NONGLOBAL, 0);
+    x86_tlb_flush(s->v, keep ? VCPU_FLUSH_NOTHING : VCPU_FLUSH_NONGLOBAL, 0);
     return true;
 }
 
@@ -303,13 +303,19 @@ bool x86_sys_invpcid(struct x86_system *s)
     if (type < 2 && (s->cpu->cr4 & CPU_CR4_PCIDE) == 0 && desc[0] != 0) {
         return x86_fault_gp(s->fault, 0);
     }
-    if (type == 0) {
+    switch (type) {
+    case 0:
         if (!x86_is_canonical(desc[1])) {
             return x86_fault_gp(s->fault, 0);
         }
-        x86_tlb_flush(s->v, VCPU_FLUSH_PAGE, desc[1]);
-    } else {
-        x86_tlb_flush(s->v, type == 2 ? VCPU_FLUSH_ALL : VCPU_FLUSH_NONGLOBAL, 0);
+        x86_tlb_flush(s->v, VCPU_FLUSH_PCID_PAGE, (desc[1] & ~0xfffull) | desc[0]);
+        break;
+    case 1:
+        x86_tlb_flush(s->v, VCPU_FLUSH_PCID, desc[0]);
+        break;
+    default:
+        x86_tlb_flush(s->v, type == 2 ? VCPU_FLUSH_ALL : VCPU_FLUSH_PCIDS, 0);
+        break;
     }
     return true;
 }

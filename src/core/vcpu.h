@@ -142,11 +142,19 @@ struct vcpu_pv_ops {
                                       uint64_t value);
 };
 
+/*
+ * What a vCPU's own instructions made doubtful. Without CR4.PCIDE there is one PCID, 0. "PCID
+ * gva & 0xfff" is not always the current one.
+ */
 enum vcpu_flush {
-    VCPU_FLUSH_ALL,       /* CR0.PG, CR0.WP, CR4.PAE/PSE/PGE/SMEP/SMAP, EFER.NXE changes: global
-                             entries too */
-    VCPU_FLUSH_NONGLOBAL, /* MOV CR3 */
+    VCPU_FLUSH_ALL,       /* CR0.PG, CR0.WP, CR4.PAE/PSE/PGE/PCIDE/SMEP/SMAP, EFER.NXE changes,
+                             INVPCID 2: all PCIDs, global entries too */
+    VCPU_FLUSH_NONGLOBAL, /* MOV CR3: the PCID that is in CR3 now, but its global entries */
+    VCPU_FLUSH_NOTHING,   /* MOV CR3 with bit 63: CR3 changed, and that is all */
     VCPU_FLUSH_PAGE,      /* INVLPG gva: global too */
+    VCPU_FLUSH_PCID_PAGE, /* INVPCID 0: gva's page in PCID gva & 0xfff, not global */
+    VCPU_FLUSH_PCID,      /* INVPCID 1: PCID gva & 0xfff, not global */
+    VCPU_FLUSH_PCIDS,     /* INVPCID 3: all PCIDs, not global */
 };
 
 /* The contract of an engine (cpu/interp, cpu/dbt, cpu/kvm). */
@@ -174,7 +182,7 @@ struct accel_ops {
     /* The state was changed from outside (reset, load, debugger): forget everything cached. */
     void (*state_changed)(struct vcpu *v);
     /* The vCPU's own instructions changed translations; called by cpu/x86 on the vCPU's thread.
-     * gva matters for VCPU_FLUSH_PAGE. May be NULL. */
+     * gva matters where enum vcpu_flush names it. May be NULL. */
     void (*tlb_flush)(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
 };
 

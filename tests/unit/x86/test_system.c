@@ -87,7 +87,8 @@ static void test_cr3_cr4(void)
     g_assert_true(mov_cr(g, 4, cr4 | CPU_CR4_PCIDE));
     g_assert_true(mov_cr(g, 3, 1ull << 63 | G_PML4 | 5));
     g_assert_cmphex(g->cpu->cr3, ==, G_PML4 | 5); /* bit 63 is not kept */
-    g_assert_cmpuint(guest_log(g)->flush_nonglobal, ==, 3);
+    g_assert_cmpuint(guest_log(g)->flush_nonglobal, ==, 2);
+    g_assert_cmpuint(guest_log(g)->flush_nothing, ==, 1);
     g_assert_false(mov_cr(g, 4, cr4 | CPU_CR4_VME));
     g_assert_false(mov_cr(g, 4, cr4 | CPU_CR4_LA57));
     g_assert_false(mov_cr(g, 4, cr4 | 1ull << 33));
@@ -160,15 +161,25 @@ static void test_invalidate(void)
     g_assert_true(guest_run(g, 0x0f, 0x01, 0x3b)); /* not canonical: nothing */
     g_assert_cmpuint(guest_log(g)->flush_page, ==, 1);
     g->cpu->gpr[CPU_RBX] = G_DATA;
-    guest_put(g, G_DATA, 0, 8);
-    guest_put(g, G_DATA + 8, 0x5000, 8);
+    guest_put(g, G_DATA, 7, 8);
+    guest_put(g, G_DATA + 8, 0x5123, 8);
+    g->cpu->gpr[CPU_RAX] = 0;
+    g_assert_false(guest_run(g, 0x66, 0x0f, 0x38, 0x82, 0x03)); /* INVPCID RAX, [RBX] */
+    g_assert_fault(g, CPU_GP, 0); /* a PCID without CR4.PCIDE */
+    g->cpu->cr4 |= CPU_CR4_PCIDE;
     for (unsigned type = 0; type < 4; type++) {
         g->cpu->gpr[CPU_RAX] = type;
-        g_assert_true(guest_run(g, 0x66, 0x0f, 0x38, 0x82, 0x03)); /* INVPCID RAX, [RBX] */
+        g_assert_true(guest_run(g, 0x66, 0x0f, 0x38, 0x82, 0x03));
+        if (type == 0) {
+            g_assert_cmphex(guest_log(g)->flush_gva, ==, 0x5007);
+        } else if (type == 1) {
+            g_assert_cmphex(guest_log(g)->flush_gva, ==, 7);
+        }
     }
-    g_assert_cmpuint(guest_log(g)->flush_page, ==, 2);
+    g_assert_cmpuint(guest_log(g)->flush_pcid_page, ==, 1);
+    g_assert_cmpuint(guest_log(g)->flush_pcid, ==, 1);
     g_assert_cmpuint(guest_log(g)->flush_all, ==, 1);
-    g_assert_cmpuint(guest_log(g)->flush_nonglobal, ==, 2);
+    g_assert_cmpuint(guest_log(g)->flush_pcids, ==, 1);
     g->cpu->gpr[CPU_RAX] = 4;
     g_assert_false(guest_run(g, 0x66, 0x0f, 0x38, 0x82, 0x03));
     g_assert_fault(g, CPU_GP, 0);

@@ -22,7 +22,11 @@ static void guest_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
 
     l->flush_all += kind == VCPU_FLUSH_ALL;
     l->flush_nonglobal += kind == VCPU_FLUSH_NONGLOBAL;
+    l->flush_nothing += kind == VCPU_FLUSH_NOTHING;
     l->flush_page += kind == VCPU_FLUSH_PAGE;
+    l->flush_pcid_page += kind == VCPU_FLUSH_PCID_PAGE;
+    l->flush_pcid += kind == VCPU_FLUSH_PCID;
+    l->flush_pcids += kind == VCPU_FLUSH_PCIDS;
     l->flush_gva = gva;
 }
 

@@ -42,7 +42,8 @@ struct guest {
 
 /* What the fake board and engine saw, kept per vCPU (v->engine points here). */
 struct guest_log {
-    unsigned flush_all, flush_nonglobal, flush_page;
+    unsigned flush_all, flush_nonglobal, flush_nothing, flush_page;
+    unsigned flush_pcid_page, flush_pcid, flush_pcids;
     uint64_t flush_gva;
     unsigned hypercalls;
     unsigned pio_reads, pio_writes;
