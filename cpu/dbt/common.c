@@ -6,6 +6,7 @@
  *     slow      r10d: rec                has dbt_slow() execute that instruction
  *     fpu       r10d: rec                has dbt_fpu() bring the vector state
  *     c       r10d: rec, r11: function   has a C function of the translation's choice called
+ *     stack   r10d: number               has dbt_stack() look for the page of the stack
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  *     jump    r10: rip                   is called when the table of jumps has no entry
  */
@@ -28,10 +29,14 @@ static void common_vcpu(struct emit *c, unsigned op, unsigned reg, size_t offset
 /* Guest registers to v->cpu. Changes r10 and r11. */
 static void common_save(struct emit *c)
 {
+    struct emit_mem sum = {.base = HOST_STACK, .index = HOST_R10, .scale = 1};
+
     emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(interp.v));
     for (unsigned i = 0; i < 16; i++) {
         if (i == CPU_RSP) {
-            common_vcpu(c, EMIT_STORE, HOST_RSP_HOME, GPR(i));
+            emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(interp.stack.minus));
+            emit_op_mem(c, EMIT_LEA, HOST_R10, &sum);
+            common_vcpu(c, EMIT_STORE, HOST_R10, GPR(i));
         } else if (i < CPU_R9 || i > CPU_R11) {
             common_vcpu(c, EMIT_STORE, i, GPR(i));
         } else {
@@ -44,10 +49,14 @@ static void common_save(struct emit *c)
 /* The other way. No flags change. */
 static void common_load(struct emit *c)
 {
+    struct emit_mem sum = {.base = HOST_STACK, .index = HOST_R10, .scale = 1};
+
     emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(interp.v));
     for (unsigned i = 0; i < 16; i++) {
         if (i == CPU_RSP) {
-            common_vcpu(c, EMIT_LOAD, HOST_RSP_HOME, GPR(i));
+            common_vcpu(c, EMIT_LOAD, HOST_STACK, GPR(i));
+            emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(interp.stack.addend));
+            emit_op_mem(c, EMIT_LEA, HOST_STACK, &sum);
         } else if (i < CPU_R9 || i > CPU_R11) {
             common_vcpu(c, EMIT_LOAD, i, GPR(i));
         } else {
@@ -140,6 +149,8 @@ void dbt_common_emit(struct dbt *d)
     d->common_c = emit_offset(c);
     emit_op_gs(c, EMIT_STORE, HOST_R11, GS(helper));
     common_call(c, NULL);
+    d->common_stack = emit_offset(c);
+    common_call(c, (const void *)(uintptr_t)dbt_stack);
     d->common_miss = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_miss, HOST_R11);
     d->common_jump = emit_offset(c);

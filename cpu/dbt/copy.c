@@ -61,7 +61,7 @@ static bool copy_loans(const struct insn *in, bool has_mem, struct copy_map *map
 
     *loaned = 0;
     for (unsigned i = 0; i < 16; i++) {
-        map->gpr[i] = (uint8_t)tr_host(i);
+        map->gpr[i] = (uint8_t)i;
     }
     for (unsigned i = 0; i < in->nr_operands; i++) {
         const struct insn_operand *op = &in->op[i];
@@ -77,6 +77,20 @@ static bool copy_loans(const struct insn *in, bool has_mem, struct copy_map *map
         map->gpr[op->reg] = (uint8_t)next++;
     }
     return true;
+}
+
+/* Loans that may have changed go home. */
+static void copy_return(struct tr *t, const struct insn *in, const struct copy_map *map,
+                        uint32_t loaned)
+{
+    for (unsigned i = 0; i < in->nr_operands; i++) {
+        unsigned reg = in->op[i].reg;
+
+        if (in->op[i].kind == OPK_GPR && (reg & INSN_HIGH_BYTE) == 0 &&
+            (loaned >> reg & 1) != 0 && (in->op[i].access & OPA_WRITE) != 0) {
+            tr_set(t, reg, map->gpr[reg]);
+        }
+    }
 }
 
 static bool copy_general(struct tr *t, const struct insn *in)
@@ -99,19 +113,16 @@ static bool copy_general(struct tr *t, const struct insn *in)
     if (t->status.reads != 0 || t->status.writes) {
         tr_flags_host(t);
     }
-    for (unsigned i = CPU_R9; i <= CPU_R11; i++) {
+    for (unsigned i = 0; i < CPU_NR_GPR; i++) {
         if ((loaned >> i & 1) != 0) {
             tr_get(t, map.gpr[i], i);
         }
     }
+    t->fault_host = t->loc == LOC_HOST;
     if (!insn_copy(&t->c, in, &map)) {
         return false;
     }
-    for (unsigned i = CPU_R9; i <= CPU_R11; i++) {
-        if ((loaned >> i & 1) != 0) {
-            tr_set(t, i, map.gpr[i]);
-        }
-    }
+    copy_return(t, in, &map, loaned);
     if (t->status.writes) {
         t->loc = LOC_HOST;
     }
@@ -134,7 +145,7 @@ static bool copy_lea(struct tr *t, const struct insn *in)
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(page));
         map.mem.base = HOST_R11;
     } else if (op.base != INSN_NO_REG) {
-        map.mem.base = (uint8_t)tr_host(op.base);
+        map.mem.base = op.base;
         if (tr_displaced(op.base)) {
             tr_get(t, HOST_R11, op.base);
             map.mem.base = HOST_R11;
@@ -142,7 +153,7 @@ static bool copy_lea(struct tr *t, const struct insn *in)
     }
     if (op.index != INSN_NO_REG) {
         map.mem.scale = op.scale;
-        map.mem.index = (uint8_t)tr_host(op.index);
+        map.mem.index = op.index;
         if (tr_displaced(op.index)) {
             tr_get(t, HOST_R10, op.index);
             map.mem.index = HOST_R10;
@@ -154,22 +165,22 @@ static bool copy_lea(struct tr *t, const struct insn *in)
     if (!insn_copy(&t->c, in, &map)) {
         return false;
     }
-    for (unsigned i = CPU_R9; i <= CPU_R11; i++) {
-        if ((loaned >> i & 1) != 0) {
-            tr_set(t, i, map.gpr[i]);
-        }
-    }
+    copy_return(t, in, &map, loaned);
     return true;
 }
 
+static const struct tr_operand copy_slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1,
+                                            .seg = CPU_SS, .size = 8};
+
 static bool copy_push(struct tr *t, const struct insn *in)
 {
-    struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
-                              .disp = -8, .size = 8, .write = true};
-    struct tr_operand op;
+    struct tr_operand slot = copy_slot, op;
     struct emit_mem m;
 
-    if (in->opsize != 8) {
+    slot.disp = -8;
+    slot.write = true;
+    if (in->opsize != 8 || (in->op[0].kind != OPK_MEM && in->op[0].kind != OPK_IMM &&
+                            in->op[0].kind != OPK_GPR)) {
         return false;
     }
     if (in->op[0].kind == OPK_MEM) {
@@ -193,41 +204,59 @@ static bool copy_push(struct tr *t, const struct insn *in)
         tr_get(t, HOST_R10, in->op[0].reg);
         emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
     } else {
-        emit_op_mem(&t->c, EMIT_STORE, tr_host(in->op[0].reg), &m);
+        emit_op_mem(&t->c, EMIT_STORE, in->op[0].reg, &m);
     }
-    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, -8);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
     return true;
 }
 
 static bool copy_pop(struct tr *t, const struct insn *in)
 {
-    struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
-                              .size = 8};
     struct emit_mem m;
 
     if (in->opsize != 8 || in->op[0].kind != OPK_GPR) {
         return false;
     }
-    tr_check(t, &slot, &m);
+    tr_check(t, &copy_slot, &m);
+    if (!tr_displaced(in->op[0].reg)) {
+        emit_op_mem(&t->c, EMIT_LOAD, in->op[0].reg, &m);
+        emit_lea(&t->c, HOST_STACK, HOST_STACK, 8);
+        return true;
+    }
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, 8);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, 8);
     tr_set(t, in->op[0].reg, HOST_R10);
     return true;
 }
 
 static bool copy_leave(struct tr *t, const struct insn *in)
 {
-    struct tr_operand slot = {.base = CPU_RBP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
-                              .size = 8};
-    struct emit_mem m;
+    struct tr_operand slot = copy_slot;
+    struct emit_mem m, sp = {.base = HOST_R11, .index = CPU_RBP, .scale = 1, .disp = 8};
 
+    slot.base = CPU_RBP;
     if (in->opsize != 8) {
         return false;
     }
     tr_check(t, &slot, &m);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    emit_lea(&t->c, HOST_RSP_HOME, CPU_RBP, 8);
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(interp.stack.addend));
+    emit_op_mem(&t->c, EMIT_LEA, HOST_STACK, &sp);
     emit_mov(&t->c, CPU_RBP, HOST_R10);
+    return true;
+}
+
+/* RSP changes by a constant, and nobody looks at the flags. */
+static bool copy_adjust(struct tr *t, const struct insn *in)
+{
+    int32_t delta;
+
+    if (in->id == INSN_PUSH || in->id == INSN_POP || !tr_stack_delta(in, &delta) ||
+        delta == 0 || (t->status.writes && t->live_after != 0)) {
+        return false;
+    }
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, delta);
+    t->loc = t->status.writes ? LOC_DEAD : t->loc;
     return true;
 }
 
@@ -240,7 +269,7 @@ bool tr_copy(struct tr *t, const struct insn *in)
 
     switch (in->id) {
     case INSN_LEA:
-        ok = copy_lea(t, in);
+        ok = copy_adjust(t, in) || copy_lea(t, in);
         break;
     case INSN_PUSH:
         ok = copy_push(t, in);
@@ -252,7 +281,7 @@ bool tr_copy(struct tr *t, const struct insn *in)
         ok = copy_leave(t, in);
         break;
     default:
-        ok = copy_general(t, in);
+        ok = copy_adjust(t, in) || copy_general(t, in);
         break;
     }
     if (!ok) {

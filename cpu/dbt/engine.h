@@ -3,8 +3,9 @@
  * The translator's own state and the seams between its files.
  *
  * While translated code runs, GS points at struct dbt and the guest's registers are in the
- * host's: each in the one of its own number, except that guest RSP is in R9, and guest R9, R10
- * and R11 are in slot[]; R10 and R11 are scratch and RSP is the host's stack. The status flags
+ * host's: each in the one of its own number, except that R9 holds RSP + interp.stack.addend
+ * (where that page of the stack is on the host), and guest R9, R10 and R11 are in slot[]; R10
+ * and R11 are scratch and RSP is the host's stack. The status flags
  * are in EFLAGS, in e->fl, or nowhere (dead), as the translator knows for every place.
  */
 #ifndef PVEMU_CPU_DBT_ENGINE_H
@@ -14,7 +15,7 @@
 
 #include "dbt.h"
 
-enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_RSP_HOME = HOST_R9 };
+enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
 /* Where to go on for a rip of the current address space: an entry `far`. */
@@ -32,6 +33,9 @@ struct dbt_jump {
  */
 struct tb_code {
     uint32_t far, mem[2], host[2];
+    uint32_t stacked;     /* behind the check of the stack, flags as with mem */
+    uint32_t plain;       /* the same without use of the cached stack page; 0: not made yet */
+    int32_t low, high;    /* what is used of the stack, from RSP; the same: nothing */
     uint32_t in;          /* first of the links that lead here */
     uint32_t stale;       /* where `far` leads to while the translation is dead */
     uint8_t far_bytes[5]; /* what is there otherwise */
@@ -95,13 +99,17 @@ struct dbt {
     bool jump_local[TLB_NR]; /* has entries that are good in one address space only */
     uint64_t jump_epoch[TLB_NR], jump_epoch_global[TLB_NR];
 
+    unsigned index;      /* enum tlb_index of interp.stack */
+    uint64_t stack_base; /* interp.stack.base as translated code has checked it */
+
     struct dbt_options options;
     struct lockstep *lockstep; /* NULL: off */
     uint32_t *trap;   /* a page that is not mapped: interp.poll_stop */
     uint32_t go;      /* interp.poll_go */
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
-    uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump;
+    uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
+        common_stack;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -170,7 +178,9 @@ void dbt_lockstep_before(struct dbt *d, const struct tb *t);
 void dbt_lockstep_after(struct dbt *d, const struct tb *t);
 
 /* translate.c: fills b's translation for the current TLB. false: cannot be done. */
-bool dbt_translate(struct dbt *d, struct block *b, struct tb *t, unsigned index);
+bool dbt_translate(struct dbt *d, struct tb *t, unsigned index);
+/* Fills in `plain` of one that is there. */
+void dbt_translate_plain(struct dbt *d, struct tb *t, unsigned index);
 
 /* links.c: of the code that a translation peeked at. */
 uint64_t dbt_peek_hash(const struct dbt *d, const struct tb *t);
@@ -196,6 +206,10 @@ struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip);
 /* run.c: called by translated code. Where to go on, or NULL: leave. */
 const void *dbt_slow(struct dbt *d, uint32_t rec);
 const void *dbt_fpu(struct dbt *d, uint32_t rec);
+/* stack.c: what translation number * TLB_NR + index uses is not in the cached page. */
+const void *dbt_stack(struct dbt *d, uint32_t number);
+/* The vCPU runs with this TLB now. */
+void dbt_stack_switch(struct dbt *d, unsigned index);
 /* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
@@ -221,6 +235,8 @@ const void *dbt_go(struct dbt *d);
 const void *dbt_system(struct dbt *d, uint32_t rec);
 /* e->fault of the instruction at cpu.rip is delivered, if that is easy. Where to go on. */
 const void *dbt_fault(struct dbt *d);
+/* At code of t, whose state may have been brought home. NULL: leave. */
+const void *dbt_resume(struct dbt *d, const struct tb *t, uint32_t code);
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e);
 
 #endif

@@ -17,6 +17,7 @@ static bool flow_fetch(struct tr *t, const struct insn *in)
     if (!tr_operand_of(t, in, &op)) {
         return false;
     }
+    tr_clobber(t);
     tr_check(t, &op, &m);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
     return true;
@@ -39,10 +40,11 @@ static void flow_ret(struct tr *t, const struct insn *in)
                               .size = 8};
     struct emit_mem m, code;
 
+    tr_clobber(t);
     tr_check(t, &slot, &m);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
     tr_jump(t, &code);
-    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, 8 + extra);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, 8 + extra);
     tr_go(t, &code);
 }
 
@@ -94,7 +96,7 @@ static void flow_call(struct tr *t, const struct insn *in)
     tr_check(t, &slot, &m);
     tr_guest_address(t, HOST_R10, back);
     emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
-    emit_lea(&t->c, HOST_RSP_HOME, HOST_RSP_HOME, -8);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
     if (near) {
         tr_direct(t, to);
     } else {

@@ -34,21 +34,36 @@ bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand 
     return op->disp == (int32_t)op->disp && op->disp + 4096 == (int32_t)(op->disp + 4096);
 }
 
+static const struct emit_mem memory_sum = {
+    .base = HOST_STACK, .index = HOST_R11, .scale = 1, .disp = 0};
+
 void tr_get(struct tr *t, unsigned to, unsigned gpr)
 {
-    if (tr_displaced(gpr)) {
+    struct emit_mem sum = memory_sum;
+
+    if (gpr == CPU_RSP) {
+        sum.index = (uint8_t)to;
+        emit_op_gs(&t->c, EMIT_LOAD, to, TR_GS(interp.stack.minus));
+        emit_op_mem(&t->c, EMIT_LEA, to, &sum);
+    } else if (tr_displaced(gpr)) {
         emit_op_gs(&t->c, EMIT_LOAD, to, TR_GS(slot[0]) + 8 * (gpr - CPU_R9));
     } else {
-        emit_mov(&t->c, to, tr_host(gpr));
+        emit_mov(&t->c, to, gpr);
     }
 }
 
 void tr_set(struct tr *t, unsigned gpr, unsigned from)
 {
-    if (tr_displaced(gpr)) {
+    struct emit_mem sum = memory_sum;
+
+    if (gpr == CPU_RSP) {
+        sum.index = (uint8_t)from;
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_STACK, TR_GS(interp.stack.addend));
+        emit_op_mem(&t->c, EMIT_LEA, HOST_STACK, &sum);
+    } else if (tr_displaced(gpr)) {
         emit_op_gs(&t->c, EMIT_STORE, from, TR_GS(slot[0]) + 8 * (gpr - CPU_R9));
     } else {
-        emit_mov(&t->c, tr_host(gpr), from);
+        emit_mov(&t->c, gpr, from);
     }
 }
 
@@ -69,14 +84,14 @@ static void check_addresses(struct tr *t, const struct tr_operand *op)
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
         m.base = HOST_R10;
     } else if (op->base != INSN_NO_REG) {
-        m.base = (uint8_t)tr_host(op->base);
+        m.base = op->base;
         if (tr_displaced(op->base)) {
             tr_get(t, HOST_R10, op->base);
             m.base = HOST_R10;
         }
     }
     if (op->index != INSN_NO_REG) {
-        m.index = (uint8_t)tr_host(op->index);
+        m.index = op->index;
         if (tr_displaced(op->index)) {
             tr_get(t, HOST_R11, op->index);
             m.index = HOST_R11;
@@ -118,16 +133,19 @@ static void check_host(struct tr *t, const struct tr_operand *op, struct emit_me
     }
     if (op->base == INSN_REG_RIP) {
         emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(page));
+    } else if (op->base == CPU_RSP) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(interp.stack.minus));
+        emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, HOST_STACK);
     } else if (op->base != INSN_NO_REG && tr_displaced(op->base)) {
         emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(slot[0]) + 8 * (op->base - CPU_R9));
     } else if (op->base != INSN_NO_REG && op->index == INSN_NO_REG) {
-        m->index = (uint8_t)tr_host(op->base);
+        m->index = op->base;
     } else if (op->base != INSN_NO_REG) {
-        emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, tr_host(op->base));
+        emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, op->base);
     }
     if (op->index != INSN_NO_REG) {
         m->scale = op->scale;
-        m->index = (uint8_t)tr_host(op->index);
+        m->index = op->index;
         if (tr_displaced(op->index)) {
             tr_get(t, HOST_R10, op->index);
             m->index = HOST_R10;
@@ -143,6 +161,12 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 
     uint32_t retry;
 
+    if (op->base == CPU_RSP && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
+        op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
+        *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
+                               .disp = (int32_t)op->disp};
+        return;
+    }
     tr_clobber(t);
     retry = emit_offset(&t->c);
     check_addresses(t, op);

@@ -25,7 +25,7 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
         *t = (struct tb){.ops = b->ops, .block = b, .generation = b->generation};
     }
     interp_fpu_home(&d->interp);
-    if (!dbt_translate(d, b, t, index)) {
+    if (!dbt_translate(d, t, index)) {
         return NULL;
     }
     if (t != old) {
@@ -85,6 +85,10 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     if (unlikely(atomic_load_explicit(&e->poll, memory_order_relaxed) != e->poll_go)) {
         interp_poll_arm(e);
     }
+    if (index != d->index) {
+        dbt_stack_switch(d, index);
+    }
+    d->stack_base = e->stack.base;
     d->page = v->engine_words[1];
     d->seg_base[0] = v->cpu.seg[CPU_FS].base;
     d->seg_base[1] = v->cpu.seg[CPU_GS].base;
@@ -134,9 +138,11 @@ const struct insn *dbt_insn(struct dbt *d, uint32_t number)
     return &d->insns[rec->insn];
 }
 
-/* The state may have been brought home; in translated code it has to be there again. */
-static const void *run_resume(struct dbt *d, const struct tb *t, uint32_t code)
+const void *dbt_resume(struct dbt *d, const struct tb *t, uint32_t code)
 {
+    if (d->interp.stack.base != d->stack_base) {
+        return NULL; /* what was checked is no longer so */
+    }
     if (t->need != 0 && !d->interp.fpu_resident) {
         interp_fpu_load(&d->interp);
     }
@@ -147,11 +153,12 @@ const void *dbt_next(struct dbt *d, uint32_t number)
 {
     const struct rec *rec = &d->recs[number];
 
-    if (rec->resume == 0 || d->interp.break_block) {
+    if (rec->resume == 0 || d->interp.break_block ||
+        d->interp.stack.base != d->stack_base) {
         d->interp.v->cpu.rip = d->page + rec->ip + dbt_insn(d, number)->len;
         return NULL;
     }
-    return run_resume(d, rec->tb, rec->resume);
+    return dbt_resume(d, rec->tb, rec->resume);
 }
 
 const void *dbt_go(struct dbt *d)
@@ -165,6 +172,10 @@ const void *dbt_go(struct dbt *d)
     if (t == NULL || atomic_load(&e->attention) != 0) {
         return NULL;
     }
+    if (index != d->index) {
+        dbt_stack_switch(d, index);
+    }
+    d->stack_base = e->stack.base;
     d->page = PAGE_BASE(rip);
     d->seg_base[0] = e->v->cpu.seg[CPU_FS].base;
     d->seg_base[1] = e->v->cpu.seg[CPU_GS].base;
@@ -184,7 +195,7 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
     if (e->break_block || e->v->cpu.rip != next || rec->resume == 0) {
         return NULL;
     }
-    return run_resume(d, rec->tb, rec->resume);
+    return dbt_resume(d, rec->tb, rec->resume);
 }
 
 const void *dbt_fpu(struct dbt *d, uint32_t number)
@@ -193,7 +204,7 @@ const void *dbt_fpu(struct dbt *d, uint32_t number)
 
     d->link = 0;
     d->interp.v->cpu.rip = d->page + rec->ip;
-    return run_resume(d, rec->tb, rec->resume);
+    return dbt_resume(d, rec->tb, rec->resume);
 }
 
 bool dbt_fill(struct dbt *d, uint64_t va, bool write)

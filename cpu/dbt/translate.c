@@ -28,6 +28,7 @@ void tr_clobber(struct tr *t)
             flags_save(t);
         }
         t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
+        t->fault_host = false;
     }
 }
 
@@ -50,7 +51,7 @@ void tr_flags_host(struct tr *t)
 
 /* ---- ends of a block ---- */
 
-static void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
+void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
 {
     struct fixup *f = &t->fix[t->nr_fix++];
 
@@ -199,6 +200,10 @@ static void stub_emit(struct tr *t, const struct fixup *f)
     case FIX_JUMP:
         stub_retry(t, f, t->d->common_jump);
         break;
+    case FIX_STACK:
+        emit_mov_imm32(&t->c, HOST_R10, (uint32_t)(t->t - t->d->tbs) * TLB_NR + t->index);
+        emit_jmp_to(&t->c, t->d->common_stack);
+        break;
     case FIX_FPU:
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
         emit_jmp_to(&t->c, t->d->common_fpu);
@@ -307,21 +312,28 @@ static void tr_decode(struct tr *t)
 {
     const struct block *b = t->b;
     unsigned at = 0;
+    int32_t delta;
 
     t->nr = 0;
+    t->foreign = false;
     while (at < b->bytes && t->nr < BLOCK_MAX_OPS) {
         struct insn *in = &t->insn[t->nr];
 
-        if (insn_decode(in, INSN_MODE_64, b->source + at, b->bytes - at) != INSN_OK ||
-            tr_foreign(t->d, in)) {
+        t->foreign =
+            insn_decode(in, INSN_MODE_64, b->source + at, b->bytes - at) != INSN_OK ||
+            tr_foreign(t->d, in);
+        if (t->foreign) {
             break;
         }
         t->at[t->nr++] = (uint16_t)at;
         at += in->len;
+        t->t->need |= in->id == INSN_NATIVE ? in->flags & NATIVE_CLASSES : 0;
+        if (!tr_stack_delta(in, &delta)) {
+            break;
+        }
         if ((in->flags & INSN_F_BRANCH) != 0 && (in->flags & INSN_F_COND) == 0) {
             break;
         }
-        t->t->need |= in->id == INSN_NATIVE ? in->flags & NATIVE_CLASSES : 0;
     }
     t->bytes = (uint16_t)at;
 }
@@ -372,7 +384,7 @@ static void tr_entry(struct tr *t, struct tb_code *code)
 {
     struct dbt *d = t->d;
     struct rec *rec = &d->recs[d->nr_recs];
-    bool checks = t->t->need != 0;
+    bool checks = t->t->need != 0 || t->low != t->high;
 
     t->rec = d->nr_recs++;
     t->live = t->live_before[0];
@@ -384,19 +396,26 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     memcpy(code->far_bytes, d->rw + code->far, sizeof(code->far_bytes));
     tr_poll(t);
     rec->end = code->mem[0] = code->mem[1] = emit_offset(&t->c);
-    if (checks) {
+    if (t->t->need != 0) {
         entry_vector(t);
         rec->resume = code->mem[1] = emit_offset(&t->c);
-    } else {
+    }
+    if (t->low != t->high) {
+        tr_stack_check(t);
+    }
+    if (!checks) {
         tr_flags_host(t);
     }
+    code->low = t->low;
+    code->high = t->high;
+    code->stacked = emit_offset(&t->c);
     code->host[0] = code->host[1] = emit_offset(&t->c);
 }
 
 /* Entries with the flags in EFLAGS where the code wants them saved; and a dead end. */
 static void tr_entry_stubs(struct tr *t, struct tb_code *code)
 {
-    for (unsigned i = 0; i < 2 && t->t->need != 0; i++) {
+    for (unsigned i = 0; i < 2 && (t->t->need != 0 || t->low != t->high); i++) {
         code->host[i] = code->mem[i];
         if (t->live_before[0] != 0) {
             code->host[i] = emit_offset(&t->c);
@@ -420,21 +439,23 @@ static void tr_body(struct tr *t)
 
         t->rec = d->nr_recs++;
         t->ip = (uint16_t)(t->b->offset + t->at[i]);
+        t->sp = t->sps[i];
         t->live = t->live_before[i];
         t->live_after = t->live_before[i + 1];
         t->status = insn_status_flags(in);
+        t->fault_host = t->loc == LOC_HOST;
         *rec = (struct rec){.tb = t->t, .start = emit_offset(&t->c), .ip = t->ip,
-                            .host_flags = t->loc == LOC_HOST && insn_mem_operand(in) == NULL,
                             .poll_flags = t->loc == LOC_HOST};
         open = tr_insn(t, in, t->live_taken[i]);
         rec->end = emit_offset(&t->c);
+        rec->host_flags = t->fault_host;
         rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 ? emit_offset(&t->c) : 0;
     }
     if (open) {
         unsigned next = t->b->offset + t->bytes;
 
         t->live = t->live_before[t->nr];
-        if (t->bytes != t->b->bytes) {
+        if (t->bytes != t->b->bytes && t->foreign) {
             tr_leave(t, next);
         } else if (next < MEM_PAGE_SIZE) {
             tr_direct(t, next);
@@ -459,34 +480,64 @@ static void tr_keep_peeks(struct tr *t)
     }
 }
 
-bool dbt_translate(struct dbt *d, struct block *b, struct tb *tb, unsigned index)
+static void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
 {
-    struct tr *t = g_new(struct tr, 1);
-    struct tb_code code;
-    bool ok;
-
     t->d = d;
-    t->b = b;
+    t->b = tb->block;
     t->t = tb;
     t->index = index;
     t->nr_fix = 0;
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
     tr_decode(t);
+}
+
+static void tr_stubs(struct tr *t)
+{
+    for (unsigned i = 0; i < t->nr_fix; i++) {
+        struct fixup f = t->fix[i];
+
+        stub_emit(t, &f);
+    }
+}
+
+bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
+{
+    struct tr *t = g_new(struct tr, 1);
+    struct tb_code code;
+    bool ok;
+
+    tr_begin(t, d, tb, index);
     ok = t->nr > 0;
     if (ok) {
+        t->plain = false;
+        tr_stack_scan(t);
         tr_liveness(t);
         tr_keep_peeks(t);
         tr_entry(t, &code);
         tr_body(t);
-        for (unsigned i = 0; i < t->nr_fix; i++) {
-            struct fixup f = t->fix[i];
-
-            stub_emit(t, &f);
-        }
+        tr_stubs(t);
         tr_entry_stubs(t, &code);
         d->used = (emit_offset(&t->c) + 15) & ~15u;
         tb->code[index] = code;
     }
     g_free(t);
     return ok;
+}
+
+void dbt_translate_plain(struct dbt *d, struct tb *tb, unsigned index)
+{
+    struct tr *t = g_new(struct tr, 1);
+
+    tr_begin(t, d, tb, index);
+    t->plain = true;
+    tr_stack_scan(t);
+    t->low = t->high = 0;
+    tr_liveness(t);
+    t->live = t->live_before[0];
+    t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
+    tb->code[index].plain = emit_offset(&t->c);
+    tr_body(t);
+    tr_stubs(t);
+    d->used = (emit_offset(&t->c) + 15) & ~15u;
+    g_free(t);
 }

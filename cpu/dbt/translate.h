@@ -18,6 +18,7 @@ enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_JUMP,  /* so is the table of jumps */
+    FIX_STACK, /* another page of the stack is to be cached */
     FIX_FPU,   /* the vector state is wanted, then `rec` */
     FIX_LINK,  /* to an offset in the page */
     FIX_FAR,   /* to an offset from the page outside it */
@@ -40,14 +41,20 @@ struct tr {
     struct emit c;
     unsigned nr, nr_fix;
     uint16_t bytes; /* of source that are translated */
+    bool foreign;   /* and then comes one that is the interpreter's */
+    bool plain;     /* nothing is known about the stack */
+    int32_t low, high; /* what is checked of it, from RSP at the start */
     /* The current instruction: */
     uint32_t rec;
     uint16_t ip;
+    int32_t sp; /* RSP, from that at the start */
     enum loc loc;
+    bool fault_host; /* a fault of it finds the flags in EFLAGS */
     uint8_t live, live_after; /* flags that matter before it, behind it */
     struct insn_status status;
     struct insn insn[BLOCK_MAX_OPS];
     uint16_t at[BLOCK_MAX_OPS];
+    int32_t sps[BLOCK_MAX_OPS];
     uint8_t live_before[BLOCK_MAX_OPS + 1]; /* of the last: where it ends */
     uint8_t live_taken[BLOCK_MAX_OPS];      /* where its branch leads */
     struct peek peeks[DBT_PEEKS];
@@ -57,6 +64,7 @@ struct tr {
 
 /* translate.c */
 void tr_clobber(struct tr *t);
+void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to);
 void tr_flags_host(struct tr *t);
 void tr_slow_if(struct tr *t, unsigned cond);
 void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write);
@@ -95,12 +103,20 @@ void tr_get(struct tr *t, unsigned to, unsigned gpr);
 void tr_set(struct tr *t, unsigned gpr, unsigned from);
 static inline bool tr_displaced(unsigned gpr)
 {
-    return gpr >= CPU_R9 && gpr <= CPU_R11;
+    return gpr == CPU_RSP || (gpr >= CPU_R9 && gpr <= CPU_R11);
 }
-static inline unsigned tr_host(unsigned gpr)
-{
-    return gpr == CPU_RSP ? (unsigned)HOST_RSP_HOME : gpr;
-}
+
+/*
+ * tr_stack.c: the stack. R9 follows RSP; where RSP's distance to what it was at the start is
+ * known, a check at the start covers what is used.
+ */
+/* Finds low and high; the translation has to end behind an unknown change of RSP. */
+void tr_stack_scan(struct tr *t);
+/* Bytes [disp, disp + size) from RSP as it is now are in the cached page. */
+bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size);
+void tr_stack_check(struct tr *t);
+/* Does the instruction change RSP by *delta? false: by something unknown. */
+bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
 /* flow.c */
 void tr_flow(struct tr *t, const struct insn *in);

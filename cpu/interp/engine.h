@@ -75,6 +75,13 @@ struct space {
     struct tlb_saved saved[SPACE_SAVED];
 };
 
+/* For an engine on top: the page of the guest's stack, as long as there is a write tag for it,
+ * by its host address; STACK_NONE: another one is to be found. */
+struct interp_stack {
+    uint64_t base, addend, minus; /* minus: -addend */
+};
+#define STACK_NONE (1ull << 63) /* not canonical */
+
 /* What distinguishes two decodings of the same bytes. */
 enum interp_mode {
     MODE_16 = INSN_MODE_16,
@@ -213,6 +220,7 @@ struct interp {
      * there is attention. */
     const uint32_t *_Atomic poll;
     const uint32_t *poll_go, *poll_stop;
+    struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
 
     struct jump *jumps;
     struct block **hash;
@@ -429,6 +437,15 @@ static inline struct block *interp_jump(const struct interp *e, uint64_t rip)
 static inline bool interp_special(const struct interp *e)
 {
     return (atomic_load_explicit(&e->attention, memory_order_relaxed) & ATTENTION_SPECIAL) != 0;
+}
+
+/* Write tags are going. */
+static inline void interp_stack_forget(struct interp *e)
+{
+    e->stack.base = STACK_NONE;
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        e->stacks[i].base = STACK_NONE;
+    }
 }
 
 /* Nobody wants anything: translated code may run on. A thread that asks for attention just now

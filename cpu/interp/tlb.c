@@ -215,6 +215,7 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
 {
     unsigned pcid = gva & 0xfff;
 
+    interp_stack_forget(e);
     switch (kind) {
     case VCPU_FLUSH_ALL:
         tlb_flush_all(e);
@@ -255,6 +256,7 @@ void interp_tlb_protect(struct interp *e, uint32_t frame)
     uint64_t hva = (uint64_t)(uintptr_t)mem_frame_hva(e->v->mem, frame);
 
     e->protects++;
+    interp_stack_forget(e);
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tlb *t = &e->tlbs[i];
 
@@ -276,6 +278,7 @@ void interp_tlb_protect(struct interp *e, uint32_t frame)
 void interp_tlb_protect_all(struct interp *e)
 {
     e->protects++;
+    interp_stack_forget(e);
     for (unsigned i = 0; i < TLB_NR; i++) {
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
             e->tlbs[i].entry[slot].write = TLB_NONE;

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* What a translation uses of the stack, and the check for it (stack.c). */
+#include "translate.h"
+
+enum { STACK_MOST = 1024 }; /* covered by one check: a larger part is not in one page as often */
+
+static bool stack_writes(const struct insn *in)
+{
+    for (unsigned i = 0; i < in->nr_operands; i++) {
+        if (in->op[i].kind == OPK_GPR && in->op[i].reg == CPU_RSP &&
+            (in->op[i].access & OPA_WRITE) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* An operand [RSP + disp]? */
+static bool stack_operand(const struct insn *in)
+{
+    return in->base == CPU_RSP && in->index == INSN_NO_REG && in->addrsize == 8 &&
+           (in->flags & (INSN_F_VSIB | INSN_F_MODRM)) == INSN_F_MODRM && in->seg != CPU_FS &&
+           in->seg != CPU_GS;
+}
+
+bool tr_stack_delta(const struct insn *in, int32_t *delta)
+{
+    bool constant = in->opsize == 8 && in->op[0].kind == OPK_GPR && in->op[0].reg == CPU_RSP;
+
+    *delta = 0;
+    switch (in->id) {
+    case INSN_PUSH:
+        *delta = -8;
+        return in->opsize == 8;
+    case INSN_POP:
+        *delta = 8;
+        return in->opsize == 8 && (in->op[0].kind != OPK_GPR || in->op[0].reg != CPU_RSP);
+    case INSN_PUSHA:
+    case INSN_POPA:
+    case INSN_ENTER:
+    case INSN_LEAVE:
+        return false;
+    case INSN_ADD:
+    case INSN_SUB:
+        if (constant && in->op[1].kind == OPK_IMM && (int32_t)in->imm == (int64_t)in->imm &&
+            (int32_t)in->imm > -(1 << 24) && (int32_t)in->imm < 1 << 24) {
+            *delta = in->id == INSN_ADD ? (int32_t)in->imm : -(int32_t)in->imm;
+            return true;
+        }
+        break;
+    case INSN_LEA:
+        if (constant && stack_operand(in) && in->disp > -(1 << 24) && in->disp < 1 << 24) {
+            *delta = (int32_t)in->disp;
+            return true;
+        }
+        break;
+    default:
+        break;
+    }
+    return !stack_writes(in);
+}
+
+/* [low, high) from RSP at the start is used; more than can be covered is left out. */
+static void stack_use(struct tr *t, int64_t low, unsigned size)
+{
+    int64_t high = low + size;
+
+    if (t->low != t->high) {
+        low = MIN(low, t->low);
+        high = MAX(high, t->high);
+    }
+    if (high - low <= STACK_MOST) {
+        t->low = (int32_t)low;
+        t->high = (int32_t)high;
+    }
+}
+
+void tr_stack_scan(struct tr *t)
+{
+    int32_t delta;
+
+    t->sp = t->low = t->high = 0;
+    for (unsigned i = 0; i < t->nr; i++) {
+        const struct insn *in = &t->insn[i];
+        const struct insn_operand *mem = insn_mem_operand(in);
+
+        t->sps[i] = t->sp;
+        if (mem != NULL && in->id != INSN_LEA && in->id != INSN_NOP && stack_operand(in) &&
+            in->disp == (int32_t)in->disp && mem->size > 0 && mem->size <= 512) {
+            stack_use(t, t->sp + (int64_t)in->disp, mem->size);
+        }
+        if (in->id == INSN_PUSH || in->id == INSN_CALL) {
+            stack_use(t, (int64_t)t->sp - 8, 8);
+        } else if (in->id == INSN_POP || in->id == INSN_RET) {
+            stack_use(t, t->sp, 8);
+        }
+        (void)tr_stack_delta(in, &delta); /* if it is unknown this is the last one */
+        t->sp += delta;
+    }
+}
+
+bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size)
+{
+    return !t->plain && t->low != t->high && t->sp + disp >= t->low &&
+           t->sp + disp + size <= t->high;
+}
+
+void tr_stack_check(struct tr *t)
+{
+    emit_lea(&t->c, HOST_R10, HOST_STACK, t->low);
+    emit_op_gs(&t->c, 0x2b, HOST_R10, TR_GS(interp.stack.base)); /* sub gs:..,%r10 */
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfa}, 3);   /* cmp $..,%r10 */
+    emit_u32(&t->c, (uint32_t)(MEM_PAGE_SIZE - (t->high - t->low)));
+    tr_fixup(t, emit_jcc(&t->c, 7), FIX_STACK, 0);
+}
