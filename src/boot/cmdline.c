@@ -6,24 +6,39 @@
 #include <glib.h>
 #include <string.h>
 
-bool boot_cmdline_has(const char *cmdline, const char *word)
+/* The last place where a word (or key, when it ends in '=') stands; what is behind "--" is for
+ * init. */
+static const char *cmdline_find(const char *cmdline, const char *word)
 {
     size_t len = strlen(word);
     bool is_key = len > 0 && word[len - 1] == '=';
     bool quoted = false, at_start = true;
+    const char *found = NULL;
 
     for (const char *p = cmdline; p != NULL && *p != '\0'; p++) {
         if (at_start && strncmp(p, "-- ", 3) == 0) {
-            return false; /* the rest is for init */
+            break;
         }
         if (at_start && strncmp(p, word, len) == 0 &&
             (is_key || p[len] == '\0' || p[len] == ' ')) {
-            return true;
+            found = p;
         }
         quoted = *p == '"' ? !quoted : quoted;
         at_start = !quoted && *p == ' ';
     }
-    return false;
+    return found;
+}
+
+bool boot_cmdline_has(const char *cmdline, const char *word)
+{
+    return cmdline_find(cmdline, word) != NULL;
+}
+
+char *boot_cmdline_value(const char *cmdline, const char *key)
+{
+    const char *at = cmdline_find(cmdline, key);
+
+    return at != NULL ? g_strndup(at + strlen(key), strcspn(at + strlen(key), " ")) : NULL;
 }
 
 static void cmdline_add(GString *line, const char *key, const char *value)

@@ -20,5 +20,8 @@ struct cmdline_request {
 char *boot_cmdline(const struct cmdline_request *req);
 /* Whether a word (or key, when it ends in '=') is in a command line. */
 bool boot_cmdline_has(const char *cmdline, const char *word);
+/* What the kernel takes for a key ("root="), up to the next blank; NULL when it is not there. The
+ * caller frees. */
+char *boot_cmdline_value(const char *cmdline, const char *key);
 
 #endif

@@ -16,6 +16,7 @@
 #include "boot/ext_fs.h"
 #include "boot/init_program.h"
 #include "boot/modules.h"
+#include "boot/root_check.h"
 
 enum { CACHED_MAX = 64 << 20 };
 
@@ -88,50 +89,11 @@ static const struct disk_volume *layout_root(const struct disk_reader *disk,
             best_score = score;
         }
     }
-    return best;
-}
-
-static const struct disk_volume *layout_find(const struct disk_layout *layout, const char *type)
-{
-    for (unsigned i = 0; i < layout->count; i++) {
-        if (g_strcmp0(layout->volumes[i].type, type) == 0) {
-            return &layout->volumes[i];
-        }
-    }
-    return NULL;
-}
-
-/* Says why there is no root; true when an attempt may still make sense. */
-static bool layout_no_root(const struct initrd_request *req, const struct disk_layout *layout,
-                           struct initrd *out, GError **err)
-{
-    static const char *const wrapped[][2] = {
-        {"LVM2", "an LVM volume group"},
-        {"LUKS", "an encrypted volume (LUKS)"},
-        {"RAID", "a RAID member"},
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(wrapped); i++) {
-        if (layout_find(layout, wrapped[i][0]) != NULL) {
-            error_set(err, PVEMU_ERROR_IMAGE,
-                      "the root on '%s' is inside %s, which needs the guest's own initramfs",
-                      req->disk_name, wrapped[i][1]);
-            error_hint(err, "give it with -initrd (in the image: /boot/initrd.img-<version>)");
-            return false;
-        }
-    }
-    if (layout->table == NULL && layout->volumes[0].type == NULL) {
-        initrd_warn(out,
-                    "'%s' has no partition table and no file system that is known; the guest "
-                    "will look for its root on /dev/%s",
-                    req->disk_name, req->device);
-        out->root = g_strdup_printf("/dev/%s", req->device);
-        return true;
-    }
-    initrd_warn(out, "no Linux file system was found on '%s' (%s%s)", req->disk_name,
-                layout->table != NULL ? layout->table : layout->volumes[0].type,
-                layout->table != NULL ? " partitions" : "");
-    return true;
+    /* Only a /boot, and the root is in something that cannot be looked into. */
+    return best_score == 1 && g_str_has_prefix(best->type, "ext") &&
+                   root_check_wrapping(layout) != NULL
+               ? NULL
+               : best;
 }
 
 static void volume_name(struct initrd *out, const char *device, const struct disk_volume *v)
@@ -158,6 +120,17 @@ static void tree_ext_list(void *opaque, const char *path,
                           void *fn_opaque)
 {
     ext_fs_list(opaque, path, fn, fn_opaque);
+}
+
+/* What a type of file system takes first; NULL when it is not known here. */
+static const char *fs_module(const char *type)
+{
+    for (size_t i = 0; type != NULL && i < G_N_ELEMENTS(FS_MODULES); i++) {
+        if (strcmp(FS_MODULES[i].type, type) == 0) {
+            return FS_MODULES[i].modules[0];
+        }
+    }
+    return NULL;
 }
 
 /* All names to ask for; the caller frees the array only. */
@@ -281,14 +254,6 @@ static GBytes *cache_load(const char *path)
 /* --- joining it ----------------------------------------------------------------------------
  */
 
-/* Whether a driver is built in, by the name prefix of its parameters in the kernel's data. */
-static bool image_has_driver(const struct boot_image *img, const char *name)
-{
-    g_autofree char *mark = g_strdup_printf("%s.", name);
-
-    return img != NULL && memmem(img->elf, img->elf_len, mark, strlen(mark)) != NULL;
-}
-
 static void warn_missing(const struct module_set *set, const char *where, struct initrd *out)
 {
     for (guint i = 0; i < set->missing->len; i++) {
@@ -297,43 +262,25 @@ static void warn_missing(const struct module_set *set, const char *where, struct
     }
 }
 
-static void warn_no_modules(const struct initrd_request *req, const char *release,
-                            const struct disk_volume *v, struct initrd *out)
-{
-    bool foreign = out->root_type != NULL && !g_str_has_prefix(out->root_type, "ext");
+/* Where it says that modules are from when they are neither on the disk nor on the host. */
+static const char REMEMBERED[] = "an earlier start";
 
-    if (image_has_driver(req->image, "xen_blkfront")) {
-        return; /* a kernel with everything built in */
-    }
-    if (release == NULL) {
-        initrd_warn(out, "the kernel does not tell its version, so no modules were looked for");
-        return;
-    }
-    initrd_warn(out,
-                "no modules for Linux %s in '%s'%s%s%s or on this host, and xen_blkfront is not "
-                "built in: root on %s will fail%s",
-                release, req->disk_name, foreign ? " (modules are not read from " : "",
-                foreign ? out->root_type : "", foreign ? ")" : "", req->device,
-                v != NULL && v->needs_recovery
-                    ? " (the image was not cleanly unmounted; it may hide them)"
-                    : "");
-}
-
-/* Returns the module archive (never NULL) and fills out->about. */
+/* Returns the module archive (never NULL) and fills out->about; *source says where the modules
+ * are from, NULL: there are none. */
 static GBytes *find_modules(const struct initrd_request *req, const struct disk_volume *v,
-                            const char *release, struct module_set *set, struct initrd *out)
+                            const char *release, const char *const *wanted,
+                            struct module_set *set, const char **source, struct initrd *out)
 {
-    GPtrArray *names = wanted_modules(req, out->root_type);
-    const char *const *wanted = (const char *const *)names->pdata;
     g_autofree char *cached = cache_path(req, v, release, wanted);
     GBytes *archive = NULL;
-    const char *source = NULL;
 
+    *source = NULL;
     if (release != NULL && collect_from_disk(req, v, release, wanted, set)) {
-        source = req->disk_name;
+        *source = req->disk_name;
         archive = archive_modules(set);
         cache_store(cached, archive);
     } else if ((archive = cache_load(cached)) != NULL) {
+        *source = REMEMBERED;
         out->about =
             g_strdup_printf("modules for %s as remembered from an earlier start", release);
     } else if (release != NULL && req->host_modules != NULL) {
@@ -341,23 +288,74 @@ static GBytes *find_modules(const struct initrd_request *req, const struct disk_
 
         module_set_clear(set);
         modules_collect(&module_tree_host, dir, wanted, set);
-        source = set->folder_found ? "this host" : NULL;
+        *source = set->folder_found ? "this host" : NULL;
         archive = set->folder_found ? archive_modules(set) : NULL;
     }
-    if (source != NULL) {
-        g_autofree char *list = module_names(set);
+    if (out->about == NULL) {
+        g_autofree char *list = archive != NULL ? module_names(set) : g_strdup("");
 
-        out->about = g_strdup_printf("%s (from %s)",
-                                     list[0] != '\0' ? list : "no modules needed", source);
-        warn_missing(set, source, out);
+        out->about = archive == NULL ? g_strdup("no modules")
+                                     : g_strdup_printf("%s (from %s)",
+                                                       list[0] != '\0' ? list
+                                                                       : "no modules needed",
+                                                       *source);
     }
-    if (archive == NULL) {
-        warn_no_modules(req, release, v, out);
-        out->about = g_strdup("no modules");
-        archive = g_bytes_new(NULL, 0);
+    return archive != NULL ? archive : g_bytes_new(NULL, 0);
+}
+
+/* What makes the root impossible to mount is an error for a Linux that nobody helps. */
+static bool judge(bool lenient, const char *release, GError *why, struct initrd *out,
+                  GError **err)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *hint = NULL;
+
+    if (!lenient && release != NULL) {
+        g_propagate_error(err, why);
+        return false;
     }
-    g_ptr_array_free(names, TRUE);
-    return archive;
+    text = error_split_hint(why, &hint);
+    initrd_warn(out, "%s", text);
+    g_error_free(why);
+    return true;
+}
+
+static bool judge_layout(const struct initrd_request *req, const struct root_check *check,
+                         struct initrd *out, GError **err)
+{
+    GError *why = NULL;
+
+    if (check->root != NULL) {
+        volume_name(out, req->device, check->root);
+        return true;
+    }
+    if (!root_check_layout(check, &why)) {
+        return judge(req->lenient || req->root != NULL, check->release, why, out, err);
+    }
+    initrd_warn(out,
+                "'%s' has no partition table and no file system that is known; the guest will "
+                "look for its root on /dev/%s",
+                req->disk_name, req->device);
+    out->root = g_strdup_printf("/dev/%s", req->device);
+    return true;
+}
+
+static bool judge_modules(const struct initrd_request *req, const struct root_check *check,
+                          struct initrd *out, GError **err)
+{
+    GError *why = NULL;
+
+    if (check->release == NULL) {
+        initrd_warn(out, "the kernel does not tell its version, so no modules were looked for");
+    } else if (check->source == REMEMBERED) {
+        return true;
+    } else if (check->root_path != NULL && !root_check_modules(check, &why)) {
+        return judge(req->lenient || (req->root != NULL && !root_check_on_disk(req->root)),
+                     check->release, why, out, err);
+    } else if (check->source != NULL) {
+        warn_missing(check->set, check->source, out);
+    }
+    return true;
 }
 
 static GBytes *join_archives(GBytes *modules)
@@ -378,30 +376,43 @@ bool initrd_make(const struct initrd_request *req, struct initrd *out, GError **
 {
     g_autofree char *release = boot_image_release(req->image);
     g_autofree struct disk_layout *layout = g_new0(struct disk_layout, 1);
-    const struct disk_volume *root = NULL;
     struct module_set set = {0};
+    struct root_check check = {
+        .image = req->image, .release = release, .disk = req->disk,
+        .disk_name = req->disk_name, .layout = layout, .set = &set,
+    };
+    GPtrArray *wanted;
     GBytes *modules;
+    bool ok;
 
     memset(out, 0, sizeof(*out));
     out->warnings = g_ptr_array_new_with_free_func(g_free);
     if (req->disk != NULL) {
         disk_probe(req->disk, layout);
-        root = layout_root(req->disk, layout);
-        if (root != NULL) {
-            volume_name(out, req->device, root);
-        } else if (!layout_no_root(req, layout, out, err)) {
+        check.root = layout_root(req->disk, layout);
+        if (!judge_layout(req, &check, out, err)) {
             initrd_clear(out);
             return false;
         }
     }
-    modules = find_modules(req, root, release, &set, out);
+    wanted = wanted_modules(req, out->root_type);
+    check.root_path = req->root != NULL ? req->root : out->root;
+    check.other_root = g_strcmp0(check.root_path, out->root) != 0;
+    check.fs_module = fs_module(out->root_type);
+    modules = find_modules(req, check.root, release, (const char *const *)wanted->pdata, &set,
+                           &check.source, out);
+    g_ptr_array_free(wanted, TRUE);
+    ok = judge_modules(req, &check, out, err);
     /* Not needed when the kernel's own list says that all is built in. */
-    if (!(set.folder_found && set.modules->len == 0 && set.missing->len == 0)) {
+    if (ok && !(set.folder_found && set.modules->len == 0 && set.missing->len == 0)) {
         out->bytes = join_archives(modules);
     }
     g_bytes_unref(modules);
     module_set_clear(&set);
-    return true;
+    if (!ok) {
+        initrd_clear(out);
+    }
+    return ok;
 }
 
 void initrd_clear(struct initrd *initrd)

@@ -27,6 +27,8 @@ struct initrd_request {
     const char *const *modules; /* drivers wanted, NULL-terminated; "?name": only if there */
     const char *cache_dir;      /* where sets are remembered; NULL: nowhere */
     const char *host_modules;   /* "/lib/modules"; NULL: do not look there */
+    const char *root; /* the user's own root=; NULL: none */
+    bool lenient;     /* the user has an answer to how it is mounted: trouble only warns */
 };
 
 struct initrd {
@@ -40,8 +42,8 @@ struct initrd {
 /* The drivers every Xen guest wants. */
 extern const char *const initrd_xen_modules[];
 
-/* Fills *out. false only when there is no way that a root on this disk can be mounted (LVM,
- * LUKS, an unreadable disk): *err says why and what to do. */
+/* Fills *out. false only when there is no way that a Linux can mount a root on this disk (LVM,
+ * LUKS, a blank disk, modules that are nowhere): *err says why and what to do. */
 bool initrd_make(const struct initrd_request *req, struct initrd *out, GError **err);
 void initrd_clear(struct initrd *initrd);
 

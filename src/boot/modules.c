@@ -150,6 +150,7 @@ static void collector_index(struct collector *c)
 
     if (builtin != NULL) {
         each_line(builtin, take_builtin_line, c);
+        c->set->builtin_known = g_hash_table_size(c->builtin) > 0;
         g_bytes_unref(builtin);
     }
     if (dep != NULL) {
@@ -334,7 +335,7 @@ void modules_collect(const struct module_tree *tree, const char *dir, const char
 
     set->modules = g_ptr_array_new_with_free_func(module_free);
     set->missing = g_ptr_array_new_with_free_func(g_free);
-    set->folder_found = false;
+    set->folder_found = set->builtin_known = false;
     collector_index(&c);
     for (; *wanted != NULL; wanted++) {
         bool optional = (*wanted)[0] == '?';

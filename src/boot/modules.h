@@ -26,6 +26,7 @@ struct module_set {
     GPtrArray *modules; /* struct module *, in loading order */
     GPtrArray *missing; /* char *: wanted, but neither there nor built in */
     bool folder_found;  /* the folder exists: `missing` means something */
+    bool builtin_known; /* and says what is built in: what is missing is so for certain */
 };
 
 /* The host's own file system as a tree. */

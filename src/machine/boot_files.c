@@ -50,11 +50,13 @@ static bool make_initrd(struct machine *m, struct initrd *made, GError **err)
     const struct config_disk *disk = g_ptr_array_index(m->config->disks, 0);
     g_autofree char *base = g_path_get_basename(disk->path);
     g_autofree char *cache = initrd_default_cache_dir();
+    g_autofree char *root = boot_cmdline_value(m->config->append, "root=");
     auto_fd fd = open(disk->path, O_RDONLY | O_CLOEXEC);
     struct disk_reader reader = disk_reader_fd(fd, m->disks[0].block->size);
     struct initrd_request request = {
         .image = m->image, .disk = &reader, .disk_name = base, .device = "xvda",
         .modules = initrd_xen_modules, .cache_dir = cache, .host_modules = "/lib/modules",
+        .root = root, .lenient = m->config->initrd != NULL || m->config->cmdline != NULL,
     };
 
     if (fd < 0) {

@@ -188,6 +188,51 @@ def other_files(folder):
         check_error(folder, [*boot_args("hello"), *args.split()], "error: " + want)
 
 
+HINT_ROOT = ("\nhint: give an image of a root file system, an initramfs with -initrd, or -append root=... when the "
+             "root is elsewhere")
+HINT_MODULES = ("\nhint: install the kernel's package in the image, or give an initramfs with -initrd; with -cmdline it "
+                "starts all the same")
+NOWHERE = "no modules for Linux 6.1.0-99-fake in '{0}' or on this host"
+ROOTS = [
+    ("blank", images.disk(), "'{0}' is blank: no partition table, no file system, so no root to mount" + HINT_ROOT),
+    ("swap", images.disk(4086, b"SWAPSPACE2"), "'{0}' has no Linux file system for a root (swap)" + HINT_ROOT),
+    ("vfat", images.disk(0x52, b"FAT32   "), "'{0}' has no Linux file system for a root (vfat)" + HINT_ROOT),
+    ("lvm", images.disk(512, b"LABELONE" + bytes(16) + b"LVM2 001"),
+     "the root on '{0}' is inside an LVM volume group, which needs the guest's own initramfs\n"
+     "hint: give it with -initrd (in the image: /boot/initrd.img-<version>)"),
+    ("btrfs", images.disk(0x10040, b"_BHRfS_M"), NOWHERE.replace("' or", "' (they are not read from btrfs) or") +
+     ", and xen_blkfront is not built in: the root /dev/xvda cannot be mounted" + HINT_MODULES),
+    ("xfs", images.disk(0, b"XFSB"), NOWHERE.replace("' or", "' (they are not read from xfs) or") +
+     ", and xen_blkfront is not built in: the root /dev/xvda cannot be mounted" + HINT_MODULES),
+    ("ext4", images.disk(0x438, b"\x53\xef"), NOWHERE +
+     ", and xen_blkfront is not built in: the root /dev/xvda cannot be mounted" + HINT_MODULES),
+    ("other", images.disk(99, b"something"), NOWHERE +
+     ", and xen_blkfront is not built in: the root /dev/xvda cannot be mounted" + HINT_MODULES),
+]
+
+
+@test
+def roots(folder):
+    """a root that cannot be mounted is told beforehand; -cmdline and -initrd start it all the same"""
+    images.write(folder, "vmlinux", images.linux())
+    images.write(folder, "builtin", images.linux(b"\0xen_blkfront.max\0"))
+    for name, data, want in ROOTS:
+        images.write(folder, name, data)
+        args = ["-m", "32M", "-net", "none", "-disk", name]
+        want = "error: " + want.format(name)
+        check_error(folder, ["-kernel", "vmlinux", *args], want)
+        check_error(folder, ["-kernel", "vmlinux", "-n", *args], want)
+        result = run(folder, "-kernel", "vmlinux", *args, "-cmdline", "console=hvc0")
+        check(result.returncode, 0)
+        assert b"pvemu: warning: " in result.stderr, result.stderr
+        check(run(folder, "-kernel", "vmlinux", *args, "-initrd", "vmlinux").returncode, 0)
+    check_error(folder, ["-kernel", "builtin", "-m", "32M", "-disk", "btrfs"], "error: the root /dev/xvda is btrfs: " +
+                NOWHERE.replace("' or", "' (they are not read from btrfs) or").format("btrfs") +
+                ", and btrfs is not built in" + HINT_MODULES)
+    check(run(folder, "-kernel", "builtin", "-m", "32M", "-net", "none", "-disk", "other").returncode, 0)
+    check(run(folder, *boot_args("poweroff", "-disk", "blank")).returncode, 0)  # no Linux: its own affair
+
+
 @test
 def unreadable(folder):
     """files without permission"""

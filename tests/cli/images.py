@@ -16,10 +16,21 @@ def write(folder, name, data):
     return name
 
 
-def elf(machine=EM_X86_64, notes=True, memory=0x2000, entry=LOAD):
+def linux(strings=b""):
+    """What passes for a Linux without its own drivers; halts."""
+    return elf(code=b"\xfa\xf4" + b"Linux version 6.1.0-99-fake (a@b) #1\n\0" + strings)
+
+
+def disk(at=0, magic=b"", size=1 << 20):
+    """A disk with something at an offset, else blank."""
+    data = bytearray(size)
+    data[at:at + len(magic)] = magic
+    return bytes(data)
+
+
+def elf(machine=EM_X86_64, notes=True, memory=0x2000, entry=LOAD, code=b"\xfa\xf4"):
     """An ELF kernel that only halts."""
     note = struct.pack("<III4sI", 4, 4, PHYS32_ENTRY, b"Xen\0", entry) if notes else b""
-    code = b"\xfa\xf4"  # cli; hlt
     headers = 64 + 2 * 56
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, machine, 1, LOAD, 64, 0, 0, 64, 56, 2, 0, 0, 0)
     load = struct.pack("<IIQQQQQQ", PT_LOAD, 5, headers, LOAD, LOAD, len(code), memory, 4096)

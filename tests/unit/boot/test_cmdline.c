@@ -36,9 +36,20 @@ static void test_table(void)
     }
 }
 
+static void test_value(void)
+{
+    static const char line[] = "x=\"a root=no b\" root=/dev/xvda root=LABEL=y quiet -- root=z";
+    g_autofree char *value = boot_cmdline_value(line, "root=");
+
+    g_assert_cmpstr(value, ==, "LABEL=y"); /* the last one counts */
+    g_assert_null(boot_cmdline_value("noroot=1 root", "root="));
+    g_assert_null(boot_cmdline_value(NULL, "root="));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/boot/cmdline/table", test_table);
+    g_test_add_func("/boot/cmdline/value", test_value);
     return g_test_run();
 }
