@@ -26,6 +26,8 @@
 
 struct console {
     struct session *session;
+    struct chardev *chr;
+    bool was_running; /* before a SIGTSTP */
 };
 
 static void console_key(void *opaque, enum console_key key)
@@ -43,6 +45,28 @@ static void console_key(void *opaque, enum console_key key)
         report_hint("Ctrl-C goes to the guest; Ctrl-A X quits pvemu");
         break;
     }
+}
+
+/* SIGTSTP: the guest's time stands still as long as this process does. */
+static void console_stop(void *opaque)
+{
+    struct console *c = opaque;
+
+    c->was_running = machine_state(session_machine(c->session)) == MACHINE_RUNNING;
+    if (c->was_running) {
+        machine_pause(session_machine(c->session));
+    }
+}
+
+static void console_continue(void *opaque)
+{
+    struct console *c = opaque;
+
+    if (c->was_running) {
+        c->was_running = false;
+        machine_resume(session_machine(c->session));
+    }
+    stdio_mux_check_size(c->chr);
 }
 
 static int print_text(FILE *to, char *text)
@@ -89,14 +113,18 @@ static void show_banner(struct session *s, bool menu)
 }
 
 /* Hands the terminal to the guest until its run is over. */
-static int run_guest(struct session *s, struct chardev *chr, struct terminal *term,
+static int run_guest(struct console *c, GMainContext *context, struct terminal *term,
                      GError **err)
 {
+    const struct terminal_job job = {console_stop, console_continue, c};
+    struct session *s = c->session;
+    struct chardev *chr = c->chr;
     int status;
 
     stdio_mux_set_lock(chr, session_board_lock(s));
     if (term != NULL) {
         terminal_enter_raw(term);
+        terminal_watch_job(term, context, &job);
     }
     session_confine(s);
     stdio_mux_start(chr);
@@ -108,8 +136,9 @@ static int run_guest(struct session *s, struct chardev *chr, struct terminal *te
 }
 
 static int run_session(const struct config *config, GMainContext *context, struct console *c,
-                       struct chardev *chr, struct terminal *term)
+                       struct terminal *term)
 {
+    struct chardev *chr = c->chr;
     GError *err = NULL;
     int status;
 
@@ -121,7 +150,7 @@ static int run_session(const struct config *config, GMainContext *context, struc
         return show_plan(c->session);
     }
     show_banner(c->session, term != NULL);
-    status = run_guest(c->session, chr, term, &err);
+    status = run_guest(c, context, term, &err);
     if (err != NULL) {
         return fail(err);
     }
@@ -144,17 +173,16 @@ static int run(const struct config *config)
         .context = context, .menu = term != NULL, .key = console_key, .opaque = &c,
         .log_path = config->dry_run ? NULL : config->log_path,
     };
-    struct chardev *chr;
     int status;
 
     if (err != NULL) {
         return fail(err);
     }
-    chr = stdio_mux_new(&mux, &err);
-    status = chr == NULL ? fail(err) : run_session(config, context, &c, chr, term);
+    c.chr = stdio_mux_new(&mux, &err);
+    status = c.chr == NULL ? fail(err) : run_session(config, context, &c, term);
     session_free(c.session);
-    if (chr != NULL) {
-        chr->ops->close(chr);
+    if (c.chr != NULL) {
+        c.chr->ops->close(c.chr);
     }
     terminal_free(term);
     return status;
@@ -244,6 +272,7 @@ int main(int argc, char **argv)
 {
     fill_standard_files();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow further is an error like a full disk */
     if (argc > 1 && argv[1][0] != '-') {
         return verb(argc, argv);
     }

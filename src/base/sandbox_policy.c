@@ -124,8 +124,9 @@ static const struct rule rules[] = {
     IOCTL(M | V | K, KVM_SET_USER_MEMORY_REGION),
     ALLOW2(tgkill, VMM | K, EQ(2, SANDBOX_KICK_SIGNAL), VALUE(0, VALUE_SELF)),
 
-    /* --- the terminal --- */
+    /* --- the terminal; and the stop that SIGTSTP asked for --- */
     IOCTL(M | G, TCGETS), IOCTL(M | G, TCSETSW), IOCTL(M, TIOCGWINSZ),
+    ALLOW2(tgkill, M, EQ(2, SIGTSTP), VALUE(0, VALUE_SELF)),
 
     /* --- sockets: control clients, the channel to the network process --- */
     ALLOW(accept4, M | NET),

@@ -4,8 +4,8 @@
  * they also work between two disks of one process and die with it.
  *
  * Who holds such a lock is told by neither F_OFD_GETLK nor /proc/locks (the pid is -1), but
- * /proc/PID/fdinfo/FD lists the locks of that open file; the search is for the error message
- * only.
+ * /proc/PID/fdinfo/FD lists the locks of that open file; a guest's name is that of its control
+ * socket, found the same way. The search is for the error message only.
  */
 #include "io/block_lock.h"
 
@@ -70,6 +70,64 @@ static const char *block_lock_guest_name(const char *cmdline, size_t len)
     return NULL;
 }
 
+/* The inode of a bound socket ".../NAME.sock" in a folder of pvemu's, and NAME (caller frees);
+ * NULL: a line of /proc/net/unix that is about something else. */
+static char *block_lock_socket_name(const char *line, unsigned long *inode)
+{
+    const char *path = strrchr(line, ' ');
+    const char *slash = strrchr(line, '/');
+    char *end;
+
+    if (path == NULL || slash == NULL || slash < path || strstr(path, "/pvemu") == NULL ||
+        !g_str_has_suffix(slash, ".sock")) {
+        return NULL;
+    }
+    while (path > line && path[-1] != ' ') {
+        path--; /* the word before the path */
+    }
+    *inode = strtoul(path, &end, 10);
+    return end != path ? g_strndup(slash + 1, strlen(slash) - strlen("/.sock")) : NULL;
+}
+
+static bool block_lock_has_socket(const char *pid, unsigned long inode)
+{
+    g_autofree char *dir_path = g_strdup_printf("/proc/%s/fd", pid);
+    g_autofree char *want = g_strdup_printf("socket:[%lu]", inode);
+    g_autoptr(GDir) dir = g_dir_open(dir_path, 0, NULL);
+    const char *fd;
+
+    while (dir != NULL && (fd = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_build_filename(dir_path, fd, NULL);
+        g_autofree char *target = g_file_read_link(path, NULL);
+
+        if (g_strcmp0(target, want) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The name of a guest by its control socket; NULL when it has none. Caller frees. */
+static char *block_lock_guest_by_socket(const char *pid)
+{
+    g_autofree char *sockets = NULL;
+    g_auto(GStrv) lines = NULL;
+
+    if (!g_file_get_contents("/proc/net/unix", &sockets, NULL, NULL)) {
+        return NULL;
+    }
+    lines = g_strsplit(sockets, "\n", -1);
+    for (char **line = lines; *line != NULL; line++) {
+        unsigned long inode;
+        g_autofree char *name = block_lock_socket_name(*line, &inode);
+
+        if (name != NULL && block_lock_has_socket(pid, inode)) {
+            return g_steal_pointer(&name);
+        }
+    }
+    return NULL;
+}
+
 /* "pvemu 'web' (pid 12)" or "process 12 (dd)". */
 static char *block_lock_describe(const char *pid)
 {
@@ -77,15 +135,18 @@ static char *block_lock_describe(const char *pid)
     g_autofree char *cmdline_path = g_strdup_printf("/proc/%s/cmdline", pid);
     g_autofree char *comm = NULL;
     g_autofree char *cmdline = NULL;
-    const char *name = NULL;
+    g_autofree char *name = NULL;
     gsize len = 0;
 
     if (!g_file_get_contents(comm_path, &comm, NULL, NULL)) {
         return g_strdup_printf("process %s", pid);
     }
     g_strchomp(comm);
-    if (strcmp(comm, "pvemu") == 0 && g_file_get_contents(cmdline_path, &cmdline, &len, NULL)) {
-        name = block_lock_guest_name(cmdline, len);
+    if (strcmp(comm, "pvemu") == 0) {
+        name = block_lock_guest_by_socket(pid);
+        if (name == NULL && g_file_get_contents(cmdline_path, &cmdline, &len, NULL)) {
+            name = g_strdup(block_lock_guest_name(cmdline, len));
+        }
     }
     if (name != NULL) {
         return g_strdup_printf("pvemu '%s' (pid %s)", name, pid);

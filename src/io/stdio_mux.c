@@ -262,9 +262,9 @@ static void mux_rx_ready(struct chardev *chr)
     }
 }
 
-static gboolean mux_winch(gpointer data)
+void stdio_mux_check_size(struct chardev *chr)
 {
-    struct stdio_mux *m = data;
+    struct stdio_mux *m = mux_of(chr);
     unsigned columns, rows;
 
     mux_lock(m);
@@ -272,6 +272,11 @@ static gboolean mux_winch(gpointer data)
         m->handlers->resize(m->handlers_opaque, columns, rows);
     }
     mux_unlock(m);
+}
+
+static gboolean mux_winch(gpointer data)
+{
+    stdio_mux_check_size(data);
     return G_SOURCE_CONTINUE;
 }
 

@@ -26,6 +26,8 @@ struct chardev *stdio_mux_new(const struct stdio_mux_options *options, GError **
 void stdio_mux_set_lock(struct chardev *chr, GMutex *lock);
 /* Starts to read stdin. Before it, input stays in the kernel. */
 void stdio_mux_start(struct chardev *chr);
+/* The terminal may have another size: what SIGWINCH does by itself. Lock not held. */
+void stdio_mux_check_size(struct chardev *chr);
 /* The run is over: from now on output waits for stdout (a pipe whose reader is slow), as long
  * as something moves, so that the last words are not lost. */
 void stdio_mux_finish(struct chardev *chr);

@@ -9,9 +9,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
+
+#include <glib-unix.h>
 
 #include "base/error.h"
 #include "base/report.h"
@@ -37,6 +40,9 @@ struct terminal {
     bool raw;
     int pipe; /* to the guardian; its end of file is our end */
     pid_t guardian;
+    int signal_fd; /* SIGTSTP and SIGCONT; -1: none */
+    GSource *signal_source;
+    struct terminal_job job;
 };
 
 static void terminal_put_back(const struct terminal *t)
@@ -82,6 +88,30 @@ static void guardian_run(int fd, const struct terminal *t, enum config_sandbox s
     _exit(0);
 }
 
+/* Whoever ignores SIGTSTP (a shell without job control started us so) is not stopped by it. */
+static sigset_t terminal_job_signals(void)
+{
+    struct sigaction old;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCONT);
+    if (sigaction(SIGTSTP, NULL, &old) == 0 && old.sa_handler != SIG_IGN) {
+        sigaddset(&set, SIGTSTP);
+    }
+    return set;
+}
+
+static void terminal_open_signals(struct terminal *t)
+{
+    sigset_t set = terminal_job_signals();
+
+    t->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (t->signal_fd >= 0) {
+        pthread_sigmask(SIG_BLOCK, &set, NULL);
+    }
+}
+
 struct terminal *terminal_new(enum config_sandbox sandbox, GError **err)
 {
     struct terminal *t;
@@ -114,6 +144,7 @@ struct terminal *terminal_new(enum config_sandbox sandbox, GError **err)
         g_free(t);
         return NULL;
     }
+    terminal_open_signals(t);
     return t;
 }
 
@@ -145,10 +176,61 @@ void terminal_restore(struct terminal *t)
     report_set_raw_tty(false);
 }
 
+/* Returns when somebody has let this process go on. Where nobody could (no shell above us), the
+ * kernel does not stop it at all. */
+static void terminal_stop_process(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGTSTP);
+    raise(SIGTSTP);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static gboolean terminal_signalled(gint fd, GIOCondition condition, gpointer data)
+{
+    struct terminal *t = data;
+    struct signalfd_siginfo info;
+
+    (void)condition;
+    if (read(fd, &info, sizeof(info)) != sizeof(info) || !t->raw) {
+        return G_SOURCE_CONTINUE;
+    }
+    if (info.ssi_signo == SIGTSTP) {
+        t->job.stop(t->job.opaque);
+        terminal_restore(t);
+        terminal_stop_process();
+    }
+    terminal_enter_raw(t);
+    t->job.go_on(t->job.opaque);
+    return G_SOURCE_CONTINUE;
+}
+
+void terminal_watch_job(struct terminal *t, GMainContext *context,
+                        const struct terminal_job *job)
+{
+    if (t->signal_fd < 0) {
+        return;
+    }
+    t->job = *job;
+    t->signal_source = g_unix_fd_source_new(t->signal_fd, G_IO_IN);
+    g_source_set_callback(t->signal_source, G_SOURCE_FUNC(terminal_signalled), t, NULL);
+    g_source_attach(t->signal_source, context);
+}
+
 void terminal_free(struct terminal *t)
 {
     if (t == NULL) {
         return;
+    }
+    if (t->signal_source != NULL) {
+        g_source_destroy(t->signal_source);
+        g_source_unref(t->signal_source);
+    }
+    if (t->signal_fd >= 0) {
+        close(t->signal_fd);
     }
     terminal_restore(t);
     terminal_tell(t, GUARD_QUIT);

@@ -20,6 +20,16 @@ struct terminal;
 struct terminal *terminal_new(enum config_sandbox sandbox, GError **err);
 /* Raw mode on; the guardian is told what to restore. */
 void terminal_enter_raw(struct terminal *t);
+/* What else a stop of this process means; main loop. */
+struct terminal_job {
+    void (*stop)(void *opaque);    /* SIGTSTP: before the terminal is put back */
+    void (*go_on)(void *opaque);   /* SIGCONT: after it is raw again; also without a stop */
+    void *opaque;
+};
+/* From now on SIGTSTP puts the terminal back before it stops this process, and SIGCONT makes it
+ * raw again. terminal_new has blocked both signals, for all threads to come. */
+void terminal_watch_job(struct terminal *t, GMainContext *context,
+                        const struct terminal_job *job);
 /* The old settings back, and what full-screen programs leave behind: cursor shown, wrap on,
  * colours off, alternate screen left. Idempotent. Async-signal-safe. */
 void terminal_restore(struct terminal *t);

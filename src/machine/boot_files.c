@@ -39,6 +39,9 @@ static bool load_initrd(struct machine *m, GError **err)
         return error_set(err, PVEMU_ERROR_HOST, "cannot read initrd '%s': %s", path,
                          errno == ENOENT ? "no such file" : g_strerror(errno));
     }
+    if (bytes->len == 0) {
+        return error_set(err, PVEMU_ERROR_IMAGE, "initrd '%s' is empty", path);
+    }
     m->initrd_len = bytes->len;
     m->initrd = g_byte_array_free(g_steal_pointer(&bytes), FALSE);
     return true;

@@ -61,13 +61,16 @@ static bool devices_open_net(struct machine *m, GError **err)
         .sandbox = m->config->sandbox,
     };
 
-    if (g_strcmp0(m->config->net, "none") == 0 || m->config->dry_run) {
+    if (g_strcmp0(m->config->net, "none") == 0) {
         return true;
     }
     for (guint i = 0; i < m->config->forwards->len; i++) {
         if (!net_forward_parse(g_ptr_array_index(m->config->forwards, i), &forwards[i], err)) {
             return false;
         }
+    }
+    if (m->config->dry_run) {
+        return true;
     }
     m->net = net_slirp_open(&options, err);
     for (guint i = 0; m->net != NULL && i < m->config->forwards->len; i++) {

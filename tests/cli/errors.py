@@ -76,6 +76,7 @@ def forwards(folder):
     """port forwards"""
     for forward, want in FORWARDS:
         check_error(folder, ["-kernel", kernel("hello"), "-p", forward], want)
+        check_error(folder, ["-kernel", kernel("hello"), "-n", "-p", forward], want)
 
 
 VERBS = [
@@ -176,6 +177,7 @@ def other_files(folder):
         ("-disk empty", "disk 'empty' is empty\nhint: give it a size first: truncate -s 1G empty"),
         ("-disk a.qcow2", "disk 'a.qcow2' is a qcow2 image; pvemu reads raw images\n"
          "hint: convert it: qemu-img convert -O raw a.qcow2 a.qcow2.raw; or add ,format=raw if it is meant as it is"),
+        ("-initrd empty", "initrd 'empty' is empty"),
         ("-initrd missing", "cannot read initrd 'missing': no such file"),
         ("-initrd dir", "cannot read initrd 'dir': Is a directory"),
         ("-initrd large", "initrd 'large' does not fit into the guest's 32 MiB"),
@@ -281,6 +283,13 @@ def disk_in_use(folder):
     check_error(folder, boot_args("hello", "-disk", "disk,ro"),
                 f"error: disk 'disk' is open for writing in {owner}\n"
                 "hint: add ,snapshot or ,ro there too to use it at the same time")
+    guest.close()
+    guest = Guest(folder, *boot_args("hello", "-disk", "disk"))  # no -name: called after its kernel
+    guest.expect(b"prompt")
+    name = run(folder, "list").stdout.decode().splitlines()[1].split()[0]
+    check_error(folder, boot_args("hello", "-disk", "disk"),
+                f"error: disk 'disk' is open for writing in pvemu '{name}' (pid {guest.child.pid})\n"
+                "hint: add ,snapshot or ,ro to both to use it at the same time")
     guest.close()
     guest = Guest(folder, *boot_args("hello", "-name", "x", "-disk", "disk,ro"))
     guest.expect(b"prompt")

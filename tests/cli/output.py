@@ -4,6 +4,7 @@
 import array
 import fcntl
 import os
+import resource
 import signal
 import socket
 import struct
@@ -87,6 +88,18 @@ def log(folder):
     check((result.returncode, result.stdout), (0, FLOOD))
     with open(os.path.join(folder, "log"), "rb") as f:
         check(f.read(), FLOOD)
+
+
+@test
+def stdout_limited(folder):
+    """a limit on file sizes (SIGXFSZ) costs the text, not the guest"""
+    limit = 40 << 20  # the guest's memory counts as a file
+    with open(os.path.join(folder, "out"), "wb") as out:
+        out.seek(limit)
+        result = run(folder, *boot_args("hello", "-expect", "prompt"), stdout=out,
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    check(result.returncode, 0)
+    assert b"pvemu: warning: the guest's output is incomplete: File too large\n" in result.stderr, result.stderr
 
 
 @test

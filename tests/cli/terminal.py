@@ -3,6 +3,7 @@
 """pvemu on a (pseudo) terminal: keys, and the terminal afterwards: terminal.py PVEMU KERNEL_DIR [TEST...]."""
 import os
 import signal
+import termios
 
 from harness import Guest, boot_args, check, check_match, environment, main, run, test, wait_until
 
@@ -176,6 +177,36 @@ def killed_with_network(folder):
     guest.child.kill()
     check(guest.end(), -signal.SIGKILL)
     check_restored(guest)
+
+
+@test
+def stopped_and_continued(folder):
+    """SIGTSTP puts the terminal back, SIGCONT makes it raw again"""
+    again = 'echo "status $?"; read answer; fg >/dev/null; '
+    guest = Guest(folder, terminal=True, shell_command='set -m; "$0" "$@"; ' + again + again + 'echo "then $?"',
+                  *boot_args("clock"))
+    guest.expect(rb"help: Ctrl-A H\r\n.*\n")
+    with open(f"/proc/{guest.child.pid}/task/{guest.child.pid}/children", encoding="ascii") as f:
+        pid = int(f.read().split()[0])
+    answers(guest)
+    os.kill(pid, signal.SIGTSTP)
+    guest.expect(rb"status 148\r\n")
+    check(guest.settings(), guest.before)
+    guest.type(b"go on\n")
+    wait_until(guest.is_raw, "raw mode again")
+    answers(guest)
+    os.kill(pid, signal.SIGCONT)  # what is not stopped goes on
+    answers(guest)
+    os.kill(pid, signal.SIGSTOP)  # nobody is asked
+    guest.expect(rb"status 147\n")
+    termios.tcsetattr(guest.slave, termios.TCSANOW, guest.before)  # what many shells do then
+    guest.type(b"go on\n")
+    wait_until(guest.is_raw, "raw mode again")
+    answers(guest)
+    guest.type(CTRL_A + b"x")
+    guest.expect(rb"then 0\r\n")
+    check(guest.end(), 0)
+    check(guest.settings(), guest.before)
 
 
 @test

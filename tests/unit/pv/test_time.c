@@ -73,6 +73,27 @@ static void test_pause(void)
     xen_guest_free(g);
 }
 
+/* What the guest makes of the wall clock and its own: the host's time, also after a pause. */
+static void check_wallclock(struct xen_guest *g)
+{
+    const struct shared_info *si = pv_shared_info(g->d);
+    uint64_t start = ((uint64_t)si->wc_sec_hi << 32 | si->wc_sec) * 1000000000 + si->wc_nsec;
+    int64_t off = (int64_t)(start + pv_time_now(g->d)) - g_get_real_time() * 1000;
+
+    g_assert_cmpint(ABS(off), <, 1000000000);
+}
+
+static void test_wallclock_after_pause(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
+
+    check_wallclock(g);
+    xg_advance(g, 50000000000); /* the guest's clock went and the host's did not: a pause */
+    pv_time_update(g->d);
+    check_wallclock(g);
+    xen_guest_free(g);
+}
+
 static uint32_t timer_port(struct xen_guest *g)
 {
     struct evtchn_bind_virq op = {.virq = VIRQ_TIMER};
@@ -252,6 +273,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/time/scale", test_scale);
     g_test_add_func("/pv/time/clock", test_clock);
     g_test_add_func("/pv/time/pause", test_pause);
+    g_test_add_func("/pv/time/wallclock-after-pause", test_wallclock_after_pause);
     g_test_add_func("/pv/time/singleshot", test_singleshot);
     g_test_add_func("/pv/time/early-board", test_early_board);
     g_test_add_func("/pv/time/set-timer-op", test_set_timer_op);
