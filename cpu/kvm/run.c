@@ -96,8 +96,7 @@ static bool run_offer_irq(struct kvm_engine *k, struct exit *exit)
     if (ret < 0) {
         return run_failed(exit, "cannot give an interrupt", -ret);
     }
-    k->irq_ready = false;
-    atomic_fetch_or(&v->request, VCPU_REQ_IRQ); /* there may be another one */
+    k->irq_ready = false; /* the board asks again if there is another one */
     return true;
 }
 
