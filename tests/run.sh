@@ -107,9 +107,12 @@ if [ "$mode" != --quick ]; then
     env=(PVEMU="$pvemu_top/build-gcc/src/pvemu" PVEMU_CLOUD="$cloud" PVEMU_GENERIC="$generic"
         PVEMU_BUSYBOX="$PVEMU_CACHE/busybox.img" PVEMU_VMLINUX="$PVEMU_CACHE/vmlinux" PYTHONDONTWRITEBYTECODE=1)
     suite "boots" plain "${env[@]}" python3 "$pvemu_top/tests/boot/quick.py"
+    suite "modes of the translator" plain "${env[@]}" python3 "$pvemu_top/tests/boot/modes.py"
     if [ "$mode" = --slow ]; then
         [ -f "$PVEMU_CACHE/debian.img" ] || "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/debian.img" "$cloud" "$generic"
         suite "long boots" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" python3 "$pvemu_top/tests/boot/slow.py"
+        suite "modes of the translator, Debian" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" \
+            python3 "$pvemu_top/tests/boot/modes.py"
         if [ ! -f "$PVEMU_CACHE/programs.img" ]; then
             PVEMU_EXTRA=gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,sqlite3,perl,nodejs,xz-utils,bzip2,bc \
                 PVEMU_ROOT_SIZE=3G "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/programs.img" "$cloud"

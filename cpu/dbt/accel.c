@@ -162,6 +162,10 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     if (options->cache != 0) {
         d->options.cache = MIN(MAX(options->cache, d->common_end + DBT_ROOM + 1), DBT_CACHE);
     }
+    d->interp.stress.block_insns = options->insns;
+    d->interp.stress.tlb_entries = MIN(options->tlb, (unsigned)STRESS_TLB_MAX);
+    d->options.shake = options->shake;
+    d->shake_state = options->seed;
     d->options.no_jumps = options->no_jumps || options->lockstep != 0;
     if (options->lockstep != 0 && d->lockstep == NULL) {
         d->options.lockstep = options->lockstep;

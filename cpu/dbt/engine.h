@@ -106,6 +106,7 @@ struct dbt {
     struct lockstep *lockstep; /* NULL: off */
     uint32_t *trap;   /* a page that is not mapped: interp.poll_stop */
     uint32_t go;      /* interp.poll_go */
+    uint64_t shake_state;
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
@@ -176,6 +177,9 @@ void dbt_lockstep_init(struct dbt *d);
 void dbt_lockstep_fini(struct dbt *d);
 void dbt_lockstep_before(struct dbt *d, const struct tb *t);
 void dbt_lockstep_after(struct dbt *d, const struct tb *t);
+
+/* stress.c: before a block is entered, with options.shake. */
+void dbt_shake(struct dbt *d, struct block *b);
 
 /* translate.c: fills b's translation for the current TLB. false: cannot be done. */
 bool dbt_translate(struct dbt *d, struct tb *t, unsigned index);

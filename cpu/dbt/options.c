@@ -20,6 +20,17 @@ static bool option_number(const char *word, const char *value, uint64_t max, uns
     return true;
 }
 
+static bool option_seed(const char *word, const char *value, uint64_t *field, GError **err)
+{
+    guint64 n;
+
+    if (value == NULL || !g_ascii_string_to_unsigned(value, 10, 0, G_MAXUINT64, &n, NULL)) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-accel bt: '%s' wants a number", word);
+    }
+    *field = n;
+    return true;
+}
+
 static bool option_cache(const char *word, const char *value, uint32_t *field, GError **err)
 {
     uint64_t bytes;
@@ -49,11 +60,24 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     if (strcmp(word, "hot") == 0) {
         return option_number(word, value, 1000000, &o->hot, err);
     }
+    if (strcmp(word, "insns") == 0) {
+        return option_number(word, value, 64, &o->insns, err);
+    }
+    if (strcmp(word, "tlb") == 0) {
+        return option_number(word, value, 64, &o->tlb, err);
+    }
+    if (strcmp(word, "shake") == 0) {
+        return option_number(word, value, 1000000, &o->shake, err);
+    }
+    if (strcmp(word, "seed") == 0) {
+        return option_seed(word, value, &o->seed, err);
+    }
     if (strcmp(word, "cache") == 0) {
         return option_cache(word, value, &o->cache, err);
     }
     return error_set(err, PVEMU_ERROR_USAGE,
-                     "-accel bt: '%s' is not one of: lockstep nolink hot=N cache=SIZE", word);
+                     "-accel bt: '%s' is not one of: lockstep[=N] nolink hot=N cache=SIZE "
+                     "tlb=N insns=N shake=N seed=N", word);
 }
 
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)

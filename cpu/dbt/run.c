@@ -67,8 +67,12 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct dbt *d = dbt_of(e);
     unsigned index = (unsigned)(e->tlb - e->tlbs);
-    struct tb *t = run_find(d, op, index);
+    struct tb *t;
 
+    if (unlikely(d->options.shake != 0)) {
+        dbt_shake(d, e->current);
+    }
+    t = run_find(d, op, index);
     if (t == NULL || (t->need & e->native_missing) != 0) {
         d->link = 0;
         return op[1].fn(v, op + 1, e);
@@ -169,7 +173,7 @@ const void *dbt_go(struct dbt *d)
     const struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
 
     dbt_jumps_check(d, index);
-    if (t == NULL || atomic_load(&e->attention) != 0) {
+    if (t == NULL || atomic_load(&e->attention) != 0 || d->options.no_jumps) {
         return NULL;
     }
     if (index != d->index) {

@@ -269,7 +269,8 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
         }
         block_emit(e, d, &in, b->offset + at - in.len);
         d->ops[d->nr_ops++].number = (uint8_t)insns;
-        if (block_ends(e, &in) || b->crosses || (e->mode & MODE_SLOW) != 0) {
+        if (block_ends(e, &in) || b->crosses || (e->mode & MODE_SLOW) != 0 ||
+            insns == e->stress.block_insns) {
             break;
         }
     }

@@ -162,6 +162,18 @@ struct mref {
     bool code[2]; /* a write must be reported (MEM_CODE) */
 };
 
+/* Limits for tests; 0: none. */
+enum { STRESS_TLB_MAX = 64 };
+struct interp_stress {
+    unsigned block_insns; /* instructions in a block */
+    unsigned tlb_entries; /* valid ones at a time; at most STRESS_TLB_MAX */
+    unsigned tlb_next;
+    struct {
+        struct tlb *tlb;
+        unsigned slot;
+    } tlb_ring[STRESS_TLB_MAX];
+};
+
 enum { BLOCK_HASH_BITS = 18, BLOCK_HASH_SIZE = 1 << BLOCK_HASH_BITS, BLOCK_MAX_OPS = 64 };
 enum { PAGE_HASH_SIZE = 1024 };
 
@@ -221,6 +233,7 @@ struct interp {
     const uint32_t *_Atomic poll;
     const uint32_t *poll_go, *poll_stop;
     struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
+    struct interp_stress stress;
 
     struct jump *jumps;
     struct block **hash;

@@ -301,6 +301,19 @@ static bool tlb_may_write(const struct interp *e, const struct x86_mapping *map,
     return (access & X86_READ) != 0 && map->writable && map->dirty;
 }
 
+/* One comes, the oldest goes. */
+static void tlb_stress(struct interp *e, unsigned slot)
+{
+    unsigned at = e->stress.tlb_next++ % e->stress.tlb_entries;
+    struct tlb *old = e->stress.tlb_ring[at].tlb;
+
+    if (old != NULL && (old != e->tlb || e->stress.tlb_ring[at].slot != slot)) {
+        tlb_clear(old, e->stress.tlb_ring[at].slot);
+    }
+    e->stress.tlb_ring[at].tlb = e->tlb;
+    e->stress.tlb_ring[at].slot = slot;
+}
+
 void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
                      const struct x86_mapping *map, uint8_t *hva)
 {
@@ -316,6 +329,9 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
         e->tlb->global[slot] != map->global ||
         e->tlb->shift[slot] != tlb_page_shift(map->page_size)) {
         now = (struct tlb_entry){TLB_NONE, TLB_NONE, TLB_NONE, addend};
+    }
+    if (unlikely(e->stress.tlb_entries != 0)) {
+        tlb_stress(e, slot);
     }
     interp_tlb_put(e->tlb, slot, &now, tlb_page_shift(map->page_size), map->global);
     if (map->page_size > MEM_PAGE_SIZE) {

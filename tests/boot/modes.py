@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The translator's developer modes (docs/testing.md): lockstep with the interpreter, and stress. Environment as in
+quick.py. By default a kernel with busybox; with PVEMU_DEBIAN, which slow runs set, a Debian system to its login."""
+import os
+import re
+import sys
+
+from harness import LIMIT, Guest, main
+
+PVEMU = os.environ["PVEMU"]
+CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
+BUSYBOX = os.environ["PVEMU_BUSYBOX"]
+DEBIAN = os.environ.get("PVEMU_DEBIAN")
+SEED = os.environ.get("PVEMU_SEED", "1")
+LONG = (12 if DEBIAN else 2) * LIMIT
+
+MODES = {
+    "lockstep": "lockstep=" + ("500" if DEBIAN else "200"),
+    "lockstep_stress": f"lockstep=1000,tlb=8,shake=5000,seed={SEED}",
+    "hot": "hot=1",
+    "nolink": "hot=1,nolink",
+    "tlb": "hot=2,tlb=4",
+    "cache": "hot=2,cache=" + ("2M" if DEBIAN else "512K"),
+    "insns": "hot=2,insns=1",
+    "shake": f"hot=2,shake=100,seed={SEED}",
+    "together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
+}
+
+
+def check(name, folder):
+    words = MODES[name]
+    print(f"# -accel bt,{words}", flush=True)
+    image = (DEBIAN or BUSYBOX) + ",snapshot"
+    with Guest(PVEMU, ["-kernel", CLOUD, "-disk", image, "-m", "1G", "-accel", "bt," + words], folder) as guest:
+        if DEBIAN:
+            guest.wait("login: $", LONG)
+            guest.type("root\n")
+            guest.wait(r"root@pvemu-guest:~# ", LONG)
+            failed = guest.run("systemctl --failed --plain --no-legend | cat", LONG)
+            if failed.strip():
+                guest.fail("failed units: " + failed)
+            guest.type("systemctl poweroff\n")
+        else:
+            guest.wait("Welcome to pvemu", LONG)
+            guest.wait(r"/ # ", LONG)
+            sums = guest.run("seq 1 20000 | md5sum; seq 1 20000 | sort | gzip -c | gunzip -c | sort -n | md5sum", LONG)
+            if sums.count("e071f707df7bbeee2a6a1eb48011ddd0") != 2:
+                guest.fail("wrong sums: " + sums)
+            guest.type("poweroff -f\n")
+        guest.finish(0)
+        if "lockstep" in words:
+            told = re.search(rb"lockstep: (\d+) runs of translations and (\d+) instructions compared, (\d+) diff", guest.err)
+            if told is None or int(told.group(2)) < 1000000 or told.group(3) != b"0":
+                guest.fail("lockstep found differences, or did not run")
+            print("# " + told.group(0).decode() + "erences", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main([(name, lambda folder, name=name: check(name, folder)) for name in MODES]))
