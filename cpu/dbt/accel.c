@@ -166,7 +166,7 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->interp.stress.tlb_entries = MIN(options->tlb, (unsigned)STRESS_TLB_MAX);
     d->options.shake = options->shake;
     d->shake_state = options->seed;
-    d->options.no_jumps = options->no_jumps || options->lockstep != 0;
+    d->options.no_jumps = options->no_jumps || options->lockstep == 1;
     if (options->lockstep != 0 && d->lockstep == NULL) {
         d->options.lockstep = options->lockstep;
         dbt_lockstep_init(d);

@@ -104,6 +104,7 @@ struct dbt {
 
     struct dbt_options options;
     struct lockstep *lockstep; /* NULL: off */
+    bool comparing;            /* the run that is on: it must come back soon */
     uint32_t *trap;   /* a page that is not mapped: interp.poll_stop */
     uint32_t go;      /* interp.poll_go */
     uint64_t shake_state;
@@ -177,6 +178,12 @@ void dbt_lockstep_init(struct dbt *d);
 void dbt_lockstep_fini(struct dbt *d);
 void dbt_lockstep_before(struct dbt *d, const struct tb *t);
 void dbt_lockstep_after(struct dbt *d, const struct tb *t);
+/* May translated code go there, and from there, without C? */
+bool dbt_lockstep_free(const struct dbt *d, const struct tb *t);
+static inline bool dbt_free(const struct dbt *d, const struct tb *t)
+{
+    return !d->options.no_jumps && (d->lockstep == NULL || dbt_lockstep_free(d, t));
+}
 
 /* stress.c: before a block is entered, with options.shake. */
 void dbt_shake(struct dbt *d, struct block *b);

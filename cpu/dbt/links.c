@@ -23,6 +23,9 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
     struct tb_code *code = &t->code[index];
     bool vector = (t->need & ~l->vector) == 0;
 
+    if (!dbt_free(d, t) || !dbt_free(d, l->tb)) {
+        return;
+    }
     if (l->linked || l->tb->dead || l->tb->block->frame != t->block->frame ||
         l->to != t->block->offset || l->index != index) {
         return;
@@ -71,9 +74,6 @@ void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code)
     unsigned at = dbt_jump_slot(rip);
     struct dbt_jump *jump = &d->jumps[index][at];
 
-    if (d->options.no_jumps) {
-        return;
-    }
     if (jump->code == 0) {
         d->jump_used[index][d->nr_jump_used[index]++] = (uint16_t)at;
     }
@@ -99,7 +99,7 @@ bool dbt_jump(struct dbt *d, uint64_t rip)
     unsigned index = (unsigned)(d->interp.tlb - d->interp.tlbs);
     const struct tb *t = dbt_find(d, index, rip);
 
-    if (t == NULL || d->options.no_jumps) {
+    if (t == NULL || !dbt_free(d, t)) {
         return false;
     }
     dbt_jump_add(d, index, rip, t->code[index].far);

@@ -183,17 +183,20 @@ static uint32_t lost_flags(const struct lockstep *l)
 static void report_code(const struct lockstep *l, const struct block *b)
 {
     unsigned n = MIN(l->nr_insns, (unsigned)LOCKSTEP_TRAIL);
+    struct vcpu *v = l->d->interp.v;
 
     for (unsigned i = l->nr_insns - n; i < l->nr_insns; i++) {
-        uint64_t rip = l->trail[i % LOCKSTEP_TRAIL], at = (rip & 4095) - b->offset;
+        uint64_t rip = l->trail[i % LOCKSTEP_TRAIL], at = (rip & 4095) - b->offset, gpa;
         g_autofree char *text = NULL;
 
-        if (at >= b->bytes) {
-            log_write("  0x%" PRIx64 "  (not in the block)", rip);
-            continue;
+        if (PAGE_BASE(rip) == PAGE_BASE(l->start.rip) && at < b->bytes) {
+            text = dbt_disassemble(b->source + at, (size_t)(b->bytes - at), rip, 1);
+        } else if (x86_probe(v, rip, &gpa) && mem_page(v->mem, gpa >> 12) != NULL) {
+            const uint8_t *page = mem_page(v->mem, gpa >> 12);
+
+            text = dbt_disassemble(page + (gpa & 4095), MEM_PAGE_SIZE - (gpa & 4095), rip, 1);
         }
-        text = dbt_disassemble(b->source + at, (size_t)(b->bytes - at), rip, 1);
-        log_write("%s", text);
+        log_write("%s", text != NULL ? text : "  ?");
     }
 }
 
@@ -347,7 +350,7 @@ static bool lockstep_again(struct lockstep *l, const struct block *b,
 static bool lockstep_beyond(const struct lockstep *l, const struct block *b)
 {
     return (l->stop == LOCKSTEP_ABORT || l->stop == LOCKSTEP_FOREIGN) &&
-           (l->ref.rip & 4095) - b->offset < b->bytes && l->ref.rip != l->bt.rip;
+           (l->chain || (l->ref.rip & 4095) - b->offset < b->bytes) && l->ref.rip != l->bt.rip;
 }
 
 /* What was fetched, stored through and faulted on by tables the block itself has written. */
@@ -384,7 +387,9 @@ static bool lockstep_differ(struct lockstep *l, const struct block *b)
         race = true;
         lockstep_take_inputs(l);
     }
-    lockstep_again(l, b, NULL);
+    l->near = l->chain;
+    lockstep_again(l, b, l->chain ? &l->bt : NULL);
+    l->near = false;
     registers = !same_registers(&l->ref, &l->bt);
     race |= l->locked && !registers;
     l->compared++;
@@ -398,12 +403,27 @@ static bool lockstep_differ(struct lockstep *l, const struct block *b)
 
 /* ---- around a run of a translation ---- */
 
-static bool lockstep_choose(struct lockstep *l, const struct tb *t)
+bool dbt_lockstep_free(const struct dbt *d, const struct tb *t)
 {
-    enum { ALWAYS = 64 };
-    uint32_t *runs = &l->runs[t - l->d->tbs];
+    const struct lockstep_runs *runs = &d->lockstep->runs[t - d->tbs];
 
-    return ++*runs <= ALWAYS || *runs % l->d->options.lockstep == 0;
+    return runs->ops == t->ops && runs->n > LOCKSTEP_ALWAYS;
+}
+
+static bool lockstep_choose(struct lockstep *l, const struct tb *t, uint64_t rip)
+{
+    struct lockstep_runs *runs = &l->runs[t - l->d->tbs];
+    unsigned one_in = l->d->options.lockstep;
+
+    if (runs->ops != t->ops) {
+        *runs = (struct lockstep_runs){.ops = t->ops};
+    }
+    runs->n++;
+    l->chain = one_in != 1;
+    if (l->chain && rip == l->idle_rip) {
+        return false; /* it starts with a poll, at which it left the last time */
+    }
+    return runs->n <= LOCKSTEP_ALWAYS || runs->n % one_in == 0;
 }
 
 void dbt_lockstep_before(struct dbt *d, const struct tb *t)
@@ -411,8 +431,9 @@ void dbt_lockstep_before(struct dbt *d, const struct tb *t)
     struct lockstep *l = d->lockstep;
     struct interp *e = &d->interp;
 
-    l->active = lockstep_choose(l, t);
-    if (!l->active) {
+    d->comparing = lockstep_choose(l, t, e->v->cpu.rip);
+    l->idle_rip = 0;
+    if (!d->comparing) {
         l->skipped++;
         l->lost = 0;
         return;
@@ -427,6 +448,9 @@ void dbt_lockstep_before(struct dbt *d, const struct tb *t)
     side_save(&l->ref, e);
     side_load(&l->start, e);
     lockstep_count(l, l->start.rip);
+    if (l->chain) {
+        atomic_store(&e->poll, e->poll_stop);
+    }
 }
 
 void dbt_lockstep_after(struct dbt *d, const struct tb *t)
@@ -435,11 +459,14 @@ void dbt_lockstep_after(struct dbt *d, const struct tb *t)
     struct interp *e = &d->interp;
     bool compared = true;
 
-    if (!l->active) {
+    if (!d->comparing) {
         return;
     }
+    d->comparing = false;
+    if (l->chain) {
+        interp_poll_arm(e);
+    }
     side_save(&l->bt, e);
-    l->insns += l->nr_insns;
     if (l->lost_used != 0) {
         l->bt = l->start;
         lockstep_report(l, t->block, "status flags that an earlier block did not keep are used");
@@ -450,10 +477,12 @@ void dbt_lockstep_after(struct dbt *d, const struct tb *t)
     } else if (same_registers(&l->start, &l->bt)) {
         compared = false; /* it left at its entry, or goes round in circles */
         l->idle++;
+        l->idle_rip = l->start.rip;
     } else {
         compared = lockstep_differ(l, t->block);
         side_load(&l->bt, e);
     }
+    l->insns += compared ? l->nr_insns : 0;
     l->lost = compared ? l->lost | lost_flags(l) : 0;
     l->lost_rip = l->bt.rip;
     l->lost_count = e->v->insn_count;

@@ -14,6 +14,9 @@ enum {
     LOCKSTEP_PAGES = 160,   /* that one run may store to */
     LOCKSTEP_READS = 256,   /* inputs remembered */
     LOCKSTEP_INSNS = 4096,  /* in one run */
+    LOCKSTEP_AHEAD = 256,   /* in a guess, over several blocks */
+    LOCKSTEP_TURNS = 4,     /* backward branches or changes of page in a guess */
+    LOCKSTEP_ALWAYS = 64,   /* runs of a block that are compared anyway */
     LOCKSTEP_CACHE = 1 << 14,
     LOCKSTEP_TRAIL = 64,    /* instructions shown */
     LOCKSTEP_REPORTS = 20,
@@ -48,7 +51,7 @@ struct lockstep_insn {
 };
 
 enum lockstep_stop {
-    LOCKSTEP_END,     /* the guess: the end of the block */
+    LOCKSTEP_END,     /* the guess: the end of the block, or well behind it */
     LOCKSTEP_MATCH,   /* where the translation is */
     LOCKSTEP_FAULT,
     LOCKSTEP_FOREIGN, /* a system instruction: only ever executed once */
@@ -58,7 +61,9 @@ enum lockstep_stop {
 
 struct lockstep {
     struct dbt *d;
-    bool active;
+    bool chain;   /* the translation may go on from block to block, up to the next poll */
+    bool near;    /* stop where rip is the translation's, whatever the registers */
+    uint64_t idle_rip; /* of the last run that did nothing; 0: it did something */
     bool locked;  /* a LOCKed instruction stored */
     bool aborted;
     unsigned nr_pages, nr_reads, nr_insns;
@@ -77,7 +82,10 @@ struct lockstep {
         uint64_t rip;
         uint32_t hits, runs;
     } suspects[1024];
-    uint32_t *runs; /* of each struct tb */
+    struct lockstep_runs {
+        const struct op *ops;
+        uint32_t n;
+    } *runs; /* of each struct tb */
     uint64_t compared, insns, skipped, unchecked, idle, races, differences;
 };
 

@@ -177,10 +177,14 @@ static void run_flags(struct lockstep *l, struct interp *e, const struct insn *i
     l->lost &= ~(uint32_t)s.kills;
 }
 
-static bool run_there(const struct interp *e, const struct lockstep_side *to)
+static bool run_there(const struct lockstep *l, const struct interp *e,
+                      const struct lockstep_side *to)
 {
     const struct cpu_x86 *cpu = &e->v->cpu;
 
+    if (l->near) {
+        return cpu->rip == to->rip && l->nr_insns != 0;
+    }
     if (cpu->rip != to->rip || to->fault_pending) {
         return false;
     }
@@ -248,35 +252,51 @@ static bool run_insn(struct lockstep *l, struct interp *e, const struct insn *in
     return false;
 }
 
+/* Enough for a guess? The instruction at rip was executed. */
+static bool run_guessed(struct lockstep *l, const struct interp *e, uint64_t rip, uint64_t next,
+                        unsigned *turns)
+{
+    uint64_t now = e->v->cpu.rip;
+
+    if (now == next) {
+        return false;
+    }
+    if (!l->chain) {
+        return true;
+    }
+    *turns += now <= rip || PAGE_BASE(now) != PAGE_BASE(rip);
+    return *turns >= LOCKSTEP_TURNS;
+}
+
 static enum lockstep_stop run_all(struct lockstep *l, struct interp *e, const struct block *b,
                                   const struct lockstep_side *to)
 {
-    for (l->nr_insns = 0; l->nr_insns < LOCKSTEP_INSNS; l->nr_insns++) {
+    unsigned limit = to == NULL && l->chain ? LOCKSTEP_AHEAD : LOCKSTEP_INSNS, turns = 0;
+
+    for (l->nr_insns = 0; l->nr_insns < limit; l->nr_insns++) {
         uint64_t rip = e->v->cpu.rip, next;
         const struct lockstep_insn *c;
-        const struct insn *in;
 
-        if (to != NULL && run_there(e, to)) {
+        if (to != NULL && run_there(l, e, to)) {
             return LOCKSTEP_MATCH;
         }
-        if (to == NULL && (rip & 4095) - b->offset >= b->bytes) {
+        if (to == NULL && !l->chain && (rip & 4095) - b->offset >= b->bytes) {
             return LOCKSTEP_END;
         }
         c = run_fetch(l, e);
         if (c == NULL || c->foreign) {
             return LOCKSTEP_FOREIGN;
         }
-        in = &c->in;
         if (to == NULL) {
-            run_flags(l, e, in);
+            run_flags(l, e, &c->in);
         }
-        l->locked |= (in->prefixes & INSN_P_LOCK) != 0 || in->id == INSN_XCHG;
+        l->locked |= (c->in.prefixes & INSN_P_LOCK) != 0 || c->in.id == INSN_XCHG;
         l->trail[l->nr_insns % LOCKSTEP_TRAIL] = rip;
-        next = rip + in->len;
-        if (!run_insn(l, e, in, to)) {
+        next = rip + c->in.len;
+        if (!run_insn(l, e, &c->in, to)) {
             return l->aborted ? LOCKSTEP_ABORT : LOCKSTEP_FAULT;
         }
-        if (to == NULL && e->v->cpu.rip != next) {
+        if (to == NULL && run_guessed(l, e, rip, next, &turns)) {
             l->nr_insns++;
             return LOCKSTEP_END;
         }

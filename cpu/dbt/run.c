@@ -78,8 +78,10 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
         return op[1].fn(v, op + 1, e);
     }
     dbt_jumps_check(d, index);
-    dbt_jump_add(d, index, v->cpu.rip, t->code[index].far);
-    if (d->link != 0 && !d->options.no_jumps) {
+    if (dbt_free(d, t)) {
+        dbt_jump_add(d, index, v->cpu.rip, t->code[index].far);
+    }
+    if (d->link != 0) {
         dbt_link(d, t, index);
     }
     d->link = 0;
@@ -173,7 +175,7 @@ const void *dbt_go(struct dbt *d)
     const struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
 
     dbt_jumps_check(d, index);
-    if (t == NULL || atomic_load(&e->attention) != 0 || d->options.no_jumps) {
+    if (t == NULL || atomic_load(&e->attention) != 0 || d->comparing || !dbt_free(d, t)) {
         return NULL;
     }
     if (index != d->index) {

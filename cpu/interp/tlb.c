@@ -308,7 +308,7 @@ static void tlb_stress(struct interp *e, unsigned slot)
     struct tlb *old = e->stress.tlb_ring[at].tlb;
 
     if (old != NULL && (old != e->tlb || e->stress.tlb_ring[at].slot != slot)) {
-        tlb_clear(old, e->stress.tlb_ring[at].slot);
+        interp_tlb_clear(old, e->stress.tlb_ring[at].slot);
     }
     e->stress.tlb_ring[at].tlb = e->tlb;
     e->stress.tlb_ring[at].slot = slot;

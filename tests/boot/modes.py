@@ -16,7 +16,7 @@ SEED = os.environ.get("PVEMU_SEED", "1")
 LONG = (12 if DEBIAN else 2) * LIMIT
 
 MODES = {
-    "lockstep": "lockstep=" + ("500" if DEBIAN else "200"),
+    "lockstep": "lockstep=" + ("50" if DEBIAN else "20"),
     "lockstep_stress": f"lockstep=1000,tlb=8,shake=5000,seed={SEED}",
     "hot": "hot=1",
     "nolink": "hot=1,nolink",
