@@ -159,6 +159,13 @@ void dbt_tb_kill(struct dbt *d, struct tb *t)
 
 bool dbt_tb_revive(struct dbt *d, struct tb *t)
 {
+    for (unsigned i = 0; i < t->nr_peeks; i++) {
+        const struct peek *p = &d->peeks[t->peek + i];
+
+        if (p->len != 0) {
+            (void)interp_code_mark(&d->interp, t->block->frame, p->at, p->len);
+        }
+    }
     if (t->ops != t->block->ops || dbt_peek_hash(d, t) != t->peek_hash) {
         return false;
     }

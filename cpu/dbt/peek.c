@@ -12,13 +12,14 @@
 
 enum { PEEK_INSNS = 12, PEEK_DEPTH = 3 };
 
-/* Decodes from the page itself: its frame is marked, a change kills the translation. */
+/* Decodes from the page itself, which is marked: a change kills the translation. */
 static bool peek_decode(const struct tr *t, struct insn *in, unsigned at)
 {
     const uint8_t *page = mem_frame_hva(t->d->interp.v->mem, t->b->frame);
+    unsigned avail = MIN(MEM_PAGE_SIZE - at, INSN_MAX_LEN);
 
-    return insn_decode(in, INSN_MODE_64, page + at, MIN(MEM_PAGE_SIZE - at, INSN_MAX_LEN)) ==
-           INSN_OK;
+    (void)interp_code_mark(&t->d->interp, t->b->frame, at, avail);
+    return insn_decode(in, INSN_MODE_64, page + at, avail) == INSN_OK;
 }
 
 static bool peek_known(const struct insn *in)

@@ -282,7 +282,7 @@ static void access_write_part(struct interp *e, const struct mref *m, unsigned i
     if (likely(m->part[i] != NULL)) {
         access_store(m->part[i], buf, len);
         if (unlikely(m->code[i])) {
-            interp_code_written(e, mem_hva_frame(e->v->mem, m->part[i]));
+            interp_code_written(e, m->part[i], len);
         }
     } else {
         access_mmio_write(e, m->gpa[i], buf, len);
@@ -322,19 +322,47 @@ void interp_mref_store(struct interp *e, const struct mref *m, uint64_t val)
  * A page with data next to code, or a code page that was given a new life as data: after a
  * number of writes without its code having run in between, the page becomes plain data again;
  * its blocks stay and are compared with their bytes when they are next entered (block.c).
+ * Returns true then.
  */
-void interp_code_written(struct interp *e, uint32_t frame)
+static bool access_code_weigh(struct interp *e, uint32_t frame, unsigned weight)
 {
-    enum { ENOUGH = 16 };
+    enum { ENOUGH = 128 };
     uint64_t *slot = &e->code_misses[frame % PAGE_HASH_SIZE];
-    struct mem_frame_info *info = mem_frame_info(e->v->mem, frame);
 
     if (*slot >> 8 != frame) {
         *slot = (uint64_t)frame << 8;
     }
-    if ((++*slot & 0xff) >= ENOUGH && (e->current == NULL || e->current->frame != frame)) {
-        atomic_fetch_and(&info->flags, (uint8_t)~MEM_CODE);
-        *slot = (uint64_t)frame << 8;
+    *slot += weight;
+    if ((*slot & 0xff) < ENOUGH || (e->current != NULL && e->current->frame == frame)) {
+        *slot -= (*slot & 0xff) >= ENOUGH ? weight : 0;
+        return false;
+    }
+    *slot = (uint64_t)frame << 8;
+    atomic_fetch_and(&mem_frame_info(e->v->mem, frame)->flags, (uint8_t)~MEM_CODE);
+    return true;
+}
+
+bool interp_code_spared(struct interp *e, const uint8_t *hva, unsigned len)
+{
+    const struct mem_frame_info *info = mem_ram_info(e->v->mem, hva);
+    unsigned at = (unsigned)(uintptr_t)hva & (MEM_PAGE_SIZE - 1);
+
+    return (atomic_load(&info->code_lines) & mem_lines(at, len)) == 0 &&
+           !access_code_weigh(e, mem_hva_frame(e->v->mem, hva), 1);
+}
+
+void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len)
+{
+    enum { WEIGHT_HIT = 8 };
+    const struct mem_frame_info *info = mem_ram_info(e->v->mem, hva);
+    unsigned at = (unsigned)(uintptr_t)hva & (MEM_PAGE_SIZE - 1);
+    uint32_t frame = mem_hva_frame(e->v->mem, hva);
+    bool hit;
+
+    atomic_thread_fence(memory_order_seq_cst); /* the bytes first, as in mem_written_at() */
+    hit = (atomic_load(&info->code_lines) & mem_lines(at, len)) != 0;
+    if (!access_code_weigh(e, frame, hit ? WEIGHT_HIT : 1) && !hit) {
+        return;
     }
     mem_code_changed(e->v->mem, frame, e);
     if (e->code_written != NULL) {

@@ -81,19 +81,26 @@ struct draft {
     struct window w;
 };
 
-/* Marks the frame, then reads: a write after the mark bumps the generation (memory.h). */
-static uint32_t block_mark(struct interp *e, uint32_t frame)
+/* Marks, then reads: a write after the mark bumps the generation (memory.h). */
+uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigned len)
 {
     struct mem_frame_info *info = mem_frame_info(e->v->mem, frame);
+    uint64_t lines = mem_lines(at, len);
     uint32_t generation;
 
     do {
-        if ((atomic_fetch_or(&info->flags, MEM_CODE) & MEM_CODE) == 0) {
+        if ((atomic_load(&info->code_lines) & lines) != lines) {
+            atomic_fetch_or(&info->code_lines, lines);
+        }
+        if ((atomic_load(&info->flags) & MEM_CODE) == 0 &&
+            (atomic_fetch_or(&info->flags, MEM_CODE) & MEM_CODE) == 0) {
             interp_tlb_protect(e, frame);
             interp_smp_protect(e);
         }
         generation = atomic_load(&info->code_generation);
-    } while ((atomic_load(&info->flags) & MEM_CODE) == 0);
+    } while ((atomic_load(&info->flags) & MEM_CODE) == 0 ||
+             (atomic_load(&info->code_lines) & lines) != lines);
+    e->code_misses[frame % PAGE_HASH_SIZE] = 0;
     return generation;
 }
 
@@ -209,7 +216,7 @@ static enum block_step block_decode_one(struct interp *e, struct window *w, unsi
             return STEP_FAULT;
         }
         b->crosses = w->second = true;
-        b->generation2 = block_mark(e, b->frame2);
+        b->generation2 = interp_code_mark(e, b->frame2, 0, INSN_MAX_LEN);
         page = mem_frame_hva(e->v->mem, b->frame2);
         memcpy(w->bytes + w->avail, page, INSN_MAX_LEN);
         w->avail += INSN_MAX_LEN;
@@ -280,50 +287,67 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
     return at;
 }
 
-/* Decodes what is at cpu.rip into *b (frame, offset and mode are set). */
+static bool block_source_same(struct interp *e, const struct block *b, const uint8_t *source)
+{
+    const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
+    unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
+
+    if (memcmp(source, page + b->offset, first) != 0) {
+        return false;
+    }
+    return !b->crosses || memcmp(source + first, mem_frame_hva(e->v->mem, b->frame2),
+                                 b->bytes - first) == 0;
+}
+
+/* Takes note of the generations of the bytes that are about to be compared. */
+static void block_mark(struct interp *e, struct block *b)
+{
+    unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
+
+    b->generation = interp_code_mark(e, b->frame, b->offset, first);
+    if (b->crosses) {
+        b->generation2 = interp_code_mark(e, b->frame2, 0, INSN_MAX_LEN);
+    }
+}
+
+/*
+ * Decodes what is at cpu.rip into *b (frame, offset and mode are set), from a copy: which lines
+ * it is made of is known behind that only. When they changed meanwhile, once more; if that goes
+ * on, the block is as good as any, and checked before it is used again.
+ */
 static bool block_fill(struct interp *e, struct block *b)
 {
+    enum { TRIES = 8 };
     struct draft d;
-    const uint8_t *page;
+    const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
 
-    memset(d.ops, 0, sizeof(d.ops));
-    d.nr_ops = d.nr_insns = 0;
-    b->crosses = false;
     b->generation_now = &mem_frame_info(e->v->mem, b->frame)->code_generation;
-    b->generation = block_mark(e, b->frame);
-    page = mem_frame_hva(e->v->mem, b->frame);
-    d.w.second = false;
-    d.w.avail = MIN(MEM_PAGE_SIZE - b->offset, BLOCK_MAX_OPS * INSN_MAX_LEN);
-    memcpy(d.w.bytes, page + b->offset, d.w.avail);
-    b->bytes = (uint16_t)block_decode_ops(e, b, &d);
-    if (b->bytes == 0) {
-        return false; /* e->fault */
+    for (unsigned tries = 0; tries < TRIES; tries++) {
+        memset(d.ops, 0, sizeof(d.ops));
+        d.nr_ops = d.nr_insns = 0;
+        b->crosses = false;
+        d.w.second = false;
+        d.w.avail = MIN(MEM_PAGE_SIZE - b->offset, BLOCK_MAX_OPS * INSN_MAX_LEN);
+        memcpy(d.w.bytes, page + b->offset, d.w.avail);
+        b->bytes = (uint16_t)block_decode_ops(e, b, &d);
+        if (b->bytes == 0) {
+            return false; /* e->fault */
+        }
+        block_mark(e, b);
+        if (block_source_same(e, b, d.w.bytes)) {
+            break;
+        }
+        b->generation--;
     }
     block_settle(e, b, &d);
     return true;
 }
 
-static bool block_unchanged(struct interp *e, struct block *b)
-{
-    const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
-    unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
-
-    if (memcmp(b->source, page + b->offset, first) != 0) {
-        return false;
-    }
-    return !b->crosses || memcmp(b->source + first, mem_frame_hva(e->v->mem, b->frame2),
-                                 b->bytes - first) == 0;
-}
-
 /* The frames still hold what was decoded? Takes note of the new generations. */
 static bool block_check(struct interp *e, struct block *b)
 {
-    b->generation = block_mark(e, b->frame);
-    if (b->crosses) {
-        b->generation2 = block_mark(e, b->frame2);
-    }
-    e->code_misses[b->frame % PAGE_HASH_SIZE] = 0;
-    return block_unchanged(e, b);
+    block_mark(e, b);
+    return block_source_same(e, b, b->source);
 }
 
 /* The second half of a page-crossing block lies where it was decoded from? */

@@ -239,7 +239,8 @@ struct interp {
     struct block **hash;
     uint8_t *arena;
     size_t arena_used, arena_size;
-    uint64_t code_misses[PAGE_HASH_SIZE]; /* frame << 8 | writes since its code last ran */
+    /* frame << 8 | weight of the writes since code was last made of it, or checked */
+    uint64_t code_misses[PAGE_HASH_SIZE];
     uint64_t large_regions[128];          /* filter of regions cached from large pages */
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
@@ -272,8 +273,10 @@ bool interp_linear(struct interp *e, enum cpu_segreg seg, uint64_t offset, unsig
 uint64_t interp_offset(const struct interp *e, const struct insn *in);
 bool interp_fault(struct interp *e, uint8_t vector); /* no error code; returns false */
 bool interp_fault_code(struct interp *e, uint8_t vector, uint32_t error);
-/* A store went to a frame that holds code. */
-void interp_code_written(struct interp *e, uint32_t frame);
+/* A store of len bytes, in one page, went to a frame that may hold code. */
+void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len);
+/* The same before the store: true when it may be made without a word. */
+bool interp_code_spared(struct interp *e, const uint8_t *hva, unsigned len);
 
 /* tlb.c */
 void interp_tlb_init(struct interp *e);
@@ -356,6 +359,8 @@ void interp_native_enter_thread(struct interp *e);
 void interp_native_leave_thread(struct interp *e);
 
 /* block.c */
+/* Bytes [at, at + len) of a frame are about to be read as code. Returns its generation. */
+uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigned len);
 bool interp_blocks_init(struct interp *e, GError **err);
 void interp_blocks_fini(struct interp *e);
 /* The block at cpu.rip for e->mode; NULL: e->fault. */

@@ -45,7 +45,7 @@ bool gen_locked(struct interp *e, const struct insn *in)
 void gen_locked_done(struct interp *e)
 {
     if (unlikely(e->m.code[0])) {
-        interp_code_written(e, mem_hva_frame(e->v->mem, e->m.part[0]));
+        interp_code_written(e, e->m.part[0], e->m.len);
     }
 }
 

@@ -126,7 +126,7 @@ static void linear_write_page(struct vcpu *v, uint64_t gpa, const uint8_t *buf, 
     /* The bytes first: another vCPU may be making the frame one with code (mem_written()). */
     atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load_explicit(&info->flags, memory_order_relaxed) != MEM_DIRTY) {
-        mem_written(v->mem, frame);
+        mem_written_at(v->mem, frame, (unsigned)(gpa & (MEM_PAGE_SIZE - 1)), (unsigned)len);
     }
 }
 

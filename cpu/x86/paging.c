@@ -233,7 +233,8 @@ static bool paging_set_bits(struct vcpu *v, struct walk *w, unsigned i, uint64_t
     }
     if (ok) {
         w->value[i] |= bits;
-        mem_written(v->mem, mem_hva_frame(v->mem, w->entry[i]));
+        mem_written_at(v->mem, mem_hva_frame(v->mem, w->entry[i]),
+                       (unsigned)(uintptr_t)w->entry[i] & (MEM_PAGE_SIZE - 1), w->narrow ? 4 : 8);
     }
     return ok;
 }

@@ -285,6 +285,11 @@ void mem_clear(struct mem *mem)
 
 void mem_written(struct mem *mem, uint32_t frame)
 {
+    mem_written_at(mem, frame, 0, MEM_PAGE_SIZE);
+}
+
+void mem_written_at(struct mem *mem, uint32_t frame, unsigned at, unsigned len)
+{
     struct mem_frame_info *info = &mem->ram.info[frame];
     uint8_t flags;
 
@@ -296,7 +301,8 @@ void mem_written(struct mem *mem, uint32_t frame)
     if ((flags & MEM_DIRTY) == 0) {
         atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
     }
-    if ((flags & MEM_CODE) != 0) {
+    if ((flags & MEM_CODE) != 0 &&
+        (atomic_load_explicit(&info->code_lines, memory_order_acquire) & mem_lines(at, len)) != 0) {
         mem_code_changed(mem, frame, NULL);
     }
 }
@@ -305,6 +311,8 @@ void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
 {
     unsigned nr = atomic_load_explicit(&mem->nr_watches, memory_order_acquire);
 
+    /* In this order: who marks lines in between finds them gone, or the generation old. */
+    atomic_store(&mem->ram.info[frame].code_lines, 0);
     atomic_fetch_add(&mem->ram.info[frame].code_generation, 1);
     for (unsigned i = 0; i < nr; i++) {
         void *opaque = atomic_load_explicit(&mem->watches[i].opaque, memory_order_acquire);
@@ -341,11 +349,14 @@ void mem_unwatch_code(struct mem *mem, const void *opaque)
 
 static void mem_range_written(struct mem *mem, const void *hva, size_t len)
 {
-    uint32_t first = mem_hva_frame(mem, hva);
-    uint32_t last = mem_hva_frame(mem, (const uint8_t *)hva + len - 1);
+    const uint8_t *p = hva;
 
-    for (uint32_t frame = first; frame <= last; frame++) {
-        mem_written(mem, frame);
+    while (len > 0) {
+        unsigned at = (unsigned)((size_t)(p - mem->ram.base) & (MEM_PAGE_SIZE - 1));
+        size_t chunk = MIN(len, (size_t)MEM_PAGE_SIZE - at);
+
+        mem_written_at(mem, mem_hva_frame(mem, p), at, (unsigned)chunk);
+        p += chunk, len -= chunk;
     }
 }
 
@@ -418,7 +429,8 @@ bool mem_write(struct mem *mem, uint64_t gpa, const void *buf, size_t len)
             return false;
         }
         memcpy(page + (gpa & (MEM_PAGE_SIZE - 1)), in, chunk);
-        mem_written(mem, mem_hva_frame(mem, page));
+        mem_written_at(mem, mem_hva_frame(mem, page), (unsigned)(gpa & (MEM_PAGE_SIZE - 1)),
+                       (unsigned)chunk);
         in += chunk, gpa += chunk, len -= chunk;
     }
     return true;

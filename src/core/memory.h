@@ -9,9 +9,10 @@
  * dirty and tell engines about written code. Engines use mem_page() for their TLBs.
  *
  * Code tracking: every frame has a generation. An engine that caches anything derived from a
- * frame's bytes sets MEM_CODE before it reads them and remembers the generation; whoever writes
- * to a frame with MEM_CODE bumps the generation. Cached code is good while its generation is
- * the frame's.
+ * frame's bytes sets MEM_CODE and the bits of their lines, notes the generation, sees that flag
+ * and bits are still set, and then reads the bytes. Whoever has written to such a line clears all
+ * lines of the frame and bumps the generation. Cached code is good while its generation is the
+ * frame's.
  */
 #ifndef PVEMU_CORE_MEMORY_H
 #define PVEMU_CORE_MEMORY_H
@@ -31,9 +32,18 @@ enum mem_access { MEM_READ = 1, MEM_WRITE = 2 };
 enum mem_frame_flags { MEM_CODE = 1 << 0, MEM_DIRTY = 1 << 1 };
 
 struct mem_frame_info {
+    _Atomic uint64_t code_lines; /* 64-byte lines that cached code was made from: mem_lines() */
     _Atomic uint32_t code_generation;
     _Atomic uint8_t flags; /* enum mem_frame_flags */
 };
+
+/* The lines that bytes [at, at + len) of a page are in. len is not 0. */
+static inline uint64_t mem_lines(unsigned at, unsigned len)
+{
+    unsigned first = at / 64, last = (at + len - 1) / 64;
+
+    return UINT64_MAX >> (63 - (last - first)) << first;
+}
 
 struct mem;
 
@@ -142,6 +152,8 @@ void mem_clear(struct mem *mem);
 
 /* To be called by whoever wrote to guest memory through mem_page()/mem_frame_hva(). */
 void mem_written(struct mem *mem, uint32_t frame);
+/* Only bytes [at, at + len) of the page were. */
+void mem_written_at(struct mem *mem, uint32_t frame, unsigned at, unsigned len);
 
 /*
  * For engines that do not look at the generation each time: fn is called on the writer's thread,

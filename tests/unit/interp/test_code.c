@@ -115,6 +115,30 @@ static void test_data_beside_code(void)
     guest_free(g);
 }
 
+/* Stores beside the code's lines void nothing, those to them do, by guest and device. */
+static void test_lines(void)
+{
+    struct guest *g = guest_new();
+    struct mem_frame_info *info = mem_frame_info(g->v->mem, G_CODE >> 12);
+    uint32_t before;
+    uint8_t byte = 0x90;
+
+    g->cpu->gpr[CPU_RSI] = G_CODE;
+    GUEST_LOAD(g, data_beside);
+    before = atomic_load(&info->code_generation);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(atomic_load(&info->code_generation), ==, before);
+    g_assert_cmphex(atomic_load(&info->code_lines), ==, 1);
+    g_assert_true(mem_write(g->fb->board.mem, G_CODE + 64, &byte, 1));
+    g_assert_cmpuint(atomic_load(&info->code_generation), ==, before);
+    g_assert_true(mem_write(g->fb->board.mem, G_CODE + 63, &byte, 1));
+    g_assert_cmpuint(atomic_load(&info->code_generation), ==, before + 1);
+    guest_load(g, G_CODE + 60, data_beside, (size_t)(data_beside_end - data_beside));
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmphex(atomic_load(&info->code_lines), ==, 3);
+    guest_free(g);
+}
+
 GUEST_CODE(call_elsewhere, "mov $50, %ebp\n"
                            "1: mov $0x200000, %ebx\n"
                            "call *%rbx\n"
@@ -338,6 +362,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/code/smc-by-vector-store", test_smc_vector);
     g_test_add_func("/interp/code/written-from-outside", test_outside_write);
     g_test_add_func("/interp/code/data-beside-code", test_data_beside_code);
+    g_test_add_func("/interp/code/lines", test_lines);
     g_test_add_func("/interp/code/code-data-code", test_code_data_code);
     g_test_add_func("/interp/code/page-crossing", test_page_crossing);
     g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);

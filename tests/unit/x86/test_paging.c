@@ -241,6 +241,7 @@ static void test_written_tables(void)
     uint32_t before;
 
     atomic_fetch_or(&info->flags, MEM_CODE);
+    atomic_store(&info->code_lines, UINT64_MAX);
     before = atomic_load(&info->code_generation);
     expect_map(g, VA, X86_WRITE); /* sets A and D in a page that is also code */
     g_assert_cmpuint(atomic_load(&info->code_generation), >, before);
@@ -300,6 +301,9 @@ static void test_linear_code_page(void)
     uint8_t byte = 0x90;
 
     atomic_fetch_or(&info->flags, MEM_CODE);
+    atomic_store(&info->code_lines, 1ull << 63 | 1);
+    g_assert_true(x86_write_linear(g->v, 0x101040, &byte, 1, X86_WRITE, &g->fault));
+    g_assert_cmpuint(atomic_load(&info->code_generation), ==, before); /* no such line */
     g_assert_true(x86_write_linear(g->v, 0x101005, &byte, 1, X86_WRITE, &g->fault));
     g_assert_cmpuint(atomic_load(&info->code_generation), ==, before + 1);
     g_assert_true(x86_read_linear(g->v, 0x101005, &byte, 1, X86_READ, &g->fault));
