@@ -118,7 +118,7 @@ struct pv_domain {
     unsigned domid;
     char *name;
     uint8_t uuid[16];
-    unsigned nr_vcpus; /* online at start */
+    unsigned nr_vcpus; /* to be on line: at start, then by pv_domain_set_vcpus */
     unsigned max_vcpus;
     uint64_t tsc_hz;
     bool tsc_stable;
@@ -230,6 +230,10 @@ void pv_domain_resume(struct pv_domain *d);
 /* Xenstore-borne requests of the toolstack: "poweroff", "reboot", "halt", "suspend". The word
  * is written in any case; false when the guest never said that it listens for it. */
 bool pv_domain_request_shutdown(struct pv_domain *d, const char *word);
+
+/* The toolstack wants vCPUs 0 to nr - 1 on line and no others (cpu/N/availability). Stays so over
+ * a reset. */
+void pv_domain_set_vcpus(struct pv_domain *d, unsigned nr);
 
 /* Shared pages, for the rooms of pv/ only. Written by the guest at any time: atomics, and read
  * once. */

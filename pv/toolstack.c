@@ -91,13 +91,29 @@ static void toolstack_publish_vm(struct pv_domain *d)
     toolstack_write(d, "vm", vm);
 }
 
+static void toolstack_publish_cpu(struct pv_domain *d, unsigned i)
+{
+    char tail[32];
+
+    g_snprintf(tail, sizeof(tail), "cpu/%u/availability", i);
+    toolstack_write(d, tail, i < d->nr_vcpus ? "online" : "offline");
+}
+
 static void toolstack_publish_cpus(struct pv_domain *d)
 {
     for (unsigned i = 0; i < d->max_vcpus; i++) {
-        char tail[32];
+        toolstack_publish_cpu(d, i);
+    }
+}
 
-        g_snprintf(tail, sizeof(tail), "cpu/%u/availability", i);
-        toolstack_write(d, tail, i < d->nr_vcpus ? "online" : "offline");
+void pv_domain_set_vcpus(struct pv_domain *d, unsigned nr)
+{
+    const unsigned old = d->nr_vcpus;
+
+    g_assert(nr >= 1 && nr <= d->max_vcpus);
+    d->nr_vcpus = nr;
+    for (unsigned i = MIN(nr, old); i < MAX(nr, old); i++) {
+        toolstack_publish_cpu(d, i);
     }
 }
 

@@ -436,6 +436,7 @@ const struct verb verbs[] = {
     {"unpause", "[VM]", "let it go on"},
     {"shutdown", "[-w] [VM]", "ask a guest to power off; -w waits until it has"},
     {"destroy", "[VM]", "end a guest at once"},
+    {"vcpu-set", "[VM] N", "have the guest use N CPUs, up to max= of its -smp"},
     {"accel", "[VM] ENGINE", "go on with another engine: kvm, bt or interp"},
     {"doctor", "", "what of this host can be used, and how to get the rest"},
     {"help", "[TOPIC]", "all, exit-codes, or man, bash, zsh, fish for packagers"},

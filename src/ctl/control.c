@@ -166,7 +166,8 @@ static void client_negotiate(struct client *c, const JsonNode *id)
 
 static void client_command(struct client *c, const struct qmp_request *request)
 {
-    const struct control_target target = {c->control->session, c->control->name};
+    const struct control_target target = {c->control->session, c->control->name,
+                                          request->arguments};
     const char *class = NULL, *why = NULL;
     JsonNode *value;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The commands of the control socket: a subset of QMP under its own names, and query-pvemu for
- * `pvemu list`. Arguments are ignored: no command here has one.
+ * `pvemu list`. Arguments that a command does not have are ignored.
  */
 #include "ctl/control_commands.h"
 
@@ -52,7 +52,8 @@ static JsonNode *command_pvemu(const struct control_target *t, const char **why)
     json_object_set_string_member(o, "name", t->name);
     json_object_set_int_member(o, "pid", getpid());
     json_object_set_int_member(o, "memory", (gint64)config->memory_bytes);
-    json_object_set_int_member(o, "cpus", config->smp);
+    json_object_set_int_member(o, "cpus", machine_vcpus(m));
+    json_object_set_int_member(o, "cpus-max", config->smp_max);
     json_object_set_int_member(o, "uptime-ns", (gint64)machine_uptime_ns(m));
     json_object_set_string_member(o, "kernel", kernel);
     json_object_set_string_member(o, "accel", machine_accel_name(m));
@@ -113,6 +114,26 @@ static JsonNode *command_interp(const struct control_target *t, const char **why
     return change_engine(t, "interp", why);
 }
 
+/* An integer argument; -1: there is none. */
+static gint64 argument_int(const struct control_target *t, const char *name)
+{
+    JsonNode *node = t->arguments != NULL ? json_object_get_member(t->arguments, name) : NULL;
+
+    return node != NULL && JSON_NODE_HOLDS_VALUE(node) &&
+                   json_node_get_value_type(node) == G_TYPE_INT64
+               ? json_node_get_int(node)
+               : -1;
+}
+
+static JsonNode *command_vcpu_set(const struct control_target *t, const char **why)
+{
+    gint64 cpus = argument_int(t, "cpus");
+
+    *why = machine_set_vcpus(session_machine(t->session),
+                             cpus > 0 && cpus <= G_MAXINT ? (unsigned)cpus : 0);
+    return *why == NULL ? qmp_object() : NULL;
+}
+
 static JsonNode *command_list(const struct control_target *t, const char **why);
 
 static const struct {
@@ -127,6 +148,7 @@ static const struct {
     {"cont", command_cont},
     {"system_powerdown", command_powerdown},
     {"quit", command_quit},
+    {"vcpu-set", command_vcpu_set},
     {"accel-kvm", command_kvm},
     {"accel-bt", command_bt},
     {"accel-interp", command_interp},

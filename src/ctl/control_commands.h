@@ -10,6 +10,7 @@ struct session;
 struct control_target {
     struct session *session;
     const char *name; /* the guest's */
+    JsonObject *arguments; /* of the command; NULL: none */
 };
 
 /* Runs a command. Its value (caller owns), or NULL and an error (constants). */

@@ -61,7 +61,7 @@ static JsonNode *qmp_read_line(const char *line, size_t len, const char **error)
 bool qmp_parse(const char *line, size_t len, struct qmp_request *request, const char **error)
 {
     g_autoptr(JsonNode) node = qmp_read_line(line, len, error);
-    JsonNode *execute, *id;
+    JsonNode *execute, *arguments, *id;
 
     memset(request, 0, sizeof(*request));
     if (node == NULL) {
@@ -69,18 +69,23 @@ bool qmp_parse(const char *line, size_t len, struct qmp_request *request, const 
     }
     id = json_object_get_member(json_node_get_object(node), "id");
     execute = json_object_get_member(json_node_get_object(node), "execute");
+    arguments = json_object_get_member(json_node_get_object(node), "arguments");
     request->id = id != NULL ? json_node_copy(id) : NULL;
     if (execute == NULL || !JSON_NODE_HOLDS_VALUE(execute) ||
         json_node_get_value_type(execute) != G_TYPE_STRING) {
         return false;
     }
     request->command = g_strdup(json_node_get_string(execute));
+    if (arguments != NULL && JSON_NODE_HOLDS_OBJECT(arguments)) {
+        request->arguments = json_object_ref(json_node_get_object(arguments));
+    }
     return true;
 }
 
 void qmp_request_clear(struct qmp_request *request)
 {
     g_clear_pointer(&request->command, g_free);
+    g_clear_pointer(&request->arguments, json_object_unref);
     g_clear_pointer(&request->id, json_node_unref);
 }
 

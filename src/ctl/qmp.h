@@ -12,6 +12,7 @@
 
 struct qmp_request {
     char *command; /* owned */
+    JsonObject *arguments; /* owned; NULL: none */
     JsonNode *id;  /* owned; NULL: none */
 };
 

@@ -53,9 +53,11 @@ static JsonObject *answer_object(JsonObject *answer, const char *name)
 
 /* Sends a command and returns its "return" object (caller unrefs); events are skipped. NULL and
  * in *why what the guest says against it, or NULL when it says nothing (caller frees). */
-static JsonObject *ask(int fd, const char *command, char **why)
+static JsonObject *ask(int fd, const char *command, const char *arguments, char **why)
 {
-    g_autofree char *request = g_strdup_printf("{\"execute\":\"%s\"}\n", command);
+    g_autofree char *request =
+        g_strdup_printf("{\"execute\":\"%s\",\"arguments\":%s}\n", command,
+                        arguments != NULL ? arguments : "{}");
 
     *why = NULL;
     if (send(fd, request, strlen(request), MSG_NOSIGNAL) != (ssize_t)strlen(request)) {
@@ -88,7 +90,7 @@ static int guest_open(const char *name)
     auto_fd fd = runtime_connect(path);
     g_autofree char *greeting = fd < 0 ? NULL : read_line(fd);
     g_autofree char *why = NULL;
-    g_autoptr(JsonObject) ready = greeting == NULL ? NULL : ask(fd, "qmp_capabilities", &why);
+    g_autoptr(JsonObject) ready = greeting == NULL ? NULL : ask(fd, "qmp_capabilities", NULL, &why);
 
     return ready == NULL ? -1 : auto_fd_steal(&fd);
 }
@@ -172,7 +174,7 @@ static int verb_list(void)
     for (size_t i = 0; names[i] != NULL; i++) {
         auto_fd fd = guest_open(names[i]);
         g_autofree char *why = NULL;
-        g_autoptr(JsonObject) o = fd < 0 ? NULL : ask(fd, "query-pvemu", &why);
+        g_autoptr(JsonObject) o = fd < 0 ? NULL : ask(fd, "query-pvemu", NULL, &why);
 
         if (o != NULL) { /* else it ended meanwhile, or does not answer */
             print_guest(names[i], o);
@@ -187,13 +189,14 @@ struct verb_command {
     const char *verb, *command;
     bool may_wait;  /* takes -w */
     int wait;       /* seconds to wait for the guest's end in any case */
+    const char *arguments; /* of the command, as JSON; NULL: none */
 };
 
 static const struct verb_command verb_commands[] = {
-    {"pause", "stop", false, 0},
-    {"unpause", "cont", false, 0},
-    {"shutdown", "system_powerdown", true, 0},
-    {"destroy", "quit", false, DESTROY_SECONDS},
+    {"pause", "stop", false, 0, NULL},
+    {"unpause", "cont", false, 0, NULL},
+    {"shutdown", "system_powerdown", true, 0, NULL},
+    {"destroy", "quit", false, DESTROY_SECONDS, NULL},
 };
 
 /* Until the guest's socket closes: its process is gone or on its way. seconds 0: for ever. */
@@ -227,7 +230,7 @@ static int verb_command(const struct verb_command *v, const char *word, bool wai
         return verb_fail(err);
     }
     fd = guest_open(name);
-    answer = fd < 0 ? NULL : ask(fd, v->command, &why);
+    answer = fd < 0 ? NULL : ask(fd, v->command, v->arguments, &why);
     if (answer == NULL) {
         error_set(&err, PVEMU_ERROR_HOST, "cannot %s guest '%s': %s", v->verb, name,
                   why != NULL ? why : "it does not answer");
@@ -264,7 +267,7 @@ static int verb_parse(const struct verb_command *v, int argc, char *const *argv)
 static int verb_accel(int argc, char *const *argv)
 {
     g_autofree char *command = NULL;
-    struct verb_command v = {"change the engine of", NULL, false, 0};
+    struct verb_command v = {"change the engine of", NULL, false, 0, NULL};
     const char *word = argc > 2 ? argv[argc - 1] : "";
 
     if (argc > 4 || (strcmp(word, "kvm") != 0 && strcmp(word, "bt") != 0 &&
@@ -276,8 +279,28 @@ static int verb_accel(int argc, char *const *argv)
     return verb_command(&v, argc == 4 ? argv[2] : NULL, false);
 }
 
+/* vcpu-set [VM] N */
+static int verb_vcpu_set(int argc, char *const *argv)
+{
+    g_autofree char *arguments = NULL;
+    struct verb_command v = {"change the CPUs of", "vcpu-set", false, 0, NULL};
+    guint64 n;
+
+    if (argc < 3 || argc > 4 ||
+        !g_ascii_string_to_unsigned(argv[argc - 1], 10, 1, G_MAXINT, &n, NULL)) {
+        report_error("vcpu-set: it takes a guest and a number of CPUs");
+        return EXIT_STATUS_CANNOT_RUN;
+    }
+    v.arguments = arguments = g_strdup_printf("{\"cpus\":%u}", (unsigned)n);
+    return verb_command(&v, argc == 4 ? argv[2] : NULL, false);
+}
+
 bool verbs_run(int argc, char *const *argv, int *status)
 {
+    if (strcmp(argv[1], "vcpu-set") == 0) {
+        *status = verb_vcpu_set(argc, argv);
+        return true;
+    }
     if (strcmp(argv[1], "accel") == 0) {
         *status = verb_accel(argc, argv);
         return true;

@@ -182,6 +182,33 @@ bool machine_request_shutdown(struct machine *m, const char *word)
     return heard;
 }
 
+unsigned machine_vcpus(struct machine *m)
+{
+    unsigned nr;
+
+    g_mutex_lock(&m->board.lock);
+    nr = m->pv->nr_vcpus;
+    g_mutex_unlock(&m->board.lock);
+    return nr;
+}
+
+const char *machine_set_vcpus(struct machine *m, unsigned nr)
+{
+    if (nr < 1 || nr > m->nr_vcpus) {
+        g_autofree char *why =
+            g_strdup_printf("it was started with -smp for 1 to %u", m->nr_vcpus);
+
+        return g_intern_string(why); /* there are few of them */
+    }
+    if (m->state == MACHINE_ENDED) {
+        return "the guest has ended";
+    }
+    g_mutex_lock(&m->board.lock);
+    pv_domain_set_vcpus(m->pv, nr);
+    g_mutex_unlock(&m->board.lock);
+    return NULL;
+}
+
 uint64_t machine_uptime_ns(struct machine *m)
 {
     return board_now_ns(&m->board);

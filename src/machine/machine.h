@@ -78,6 +78,10 @@ bool machine_set_accel(struct machine *m, const char *word, GError **err);
 const char *machine_engine(unsigned index, bool *usable, GError **err);
 /* Why that is not KVM, for a person; NULL when there is nothing to say. Borrowed. */
 const char *machine_accel_note(const struct machine *m);
+/* How many CPUs the guest is to have now, and changes that through xenstore. NULL, or why it
+ * cannot be (a constant). */
+unsigned machine_vcpus(struct machine *m);
+const char *machine_set_vcpus(struct machine *m, unsigned nr);
 /* The board lock; borrowed. */
 GMutex *machine_lock(struct machine *m);
 /* ns the guest has run. */

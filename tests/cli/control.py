@@ -14,7 +14,7 @@ from harness import (PVEMU, Control, Guest, Skip, boot_args, check, check_match,
                      wait_until)
 
 COMMANDS = ["query-commands", "query-status", "query-name", "query-pvemu", "stop", "cont", "system_powerdown", "quit",
-            "accel-kvm", "accel-bt", "accel-interp"]
+            "vcpu-set", "accel-kvm", "accel-bt", "accel-interp"]
 
 
 def start(folder, name="clock", *args):
@@ -341,6 +341,24 @@ def list_verb(folder):
     third = Guest(folder, *boot_args("clock"))
     third.expect(b"\n")
     check([r[0] for r in listed(folder)], ["clock.elf-1", "clock.elf-2", "x"])
+
+
+@test
+def vcpu_set_verb(folder):
+    """vcpu-set"""
+    guest = start(folder, "clock", "-smp", "1,max=3")
+    check(listed(folder)[0][4], "1")
+    check(run(folder, "vcpu-set", "x", "3").returncode, 0)
+    check(listed(folder)[0][4], "3")
+    check(run(folder, "vcpu-set", "2").returncode, 0)
+    check(Control(guest.socket_path()).ask("query-pvemu")["cpus-max"], 3)
+    result = run(folder, "vcpu-set", "4")
+    check((result.returncode, result.stderr),
+          (125, b"pvemu: error: cannot change the CPUs of guest 'x': it was started with -smp for 1 to 3\n"))
+    client = Control(guest.socket_path())
+    for arguments in ({}, {"cpus": 0}, {"cpus": "2"}, {"cpus": 1 << 40}, {"cpus": -1}, {"cpus": [2]}):
+        is_error(client.command("vcpu-set", arguments=arguments), "GenericError")
+    check(listed(folder)[0][4], "2")
 
 
 @test

@@ -87,6 +87,8 @@ VERBS = [
     ("pause", "error: no guest is running"),
     ("shutdown -w", "error: no guest is running"),
     ("unpause x", "error: no running guest is called 'x'\nhint: `pvemu list` shows the running ones"),
+    ("vcpu-set", "error: vcpu-set: it takes a guest and a number of CPUs"),
+    ("vcpu-set x y", "error: vcpu-set: it takes a guest and a number of CPUs"),
     ("destroy -f", "error: destroy: unknown option '-f'"),
     ("pause -w", "error: pause: unknown option '-w'"),
     ("pause a b", "error: pause: 'b' is too much; it takes one guest"),

@@ -45,6 +45,8 @@ main:
     cmpl $(CPUS - 1), answers
     jb 5b
     cli
+    cmpl $((CPUS - 1) * (ROUNDS + 1)), pings
+    jne 8f
     movl $1, quiet
     movl $(ICR_OTHERS | ICR_FIXED | PING), LAPIC_ICR
 6:  pause
@@ -54,8 +56,6 @@ main:
 7:  pause
     cmpl $(CPUS - 1), nmis
     jb 7b
-    cmpl $((CPUS - 1) * (ROUNDS + 2)), pings
-    jne 8f
     SAY "all answered"
     cli
     hlt

@@ -85,7 +85,7 @@ def check_sources():
 def options_of_program(pvemu):
     text = subprocess.run([pvemu, "help", "all"], check=True, capture_output=True, text=True).stdout
     head, _, tail = text.partition("\nVerbs")
-    verbs = re.findall(r"^([a-z]+)(?: |$)", tail.partition("\nExamples")[0], re.MULTILINE)
+    verbs = re.findall(r"^([a-z-]+)(?: |$)", tail.partition("\nExamples")[0], re.MULTILINE)
     return set(re.findall(r"^-([\w-]+)", head, re.MULTILINE)), set(v for v in verbs if v not in ("one",))
 
 
@@ -111,7 +111,7 @@ def check_options(pvemu):
     yield from (f"command-line.md lists -{o}, which pvemu does not know" for o in sorted(listed - options))
     yield from (f"{name} names -{o}, which pvemu does not know" for name, o in sorted(named) if o not in options | {"w"})
     shown = " ".join(re.findall(r"^\|(.*?)\|", section(text, "Verbs"), re.MULTILINE))
-    documented = set(re.findall(r"`([a-z]+)", shown))
+    documented = set(re.findall(r"`([a-z][a-z-]*)", shown))
     yield from (f"command-line.md does not list the verb {v}" for v in sorted(verbs - documented))
     yield from (f"command-line.md lists the verb {v}, which pvemu does not know" for v in sorted(documented - verbs))
     if not options or not verbs:

@@ -117,7 +117,8 @@ static void test_forms(void)
 
     g_assert_null(parse(c, NULL, "-kernel k --append a=1 -append=b -m=64 --disk=x,,y,ro "
                                  "-disk z -p 0:22 -p 1:2 -on panic=pause -on=reboot=reset "
-                                 "-S -q -n -send a -send b=>c -timeout 1m -name w-1.x -smp 1"));
+                                 "-S -q -n -send a -send b=>c -timeout 1m -name w-1.x "
+                                 "-smp 2,max=3"));
     g_assert_cmpstr(c->kernel, ==, "k");
     g_assert_cmpstr(c->append, ==, "a=1 b");
     g_assert_cmpuint(c->memory_bytes, ==, 64 << 20);
@@ -133,6 +134,8 @@ static void test_forms(void)
     g_assert_cmpint(c->on_poweroff, ==, ACTION_DEFAULT);
     g_assert_true(c->paused && c->quiet && c->dry_run);
     g_assert_cmpuint(c->timeout_ns, ==, 60000000000);
+    g_assert_cmpuint(c->smp, ==, 2);
+    g_assert_cmpuint(c->smp_max, ==, 3);
     config_free(c);
 }
 
@@ -161,6 +164,10 @@ static void test_errors(void)
         {"-xyzzy", "unknown option '-xyzzy'\nhint: `pvemu -h` lists the options"},
         {"-kernel k -net none -p 1:2", "-p 1:2: there is no network with -net none"},
         {"-kernel k -smp -1", "-smp: '-1' is not a number of CPUs"},
+        {"-kernel k -smp 33", "-smp: a guest has at most 32 CPUs"},
+        {"-kernel k -smp 2,max=40", "-smp: a guest has at most 32 CPUs"},
+        {"-kernel k -smp 4,max=2", "-smp: max=2 is less than 4"},
+        {"-kernel k -smp 4,2", "-smp: '4,2' is not N or N,max=M"},
         {"-on panic", "-on: 'panic' is not panic, reboot or poweroff = exit, reset or pause"},
         {"-on panic=", "-on: 'panic=' is not panic, reboot or poweroff = exit, reset or pause"},
         {"-disk ,ro", "-disk: the file name is missing in ',ro'"},

@@ -26,6 +26,7 @@ static void test_good(void)
     check_good("{\"id\":{\"a\":[\"}{][\\\"\"]},\"execute\":\"x\"}", "x",
                "{\"a\":[\"}{][\\\"\"]}");
     check_good("{\"execute\":\"\"}", "", NULL);
+    check_good("{\"execute\":\"x\",\"arguments\":[1]}", "x", NULL);
     check_good("{\"execute\":\"stop\",\"id\":null}", "stop", "null");
 }
 
