@@ -60,7 +60,7 @@ static void shake_one(struct dbt *d, struct block *b, enum shake what)
         interp_tlb_protect_all(e);
         break;
     case SHAKE_WRITTEN:
-        interp_code_written(e, b->frame);
+        interp_code_written(e, mem_frame_hva(e->v->mem, b->frame), MEM_PAGE_SIZE);
         break;
     case SHAKE_DEVICE:
         interp_fpu_home(e);
