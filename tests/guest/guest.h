@@ -72,16 +72,14 @@ hypercall:
     popl %ecx
     popl %ebx
     popl %eax
-    je hypercall_amd
-    jmp hypercall_intel
+    je 1f
+    jmp 2f
     /* Where and how Linux has them: an engine that cannot catch them looks for the pair. */
     .balign 16
-hypercall_amd:
-    .byte 0x0f, 0x01, 0xd9 /* vmmcall */
+1:  .byte 0x0f, 0x01, 0xd9 /* vmmcall */
     ret
     .balign 16
-hypercall_intel:
-    .byte 0x0f, 0x01, 0xc1 /* vmcall */
+2:  .byte 0x0f, 0x01, 0xc1 /* vmcall */
     ret
 
     .bss

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+/* Hypercalls that answer: every sub-op that is there and what each refuses. */
+#include "pv.h"
+
+static uint8_t gdt_page[4096] __attribute__((aligned(4096)));
+static uint8_t raw_page[4096] __attribute__((aligned(4096)));
+
+static void check_version(void)
+{
+    char text[1024];
+    struct xen_feature_info features = {.submap_idx = 0};
+    struct xen_platform_parameters platform;
+
+    CHECK(HC2(xen_version, XENVER_extraversion, text), 0);
+    CHECK(HC2(xen_version, XENVER_capabilities, text), 0);
+    CHECK(HC2(xen_version, XENVER_get_features, &features), 0);
+    CHECK(features.submap & (1 << XENFEAT_mmu_pt_update_preserve_ad), 32);
+    CHECK(features.submap & (1 << XENFEAT_gnttab_map_avail_bits), 128);
+    CHECK(features.submap & (1 << XENFEAT_writable_page_tables), 0);
+    CHECK(features.submap & (1 << XENFEAT_auto_translated_physmap), 0);
+    features.submap_idx = 1;
+    CHECK(HC2(xen_version, XENVER_get_features, &features), -EINVAL_);
+    CHECK(HC2(xen_version, XENVER_platform_parameters, &platform), 0);
+    CHECK(platform.virt_start, 0xffff800000000000ull);
+    CHECK(HC2(xen_version, XENVER_pagesize, 0), 4096);
+    CHECK(HC2(xen_version, XENVER_extraversion, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(xen_version, 99, 0), -ENOSYS_);
+    CHECK(hypercall_inline(63, 0, 0, 0, 0), -ENOSYS_);
+    CHECK(hypercall_inline(1000, 0, 0, 0, 0), -ENOSYS_);
+}
+
+static void check_traps_and_callbacks(void)
+{
+    struct trap_info bad[2] = {{.vector = 3, .address = 0x8000000000000000ull}};
+    struct callback_register reg = {.type = CALLBACKTYPE_event, .address = 1ull << 60};
+    struct callback_unregister un = {.type = CALLBACKTYPE_event};
+    struct xennmi_callback nmi = {.handler_address = 1ull << 60};
+
+    CHECK(HC1(set_trap_table, bad), -EINVAL_);
+    CHECK(HC1(set_trap_table, BAD_POINTER), -EFAULT_);
+    CHECK(HC1(set_trap_table, 0), 0);
+    CHECK(HC2(callback_op, CALLBACKOP_register, &reg), -EINVAL_);
+    reg.address = KV;
+    reg.type = 99;
+    CHECK(HC2(callback_op, CALLBACKOP_register, &reg), -ENOSYS_);
+    CHECK(HC2(callback_op, CALLBACKOP_register, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(callback_op, CALLBACKOP_unregister, &un), -EINVAL_);
+    un.type = CALLBACKTYPE_nmi;
+    CHECK(HC2(callback_op, CALLBACKOP_unregister, &un), 0);
+    un.type = 99;
+    CHECK(HC2(callback_op, CALLBACKOP_unregister, &un), -ENOSYS_);
+    CHECK(HC2(callback_op, 7, &un), -ENOSYS_);
+    CHECK(HC3(set_callbacks, 1ull << 60, KV, KV), -EINVAL_);
+    CHECK(HC3(set_callbacks, KV, KV, KV), 0);
+    CHECK(HC2(nmi_op, XENNMI_register_callback, &nmi), -EINVAL_);
+    nmi.handler_address = KV;
+    CHECK(HC2(nmi_op, XENNMI_register_callback, &nmi), 0);
+    CHECK(HC2(nmi_op, XENNMI_unregister_callback, 0), 0);
+    CHECK(HC2(nmi_op, 9, 0), -ENOSYS_);
+    CHECK(HC2(stack_switch, 0xe02b, boot_stack), 0);
+    CHECK(HC1(fpu_taskswitch, 1), 0);
+    CHECK(HC1(fpu_taskswitch, 0), 0);
+}
+
+static void check_descriptors(void)
+{
+    uint64_t frames[1] = {va_mfn(gdt_page)};
+    uint64_t maddr = va_mfn(gdt_page) << 12;
+    uint64_t *gdt = (uint64_t *)gdt_page;
+    uint16_t limit = 0;
+
+    CHECK(HC2(set_gdt, frames, 7169), -EINVAL_);
+    CHECK(HC2(set_gdt, BAD_POINTER, 16), -EFAULT_);
+    CHECK(HC2(set_gdt, frames, 16), -EINVAL_); /* mapped writable */
+    gdt[2] = 0x00af9a000000ffffull; /* code, DPL 0 */
+    gdt[3] = 0x0000890000000067ull; /* a TSS */
+    CHECK(make_ro(gdt_page), 0);
+    CHECK(HC2(set_gdt, frames, 16), -EINVAL_); /* the TSS */
+    CHECK(HC2(update_descriptor, maddr + 24, 0), 0);
+    CHECK(gdt[3], 0);
+    CHECK(HC2(set_gdt, frames, 16), 0);
+    CHECK(gdt[2], 0x00affa000000ffffull); /* DPL 3 now */
+    CHECK(make_rw(gdt_page), -EBUSY_);
+    CHECK(HC2(update_descriptor, maddr + 8, 0x00cf92000000ffffull), 0);
+    CHECK(gdt[1], 0x00cff2000000ffffull);
+    __asm__ volatile("lsl %1, %0" : "+r"(limit) : "r"((uint16_t)8));
+    CHECK(limit, 0xffff);
+    CHECK(HC2(update_descriptor, maddr + 4, 0), -EINVAL_);
+    CHECK(HC2(update_descriptor, maddr + 8, 0x0000890000000067ull), -EINVAL_);  /* TSS */
+    CHECK(HC2(update_descriptor, maddr + 8, 0x00008e0000000000ull), -EINVAL_);  /* gate */
+    CHECK(HC2(update_descriptor, maddr + 8, 0x00af9e000000ffffull), -EINVAL_);  /* conforming */
+    CHECK(HC2(update_descriptor, maddr + 8, 0x00ef9a000000ffffull), -EINVAL_);  /* L and D */
+    CHECK(HC2(update_descriptor, 1ull << 50, 0), -EINVAL_);
+    CHECK(HC2(update_descriptor, start_info->pt_base ? va_mfn((void *)start_info->pt_base) << 12
+                                                     : 0, 0), -EINVAL_);
+    CHECK(HC2(set_gdt, frames, 0), 0);
+    CHECK(make_rw(gdt_page), 0);
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page + 8, 4), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page, 8193), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page, 16), 0);
+    limit = 0;
+    __asm__ volatile("lsl %1, %0" : "+r"(limit) : "r"((uint16_t)(8 | 4)));
+    CHECK(limit, 0xffff);
+    CHECK(mmuext1(MMUEXT_SET_LDT, 0, 0), 0);
+}
+
+static void check_registers(void)
+{
+    uint64_t base;
+
+    CHECK(HC2(set_segment_base, SEGBASE_FS, 1ull << 60), -EINVAL_);
+    CHECK(HC2(set_segment_base, SEGBASE_GS_KERNEL, 1ull << 60), -EINVAL_);
+    CHECK(HC2(set_segment_base, 9, 0), -EINVAL_);
+    CHECK(HC2(set_segment_base, SEGBASE_GS_USER_SEL, 0x1238), 0); /* a bad one is none */
+    CHECK(HC2(set_segment_base, SEGBASE_FS, (uint64_t)raw_page), 0);
+    *(uint64_t *)raw_page = 0x1234;
+    __asm__("movq %%fs:0, %0" : "=r"(base));
+    CHECK(base, 0x1234);
+    CHECK(HC2(set_segment_base, SEGBASE_GS_KERNEL, (uint64_t)raw_page), 0);
+    __asm__("movq %%gs:0, %0" : "=r"(base));
+    CHECK(base, 0x1234);
+    CHECK(HC2(set_debugreg, 0, KV), 0);
+    CHECK(HC1(get_debugreg, 0), KV);
+    CHECK(HC2(set_debugreg, 1, 0xffff800000000000ull), -EPERM_);
+    CHECK(HC2(set_debugreg, 7, 1 << 13), -EPERM_);        /* GD */
+    CHECK(HC2(set_debugreg, 7, 1 | 2 << 16), -EPERM_);    /* I/O without CR4.DE */
+    CHECK(HC2(set_debugreg, 7, 0), 0);
+    CHECK(HC1(get_debugreg, 7), 0x400);
+    CHECK(HC2(set_debugreg, 8, 0), -ENODEV_);
+    CHECK(HC1(get_debugreg, 99), -ENODEV_);
+}
+
+static void check_physdev(void)
+{
+    struct physdev_set_iopl iopl = {.iopl = 4};
+    struct physdev_set_iobitmap bitmap = {.nr_ports = 65537};
+    struct {
+        uint32_t cmd, pad;
+        struct physdev_set_iopl iopl;
+    } old = {.cmd = PHYSDEVOP_set_iopl, .iopl.iopl = 4};
+
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, &iopl), -EINVAL_);
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, BAD_POINTER), -EFAULT_);
+    iopl.iopl = 0;
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, &iopl), 0);
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &bitmap), -EINVAL_);
+    bitmap.nr_ports = 0;
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &bitmap), 0);
+    CHECK(HC2(physdev_op, PHYSDEVOP_apic_read, 0), -EPERM_);
+    CHECK(HC2(physdev_op, PHYSDEVOP_map_pirq, 0), -EPERM_);
+    CHECK(HC2(physdev_op, PHYSDEVOP_eoi, 0), -EINVAL_);
+    CHECK(HC2(physdev_op, 28, 0), -ENOSYS_);
+    CHECK(HC1(physdev_op_compat, &old), -EINVAL_);
+    old.iopl.iopl = 0;
+    CHECK(HC1(physdev_op_compat, &old), 0);
+    old.cmd = 99;
+    CHECK(HC1(physdev_op_compat, &old), -ENOSYS_);
+}
+
+static void check_memory(void)
+{
+    struct xen_machphys_mapping map;
+    struct xen_add_to_physmap add = {.domid = DOMID_SELF};
+    domid_t self = DOMID_SELF;
+    uint64_t page = (uint64_t)page_alloc(), mfn = va_mfn((void *)page), list = mfn, out;
+    uint64_t pfn = (page - KV) >> 12;
+    struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
+    struct xen_memory_exchange ex = {.in = {.nr_extents = 1, .domid = DOMID_SELF},
+                                     .out = {.nr_extents = 1, .domid = DOMID_SELF}};
+    const uint64_t *m2p = (const uint64_t *)0xffff800000000000ull;
+
+    set_xen_guest_handle(op.extent_start, &list);
+    CHECK(HC2(memory_op, XENMEM_machphys_mapping, &map), 0);
+    CHECK(map.v_start, 0xffff800000000000ull);
+    CHECK(map.max_mfn, (1ull << 35) - 1);
+    CHECK(HC2(memory_op, XENMEM_machphys_mapping, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(memory_op, XENMEM_maximum_reservation, &self), 32 << 8);
+    CHECK(HC2(memory_op, XENMEM_machine_memory_map, 0), -EPERM_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EINVAL_);
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0); /* still mapped writable */
+    CHECK(update_va((void *)page, 0, UVMF_INVLPG), 0);
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 1);
+    CHECK(m2p[mfn], UINT64_MAX);
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0); /* not ours any more */
+    CHECK(update_va((void *)page, mfn << 12 | P | RW, UVMF_INVLPG), -EPERM_);
+    list = pfn;
+    CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 1);
+    CHECK(list, mfn);
+    CHECK(m2p[mfn], pfn);
+    CHECK(update_va((void *)page, mfn << 12 | P | RW, UVMF_INVLPG), 0);
+    CHECK(*(uint64_t *)page, 0);
+    CHECK(mmu_update1(mfn << 12 | MMU_MACHPHYS_UPDATE, 77), 0);
+    CHECK(m2p[mfn], 77);
+    CHECK(mmu_update1(mfn << 12 | MMU_MACHPHYS_UPDATE, pfn), 0);
+    CHECK(mmu_update1(1ull << 50 | MMU_MACHPHYS_UPDATE, 0), -EINVAL_);
+    list = mfn;
+    out = pfn;
+    set_xen_guest_handle(ex.in.extent_start, &list);
+    set_xen_guest_handle(ex.out.extent_start, &out);
+    CHECK(HC2(memory_op, XENMEM_exchange, &ex), -EINVAL_); /* mapped writable */
+    CHECK(update_va((void *)page, 0, UVMF_INVLPG), 0);
+    CHECK(HC2(memory_op, XENMEM_exchange, &ex), 0);
+    CHECK(ex.nr_exchanged, 1);
+    CHECK(m2p[out], pfn);
+    ex.nr_exchanged = 0;
+    ex.out.extent_order = 9;
+    CHECK(HC2(memory_op, XENMEM_exchange, &ex), -EPERM_);
+    CHECK(HC2(memory_op, XENMEM_exchange, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(memory_op, 60, 0), -ENOSYS_);
+}
+
+static void check_others(void)
+{
+    struct multicall_entry calls[3] = {{.op = __HYPERVISOR_xen_version},
+                                       {.op = 1000},
+                                       {.op = __HYPERVISOR_multicall}};
+    struct sched_shutdown bad = {.reason = 99};
+
+    CHECK(HC2(multicall, calls, 3), 0);
+    CHECK(calls[0].result, 4 << 16 | 17);
+    CHECK(calls[1].result, -ENOSYS_);
+    CHECK(calls[2].result, -ENOSYS_);
+    CHECK(HC2(multicall, BAD_POINTER, 1), -EFAULT_);
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables), 0);
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_pae_extended_cr3), 0);
+    CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_pae_extended_cr3), 0);
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, 31), -EINVAL_);
+    CHECK(HC2(vm_assist, 9, 0), -ENOSYS_);
+    CHECK(HC2(sched_op_compat, SCHEDOP_yield, 0), 0);
+    CHECK(HC2(sched_op_compat, SCHEDOP_shutdown, 99), -EINVAL_);
+    CHECK(HC2(sched_op_compat, 9, 0), -ENOSYS_);
+    CHECK(HC2(sched_op, SCHEDOP_shutdown, &bad), -EINVAL_);
+    CHECK(HC1(platform_op, 0), -EPERM_);
+    CHECK(HC1(domctl, 0), -EPERM_);
+    CHECK(HC1(sysctl, 0), -EPERM_);
+    CHECK(HC2(hvm_op, 0, 0), -ENOSYS_);
+    CHECK(HC3(vcpu_op, VCPUOP_is_up, 0, 0), 1);
+    CHECK(HC3(vcpu_op, VCPUOP_is_up, 1, 0), -ENOENT_);
+    CHECK(HC3(vcpu_op, VCPUOP_initialise, 0, 0), -EEXIST_);
+}
+
+void test(void)
+{
+    check_version();
+    check_traps_and_callbacks();
+    check_descriptors();
+    check_registers();
+    check_physdev();
+    check_memory();
+    check_others();
+}

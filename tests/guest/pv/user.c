@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * User mode: two sets of tables, system calls, faults, software interrupts and privileged
+ * instructions from there; GS of either half; events while the user runs.
+ */
+#include "pv.h"
+
+#define UV 0x10000000ull /* where the user's page lies, in its own tables only */
+
+static struct shared_info *si;
+static uint8_t *user_page;
+static uint64_t user_stack;
+static uint64_t seen_rax;
+static uint64_t counted;
+
+/* User code, copied to UV; each is entered at its offset. */
+extern uint8_t user_code[], user_code_end[], user_syscall[], user_int80[], user_int20[],
+    user_fault[], user_hlt[], user_gs[], user_cpuid[], user_spin[], user_rdmsr[],
+    user_sysenter[], user_ud2[], user_cli[], user_in[];
+__asm__(".text\n"
+        "user_code:\n"
+        "user_syscall: movq $1234, %rax; movq $55, %rcx; syscall; ud2\n"
+        "user_int80: movq $77, %rax; int $0x80; ud2\n"
+        "user_int20: int $0x20; ud2\n"
+        "user_fault: movq $0x123456000, %rbx; movq (%rbx), %rax; ud2\n"
+        "user_hlt: hlt; ud2\n"
+        "user_gs: movq %gs:8, %rax; int $0x80; ud2\n"
+        "user_cpuid: movl $0x40000000, %eax; ud2; .ascii \"xen\"; cpuid; movl %ebx, %eax;"
+        " int $0x80; ud2\n"
+        "user_spin: incq 0x10000f00; jmp user_spin\n"
+        "user_rdmsr: movl $0x10, %ecx; rdmsr; ud2\n"
+        "user_sysenter: sysenter; ud2\n"
+        "user_cli: cli; ud2\n"
+        "user_in: inb $0x80, %al; ud2\n"
+        "user_ud2: ud2\n"
+        "user_code_end:\n");
+
+static uint64_t entry(const void *va, uint64_t flags)
+{
+    return va_mfn(va) << 12 | flags;
+}
+
+/* Tables of the user: its own page and nothing of the kernel's. */
+static void make_user_tables(void)
+{
+    uint64_t *l4 = page_alloc(), *l3 = page_alloc(), *l2 = page_alloc(), *l1 = page_alloc();
+    void *const tables[] = {l1, l2, l3, l4};
+
+    user_page = page_alloc();
+    for (unsigned i = 0; i < (size_t)(user_code_end - user_code); i++) {
+        user_page[i] = user_code[i];
+    }
+    user_stack = UV + 4096;
+    l1[UV >> 12 & 511] = entry(user_page, P | RW | US);
+    l2[UV >> 21 & 511] = entry(l1, P | RW | US);
+    l3[0] = entry(l2, P | RW | US);
+    l4[0] = entry(l3, P | RW | US);
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK(make_ro(tables[i]), 0);
+    }
+    CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, va_mfn(l4), 0), 0);
+    CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, va_mfn(l4), 0), 0);
+}
+
+static bool come_back(struct frame *f)
+{
+    seen_rax = f->rax;
+    user_return(f);
+    return true;
+}
+
+static void run_user(const uint8_t *code)
+{
+    hook = come_back;
+    user_enter(UV + (uint64_t)(code - user_code), user_stack, 0x202);
+    hook = NULL;
+}
+
+static uint64_t user_rip(const uint8_t *code)
+{
+    return UV + (uint64_t)(code - user_code);
+}
+
+static void check_calls(void)
+{
+    run_user(user_syscall);
+    CHECK(last.vector, V_SYSCALL);
+    CHECK(seen_rax, 1234);
+    CHECK(last.rcx, user_rip(user_int80) - 2);
+    CHECK(last.rip, user_rip(user_int80) - 2);
+    CHECK(last.r11 & 0x3200, 0x200);
+    CHECK(last.cs & 0xffff, 0xe033);
+    CHECK(last.ss, 0xe02b);
+    CHECK(last.rsp, user_stack);
+    run_user(user_int80);
+    CHECK(last.vector, 0x80);
+    CHECK(seen_rax, 77);
+    CHECK(last.rip, user_rip(user_int20) - 2);
+    run_user(user_int20);
+    CHECK(last.vector, 13);
+    CHECK(last.error, 0x20 * 8 + 2);
+    CHECK(last.rip, user_rip(user_int20));
+}
+
+static void check_faults(void)
+{
+    run_user(user_fault);
+    CHECK(last.vector, 14);
+    CHECK(last.error, 4); /* user */
+    CHECK(si->vcpu_info[0].arch.cr2, 0x123456000ull);
+    CHECK(last.cs & 3, 3);
+    run_user(user_hlt);
+    CHECK(last.vector, 13);
+    run_user(user_rdmsr);
+    CHECK(last.vector, 13);
+    run_user(user_cli);
+    CHECK(last.vector, 13);
+    run_user(user_in);
+    CHECK(last.vector, 13);
+    run_user(user_ud2);
+    CHECK(last.vector, 6);
+    CHECK(last.rip, user_rip(user_ud2));
+    run_user(user_sysenter);
+    CHECK_TRUE(last.vector == V_SYSENTER || last.vector == 6); /* by vendor */
+    hook = come_back;
+    user_enter(1ull << 60, user_stack, 0x202);
+    CHECK(last.vector, 13); /* iret to where nobody can be */
+    hook = NULL;
+}
+
+static void check_cpuid(void)
+{
+    run_user(user_cpuid);
+    CHECK(last.vector, 0x80);
+    CHECK(seen_rax & 0xffffffff, 0x566e6558);
+}
+
+/* Each half has its own GS base. */
+static void check_gs(void)
+{
+    static uint64_t kernel_gs[2] = {1, 2};
+    uint64_t value;
+
+    ((uint64_t *)user_page)[500] = 3;
+    ((uint64_t *)user_page)[501] = 4;
+    CHECK(HC2(set_segment_base, SEGBASE_GS_KERNEL, kernel_gs), 0);
+    CHECK(HC2(set_segment_base, SEGBASE_GS_USER, UV + 4000), 0);
+    run_user(user_gs);
+    CHECK(seen_rax, 4);
+    __asm__ volatile("movq %%gs:8, %0" : "=r"(value));
+    CHECK(value, 2);
+}
+
+/* Events reach the kernel while its user runs, and only when they are not masked. */
+static bool on_event(struct frame *f)
+{
+    if (f->vector != V_EVENT) {
+        return false;
+    }
+    counted = ((volatile uint64_t *)user_page)[0xf00 / 8];
+    CHECK(f->cs & 3, 3);
+    CHECK(f->cs >> 32 & 0xff, 0);
+    si->vcpu_info[0].evtchn_upcall_pending = 0;
+    si->vcpu_info[0].evtchn_pending_sel = 0;
+    si->evtchn_pending[0] = 0;
+    user_return(f);
+    f->flags &= ~0x200ull; /* masked again */
+    return true;
+}
+
+static void check_events(void)
+{
+    struct evtchn_bind_virq op = {.virq = VIRQ_TIMER, .vcpu = 0};
+    struct vcpu_set_periodic_timer timer = {.period_ns = 1000000};
+
+    CHECK(HC2(event_channel_op, EVTCHNOP_bind_virq, &op), 0);
+    CHECK(HC3(vcpu_op, VCPUOP_set_periodic_timer, 0, &timer), 0);
+    hook = on_event;
+    for (unsigned i = 0; i < 20; i++) {
+        user_enter(user_rip(user_spin), user_stack, 0x202);
+    }
+    CHECK_TRUE(counted > 0);
+    CHECK(si->vcpu_info[0].evtchn_upcall_mask, 1);
+    CHECK(HC3(vcpu_op, VCPUOP_stop_periodic_timer, 0, 0), 0);
+    hook = NULL;
+}
+
+void test(void)
+{
+    si = map_shared_info();
+    traps_init();
+    CHECK(HC2(stack_switch, 0xe02b, boot_stack - 1024), 0);
+    make_user_tables();
+    check_calls();
+    check_faults();
+    check_cpuid();
+    check_gs();
+    check_events();
+}
