@@ -185,6 +185,10 @@ enum config_action verdict_stopped(struct verdict *v, const struct machine_end *
     if (v->ended) {
         return ACTION_EXIT;
     }
+    if (v->panic == NULL && end->reason == STOP_CRASH && end->message[0] != '\0') {
+        v->panic = verdict_evidence(end->message); /* the hypervisor ended it */
+        v->panic_seconds = seconds;
+    }
     /* A reboot after a panic is the panic's: panic=-1. */
     if (v->panic != NULL || end->reason == STOP_CRASH || end->reason == STOP_WATCHDOG) {
         return verdict_crashed(v, seconds);

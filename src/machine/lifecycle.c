@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "pv/console.h"
+#include "pv/pv_guest.h"
 
 static void machine_set_state(struct machine *m, enum machine_run_state state)
 {
@@ -42,7 +43,12 @@ void lifecycle_stop_message(struct machine *m, enum stop_reason reason, int code
 
 void lifecycle_stop(struct board *b, enum stop_reason reason, int code)
 {
-    lifecycle_stop_message(machine_of(b), reason, code, "");
+    struct machine *m = machine_of(b);
+    const struct pv_guest *guest = m->pv != NULL ? m->pv->guest : NULL;
+
+    /* What a PV guest did that no domain may do, with the lock that its hypervisor has. */
+    lifecycle_stop_message(m, reason, code,
+                           reason == STOP_CRASH && guest != NULL ? guest->crash : "");
 }
 
 /* Tells the owner and does what it says; board lock not held. Returns what was done. */

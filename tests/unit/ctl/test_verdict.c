@@ -29,6 +29,9 @@ static enum config_action stop(struct fixture *f, enum stop_reason reason)
 {
     struct machine_end end = {.reason = reason, .code = 42, .message = "evidence"};
 
+    if (reason == STOP_CRASH) { /* the guest's own: the board knows no reason */
+        end.message[0] = '\0';
+    }
     return verdict_stopped(&f->v, &end, 1.0);
 }
 
@@ -36,6 +39,17 @@ static void check(const struct fixture *f, const char *line)
 {
     g_assert_true(f->v.ended);
     g_assert_cmpstr(f->v.line, ==, line);
+}
+
+/* A PV guest that its hypervisor ended: what it did is the evidence. */
+static void test_crash_evidence(struct fixture *f, gconstpointer data)
+{
+    struct machine_end end = {.reason = STOP_CRASH, .message = "no handler for vector 6"};
+
+    (void)data;
+    f->config->unattended = true;
+    g_assert_cmpint(verdict_stopped(&f->v, &end, 1.0), ==, ACTION_EXIT);
+    check(f, "FAIL: kernel panic after 1.0 s: \"no handler for vector 6\" (status 112)");
 }
 
 static void test_rows(struct fixture *f, gconstpointer data)
@@ -258,6 +272,7 @@ int main(int argc, char **argv)
         {"/ctl/verdict/panic-text", test_panic_text},
         {"/ctl/verdict/panic-settles", test_panic_settles},
         {"/ctl/verdict/panic-before-the-end", test_panic_before_the_end},
+        {"/ctl/verdict/crash-evidence", test_crash_evidence},
         {"/ctl/verdict/held", test_held},
         {"/ctl/verdict/attended", test_attended},
         {"/ctl/verdict/on", test_on},
