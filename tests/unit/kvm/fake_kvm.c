@@ -55,12 +55,58 @@ static void fake_burn(uint64_t ns)
              (uint64_t)start.tv_nsec + ns);
 }
 
+static void fake_sync(struct kvm_run *run)
+{
+    if (run->kvm_valid_regs != 0) {
+        run->s.regs.regs = fake_kvm.regs;
+        run->s.regs.sregs = fake_kvm.sregs;
+    }
+}
+
+static int fake_set_msrs(const struct kvm_msrs *list)
+{
+    for (unsigned i = 0; i < list->nmsrs; i++) {
+        unsigned at = 0;
+
+        while (at < fake_kvm.nr_msrs && fake_kvm.msr_index[at] != list->entries[i].index) {
+            at++;
+        }
+        g_assert_cmpuint(at, <, G_N_ELEMENTS(fake_kvm.msrs));
+        fake_kvm.msr_index[at] = list->entries[i].index;
+        fake_kvm.msrs[at] = list->entries[i].data;
+        fake_kvm.nr_msrs = MAX(fake_kvm.nr_msrs, at + 1);
+    }
+    return (int)list->nmsrs;
+}
+
+static int fake_get_msrs(struct kvm_msrs *list)
+{
+    for (unsigned i = 0; i < list->nmsrs; i++) {
+        for (unsigned at = 0; at < fake_kvm.nr_msrs; at++) {
+            if (fake_kvm.msr_index[at] == list->entries[i].index) {
+                list->entries[i].data = fake_kvm.msrs[at];
+            }
+        }
+    }
+    return (int)list->nmsrs;
+}
+
 static int fake_run(void)
 {
     const struct fake_exit *e = &fake_kvm.exits[fake_kvm.next_exit];
     struct kvm_run *run = fake_kvm.run;
 
     g_assert_cmpuint(fake_kvm.next_exit, <, fake_kvm.nr_exits);
+    fake_kvm.immediate_exit = run->immediate_exit != 0;
+    fake_kvm.window = run->request_interrupt_window != 0;
+    if ((run->kvm_dirty_regs & KVM_SYNC_X86_REGS) != 0) {
+        fake_kvm.regs = run->s.regs.regs;
+        run->kvm_dirty_regs = 0;
+    }
+    fake_sync(run);
+    if (fake_kvm.immediate_exit) {
+        return -EINTR; /* this exit is the next one's */
+    }
     fake_kvm.next_exit++;
     if (e->hang) {
         for (;;) {
@@ -69,10 +115,12 @@ static int fake_run(void)
     }
     fake_burn(e->burn_ns);
     run->exit_reason = e->reason;
-    fake_kvm.regs.rax = e->rax;
-    fake_kvm.regs.rbx = e->rbx;
-    fake_kvm.regs.r15 = e->r15;
-    fake_kvm.regs.rip = e->rip;
+    if (run->kvm_valid_regs == 0) { /* the probe's guest */
+        fake_kvm.regs.rax = e->rax;
+        fake_kvm.regs.rbx = e->rbx;
+        fake_kvm.regs.r15 = e->r15;
+        fake_kvm.regs.rip = e->rip;
+    }
     if (e->report) {
         run->exit_reason = KVM_EXIT_IO;
         run->io.direction = KVM_EXIT_IO_OUT;
@@ -80,11 +128,16 @@ static int fake_run(void)
         run->io.size = 1;
         run->io.count = 1;
     }
+    if (e->fill != NULL) {
+        e->fill(run);
+    }
+    fake_sync(run);
     return e->ret;
 }
 
 static int fake_slot(const struct kvm_userspace_memory_region *region)
 {
+    fake_kvm.slots += region->memory_size != 0 ? 1u : -1u;
     if (region->slot == 0) {
         fake_kvm.memory = (uint8_t *)(uintptr_t)region->userspace_addr;
     }
@@ -115,7 +168,43 @@ static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
     case KVM_SET_USER_MEMORY_REGION:
         return fake_slot(p);
     case KVM_SET_MSRS:
-        return (int)((struct kvm_msrs *)p)->nmsrs;
+        return fake_set_msrs(p);
+    case KVM_GET_MSRS:
+        return fake_get_msrs(p);
+    case KVM_SET_SREGS:
+        fake_kvm.sregs = *(struct kvm_sregs *)p;
+        return 0;
+    case KVM_SET_XSAVE:
+        fake_kvm.xsave = *(struct kvm_xsave *)p;
+        return 0;
+    case KVM_GET_XSAVE:
+        *(struct kvm_xsave *)p = fake_kvm.xsave;
+        return 0;
+    case KVM_SET_XCRS:
+        fake_kvm.xcr0 = ((struct kvm_xcrs *)p)->xcrs[0].value;
+        return 0;
+    case KVM_GET_XCRS:
+        ((struct kvm_xcrs *)p)->nr_xcrs = 1;
+        ((struct kvm_xcrs *)p)->xcrs[0].value = fake_kvm.xcr0;
+        return 0;
+    case KVM_SET_DEBUGREGS:
+        fake_kvm.debugregs = *(struct kvm_debugregs *)p;
+        return 0;
+    case KVM_GET_DEBUGREGS:
+        *(struct kvm_debugregs *)p = fake_kvm.debugregs;
+        return 0;
+    case KVM_SET_VCPU_EVENTS:
+        fake_kvm.events = *(struct kvm_vcpu_events *)p;
+        return 0;
+    case KVM_GET_VCPU_EVENTS:
+        *(struct kvm_vcpu_events *)p = fake_kvm.events;
+        return 0;
+    case KVM_INTERRUPT:
+        fake_kvm.interrupt = ((struct kvm_interrupt *)p)->irq;
+        return 0;
+    case KVM_NMI:
+        fake_kvm.nmis++;
+        return 0;
     case KVM_GET_REGS:
         *(struct kvm_regs *)p = fake_kvm.regs;
         return 0;

@@ -21,6 +21,7 @@ struct fake_exit {
     bool report;     /* reason KVM_EXIT_IO: OUT of a byte to port 0x7e */
     uint64_t burn_ns; /* how long it takes */
     bool hang;       /* it does not come back */
+    void (*fill)(struct kvm_run *run); /* the rest of the exit; may be NULL */
 };
 
 struct fake_kvm {
@@ -35,6 +36,19 @@ struct fake_kvm {
     struct kvm_regs regs;
     struct kvm_run *run;
     uint8_t *memory;             /* of slot 0 */
+    /* The rest of the vCPU, as the engine set it. */
+    struct kvm_sregs sregs;
+    struct kvm_xsave xsave;
+    struct kvm_debugregs debugregs;
+    struct kvm_vcpu_events events;
+    uint64_t xcr0, msrs[16];
+    uint32_t msr_index[16];
+    unsigned nr_msrs;
+    unsigned interrupt;          /* vector of the last KVM_INTERRUPT, 0: none */
+    unsigned nmis;
+    unsigned slots;              /* that are set */
+    bool immediate_exit;         /* as it was at the last KVM_RUN */
+    bool window;                 /* request_interrupt_window, then */
 };
 
 /* Works, with no exits yet. */
