@@ -27,6 +27,11 @@ static bool accel_fault(struct dbt *d, greg_t *regs, uint64_t address)
     if (offset < d->common_end || offset >= d->used) {
         return false;
     }
+    if (dbt_returns_full(d, address)) {
+        dbt_returns_reset(d, d->index);
+        regs[REG_RSP] = (greg_t)d->sp;
+        return true;
+    }
     rec = dbt_cache_rec(d, (uint32_t)offset);
     if (rec == NULL || offset >= rec->end) {
         return false;

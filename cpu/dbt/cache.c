@@ -37,7 +37,7 @@ bool dbt_cache_init(struct dbt *d, GError **err)
     d->peeks = cache_table(sizeof(struct peek) * DBT_MAX_PEEKS);
     d->trap = mmap(NULL, MEM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (d->rw == MAP_FAILED || d->rx == MAP_FAILED || d->recs == NULL || d->links == NULL ||
-        d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->trap == MAP_FAILED) {
+        !dbt_returns_init(d) || d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->trap == MAP_FAILED) {
         g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_ACCES,
                     "this host refuses executable memory (memfd, PROT_EXEC)");
         dbt_cache_fini(d);
@@ -65,6 +65,7 @@ void dbt_cache_fini(struct dbt *d)
     cache_unmap(d->insns, sizeof(struct insn) * DBT_MAX_INSNS);
     cache_unmap(d->peeks, sizeof(struct peek) * DBT_MAX_PEEKS);
     cache_unmap(d->trap, MEM_PAGE_SIZE);
+    dbt_returns_fini(d);
     d->rw = d->rx = NULL;
     d->recs = NULL;
     d->links = NULL;
@@ -77,6 +78,7 @@ void dbt_cache_fini(struct dbt *d)
 void dbt_cache_drop(struct dbt *d)
 {
     d->used = d->common_end;
+    dbt_returns_reset_all(d);
     d->nr_recs = 0;
     d->nr_links = 1;
     d->nr_insns = 1;

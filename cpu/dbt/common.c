@@ -64,7 +64,15 @@ static void common_load(struct emit *c)
             emit_op_gs(c, EMIT_STORE, HOST_R10, GS(slot[i - CPU_R9]));
         }
     }
+    emit_op_gs(c, EMIT_LOAD, RSP, GS(sp));
     emit_jmp_gs(c, GS(target));
+}
+
+/* From the stack of returns to C's. */
+static void common_c_stack(struct emit *c)
+{
+    emit_op_gs(c, EMIT_STORE, RSP, GS(sp));
+    emit_op_gs(c, EMIT_LOAD, RSP, GS(c_sp));
 }
 
 static void common_leave(struct emit *c)
@@ -82,6 +90,7 @@ static void common_call(struct emit *c, const void *fn)
 
     emit_op32_gs(c, EMIT_STORE, HOST_R10, GS(rec));
     common_save(c);
+    common_c_stack(c);
     emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
     emit_op32_gs(c, EMIT_LOAD, RSI, GS(rec));
     if (fn != NULL) {
@@ -104,11 +113,13 @@ static void common_call(struct emit *c, const void *fn)
  * vain the interpreter executes d->rec. */
 static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned arg)
 {
-    static const uint8_t push[] = {0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51};
-    static const uint8_t pop[] = {0x41, 0x59, 0x41, 0x58, 0x5f, 0x5e, 0x5a, 0x59, 0x58};
+    static const uint8_t push[] = {0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51, 0x50};
+    static const uint8_t pop[] = {0x41, 0x59, 0x41, 0x59, 0x41, 0x58, 0x5f,
+                                  0x5e, 0x5a, 0x59, 0x58};
     uint32_t slow;
 
-    emit_bytes(c, push, sizeof(push)); /* rax rcx rdx rsi rdi r8 r9 */
+    common_c_stack(c);
+    emit_bytes(c, push, sizeof(push)); /* rax rcx rdx rsi rdi r8 r9, and one more */
     emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
     emit_mov(c, RSI, arg);
     emit_mov(c, RDX, HOST_R10);
@@ -116,6 +127,7 @@ static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned 
     emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)fn);
     emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
     emit_bytes(c, pop, sizeof(pop));
+    emit_op_gs(c, EMIT_LOAD, RSP, GS(sp));
     slow = emit_jcc(c, 4);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     emit_byte(c, 0xc3);
@@ -126,6 +138,40 @@ static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned 
     emit_jmp_to(c, d->common_slow);
 }
 
+/*
+ * A RET that leads elsewhere than was predicted. return: r10: rip, r11: RCX, flags in EFLAGS,
+ * d->rec. bottom: nothing was predicted.
+ */
+static void common_return(struct dbt *d, struct emit *c)
+{
+    static const uint8_t flags[] = {0x49, 0x89, 0xc3, 0x9f, 0x0f, 0x90, 0xc0};
+    struct emit_mem eight = {.base = EMIT_NO_REG, .index = HOST_R11, .scale = 8, .disp = 0};
+    uint32_t over, missing;
+
+    d->common_return = emit_offset(c);
+    emit_mov(c, RCX, HOST_R11);
+    over = emit_jmp(c);
+    d->common_bottom = emit_offset(c);
+    emit_lea(c, RSP, RSP, -8);
+    emit_patch(c->start, over, emit_offset(c));
+    emit_bytes(c, flags, sizeof(flags)); /* mov %rax,%r11; lahf; seto %al */
+    emit_op32_gs(c, EMIT_STORE, RAX, GS(interp.fl));
+    emit_mov(c, RAX, HOST_R11);
+    emit_bytes(c, (const uint8_t[]){0x4f, 0x8d, 0x1c, 0x12}, 4); /* lea (r10,r10),r11 */
+    emit_bytes(c, (const uint8_t[]){0x45, 0x0f, 0xb7, 0xdb}, 4); /* movzwl r11w,r11d */
+    emit_op_mem(c, EMIT_LEA, HOST_R11, &eight);
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_R11, GS(jump_at));
+    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R10, HOST_R11, GS(jumps));
+    missing = emit_jcc(c, 5);
+    eight = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
+                              .disp = (int32_t)(GS(jumps) + offsetof(struct dbt_jump, code))};
+    emit_jmp_gs_mem(c, &eight);
+    emit_patch(c->start, missing, emit_offset(c));
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
+    emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
+    common_call(c, (const void *)(uintptr_t)dbt_return);
+}
+
 void dbt_common_emit(struct dbt *d)
 {
     static const uint8_t push[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41,
@@ -134,6 +180,7 @@ void dbt_common_emit(struct dbt *d)
 
     d->common_enter = emit_offset(c);
     emit_bytes(c, push, sizeof(push)); /* push rbx rbp r12 r13 r14 r15; sub $8,%rsp */
+    emit_op_gs(c, EMIT_STORE, RSP, GS(c_sp));
     emit_op_gs(c, EMIT_STORE, RSI, GS(target));
     common_load(c);
     d->common_exit = emit_offset(c);
@@ -141,6 +188,7 @@ void dbt_common_emit(struct dbt *d)
     emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(interp.v));
     common_vcpu(c, EMIT_STORE, HOST_R10, offsetof(struct vcpu, cpu.rip));
     common_save(c);
+    common_c_stack(c);
     common_leave(c);
     d->common_slow = emit_offset(c);
     common_call(c, (const void *)(uintptr_t)dbt_slow);
@@ -155,5 +203,6 @@ void dbt_common_emit(struct dbt *d)
     common_miss(d, c, (const void *)(uintptr_t)dbt_miss, HOST_R11);
     d->common_jump = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_jump, HOST_R10);
+    common_return(d, c);
     d->common_end = (emit_offset(c) + 63) & ~63u;
 }

@@ -177,6 +177,22 @@ void emit_call_to(struct emit *c, uint32_t offset)
     emit_u32(c, rel);
 }
 
+uint32_t emit_call(struct emit *c)
+{
+    emit_byte(c, 0xe8);
+    emit_u32(c, 0);
+    return emit_offset(c) - 4;
+}
+
+void emit_call_gs(struct emit *c, size_t offset)
+{
+    emit_byte(c, PREFIX_GS);
+    emit_byte(c, 0xff);
+    emit_byte(c, 0x14);
+    emit_byte(c, SIB_NO_BASE);
+    emit_u32(c, (uint32_t)offset);
+}
+
 uint32_t emit_jmp(struct emit *c)
 {
     emit_byte(c, 0xe9);

@@ -52,6 +52,8 @@ void emit_mov(struct emit *c, unsigned to, unsigned from);
 void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val); /* zero-extended */
 void emit_mov_imm64(struct emit *c, unsigned reg, uint64_t val);
 void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp);
+uint32_t emit_call(struct emit *c);
+void emit_call_gs(struct emit *c, size_t offset);
 void emit_jmp_gs_mem(struct emit *c, const struct emit_mem *m);
 void emit_jmp_gs(struct emit *c, size_t offset);
 void emit_call_to(struct emit *c, uint32_t offset);

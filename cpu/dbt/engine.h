@@ -89,6 +89,8 @@ struct dbt {
     uint64_t page;    /* guest address of the page that runs */
     uint64_t seg_base[2]; /* FS, GS */
     uint64_t tmp, target, keep;
+    uint64_t sp, c_sp; /* the stack of returns (returns.c), and C's, while RSP is the other */
+    uint64_t jump_at;  /* of this TLB in jumps */
     struct dbt *self;
     uint32_t link, rec;
     const void *helper; /* tr_call_c() */
@@ -99,7 +101,10 @@ struct dbt {
     bool jump_local[TLB_NR]; /* has entries that are good in one address space only */
     uint64_t jump_epoch[TLB_NR], jump_epoch_global[TLB_NR];
 
-    unsigned index;      /* enum tlb_index of interp.stack */
+    unsigned index;      /* enum tlb_index of interp.stack and sp */
+    uint64_t sps[TLB_NR]; /* with the other TLBs */
+    uint8_t *returns;     /* the stacks of returns */
+    bool no_returns;      /* they cannot be used */
     uint64_t stack_base; /* interp.stack.base as translated code has checked it */
 
     struct dbt_options options;
@@ -111,7 +116,7 @@ struct dbt {
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
-        common_stack;
+        common_stack, common_return, common_bottom;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -130,6 +135,7 @@ enum {
     DBT_CACHE = 64 << 20,
     DBT_HOT = 12,
     DBT_ROOM = 128 << 10, /* of one translation, at most */
+    DBT_RETURNS = 32 << 10, /* stack of returns, besides a page below */
     DBT_MAX_RECS = 3 << 20,
     DBT_MAX_LINKS = 1 << 20,
     DBT_MAX_TBS = 1 << 19,
@@ -217,6 +223,16 @@ struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip);
 /* run.c: called by translated code. Where to go on, or NULL: leave. */
 const void *dbt_slow(struct dbt *d, uint32_t rec);
 const void *dbt_fpu(struct dbt *d, uint32_t rec);
+/* returns.c */
+bool dbt_returns_init(struct dbt *d);
+void dbt_returns_fini(struct dbt *d);
+/* None of the returns of this TLB, or of all, is good any more. */
+void dbt_returns_reset(struct dbt *d, unsigned index);
+void dbt_returns_reset_all(struct dbt *d);
+/* A fault at this host address comes from a full stack. */
+bool dbt_returns_full(const struct dbt *d, uint64_t address);
+/* Called by translated code: the RET of rec led to d->keep. */
+const void *dbt_return(struct dbt *d, uint32_t rec);
 /* stack.c: what translation number * TLB_NR + index uses is not in the cached page. */
 const void *dbt_stack(struct dbt *d, uint32_t number);
 /* The vCPU runs with this TLB now. */

@@ -60,8 +60,8 @@ struct insn_status insn_status_flags(const struct insn *in)
     case INSN_OR:
     case INSN_AND:
     case INSN_XOR:
-    case INSN_TEST:
-        return (struct insn_status){0, FLAG_ALL & ~FLAG_A, true};
+    case INSN_TEST: /* AF: undefined, but no CPU keeps it */
+        return (struct insn_status){0, FLAG_ALL, true};
     case INSN_INC:
     case INSN_DEC:
         return (struct insn_status){0, FLAG_ALL & ~FLAG_C, true};

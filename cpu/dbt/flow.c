@@ -33,19 +33,62 @@ static void flow_target(struct tr *t, const struct insn *in, struct emit_mem *co
     tr_jump(t, code);
 }
 
+/* Nothing is predicted. */
+static void flow_ret_jump(struct tr *t, const struct tr_operand *slot, int32_t pop)
+{
+    struct emit_mem m, code;
+
+    tr_clobber(t);
+    tr_check(t, slot, &m);
+    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    tr_jump(t, &code);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, pop);
+    tr_go(t, &code);
+}
+
 static void flow_ret(struct tr *t, const struct insn *in)
 {
     int32_t extra = in->nr_operands > 0 && in->op[0].kind == OPK_IMM ? (int32_t)in->imm : 0;
     struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
                               .size = 8};
-    struct emit_mem m, code;
+    struct emit_mem m;
 
-    tr_clobber(t);
+    if (t->d->no_returns) {
+        flow_ret_jump(t, &slot, 8 + extra);
+        return;
+    }
     tr_check(t, &slot, &m);
+    tr_flags_host(t);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    tr_jump(t, &code);
     emit_lea(&t->c, HOST_STACK, HOST_STACK, 8 + extra);
-    tr_go(t, &code);
+    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $rec, gs:.. */
+    emit_u32(&t->c, (uint32_t)TR_GS(rec));
+    emit_u32(&t->c, t->rec);
+    emit_byte(&t->c, 0xc3);
+}
+
+/* Behind the host's CALL. r10: where the RET that came here leads to; flags in EFLAGS. */
+static void flow_landing(struct tr *t, int64_t back)
+{
+    static const uint8_t compare[] = {
+        0x49, 0x89, 0xcb,             /* mov %rcx,%r11 */
+        0x59,                         /* pop %rcx */
+        0x48, 0xf7, 0xd1,             /* not %rcx */
+        0x4a, 0x8d, 0x4c, 0x11, 0x01, /* lea 1(%rcx,%r10),%rcx */
+        0xe3, 0x05};                  /* jrcxz over the jump */
+
+    emit_bytes(&t->c, compare, sizeof(compare));
+    emit_jmp_to(&t->c, t->d->common_return);
+    t->loc = LOC_HOST;
+    t->live = FLAG_ALL;
+    if (back >= MEM_PAGE_SIZE) { /* in another page */
+        emit_jmp_to(&t->c, t->d->common_return);
+        return;
+    }
+    emit_mov(&t->c, CPU_RCX, HOST_R11);
+    emit_lea(&t->c, HOST_R10, HOST_R10, -(int32_t)back);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
+    tr_fixup(t, emit_jmp(&t->c), FIX_BACK, (uint64_t)back);
 }
 
 static void flow_jmp(struct tr *t, const struct insn *in)
@@ -97,12 +140,26 @@ static void flow_call(struct tr *t, const struct insn *in)
     tr_guest_address(t, HOST_R10, back);
     emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
     emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
-    if (near) {
-        tr_direct(t, to);
-    } else {
-        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
-        emit_jmp_gs(&t->c, TR_GS(target));
+    if (!t->d->no_returns) {
+        emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
     }
+    if (!near) {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+    }
+    if (t->d->no_returns) {
+        if (near) {
+            tr_direct(t, to);
+        } else {
+            emit_jmp_gs(&t->c, TR_GS(target));
+        }
+        return;
+    }
+    if (near) {
+        tr_fixup(t, emit_call(&t->c), FIX_LINK, (uint64_t)to);
+    } else {
+        emit_call_gs(&t->c, TR_GS(target));
+    }
+    flow_landing(t, back);
 }
 
 void tr_flow(struct tr *t, const struct insn *in)

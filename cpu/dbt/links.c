@@ -55,6 +55,10 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
         (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local)) {
         links_jumps_clear(d, index);
     }
+    if (d->jump_epoch_global[index] != e->epoch_global ||
+        d->jump_epoch[index] != e->epoch_local) {
+        dbt_returns_reset(d, index);
+    }
     d->jump_epoch[index] = e->epoch_local;
     d->jump_epoch_global[index] = e->epoch_global;
 }

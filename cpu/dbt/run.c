@@ -175,9 +175,11 @@ const void *dbt_go(struct dbt *d)
     const struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
 
     dbt_jumps_check(d, index);
-    if (t == NULL || atomic_load(&e->attention) != 0 || d->comparing || !dbt_free(d, t)) {
+    if (t == NULL || d->options.no_jumps || atomic_load(&e->attention) != 0 ||
+        d->comparing || !dbt_free(d, t)) {
         return NULL;
     }
+    dbt_jump_add(d, index, rip, t->code[index].far);
     if (index != d->index) {
         dbt_stack_switch(d, index);
     }

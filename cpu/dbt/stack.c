@@ -13,6 +13,9 @@ void dbt_stack_switch(struct dbt *d, unsigned index)
 
     e->stacks[d->index] = e->stack;
     e->stack = e->stacks[index];
+    d->sps[d->index] = d->sp;
+    d->sp = d->sps[index];
+    d->jump_at = index * sizeof(d->jumps[0]);
     d->index = index;
 }
 

@@ -166,7 +166,8 @@ static void stub_link(struct tr *t, const struct fixup *f)
 
     *l = (struct link){.tb = t->t, .patch = f->at, .stub = emit_offset(&t->c),
                        .to = (uint16_t)f->to, .index = (uint8_t)t->index,
-                       .host = f->loc == LOC_HOST, .vector = t->t->need};
+                       .host = f->loc == LOC_HOST,
+                       .vector = f->kind == FIX_BACK ? 0 : t->t->need};
     if (f->loc == LOC_HOST && f->live != 0) {
         flags_save(t);
     }
@@ -209,6 +210,7 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         emit_jmp_to(&t->c, t->d->common_fpu);
         break;
     case FIX_LINK:
+    case FIX_BACK:
         stub_link(t, f);
         break;
     case FIX_FAR:

@@ -21,6 +21,7 @@ enum fix_kind {
     FIX_STACK, /* another page of the stack is to be cached */
     FIX_FPU,   /* the vector state is wanted, then `rec` */
     FIX_LINK,  /* to an offset in the page */
+    FIX_BACK,  /* the same, behind a call that has returned */
     FIX_FAR,   /* to an offset from the page outside it */
     FIX_LEAVE, /* to an offset in the page, by the interpreter */
 };

@@ -13,6 +13,8 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -315,17 +317,38 @@ static gpointer run_thread(gpointer data)
     return NULL;
 }
 
+/* Threads inherit the mask. Signals for the process are the main thread's business: in
+ * translated code the stack is none for their handlers. */
+static void run_mask_signals(sigset_t *before)
+{
+    static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT,
+                                  SIGWINCH, SIGCHLD, SIGALRM, SIGTTIN, SIGTTOU};
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++) {
+        sigaddset(&set, signals[i]);
+    }
+    pthread_sigmask(SIG_BLOCK, &set, before);
+}
+
 bool run_start(struct machine *m, GError **err)
 {
+    sigset_t before;
+    bool ok = true;
+
+    run_mask_signals(&before);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         g_autofree char *name = g_strdup_printf("pvemu-vcpu%u", i);
 
         m->vcpus[i]->thread = g_thread_try_new(name, run_thread, m->vcpus[i], err);
         if (m->vcpus[i]->thread == NULL) {
-            return false;
+            ok = false;
+            break;
         }
     }
-    return true;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return ok;
 }
 
 void run_park(struct machine *m)
