@@ -281,6 +281,42 @@ def test_unprivileged(folder):
     assert not os.access("/dev/kvm", os.W_OK) or os.environ.get("PVEMU_ALLOW_KVM"), "/dev/kvm is writable here"
 
 
+def smp_work(guest, cpus):
+    """Data through pipes on all CPUs at once, each CPU used by somebody, and nothing odd in the log."""
+    assert guest.run("nproc").split()[-1] == str(cpus)
+    guest.run("for i in 1 2 3 4; do (for n in 1 2 3; do dd if=/dev/urandom bs=64k count=4 2>/dev/null | tee /run/f$i | "
+              "md5sum >/run/a$i; md5sum </run/f$i | cmp - /run/a$i || touch /run/bad; done) & done; wait; test ! -e /run/bad")
+    for cpu in range(cpus):
+        assert guest.run(f"taskset -c {cpu} sh -c 'cut -d\" \" -f39 /proc/self/stat'").split()[-1] == str(cpu)
+    assert "timer%d" % (cpus - 1) in guest.run("cat /proc/interrupts")
+    odd = re.findall(r"WARNING: CPU|BUG: |rcu: INFO|soft lockup|Call Trace", guest.run("dmesg"))
+    assert not odd, odd
+
+
+def test_smp(folder):
+    """Two CPUs, and four of them on the translator."""
+    for accel, cpus in (("interp", 2), ("bt", 4)):
+        with boot(folder, "-smp", str(cpus), "-accel", accel, "-net", "none") as guest:
+            ready(guest)
+            smp_work(guest, cpus)
+            guest.type("poweroff\n")
+            guest.finish(0)
+
+
+def test_vcpu_set(folder):
+    """CPUs come and go while the guest runs."""
+    with boot(folder, "-smp", "1,max=3", "-net", "none", "-name", "cpus") as guest:
+        ready(guest)
+        for cpus in (1, 3, 2, 1, 2):
+            subprocess.run([PVEMU, "vcpu-set", "cpus", str(cpus)], check=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
+            # Linux leaves it to user space to use a CPU that has come.
+            guest.run(f"for t in $(seq 100); do test $(nproc) = {cpus} && break; "
+                      "for c in /sys/devices/system/cpu/cpu[1-9]/online; do grep -q 0 $c && echo 1 >$c; done; sleep 0.2; done; "
+                      f"test $(nproc) = {cpus}")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
 def test_idle(folder):
     """An idle guest takes next to no host CPU: its own ticks only."""
     with boot(folder) as guest:

@@ -57,6 +57,18 @@ def test_login(folder):
     fsck(disk)
 
 
+def test_login_smp(folder):
+    """The same on four CPUs, for both engines."""
+    for accel in ("interp", "bt"):
+        with debian(folder, "-smp", "4", "-accel", accel) as guest:
+            login(guest)
+            assert guest.run("nproc").split()[-1] == "4"
+            assert not guest.run("systemctl --failed --plain --no-legend | cat").strip()
+            assert not re.search(r"WARNING: CPU|BUG: |rcu: INFO|Call Trace", guest.run("dmesg"))
+            guest.type("systemctl poweroff\n")
+            guest.finish(0, r"PASS: the guest powered off")
+
+
 def test_login_generic(folder):
     with debian(folder, kernel=GENERIC) as guest:
         login(guest)
