@@ -70,6 +70,12 @@ bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *
 void oracle_host_init(void);
 uint8_t *oracle_host_data(void); /* the data area, writable throughout */
 void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
+/* With len bytes of code at c->rip, which stay. */
+void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
+                         struct oracle_state *end);
+uint8_t *oracle_host_code(void);
+/* Programs may store into themselves. false: this host does not allow that. */
+bool oracle_host_writable_code(void);
 
 /* oracle_guest.c */
 void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model);
@@ -79,6 +85,7 @@ uint8_t *oracle_guest_data(void);
 void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                           struct oracle_state *end);
 void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end);
+uint64_t oracle_guest_insns(void); /* executed so far, as the engine counts */
 /* Runs compiled code: text copied to ORACLE_CODE, entered at `entry` with rdi = ORACLE_DATA
  * (zeroed) and rsi = n. */
 uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n,

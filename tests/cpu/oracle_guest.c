@@ -232,6 +232,11 @@ void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
     mem_write(guest_board->board.mem, G_CODE + (c->rip - ORACLE_CODE), fill, c->len);
 }
 
+uint64_t oracle_guest_insns(void)
+{
+    return guest_vcpu->insn_count;
+}
+
 uint64_t oracle_guest_call(const uint8_t *text, size_t len, size_t entry, uint64_t n,
                            uint64_t *insns)
 {

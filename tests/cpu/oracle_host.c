@@ -159,10 +159,21 @@ static void host_prefault(void)
     }
 }
 
-void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)
+uint8_t *oracle_host_code(void)
+{
+    return host_code;
+}
+
+bool oracle_host_writable_code(void)
+{
+    return mprotect((void *)(uintptr_t)ORACLE_CODE, ORACLE_CODE_SIZE,
+                    PROT_READ | PROT_WRITE | PROT_EXEC) == 0;
+}
+
+void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
+                         struct oracle_state *end)
 {
     struct host_context *ctx = &oracle_host_context;
-    unsigned at = (unsigned)(c->rip - ORACLE_CODE);
     static bool ready;
 
     if (!ready) {
@@ -173,7 +184,7 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)
     memcpy(ctx->xsave, c->start.xsave, ORACLE_XSAVE);
     ctx->rip = c->rip;
     ctx->rflags = c->start.rflags;
-    memcpy(host_code + at, c->bytes, c->len);
+    memcpy(host_code + (c->rip - ORACLE_CODE), code, len);
     host_result = end;
     if (c->mode == INSN_MODE_32) {
         ctx->far_offset = (uint32_t)c->rip;
@@ -182,5 +193,10 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)
     } else {
         oracle_host_enter();
     }
-    memset(host_code + at, 0xcc, c->len);
+}
+
+void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)
+{
+    oracle_host_program(c, c->bytes, c->len, end);
+    memset(host_code + (c->rip - ORACLE_CODE), 0xcc, c->len);
 }

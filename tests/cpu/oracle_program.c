@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_program [-n programs] [-seed S] [-seconds N] [-one]: random programs of 5 to 60
- * instructions, with loops, calls, faults and stores into themselves, on the interpreter and on
- * the translator (every block translated at its first run, or at its second or third). All of
- * the state, the data and the code must be the same at the end.
+ * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost]: random
+ * programs (program_gen.c) on the interpreter, on the translator (every block translated at its
+ * first run) and on this machine's CPU. All of the state, the data and the code must be the
+ * same at the end. A program that differs is reduced: instructions become NOPs as long as the
+ * difference stays.
  *
- * Not compared: the status flags where a program ends in a fault. The translator does not keep
- * flags that the rest of the program overwrites (docs/translator.md 3.6).
+ * Not compared: translator against the others, the status flags where a program ends in a fault
+ * (docs/translator.md 3.6: it does not keep flags that the rest of the block overwrites);
+ * processor against interpreter, what compare_explained() lists.
  */
 #include <glib.h>
 #include <inttypes.h>
@@ -16,8 +18,9 @@
 
 #include "core/cpu.h"
 #include "cpu/dbt/dbt.h"
+#include "cpu/dbt/disassemble.h"
 #include "cpu/interp/interp.h"
-#include "oracle.h"
+#include "program.h"
 
 /* oracle_guest.c once more, with other names. */
 void oracle_second_init(const struct accel_ops *accel, const struct cpu_model *model);
@@ -27,211 +30,33 @@ void oracle_second_program(const struct oracle_case *c, const uint8_t *code, uns
                            struct oracle_state *end);
 void oracle_second_fini(void);
 
-enum { MAX_INSNS = 60, MAX_CODE = 2048, MAX_PATCHES = 4 };
+enum side { INTERP, BT, HOST, NR_SIDES };
+static const char *const side_names[NR_SIDES] = {"interp", "bt", "cpu"};
 
-/* Registers that hold addresses, or what else must not be overwritten at random. */
-#define POINTERS (1u << CPU_RSP | 1u << CPU_RBP | 1u << CPU_RSI | 1u << CPU_R9 | 1u << CPU_R12)
-#define RESERVED (POINTERS | 1u << CPU_R15 /* loop counter */ | 1u << CPU_R11 /* an index */)
-
-struct program {
-    uint8_t code[MAX_CODE + 64];
-    unsigned len, nr;
-    unsigned at[MAX_INSNS + 1];   /* where instructions start */
-    unsigned to[MAX_INSNS];       /* branches: index of the target, 0: none */
-    unsigned rel[MAX_INSNS];      /* and where its 32-bit displacement is */
-    unsigned patches[MAX_PATCHES]; /* bytes of immediates that programs change */
-    unsigned nr_patches;
+struct run {
+    struct program p;
+    struct oracle_case c;
+    unsigned times;
+    struct oracle_state end[NR_SIDES];
+    enum side other; /* differs from the interpreter */
 };
 
-static void put(struct program *p, const uint8_t *bytes, unsigned len)
+static bool use_host;
+
+static uint8_t *side_data(enum side s)
 {
-    memcpy(p->code + p->len, bytes, len);
-    p->len += len;
+    return s == INTERP ? oracle_guest_data() : s == BT ? oracle_second_data() : oracle_host_data();
 }
 
-/* A random instruction that leaves the reserved registers alone. */
-static bool usable(struct oracle_rng *r, const struct insn *in)
+static uint8_t *side_code(enum side s)
 {
-    const struct insn_operand *mem = insn_mem_operand(in);
-
-    if ((in->flags & (INSN_F_BRANCH | INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) != 0 ||
-        (in->id >= INSN_PUSH && in->id <= INSN_LEAVE) ||
-        (in->id >= INSN_MOVS && in->id <= INSN_SCAS) || in->id == INSN_XLAT ||
-        in->id == INSN_UD) {
-        return false;
-    }
-    for (unsigned i = 0; i < in->nr_operands; i++) {
-        const struct insn_operand *op = &in->op[i];
-
-        if (op->kind == OPK_GPR && (op->access & OPA_WRITE) != 0 &&
-            (op->reg & INSN_HIGH_BYTE) == 0 && (RESERVED >> op->reg & 1) != 0) {
-            return false;
-        }
-    }
-    if ((in->flags & INSN_F_X87) != 0 && mem != NULL && mem->size > 10) {
-        return false; /* FOP, FIP and FDP are in the image */
-    }
-    if (mem == NULL || in->id == INSN_LEA || in->id == INSN_NOP) {
-        return true;
-    }
-    if (oracle_below(r, 200) == 0) {
-        return true; /* will most likely fault */
-    }
-    return in->base < 16 && (POINTERS >> in->base & 1) != 0 && in->disp_len < 4 &&
-           (in->index == INSN_NO_REG || in->index == CPU_R11) && in->seg != CPU_GS;
+    return s == INTERP ? oracle_guest_code() : s == BT ? oracle_second_code() : oracle_host_code();
 }
 
-static void add_random(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
-{
-    static uint8_t scratch[ORACLE_DATA_SIZE];
-    struct oracle_case c = {.mode = INSN_MODE_64};
+/* ---- comparing ---- */
 
-    do {
-        c.mode = INSN_MODE_64;
-    } while (!oracle_generate(r, model, &c, scratch) || !usable(r, &c.in));
-    put(p, c.bytes, c.len);
-}
-
-static void add_stack(struct oracle_rng *r, struct program *p)
-{
-    static const uint8_t choice[][4] = {
-        {1, 0x50}, {1, 0x58}, {2, 0x41, 0x51}, {2, 0x41, 0x5a}, {1, 0x53},
-        {2, 0x41, 0x52}, {2, 0x6a, 0x55}, {2, 0x41, 0x58}, {1, 0x54}, {3, 0xff, 0x75, 0x08}};
-    const uint8_t *c = choice[oracle_below(r, sizeof(choice) / sizeof(choice[0]))];
-
-    put(p, c + 1, c[0]);
-}
-
-static void add_branch(struct oracle_rng *r, struct program *p)
-{
-    static const uint8_t loop[] = {0x41, 0xd1, 0xef, 0x0f, 0x85}; /* shr %r15d; jnz */
-    uint8_t jcc[] = {0x0f, (uint8_t)(0x80 | oracle_below(r, 16))};
-    unsigned n = p->nr, kind = oracle_below(r, 6);
-
-    if (kind == 0 && n > 2) {
-        put(p, loop, sizeof(loop));
-        p->to[n] = 1 + oracle_below(r, n - 1);
-    } else if (kind == 1) {
-        put(p, (const uint8_t[]){0xe8}, 1); /* call forward; the return address stays */
-        p->to[n] = n + 1 + oracle_below(r, 3);
-    } else if (kind == 2) {
-        put(p, (const uint8_t[]){0xe9}, 1);
-        p->to[n] = n + 1 + oracle_below(r, 3);
-    } else {
-        put(p, jcc, sizeof(jcc));
-        p->to[n] = n + 1 + oracle_below(r, 6);
-    }
-    p->rel[n] = p->len;
-    put(p, (const uint8_t[]){0, 0, 0, 0}, 4);
-}
-
-/* Indirectly to the next instruction: push it and return, or jump through a register. */
-static void add_indirect(struct oracle_rng *r, struct program *p)
-{
-    static const uint8_t ret[] = {0x48, 0x8d, 0x05, 2, 0, 0, 0, 0x50, 0xc3};
-    static const uint8_t jmp[] = {0x48, 0x8d, 0x05, 2, 0, 0, 0, 0xff, 0xe0};
-    static const uint8_t call[] = {0x4c, 0x8d, 0x15, 3, 0, 0, 0, 0x41, 0xff, 0xd2};
-    static const uint8_t callret[] = {0xe8, 2, 0, 0, 0, 0xeb, 1, 0xc3}; /* a function: ret */
-
-    switch (oracle_below(r, 4)) {
-    case 0:
-        put(p, ret, sizeof(ret));
-        break;
-    case 1:
-        put(p, jmp, sizeof(jmp));
-        break;
-    case 2:
-        put(p, call, sizeof(call));
-        break;
-    default:
-        put(p, callret, sizeof(callret));
-        break;
-    }
-}
-
-/* An immediate that some store changes, or such a store. */
-static void add_self(struct oracle_rng *r, struct program *p)
-{
-    if (p->nr_patches == 0 || (p->nr_patches < MAX_PATCHES && oracle_below(r, 2) == 0)) {
-        put(p, (const uint8_t[]){0xbb, 1, 2, 3, 4}, 5); /* mov $.., %ebx */
-        p->patches[p->nr_patches++] = p->len - 1 - oracle_below(r, 4);
-    } else {
-        unsigned to = p->patches[oracle_below(r, p->nr_patches)];
-        int32_t disp = (int32_t)to - (int32_t)(p->len + 6);
-
-        put(p, (const uint8_t[]){0x00, 0x05}, 2); /* add %al, disp(%rip) */
-        put(p, (const uint8_t *)&disp, 4);
-    }
-}
-
-static void build(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
-{
-    unsigned wanted = 5 + oracle_below(r, MAX_INSNS - 5);
-    unsigned self = oracle_below(r, 4) == 0 ? 8 : 0;
-
-    memset(p, 0, sizeof(*p));
-    for (p->nr = 0; p->nr < wanted; p->nr++) {
-        unsigned kind = oracle_below(r, 40);
-
-        p->at[p->nr] = p->len;
-        if (kind < 7) {
-            add_branch(r, p);
-        } else if (kind < 10) {
-            add_indirect(r, p);
-        } else if (kind < 15) {
-            add_stack(r, p);
-        } else if (kind < 15 + self) {
-            add_self(r, p);
-        } else {
-            add_random(r, model, p);
-        }
-    }
-    p->at[p->nr] = p->len;
-    for (unsigned i = 0; i < p->nr; i++) {
-        if (p->rel[i] != 0) {
-            int32_t rel = (int32_t)(p->at[MIN(p->to[i], p->nr)] - (p->rel[i] + 4));
-
-            memcpy(p->code + p->rel[i], &rel, 4);
-        }
-    }
-    p->code[p->len++] = 0xcc;
-}
-
-static uint64_t pointer(struct oracle_rng *r)
-{
-    uint64_t at = ORACLE_DATA + 256 + oracle_below(r, ORACLE_RW_SIZE - 512);
-
-    switch (oracle_below(r, 8)) {
-    case 0:
-        return ORACLE_DATA + 4096 - oracle_below(r, 160);
-    case 1:
-        return at;
-    default:
-        return at & ~63ull;
-    }
-}
-
-static void state(struct oracle_rng *r, struct oracle_case *c)
-{
-    static const uint8_t nop[] = {0x90};
-    static uint8_t scratch[ORACLE_DATA_SIZE];
-
-    while (!oracle_prepare(r, c, nop, 1, scratch)) {
-    }
-    for (unsigned i = 0; i < 16; i++) {
-        if ((POINTERS >> i & 1) != 0) {
-            c->start.gpr[i] = pointer(r);
-        }
-    }
-    c->start.gpr[CPU_R11] = oracle_below(r, 24);
-    c->start.gpr[CPU_R15] = oracle_below(r, 64);
-    c->rip = ORACLE_CODE + 64 + oracle_below(r, 1500);
-    if (oracle_below(r, 4) == 0) {
-        c->rip = ORACLE_CODE + 4096 - oracle_below(r, 600);
-    }
-}
-
-/* XSTATE_BV 0 means initial values whatever the bytes say; FOP FIP FDP are not compared. */
+/* XSTATE_BV 0 means initial values whatever the bytes say; FOP FIP FDP are not compared. Once
+ * only: XSTATE_BV goes too. */
 static void normalise(uint8_t *x)
 {
     uint64_t bv;
@@ -257,92 +82,215 @@ static void normalise(uint8_t *x)
     }
 }
 
-static bool same(struct oracle_state *a, struct oracle_state *b, bool print)
+static bool unmapped(uint64_t va)
 {
-    uint64_t flags = a->vector == CPU_BP ? CPU_STATUS_FLAGS | CPU_DF : CPU_DF;
-    bool ok = a->vector == b->vector && a->rip == b->rip && a->error == b->error;
-
-    normalise(a->xsave);
-    normalise(b->xsave);
-    ok = ok && memcmp(a->gpr, b->gpr, sizeof(a->gpr)) == 0;
-    ok = ok && (a->vector != CPU_PAGE_FAULT || a->cr2 == b->cr2);
-    ok = ok && ((a->rflags ^ b->rflags) & flags) == 0;
-    ok = ok && memcmp(a->xsave, b->xsave, ORACLE_XSAVE) == 0;
-    ok = ok && memcmp(oracle_guest_data(), oracle_second_data(), ORACLE_DATA_SIZE) == 0;
-    ok = ok && memcmp(oracle_guest_code(), oracle_second_code(), ORACLE_CODE_SIZE) == 0;
-    if (!ok && print) {
-        printf("  interp vector %u rip 0x%" PRIx64 " rflags 0x%" PRIx64 " error 0x%" PRIx64
-               "\n  bt     vector %u rip 0x%" PRIx64 " rflags 0x%" PRIx64 " error 0x%" PRIx64
-               "\n",
-               a->vector, a->rip, a->rflags, a->error, b->vector, b->rip, b->rflags, b->error);
-        for (unsigned i = 0; i < 16; i++) {
-            if (a->gpr[i] != b->gpr[i]) {
-                printf("  r%u interp 0x%" PRIx64 " bt 0x%" PRIx64 "\n", i, a->gpr[i],
-                       b->gpr[i]);
-            }
-        }
-        for (unsigned i = 0; i < ORACLE_XSAVE; i++) {
-            if (a->xsave[i] != b->xsave[i]) {
-                printf("  xsave byte %u interp %02x bt %02x\n", i, a->xsave[i], b->xsave[i]);
-            }
-        }
-        for (unsigned i = 0; i < ORACLE_DATA_SIZE; i++) {
-            if (oracle_guest_data()[i] != oracle_second_data()[i]) {
-                printf("  data byte 0x%x\n", i);
-            }
-        }
-    }
-    return ok;
+    return va - ORACLE_DATA >= ORACLE_DATA_SIZE && va - ORACLE_CODE >= ORACLE_CODE_SIZE;
 }
 
-static void show(const struct oracle_case *c, const struct program *p)
+static bool same_error(const struct oracle_state *a, const struct oracle_state *b, bool host)
 {
-    printf("  code at 0x%" PRIx64 ":", c->rip);
-    for (unsigned i = 0, n = 0; i < p->len; i++) {
-        if (n < p->nr && p->at[n] == i) {
-            printf("\n   %2u:", n++);
-        }
-        printf(" %02x", p->code[i]);
+    uint64_t mask = UINT64_MAX;
+
+    if (host && a->vector == CPU_BP) {
+        return true;
     }
-    printf("\n");
+    if (host && a->vector == CPU_PAGE_FAULT && unmapped(a->cr2)) {
+        mask = ~(uint64_t)CPU_PFEC_P; /* what else the host has mapped shows there */
+    }
+    return ((a->error ^ b->error) & mask) == 0 &&
+           (a->vector != CPU_PAGE_FAULT || a->cr2 == b->cr2);
 }
 
-static bool run(uint64_t seed, const struct cpu_model *model, bool print)
+/* Linux emulates the vsyscall page; of a CMPS with both operands faulting either is named. */
+static bool compare_explained(const struct run *run, const struct oracle_state *a,
+                              const struct oracle_state *h)
 {
-    static struct oracle_state a, b;
-    static struct program p;
-    static struct oracle_case c;
+    unsigned at = (unsigned)(a->rip - run->c.rip);
+    struct insn in;
+
+    if (a->vector != CPU_PAGE_FAULT) {
+        return false;
+    }
+    if (a->cr2 >> 12 == 0xffffffffff600) {
+        return true;
+    }
+    return h->vector == CPU_PAGE_FAULT && h->rip == a->rip && at < run->p.len &&
+           insn_decode(&in, INSN_MODE_64, run->p.code + at, 15) == INSN_OK &&
+           in.id == INSN_CMPS;
+}
+
+static bool same(struct run *run, enum side s)
+{
+    struct oracle_state *a = &run->end[INTERP], *b = &run->end[s];
+    uint64_t flags = CPU_DF | (a->vector == CPU_BP || s == HOST ? CPU_STATUS_FLAGS : 0);
+
+    if (s == HOST && compare_explained(run, a, b)) {
+        memcpy(side_data(s), side_data(INTERP), ORACLE_DATA_SIZE);
+        return true;
+    }
+    return a->vector == b->vector && a->rip == b->rip && same_error(a, b, s == HOST) &&
+           memcmp(a->gpr, b->gpr, sizeof(a->gpr)) == 0 &&
+           ((a->rflags ^ b->rflags) & flags) == 0 &&
+           memcmp(a->xsave, b->xsave, ORACLE_XSAVE) == 0 &&
+           memcmp(side_data(INTERP), side_data(s), ORACLE_DATA_SIZE) == 0 &&
+           memcmp(side_code(INTERP), side_code(s), ORACLE_CODE_SIZE) == 0;
+}
+
+static void print_state(const struct run *run, enum side s)
+{
+    const struct oracle_state *e = &run->end[s];
+
+    printf("  %-6s vector %u rip 0x%" PRIx64 " rflags 0x%" PRIx64 " error 0x%" PRIx64
+           " cr2 0x%" PRIx64 "\n",
+           side_names[s], e->vector, e->rip, e->rflags, e->error,
+           e->vector == CPU_PAGE_FAULT ? e->cr2 : 0);
+}
+
+static void print_bytes(const char *what, const uint8_t *a, const uint8_t *b, unsigned len)
+{
+    for (unsigned i = 0, n = 0; i < len && n < 12; i++) {
+        if (a[i] != b[i]) {
+            printf("  %s byte 0x%x: %02x, %02x\n", what, i, a[i], b[i]);
+            n++;
+        }
+    }
+}
+
+static void print_difference(const struct run *run)
+{
+    const struct oracle_state *a = &run->end[INTERP], *b = &run->end[run->other];
+
+    print_state(run, INTERP);
+    print_state(run, run->other);
+    for (unsigned i = 0; i < 16; i++) {
+        if (a->gpr[i] != b->gpr[i]) {
+            printf("  r%u: before 0x%" PRIx64 ", interp 0x%" PRIx64 ", %s 0x%" PRIx64 "\n", i,
+                   run->c.start.gpr[i], a->gpr[i], side_names[run->other], b->gpr[i]);
+        }
+    }
+    print_bytes("xsave", a->xsave, b->xsave, ORACLE_XSAVE);
+    print_bytes("data", side_data(INTERP), side_data(run->other), ORACLE_DATA_SIZE);
+    print_bytes("code", side_code(INTERP), side_code(run->other), ORACLE_CODE_SIZE);
+}
+
+/* ---- running ---- */
+
+/* Everything there is from the seed. */
+static void make(struct run *run, uint64_t seed, const struct cpu_model *model)
+{
     struct oracle_rng r = {seed};
 
-    c.mode = INSN_MODE_64;
-    build(&r, model, &p);
-    state(&r, &c);
+    run->c.mode = INSN_MODE_64;
+    program_build(&r, model, &run->p);
+    program_state(&r, &run->c);
+    run->times = 1 + oracle_below(&r, 3);
+}
+
+static void fill_data(uint64_t seed)
+{
+    struct oracle_rng r = {~seed};
+
     for (unsigned i = 0; i < ORACLE_DATA_SIZE; i += 8) {
         uint64_t v = oracle_rand(&r) >> (oracle_rand(&r) & 63);
 
         memcpy(oracle_guest_data() + i, &v, 8);
     }
-    memcpy(oracle_second_data(), oracle_guest_data(), ORACLE_DATA_SIZE);
-    memset(&a, 0, sizeof(a));
-    memset(&b, 0, sizeof(b));
-    for (unsigned i = 0; i < 1 + oracle_below(&r, 3); i++) {
-        oracle_guest_program(&c, p.code, p.len, &a);
-        oracle_second_program(&c, p.code, p.len, &b);
-        if (!same(&a, &b, false)) {
-            break;
+    for (unsigned s = BT; s < (use_host ? NR_SIDES : HOST); s++) {
+        memcpy(side_data((enum side)s), oracle_guest_data(), ORACLE_DATA_SIZE);
+    }
+}
+
+/* Equal again, for the next one. */
+static void level_code(const struct run *run)
+{
+    unsigned at = (unsigned)(run->c.rip - ORACLE_CODE);
+
+    for (unsigned s = INTERP; s < (use_host ? NR_SIDES : HOST); s++) {
+        memset(side_code((enum side)s), 0xcc, s == HOST ? ORACLE_CODE_SIZE : at);
+        memset(side_code((enum side)s) + at, 0xcc, ORACLE_CODE_SIZE - at);
+    }
+}
+
+/* true: no difference. */
+static bool execute(struct run *run, uint64_t seed)
+{
+    fill_data(seed);
+    memset(run->end, 0, sizeof(run->end));
+    for (unsigned i = 0; i < run->times; i++) {
+        oracle_guest_program(&run->c, run->p.code, run->p.len, &run->end[INTERP]);
+        oracle_second_program(&run->c, run->p.code, run->p.len, &run->end[BT]);
+        normalise(run->end[INTERP].xsave);
+        normalise(run->end[BT].xsave);
+        run->other = BT;
+        if (!same(run, BT)) {
+            return false;
+        }
+        if (use_host) {
+            oracle_host_program(&run->c, run->p.code, run->p.len, &run->end[HOST]);
+            normalise(run->end[HOST].xsave);
+            run->other = HOST;
+            if (!same(run, HOST)) {
+                return false;
+            }
         }
     }
-    if (same(&a, &b, false)) {
-        return true;
+    return true;
+}
+
+/* ---- a difference ---- */
+
+static void reduce(struct run *run, uint64_t seed)
+{
+    uint8_t kept[MAX_CODE];
+    enum side other = run->other;
+
+    for (unsigned i = run->p.nr; i-- > 0;) {
+        unsigned at = run->p.at[i], len = run->p.at[i + 1] - at;
+
+        memcpy(kept, run->p.code + at, len);
+        memset(run->p.code + at, 0x90, len);
+        level_code(run);
+        if (execute(run, seed) || run->other != other) {
+            memcpy(run->p.code + at, kept, len);
+        }
     }
-    if (print) {
-        printf("program seed 0x%" PRIx64 "\n", seed);
-        same(&a, &b, true);
-        show(&c, &p);
+    level_code(run);
+    (void)execute(run, seed);
+}
+
+static void show(const struct run *run)
+{
+    for (unsigned i = 0; i < run->p.len;) {
+        struct insn in;
+        unsigned len = 1;
+        g_autofree char *text = NULL;
+
+        if (insn_decode(&in, INSN_MODE_64, run->p.code + i, run->p.len - i) == INSN_OK) {
+            len = in.len;
+        }
+        if (run->p.code[i] != 0x90) {
+            text = dbt_disassemble(run->p.code + i, len, run->c.rip + i, 1);
+            printf("%s\n", text);
+        }
+        i += len;
     }
-    /* Equal again for the next one. */
-    memcpy(oracle_second_code(), oracle_guest_code(), ORACLE_CODE_SIZE);
-    return false;
+}
+
+static void report(struct run *run, uint64_t seed)
+{
+    printf("program seed 0x%" PRIx64 ", run up to %u times: %s differs\n", seed, run->times,
+           side_names[run->other]);
+    print_difference(run);
+    level_code(run);
+    if (execute(run, seed)) {
+        printf("  not again by itself: it takes what ran before it\n");
+        show(run);
+        return;
+    }
+    reduce(run, seed);
+    printf("  reduced (NOPs left out):\n");
+    show(run);
+    print_difference(run);
 }
 
 static struct accel_ops eager_ops;
@@ -358,25 +306,47 @@ static bool eager_init(struct vcpu *v, GError **err)
     return true;
 }
 
-int main(int argc, char **argv)
-{
-    uint64_t seed = 1, n = 100000000, bad = 0, done;
-    gint64 seconds = 0, start = g_get_monotonic_time();
-    struct cpu_model *model;
+struct options {
+    uint64_t seed, programs, insns;
+    gint64 seconds;
+    bool host;
+};
 
+static bool parse(struct options *o, int argc, char **argv)
+{
+    *o = (struct options){.seed = 1, .programs = UINT64_MAX, .insns = UINT64_MAX, .host = true};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-one") == 0) {
-            n = 1;
+            o->programs = 1;
+        } else if (strcmp(argv[i], "-nohost") == 0) {
+            o->host = false;
         } else if (i + 1 < argc && strcmp(argv[i], "-n") == 0) {
-            n = strtoull(argv[++i], NULL, 0);
+            o->programs = strtoull(argv[++i], NULL, 0);
+        } else if (i + 1 < argc && strcmp(argv[i], "-insns") == 0) {
+            o->insns = strtoull(argv[++i], NULL, 0);
         } else if (i + 1 < argc && strcmp(argv[i], "-seed") == 0) {
-            seed = strtoull(argv[++i], NULL, 0);
+            o->seed = strtoull(argv[++i], NULL, 0);
         } else if (i + 1 < argc && strcmp(argv[i], "-seconds") == 0) {
-            seconds = strtoll(argv[++i], NULL, 0);
+            o->seconds = strtoll(argv[++i], NULL, 0);
         } else {
-            fprintf(stderr, "usage: oracle_program [-n N] [-seed S] [-seconds N] [-one]\n");
-            return 2;
+            return false;
         }
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct run run;
+    uint64_t bad = 0, done;
+    gint64 start = g_get_monotonic_time();
+    struct cpu_model *model;
+    struct options o;
+
+    if (!parse(&o, argc, argv)) {
+        fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
+                        "[-one] [-nohost]\n");
+        return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (!dbt_accel_ops.probe(NULL)) {
@@ -388,15 +358,27 @@ int main(int argc, char **argv)
     eager_ops.vcpu_init = eager_init;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);
-    printf("seed 0x%" PRIx64 "\n", seed);
-    for (done = 0; done < n && bad < 5; done++) {
-        if ((done & 255) == 0 && seconds != 0 &&
-            g_get_monotonic_time() - start > seconds * G_USEC_PER_SEC) {
+    if (o.host) {
+        oracle_host_init();
+        use_host = oracle_host_writable_code();
+    }
+    printf("seed 0x%" PRIx64 "%s\n", o.seed, use_host ? "" : ", without this machine's CPU");
+    for (done = 0; done < o.programs && bad < 5 && oracle_guest_insns() < o.insns; done++) {
+        uint64_t seed = o.seed + done * 0x632be59bd9b4e019ull;
+
+        if ((done & 255) == 0 && o.seconds != 0 &&
+            g_get_monotonic_time() - start > o.seconds * G_USEC_PER_SEC) {
             break;
         }
-        bad += !run(seed + done * 0x632be59bd9b4e019ull, model, true);
+        make(&run, seed, model);
+        level_code(&run);
+        if (!execute(&run, seed)) {
+            bad++;
+            report(&run, seed);
+        }
     }
-    printf("%" PRIu64 " programs, %" PRIu64 " differences\n", done, bad);
+    printf("%" PRIu64 " programs, %" PRIu64 " instructions, %" PRIu64 " differences, %.1f s\n",
+           done, oracle_guest_insns(), bad, (double)(g_get_monotonic_time() - start) / 1e6);
     oracle_guest_fini();
     oracle_second_fini();
     cpu_model_free(model);

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Programs of oracle_program. Random instructions come from the generator of single ones, as
+ * long as they leave the registers alone that others need; the rest is written here.
+ */
+#include "program.h"
+
+#include <glib.h>
+#include <string.h>
+
+#include "core/cpu.h"
+
+/* Registers that hold addresses, or what else must not be overwritten at random. */
+#define POINTERS (1u << CPU_RSP | 1u << CPU_RBP | 1u << CPU_RSI | 1u << CPU_R9 | 1u << CPU_R12)
+#define RESERVED (POINTERS | 1u << CPU_R15 /* loop counter */ | 1u << CPU_R11 /* an index */)
+
+static void put(struct program *p, const uint8_t *bytes, unsigned len)
+{
+    memcpy(p->code + p->len, bytes, len);
+    p->len += len;
+}
+
+/* A random instruction that leaves the reserved registers alone. */
+static bool usable(struct oracle_rng *r, const struct insn *in)
+{
+    const struct insn_operand *mem = insn_mem_operand(in);
+
+    if ((in->flags & (INSN_F_BRANCH | INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) != 0 ||
+        (in->id >= INSN_PUSH && in->id <= INSN_LEAVE) ||
+        (in->id >= INSN_MOVS && in->id <= INSN_SCAS) || in->id == INSN_XLAT ||
+        in->id == INSN_UD) {
+        return false;
+    }
+    for (unsigned i = 0; i < in->nr_operands; i++) {
+        const struct insn_operand *op = &in->op[i];
+
+        if (op->kind == OPK_GPR && (op->access & OPA_WRITE) != 0 &&
+            (op->reg & INSN_HIGH_BYTE) == 0 && (RESERVED >> op->reg & 1) != 0) {
+            return false;
+        }
+    }
+    if ((in->flags & INSN_F_X87) != 0 && mem != NULL && mem->size > 10) {
+        return false; /* FOP, FIP and FDP are in the image */
+    }
+    if (mem == NULL || in->id == INSN_LEA || in->id == INSN_NOP) {
+        return true;
+    }
+    if (oracle_below(r, 200) == 0) {
+        return true; /* will most likely fault */
+    }
+    return in->base < 16 && (POINTERS >> in->base & 1) != 0 && in->disp_len < 4 &&
+           (in->index == INSN_NO_REG || in->index == CPU_R11) && in->seg != CPU_GS;
+}
+
+static void add_random(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
+{
+    static uint8_t scratch[ORACLE_DATA_SIZE];
+    struct oracle_case c = {.mode = INSN_MODE_64};
+
+    do {
+        c.mode = INSN_MODE_64;
+    } while (!oracle_generate(r, model, &c, scratch) || !usable(r, &c.in));
+    put(p, c.bytes, c.len);
+}
+
+static void add_stack(struct oracle_rng *r, struct program *p)
+{
+    static const uint8_t choice[][8] = {
+        {1, 0x50},                                  /* push %rax */
+        {1, 0x58},                                  /* pop %rax */
+        {2, 0x41, 0x51},                            /* push %r9 */
+        {2, 0x41, 0x5a},                            /* pop %r10 */
+        {1, 0x53},                                  /* push %rbx */
+        {2, 0x41, 0x52},                            /* push %r10 */
+        {2, 0x6a, 0x55},                            /* push $0x55 */
+        {2, 0x41, 0x58},                            /* pop %r8 */
+        {1, 0x54},                                  /* push %rsp */
+        {3, 0xff, 0x75, 0x08},                      /* push 8(%rbp) */
+        {3, 0x8f, 0x45, 0x10},                      /* pop 16(%rbp) */
+        {4, 0xff, 0x74, 0x24, 0x08},                /* push 8(%rsp) */
+        {4, 0x8f, 0x44, 0x24, 0xf8},                /* pop -8(%rsp) */
+        {4, 0x48, 0x83, 0xec, 0x18},                /* sub $24,%rsp */
+        {4, 0x48, 0x83, 0xc4, 0x10},                /* add $16,%rsp */
+        {5, 0x48, 0x8d, 0x64, 0x24, 0xd8},          /* lea -40(%rsp),%rsp */
+        {5, 0x48, 0x89, 0x44, 0x24, 0x08},          /* mov %rax,8(%rsp) */
+        {5, 0x4c, 0x8b, 0x54, 0x24, 0xf0},          /* mov -16(%rsp),%r10 */
+        {5, 0x55, 0x48, 0x89, 0xe5, 0xc9},          /* push %rbp; mov %rsp,%rbp; leave */
+        {2, 0x9c, 0x9d},                            /* pushf; popf */
+        {4, 0x48, 0x83, 0xe4, 0xf0},                /* and $-16,%rsp */
+        {3, 0x48, 0x89, 0xe3},                      /* mov %rsp,%rbx */
+        {6, 0x48, 0x89, 0xe0, 0x48, 0x94, 0x90},    /* mov %rsp,%rax; xchg %rax,%rsp */
+        {2, 0x66, 0x50},                            /* push %ax */
+        {4, 0x66, 0x58, 0x66, 0x50},                /* pop %ax; push %ax */
+    };
+    const uint8_t *c = choice[oracle_below(r, sizeof(choice) / sizeof(choice[0]))];
+
+    put(p, c + 1, c[0]);
+}
+
+/* mov $n,%ecx; lea d(%r12),%rdi; a string instruction, mostly with REP or REPNE */
+static void add_string(struct oracle_rng *r, struct program *p)
+{
+    static const uint8_t opcodes[] = {0xa4, 0xa6, 0xaa, 0xac, 0xae};
+    uint8_t code[16] = {0xb9, 0, 0, 0, 0, 0x49, 0x8d, 0xbc, 0x24};
+    int32_t disp = (int32_t)oracle_below(r, 400) - 200;
+    uint32_t count = oracle_below(r, oracle_below(r, 8) == 0 ? 2000 : 40);
+    unsigned n = 13, rep = oracle_below(r, 5);
+
+    memcpy(code + 1, &count, 4);
+    memcpy(code + 9, &disp, 4);
+    if (rep != 0) {
+        code[n++] = rep == 1 ? 0xf2 : 0xf3;
+    }
+    if (oracle_below(r, 3) == 0) {
+        code[n++] = 0x48;
+    }
+    code[n++] = (uint8_t)(opcodes[oracle_below(r, 5)] + oracle_below(r, 2));
+    put(p, code, n);
+}
+
+static void add_branch(struct oracle_rng *r, struct program *p)
+{
+    static const uint8_t loop[] = {0x41, 0xd1, 0xef, 0x0f, 0x85}; /* shr %r15d; jnz */
+    uint8_t jcc[] = {0x0f, (uint8_t)(0x80 | oracle_below(r, 16))};
+    unsigned n = p->nr, kind = oracle_below(r, 6);
+
+    if (kind == 0 && n > 2) {
+        put(p, loop, sizeof(loop));
+        p->to[n] = 1 + oracle_below(r, n - 1);
+    } else if (kind == 1) {
+        put(p, (const uint8_t[]){0xe8}, 1); /* call forward; the return address stays */
+        p->to[n] = n + 1 + oracle_below(r, 3);
+    } else if (kind == 2) {
+        put(p, (const uint8_t[]){0xe9}, 1);
+        p->to[n] = n + 1 + oracle_below(r, 3);
+    } else {
+        put(p, jcc, sizeof(jcc));
+        p->to[n] = n + 1 + oracle_below(r, 6);
+    }
+    p->rel[n] = p->len;
+    put(p, (const uint8_t[]){0, 0, 0, 0}, 4);
+}
+
+/* Indirectly to the next instruction: push it and return, or jump through a register. */
+static void add_indirect(struct oracle_rng *r, struct program *p)
+{
+    static const uint8_t ret[] = {0x48, 0x8d, 0x05, 2, 0, 0, 0, 0x50, 0xc3};
+    static const uint8_t jmp[] = {0x48, 0x8d, 0x05, 2, 0, 0, 0, 0xff, 0xe0};
+    static const uint8_t call[] = {0x4c, 0x8d, 0x15, 3, 0, 0, 0, 0x41, 0xff, 0xd2};
+    static const uint8_t callret[] = {0xe8, 2, 0, 0, 0, 0xeb, 1, 0xc3}; /* a function: ret */
+    /* lea 4(%rip),%rax; push %rax; jmp *(%rsp) */
+    static const uint8_t jmpmem[] = {0x48, 0x8d, 0x05, 4, 0, 0, 0, 0x50, 0xff, 0x24, 0x24};
+    /* a function: pop %r8; push %r8; ret; and one that drops an argument: push; call; ret $8 */
+    static const uint8_t again[] = {0xe8, 2, 0, 0, 0, 0xeb, 5, 0x41, 0x58, 0x41, 0x50, 0xc3};
+    static const uint8_t retn[] = {0x50, 0xe8, 2, 0, 0, 0, 0xeb, 3, 0xc2, 8, 0};
+    /* f: call g; ret; g: ret */
+    static const uint8_t nested[] = {0xe8, 2, 0, 0, 0, 0xeb, 7, 0xe8, 1, 0, 0, 0, 0xc3, 0xc3};
+
+    switch (oracle_below(r, 8)) {
+    case 4:
+        put(p, jmpmem, sizeof(jmpmem));
+        break;
+    case 5:
+        put(p, again, sizeof(again));
+        break;
+    case 6:
+        put(p, retn, sizeof(retn));
+        break;
+    case 7:
+        put(p, nested, sizeof(nested));
+        break;
+    case 0:
+        put(p, ret, sizeof(ret));
+        break;
+    case 1:
+        put(p, jmp, sizeof(jmp));
+        break;
+    case 2:
+        put(p, call, sizeof(call));
+        break;
+    default:
+        put(p, callret, sizeof(callret));
+        break;
+    }
+}
+
+/* An immediate that some store changes, or such a store. */
+static void add_self(struct oracle_rng *r, struct program *p)
+{
+    if (p->nr_patches == 0 || (p->nr_patches < MAX_PATCHES && oracle_below(r, 2) == 0)) {
+        put(p, (const uint8_t[]){0xbb, 1, 2, 3, 4}, 5); /* mov $.., %ebx */
+        p->patches[p->nr_patches++] = p->len - 1 - oracle_below(r, 4);
+    } else {
+        unsigned to = p->patches[oracle_below(r, p->nr_patches)];
+        int32_t disp = (int32_t)to - (int32_t)(p->len + 6);
+
+        put(p, (const uint8_t[]){0x00, 0x05}, 2); /* add %al, disp(%rip) */
+        put(p, (const uint8_t *)&disp, 4);
+    }
+}
+
+void program_build(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
+{
+    unsigned wanted = 5 + oracle_below(r, MAX_INSNS - 4);
+    unsigned self = oracle_below(r, 4) == 0 ? 8 : 0;
+
+    memset(p, 0, sizeof(*p));
+    for (p->nr = 0; p->nr < wanted; p->nr++) {
+        unsigned kind = oracle_below(r, 40);
+
+        p->at[p->nr] = p->len;
+        if (kind < 7) {
+            add_branch(r, p);
+        } else if (kind < 10) {
+            add_indirect(r, p);
+        } else if (kind < 15) {
+            add_stack(r, p);
+        } else if (kind == 39) {
+            add_string(r, p);
+        } else if (kind < 15 + self) {
+            add_self(r, p);
+        } else {
+            add_random(r, model, p);
+        }
+    }
+    p->at[p->nr] = p->len;
+    for (unsigned i = 0; i < p->nr; i++) {
+        if (p->rel[i] != 0) {
+            int32_t rel = (int32_t)(p->at[MIN(p->to[i], p->nr)] - (p->rel[i] + 4));
+
+            memcpy(p->code + p->rel[i], &rel, 4);
+        }
+    }
+    p->code[p->len++] = 0xcc;
+}
+
+static uint64_t pointer(struct oracle_rng *r)
+{
+    uint64_t at = ORACLE_DATA + 256 + oracle_below(r, ORACLE_RW_SIZE - 512);
+
+    switch (oracle_below(r, 8)) {
+    case 0:
+        return ORACLE_DATA + 4096 - oracle_below(r, 160);
+    case 1:
+        return at;
+    default:
+        return at & ~63ull;
+    }
+}
+
+void program_state(struct oracle_rng *r, struct oracle_case *c)
+{
+    static const uint8_t nop[] = {0x90};
+    static uint8_t scratch[ORACLE_DATA_SIZE];
+
+    while (!oracle_prepare(r, c, nop, 1, scratch)) {
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        if ((POINTERS >> i & 1) != 0) {
+            c->start.gpr[i] = pointer(r);
+        }
+    }
+    c->start.gpr[CPU_R11] = oracle_below(r, 24);
+    c->start.gpr[CPU_R15] = oracle_below(r, 64);
+    c->rip = ORACLE_CODE + 64 + oracle_below(r, 1500);
+    if (oracle_below(r, 4) == 0) {
+        c->rip = ORACLE_CODE + 4096 - oracle_below(r, 600);
+    }
+}
