@@ -62,11 +62,12 @@ for kernel in "$@"; do
     mkdir -p "$to"
     cp "$kernel/root/lib/modules/$release"/modules.{order,builtin,builtin.modinfo} "$to/"
     # Only what a guest of pvemu can use; a built-in one has no file.
-    modprobe -d "$kernel/root" -S "$release" -a --show-depends xen-blkfront xen-netfront ext4 2>/dev/null |
-        awk '$1 == "insmod" {print $2}' | sort -u | while read -r file; do
-            mkdir -p "$to/$(dirname "${file#"$kernel/root/lib/modules/$release/"}")"
-            cp "$file" "$to/${file#"$kernel/root/lib/modules/$release/"}"
-        done
+    wanted=$(modprobe -d "$kernel/root" -S "$release" -a --show-depends xen-blkfront xen-netfront ext4) ||
+        die "the modules of $release are not complete in $kernel"
+    printf '%s\n' "$wanted" | awk '$1 == "insmod" {print $2}' | sort -u | while read -r file; do
+        mkdir -p "$to/$(dirname "${file#"$kernel/root/lib/modules/$release/"}")"
+        cp "$file" "$to/${file#"$kernel/root/lib/modules/$release/"}"
+    done
     depmod -b "$tree" "$release"
 done
 rm -f "$out.tmp"

@@ -11,13 +11,13 @@
 
 say "pvemu demo: everything goes to $PVEMU_CACHE and $pvemu_top/build"
 need_build
+need busybox-static e2fsprogs fakeroot kmod # here, as whoever may install
 step "building"
 pvemu=$(build_pvemu)
 step "fetching a kernel"
 kernel=$(as_user "$pvemu_top/images/kernel.sh" cloud)
 image=$PVEMU_CACHE/demo.img
 if [ ! -f "$image" ]; then
-    need busybox-static e2fsprogs fakeroot kmod # as whoever may install
     step "making a root image"
     as_user "$pvemu_top/images/busybox-root.sh" "$image" "$kernel"
 fi

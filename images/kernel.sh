@@ -21,6 +21,7 @@ if [ -z "$package" ]; then
     apt_update_once
     package=$(resolve)
 fi
+need kmod # depmod
 [ -n "$package" ] || die "the package index knows no $meta"
 version=$(apt-cache show --no-all-versions "$package" | awk '/^Version:/ {print $2; exit}')
 dir=$PVEMU_CACHE/kernel/${package}_$version
@@ -38,10 +39,11 @@ if [ ! -f "$dir/release" ]; then
     mkdir -p "$dir/root/lib"
     mv "$dir.tmp/x/lib/modules" "$dir/root/lib/modules"
     rm -rf "$dir.tmp"
-    depmod=$(command -v depmod || echo /sbin/depmod)
-    if [ -x "$depmod" ]; then
-        "$depmod" -b "$dir/root" "$release"
-    fi
+    depmod -b "$dir/root" "$release"
     echo "$release" >"$dir/release"
+fi
+release=$(cat "$dir/release")
+if [ ! -f "$dir/root/lib/modules/$release/modules.dep" ]; then # made without depmod
+    depmod -b "$dir/root" "$release"
 fi
 echo "$dir"
