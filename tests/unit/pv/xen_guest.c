@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "pv/pv_guest.h"
+
 /* The guest is found through its board's table. */
 struct xen_guest_board {
     struct board_ops ops; /* first: board->ops points here */
@@ -72,7 +74,9 @@ struct xen_guest *xen_guest_new(enum pv_kind kind, unsigned vcpus)
     struct xen_guest *g = g_new0(struct xen_guest, 1);
     struct xen_guest_board *wrap = g_new0(struct xen_guest_board, 1);
 
-    g->fb = fake_board_new(vcpus, XG_RAM, PV_EXTRA_FRAMES);
+    g->fb = fake_board_new(
+        vcpus, XG_RAM,
+        PV_EXTRA_FRAMES + (kind == PV_KIND_PV ? pv_guest_extra_frames(XG_RAM) : 0));
     wrap->ops = *g->fb->board.ops;
     wrap->ops.host_tsc = xg_host_tsc;
     wrap->ops.vcpu_start = xg_vcpu_start;
