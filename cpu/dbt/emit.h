@@ -22,6 +22,7 @@ struct emit_mem {
 /* Opcodes with register in ModRM.reg, 64-bit unless said otherwise. */
 enum emit_op {
     EMIT_ADD_LOAD = 0x03, /* add reg, r/m */
+    EMIT_SUB_LOAD = 0x2b,
     EMIT_CMP_LOAD = 0x3b,
     EMIT_STORE = 0x89, /* mov r/m, reg */
     EMIT_LOAD = 0x8b,  /* mov reg, r/m */

@@ -122,6 +122,9 @@ struct insn_status insn_status_flags(const struct insn *in)
     case INSN_NOP:
     case INSN_PAUSE:
     case INSN_FENCE:
+    case INSN_MOVS:
+    case INSN_STOS:
+    case INSN_LODS:
         return (struct insn_status){0, 0, false};
     case INSN_NATIVE:
         if (in->map == INSN_MAP_0F && (in->opcode & 0xfe) == 0x2e) { /* COMISx, UCOMISx */

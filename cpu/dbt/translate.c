@@ -281,7 +281,7 @@ static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
             tr_call_c(t, dbt_system);
             return (in->flags & INSN_F_BRANCH) == 0;
         }
-        if (!tr_copy(t, in)) {
+        if (in->id >= INSN_MOVS && in->id <= INSN_SCAS ? !tr_string(t, in) : !tr_copy(t, in)) {
             tr_interpret(t);
         }
         return true;

@@ -353,7 +353,7 @@ bool interp_code_spared(struct interp *e, const uint8_t *hva, unsigned len)
 
 void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len)
 {
-    enum { WEIGHT_HIT = 8 };
+    enum { WEIGHT_HIT = 8, WEIGHT_PAGE = 128 };
     const struct mem_frame_info *info = mem_ram_info(e->v->mem, hva);
     unsigned at = (unsigned)(uintptr_t)hva & (MEM_PAGE_SIZE - 1);
     uint32_t frame = mem_hva_frame(e->v->mem, hva);
@@ -361,7 +361,9 @@ void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len)
 
     atomic_thread_fence(memory_order_seq_cst); /* the bytes first, as in mem_written_at() */
     hit = (atomic_load(&info->code_lines) & mem_lines(at, len)) != 0;
-    if (!access_code_weigh(e, frame, hit ? WEIGHT_HIT : 1) && !hit) {
+    if (!access_code_weigh(e, frame,
+                           len > MEM_PAGE_SIZE / 2 ? WEIGHT_PAGE : hit ? WEIGHT_HIT : 1) &&
+        !hit) {
         return;
     }
     mem_code_changed(e->v->mem, frame, e);

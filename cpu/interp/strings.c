@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * MOVS STOS LODS SCAS CMPS (SDM vol. 2). A repeated instruction runs in pieces: as many
- * elements as lie in one page of each operand go to the host's own string instruction; after
- * each piece the registers show what is done, so a fault or an interrupt finds a restartable
- * state, and rip stays until RCX is 0.
+ * elements as lie in one page of each operand, or in pages that the TLB knows and that follow
+ * each other in host memory too, go to the host's own string instruction; after each piece the
+ * registers show what is done, so a fault or an interrupt finds a restartable state, and rip
+ * stays until RCX is 0.
  */
 #include "engine.h"
 
@@ -92,62 +93,113 @@ static bool string_one(struct interp *e, struct string *s)
     return true;
 }
 
-/* Elements from off up to the end of its page, when the linear address is plainly usable. */
-static uint64_t string_room(uint64_t va, unsigned size)
+/* One operand of a run. */
+struct span {
+    uint8_t *hva; /* of the first element */
+    bool code;    /* to be told: the frame holds code */
+};
+
+/* Bytes up to the end of what goes on in host memory behind (or before) va's page. */
+static uint64_t string_extend(const struct interp *e, uint64_t va, unsigned access, bool down,
+                              uint64_t room, uint64_t want)
 {
-    return (MEM_PAGE_SIZE - (va & (MEM_PAGE_SIZE - 1))) / size;
+    const struct tlb_entry *first = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)], *en;
+    uint64_t page = PAGE_BASE(va);
+
+    while (room < want) {
+        page += down ? -(uint64_t)MEM_PAGE_SIZE : MEM_PAGE_SIZE;
+        en = &e->tlb->entry[(page >> 12) & (TLB_SIZE - 1)];
+        if (((access & X86_WRITE) != 0 ? en->write : en->read) != page ||
+            en->addend != first->addend) {
+            break;
+        }
+        room += MEM_PAGE_SIZE;
+    }
+    return room;
 }
 
-/* Opens a run of bytes: *hva, and *n cut to what lies in this page and (32-bit) segment. false:
- * do one. */
-static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
-                            const struct string *s, unsigned access, uint8_t **hva, uint64_t *n)
+/* The linear address of a run of n elements in one segment. */
+static bool string_linear(struct interp *e, const struct string *s, enum cpu_segreg seg,
+                          uint64_t off, unsigned access, uint64_t *va, uint64_t n)
 {
-    struct mref m;
-    uint64_t va, room;
+    if (likely(interp_is64(e))) { /* where it is not canonical the TLB does not know it */
+        *va = off + (seg == CPU_FS || seg == CPU_GS ? e->v->cpu.seg[seg].base : 0);
+        return true;
+    }
+    return s->step > 0 && interp_linear(e, seg, off, s->size, access, va) &&
+           interp_linear(e, seg, off,
+                         (unsigned)MIN(n * s->size, MEM_PAGE_SIZE - (*va & 0xfff)), access, va);
+}
 
-    if (!interp_linear(e, seg, off & s->mask, s->size, access, &va)) {
+/* Opens a run, and cuts *n to what lies in it. false: do one. */
+static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
+                            const struct string *s, unsigned access, struct span *p,
+                            uint64_t *n)
+{
+    const struct tlb_entry *en;
+    uint64_t va, gpa, in_page, room;
+    bool down = s->step < 0;
+
+    off &= s->mask;
+    if (s->mask - off < s->size - 1) {
         return false;
     }
-    room = string_room(va, s->size);
-    *n = MIN(*n, room);
-    if (*n < 2 || (off & s->mask) + *n * s->size - 1 > s->mask ||
-        !interp_linear(e, seg, off & s->mask, (unsigned)(*n * s->size), access, &va) ||
-        !interp_mref(e, va, (unsigned)(*n * s->size), access, &m) || m.part[0] == NULL ||
-        m.code[0]) {
+    room = (down ? off : s->mask - off - (s->size - 1)) / s->size; /* behind the first one */
+    *n = MIN(*n - 1, room) + 1;
+    if (!string_linear(e, s, seg, off, access, &va, *n)) {
         return false;
     }
-    *hva = m.part[0];
+    in_page = va & (MEM_PAGE_SIZE - 1);
+    if (in_page + s->size > MEM_PAGE_SIZE || !interp_canonical(va) ||
+        !interp_resolve(e, va, access, &p->hva, &gpa) || p->hva == NULL) {
+        return false;
+    }
+    room = down ? in_page + s->size : MEM_PAGE_SIZE - in_page;
+    en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    p->code = (access & X86_WRITE) != 0 && en->write != PAGE_BASE(va);
+    if (*n * s->size > room && !p->code && interp_is64(e) && e->shadow == NULL) {
+        room = string_extend(e, va, access, down, room, *n * s->size);
+    }
+    *n = MIN(*n, room / s->size);
     return true;
 }
 
+/* DF is the host's for this one instruction only: the ABI wants it clear. */
+#define STRING_DF   "testb %b[down], %b[down]\n\tjz 1f\n\tstd\n1:\t"
 #define STRING_HOST(insn)                                                                      \
     switch (s->size) {                                                                         \
     case 1:                                                                                    \
-        STRING_HOST_ONE(insn "b");                                                             \
+        STRING_HOST_ONE(insn "b\n\tcld");                                                      \
         break;                                                                                 \
     case 2:                                                                                    \
-        STRING_HOST_ONE(insn "w");                                                             \
+        STRING_HOST_ONE(insn "w\n\tcld");                                                      \
         break;                                                                                 \
     case 4:                                                                                    \
-        STRING_HOST_ONE(insn "l");                                                             \
+        STRING_HOST_ONE(insn "l\n\tcld");                                                      \
         break;                                                                                 \
     default:                                                                                   \
-        STRING_HOST_ONE(insn "q");                                                             \
+        STRING_HOST_ONE(insn "q\n\tcld");                                                      \
         break;                                                                                 \
     }
 
 static void string_host_copy(const struct string *s, uint8_t *dst, uint8_t *src, uint64_t n)
 {
 #define STRING_HOST_ONE(x)                                                                     \
-    __asm__ volatile("rep " x : "+D"(dst), "+S"(src), "+c"(n) : : "memory")
+    __asm__ volatile(STRING_DF "rep " x                                                        \
+                     : "+D"(dst), "+S"(src), "+c"(n)                                           \
+                     : [down] "q"(s->step < 0)                                                 \
+                     : "memory", "cc")
     STRING_HOST("movs")
 #undef STRING_HOST_ONE
 }
 
 static void string_host_fill(const struct string *s, uint8_t *dst, uint64_t val, uint64_t n)
 {
-#define STRING_HOST_ONE(x) __asm__ volatile("rep " x : "+D"(dst), "+c"(n) : "a"(val) : "memory")
+#define STRING_HOST_ONE(x)                                                                     \
+    __asm__ volatile(STRING_DF "rep " x                                                        \
+                     : "+D"(dst), "+c"(n)                                                      \
+                     : "a"(val), [down] "q"(s->step < 0)                                       \
+                     : "memory", "cc")
     STRING_HOST("stos")
 #undef STRING_HOST_ONE
 }
@@ -159,20 +211,19 @@ static uint64_t string_host_scan(struct interp *e, const struct string *s, uint8
     uint64_t left = n, val = e->v->cpu.gpr[CPU_RAX];
     uint32_t f;
 
+#define STRING_HOST_ASM(rep, x)                                                                \
+    __asm__ volatile(STRING_DF rep x ALU_SAVE "\n\tmovl %%eax, %0"                             \
+                     : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val)                           \
+                     : [down] "q"(s->step < 0)                                                 \
+                     : "cc", "memory")
 #define STRING_HOST_ONE(x)                                                                     \
     if (until_equal) {                                                                         \
-        __asm__ volatile("repne " x ALU_SAVE "\n\tmovl %%eax, %0"                              \
-                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val)                       \
-                         :                                                                     \
-                         : "cc", "memory");                                                    \
+        STRING_HOST_ASM("repne ", x);                                                          \
     } else {                                                                                   \
-        __asm__ volatile("repe " x ALU_SAVE "\n\tmovl %%eax, %0"                               \
-                         : "=&r"(f), "+&D"(dst), "+&c"(left), "+&a"(val)                       \
-                         :                                                                     \
-                         : "cc", "memory");                                                    \
+        STRING_HOST_ASM("repe ", x);                                                           \
     }
     STRING_HOST("scas")
-#undef STRING_HOST_ONE
+#undef STRING_HOST_ASM
     e->fl = f;
     return n - left;
 }
@@ -183,68 +234,88 @@ static uint64_t string_host_compare(struct interp *e, const struct string *s, ui
     uint64_t left = n;
     uint32_t f;
 
-#define STRING_HOST_ONE(x)                                                                     \
-    if (until_equal) {                                                                         \
-        __asm__ volatile("repne " x ALU_SAVE                                                   \
-                         : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)                       \
-                         :                                                                     \
-                         : "cc", "memory");                                                    \
-    } else {                                                                                   \
-        __asm__ volatile("repe " x ALU_SAVE                                                    \
-                         : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)                       \
-                         :                                                                     \
-                         : "cc", "memory");                                                    \
-    }
+#define STRING_HOST_ASM(rep, x)                                                                \
+    __asm__ volatile(STRING_DF rep x ALU_SAVE                                                  \
+                     : "=&a"(f), "+&D"(dst), "+&S"(src), "+&c"(left)                           \
+                     : [down] "q"(s->step < 0)                                                 \
+                     : "cc", "memory")
     STRING_HOST("cmps")
+#undef STRING_HOST_ASM
 #undef STRING_HOST_ONE
     e->fl = f;
     return n - left;
 }
 
-/* A run of elements within one page of each operand, forward. Returns how many were done; 0:
- * use string_one(), which also finds the fault if there is one. */
-static uint64_t string_run(struct interp *e, struct string *s)
+/* LODS: only the last element shows. */
+static void string_load_last(struct interp *e, const struct string *s, const uint8_t *src,
+                             uint64_t n)
 {
-    uint64_t n = MIN(s->rcx & s->mask, (uint64_t)STRING_MAX_RUN);
-    uint8_t *src = NULL, *dst = NULL;
+    const uint8_t *last = src + (int64_t)(n - 1) * s->step;
+    uint64_t val;
+
+    switch (s->size) {
+    case 1:
+        val = *(const volatile uint8_t *)last;
+        break;
+    case 2:
+        val = *(const volatile interp_uint16_t *)(const void *)last;
+        break;
+    case 4:
+        val = *(const volatile interp_uint32_t *)(const void *)last;
+        break;
+    default:
+        val = *(const volatile interp_uint64_t *)(const void *)last;
+        break;
+    }
+    interp_set_gpr(e, CPU_RAX, s->size, val);
+}
+
+/* n elements that lie ready; how many were done. */
+static uint64_t string_host(struct interp *e, const struct string *s, const struct span *src,
+                            const struct span *dst, uint64_t n)
+{
     bool until_equal = (s->in->prefixes & INSN_P_REPNE) != 0;
 
-    if (s->step < 0 || interp_special(e) || e->align_check) {
+    switch (s->in->id) {
+    case INSN_MOVS:
+        string_host_copy(s, dst->hva, src->hva, n);
+        return n;
+    case INSN_STOS:
+        string_host_fill(s, dst->hva, e->v->cpu.gpr[CPU_RAX], n);
+        return n;
+    case INSN_SCAS:
+        return string_host_scan(e, s, dst->hva, n, until_equal);
+    case INSN_CMPS:
+        return string_host_compare(e, s, dst->hva, src->hva, n, until_equal);
+    default:
+        string_load_last(e, s, src->hva, n);
+        return n;
+    }
+}
+
+/* A run of at most n elements. Returns how many were done; 0: use string_one(), which also
+ * finds the fault if there is one. */
+static uint64_t string_run(struct interp *e, struct string *s, uint64_t n)
+{
+    struct span src = {NULL, false}, dst = {NULL, false};
+
+    if (interp_special(e) || e->align_check) {
         return 0;
     }
     if ((s->uses_src && !string_run_open(e, s->in->seg, s->rsi, s, X86_READ, &src, &n)) ||
         (s->uses_dst && !string_run_open(e, CPU_ES, s->rdi, s, s->dst_access, &dst, &n))) {
         return 0;
     }
-    switch (s->in->id) {
-    case INSN_MOVS:
-        string_host_copy(s, dst, src, n);
-        break;
-    case INSN_STOS:
-        string_host_fill(s, dst, e->v->cpu.gpr[CPU_RAX], n);
-        break;
-    case INSN_SCAS:
-        n = string_host_scan(e, s, dst, n, until_equal);
-        break;
-    case INSN_CMPS:
-        n = string_host_compare(e, s, dst, src, n, until_equal);
-        break;
-    default: { /* LODS: only the last one shows */
-        uint64_t val = 0;
-
-        __builtin_memcpy(&val, src + (n - 1) * s->size, 1);
-        for (unsigned i = 1; i < s->size; i++) {
-            val |= (uint64_t)src[(n - 1) * s->size + i] << (8 * i);
-        }
-        interp_set_gpr(e, CPU_RAX, s->size, val);
-        break;
-    }
+    n = string_host(e, s, &src, &dst, n);
+    if (unlikely(dst.code)) {
+        interp_code_written(e, s->step < 0 ? dst.hva - (n - 1) * s->size : dst.hva,
+                            (unsigned)(n * s->size));
     }
     if (s->uses_src) {
-        s->rsi += n * s->size;
+        s->rsi += n * (uint64_t)s->step;
     }
     if (s->uses_dst) {
-        s->rdi += n * s->size;
+        s->rdi += n * (uint64_t)s->step;
     }
     return n;
 }
@@ -282,7 +353,7 @@ static bool string_repeat(struct interp *e, struct string *s, bool *done)
 
     *done = false;
     while ((s->rcx & s->mask) != 0) {
-        uint64_t n = string_run(e, s);
+        uint64_t n = string_run(e, s, MIN(s->rcx & s->mask, (uint64_t)STRING_MAX_RUN));
 
         if (n == 0) {
             if (!string_one(e, s)) {
@@ -332,7 +403,7 @@ bool interp_string(struct interp *e, const struct insn *in)
     bool done = true;
 
     if (!s.rep) {
-        if (!string_one(e, &s)) {
+        if (string_run(e, &s, 1) == 0 && !string_one(e, &s)) {
             return false;
         }
     } else if ((s.rcx & s.mask) == 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32]: random instructions on
+ * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-strings]: random instructions on
  * the interpreter and on this machine's CPU. Any difference that is not listed below, with its
  * reason, is a failure; the first ones are printed with bytes, text and what differs. Skips
  * (77) where the host lacks what the interpreter needs.
@@ -240,9 +240,37 @@ struct options {
     unsigned seconds;
     bool one; /* only the case with this seed */
     bool mode32;
+    bool strings; /* string instructions only */
     bool bt; /* the translator, which translates everything at once */
     bool keep; /* go on after differences, counting */
 };
+
+/* MOVS CMPS STOS LODS SCAS with any prefixes. */
+static bool generate_string(struct oracle_rng *r, struct oracle_case *c)
+{
+    static const uint8_t opcodes[] = {0xa4, 0xa5, 0xa6, 0xa7, 0xaa, 0xab, 0xac, 0xad, 0xae, 0xaf};
+    static const uint8_t repeats[] = {0xf3, 0xf3, 0xf2};
+    uint8_t b[8];
+    unsigned n = 0;
+
+    if (oracle_below(r, 4) != 0) {
+        b[n++] = repeats[oracle_below(r, G_N_ELEMENTS(repeats))];
+    }
+    if (oracle_below(r, 6) == 0) {
+        b[n++] = 0x66;
+    }
+    if (oracle_below(r, 6) == 0) {
+        b[n++] = 0x67;
+    }
+    if (c->mode == INSN_MODE_64 && oracle_below(r, 6) == 0) {
+        b[n++] = 0x65;
+    }
+    if (c->mode == INSN_MODE_64 && oracle_below(r, 3) == 0) {
+        b[n++] = 0x48 | (uint8_t)oracle_below(r, 8);
+    }
+    b[n++] = opcodes[oracle_below(r, G_N_ELEMENTS(opcodes))];
+    return oracle_prepare(r, c, b, n, oracle_host_data());
+}
 
 /* Returns the number of differences. */
 static unsigned run_regressions(const struct options *o)
@@ -278,6 +306,8 @@ static bool parse(struct options *o, int argc, char **argv)
             o->keep = true;
         } else if (strcmp(argv[i], "-32") == 0) {
             o->mode32 = true;
+        } else if (strcmp(argv[i], "-strings") == 0) {
+            o->strings = true;
         } else if (strcmp(argv[i], "-one") == 0) {
             o->one = true;
             o->cases = 1;
@@ -319,7 +349,8 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
-                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-bt]\n");
+                "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-bt] "
+                "[-strings]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -343,7 +374,8 @@ int main(int argc, char **argv)
             break;
         }
         c.mode = o.mode32 ? INSN_MODE_32 : INSN_MODE_64;
-        if (!oracle_generate(&r, model, &c, oracle_host_data())) {
+        if (o.strings ? !generate_string(&r, &c)
+                      : !oracle_generate(&r, model, &c, oracle_host_data())) {
             continue;
         }
         memcpy(oracle_guest_data(), oracle_host_data(), ORACLE_DATA_SIZE);

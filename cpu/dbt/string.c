@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * MOVS, STOS and LODS in translated code: as long as what they touch lies in one page of each
+ * operand and DF is clear, the host's own instruction does it, on host addresses. The rest
+ * (more pages, backward, 67h, segment bases, code pages, MMIO, faults) is the interpreter's,
+ * which goes on page-run-wise (cpu/interp/strings.c); CMPS and SCAS are, too.
+ */
+#include "translate.h"
+
+enum { ENTRY_SHIFT = 5 };
+G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT);
+
+struct string_form {
+    unsigned size;
+    bool rep, src, dst;
+    unsigned opcode;
+};
+
+static bool string_known(const struct insn *in, struct string_form *f)
+{
+    *f = (struct string_form){
+        .size = in->opsize,
+        .rep = (in->prefixes & (INSN_P_REP | INSN_P_REPNE)) != 0,
+        .src = in->id != INSN_STOS,
+        .dst = in->id != INSN_LODS,
+        .opcode = (in->id == INSN_MOVS ? 0xa4 : in->id == INSN_STOS ? 0xaa : 0xac) |
+                  (in->opsize > 1),
+    };
+    return (in->id == INSN_MOVS || in->id == INSN_STOS || (in->id == INSN_LODS && !f->rep)) &&
+           in->addrsize == 8 && (!f->src || (in->seg != CPU_FS && in->seg != CPU_GS));
+}
+
+/* DF set, or more than a page can hold: not here. */
+static void string_check_form(struct tr *t, const struct string_form *f)
+{
+    struct emit *c = &t->c;
+
+    emit_op_gs(c, EMIT_LOAD, HOST_R11, TR_GS(interp.v));
+    emit_bytes(c, (const uint8_t[]){0x41, 0xf6, 0x83}, 3); /* testb $4, rflags + 1(%r11) */
+    emit_u32(c, (uint32_t)offsetof(struct vcpu, cpu.rflags) + 1);
+    emit_byte(c, CPU_DF >> 8);
+    tr_slow_if(t, 5);
+    if (f->rep) {
+        emit_bytes(c, (const uint8_t[]){0x48, 0x81, 0xf9}, 3); /* cmp $.., %rcx */
+        emit_u32(c, MEM_PAGE_SIZE / f->size);
+        tr_slow_if(t, 7);
+    }
+}
+
+/* The addend of the page of an operand to r10; on a miss the TLB is filled and asked again. */
+static void string_check_page(struct tr *t, const struct string_form *f, unsigned reg,
+                              bool write)
+{
+    size_t entry = TR_GS(interp.tlbs) + t->index * sizeof(struct tlb);
+    size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
+    struct emit_mem last = {.base = (uint8_t)reg, .index = f->rep ? CPU_RCX : EMIT_NO_REG,
+                            .scale = (uint8_t)f->size};
+    struct emit *c = &t->c;
+    uint32_t retry = emit_offset(c);
+
+    last.disp = f->rep ? -1 : (int32_t)f->size - 1;
+    if (!f->rep) {
+        last.scale = 1;
+    }
+    emit_mov(c, HOST_R10, reg);
+    emit_op_mem(c, EMIT_LEA, HOST_R11, &last);
+    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xea, 12 - ENTRY_SHIFT}, 4); /* shr r10 */
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3);                   /* and r10d */
+    emit_u32(c, (TLB_SIZE - 1) << ENTRY_SHIFT);
+    emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
+    tr_miss_if(t, 5, retry, write);
+    emit_op_gs_index(c, EMIT_LOAD, HOST_R10, HOST_R10,
+                     entry + offsetof(struct tlb_entry, addend));
+}
+
+static void string_insn(struct emit *c, const struct string_form *f)
+{
+    if (f->size == 2) {
+        emit_byte(c, 0x66);
+    }
+    if (f->rep) {
+        emit_byte(c, 0xf3);
+    }
+    if (f->size == 8) {
+        emit_byte(c, 0x48);
+    }
+    emit_byte(c, f->opcode);
+}
+
+static void string_sub(struct emit *c, unsigned reg)
+{
+    emit_op_reg(c, EMIT_SUB_LOAD, reg, HOST_R10);
+}
+
+bool tr_string(struct tr *t, const struct insn *in)
+{
+    struct emit *c = &t->c;
+    struct string_form f;
+    uint32_t none = 0;
+
+    if (!string_known(in, &f)) {
+        return false;
+    }
+    tr_clobber(t);
+    if (f.rep) {
+        emit_bytes(c, (const uint8_t[]){0x48, 0x85, 0xc9}, 3); /* test %rcx,%rcx */
+        none = emit_jcc(c, 4);
+    }
+    string_check_form(t, &f);
+    if (f.dst) {
+        string_check_page(t, &f, CPU_RDI, true);
+    }
+    if (f.dst && f.src) {
+        emit_op_gs(c, EMIT_STORE, HOST_R10, TR_GS(tmp));
+    }
+    if (f.src) {
+        string_check_page(t, &f, CPU_RSI, false);
+        emit_op_reg(c, EMIT_ADD_LOAD, CPU_RSI, HOST_R10);
+    }
+    if (f.dst && f.src) {
+        emit_op_gs(c, EMIT_ADD_LOAD, CPU_RDI, TR_GS(tmp));
+    } else if (f.dst) {
+        emit_op_reg(c, EMIT_ADD_LOAD, CPU_RDI, HOST_R10);
+    }
+    string_insn(c, &f);
+    if (f.src) {
+        string_sub(c, CPU_RSI);
+    }
+    if (f.dst && f.src) {
+        emit_op_gs(c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+    }
+    if (f.dst) {
+        string_sub(c, CPU_RDI);
+    }
+    if (f.rep) {
+        emit_patch(c->start, none, emit_offset(c));
+    }
+    return true;
+}
