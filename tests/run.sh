@@ -107,6 +107,17 @@ if [ "$mode" != --quick ]; then
     env=(PVEMU="$pvemu_top/build-gcc/src/pvemu" PVEMU_CLOUD="$cloud" PVEMU_GENERIC="$generic"
         PVEMU_BUSYBOX="$PVEMU_CACHE/busybox.img" PVEMU_VMLINUX="$PVEMU_CACHE/vmlinux" PYTHONDONTWRITEBYTECODE=1)
     suite "boots" plain "${env[@]}" python3 "$pvemu_top/tests/boot/quick.py"
+    need qemu-system-x86
+    kvm=(python3 "$pvemu_top/tests/kvm/suite.py" amd "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/kvm/kvm_bare"
+        "$pvemu_top/build-gcc/tests/guest")
+    if [ "$mode" = --slow ]; then
+        suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}"
+        need bochs bochsbios vgabios grub-pc-bin grub-common xorriso mtools
+        kvm[2]=vtx
+        suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" doctor guest cost "1 CPU"
+    else
+        suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}" doctor exit_code smp_ipi cost "disk and network" "hand-over, 2"
+    fi
     suite "modes of the translator" plain "${env[@]}" python3 "$pvemu_top/tests/boot/modes.py"
     if [ "$mode" = --slow ]; then
         [ -f "$PVEMU_CACHE/debian.img" ] || "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/debian.img" "$cloud" "$generic"

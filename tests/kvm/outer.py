@@ -13,7 +13,8 @@ import subprocess
 import tempfile
 
 FOLDER = stat.S_IFDIR | 0o755
-MODULES = ("virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko", "arch/x86/kvm/kvm-amd.ko")
+MODULES = ("virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko")
+APPEND = "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off rdinit=/init"
 PROCESSOR = "EPYC,+svm,+npt"
 START, END = "OUTER-START", "OUTER-END"
 
@@ -22,7 +23,7 @@ B=/bin/busybox
 $B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs dev /dev; $B mount -t tmpfs tmp /tmp
 $B mkdir -p /dev/pts /tmp/run; $B mount -t devpts pts /dev/pts; $B ip link set lo up
 $B --install -s /bin
-for m in irqbypass kvm kvm-amd; do insmod /m/$m.ko || echo "no module $m"; done
+for m in irqbypass kvm kvm-amd kvm-intel; do [ ! -e /m/$m.ko ] || insmod /m/$m.ko || echo "no module $m"; done
 export PATH=/bin XDG_RUNTIME_DIR=/tmp/run XDG_CACHE_HOME=/tmp HOME=/tmp LANG=C
 chmod 700 /tmp/run
 echo %s
@@ -52,7 +53,11 @@ def libraries(program):
 
 
 class Outer:
-    """The initramfs of one run, and the run."""
+    """The initramfs of one run, and the run: QEMU with AMD-V."""
+
+    MODULE = "arch/x86/kvm/kvm-amd.ko"
+    NEEDS = ("qemu-system-x86_64",)
+    TICKS = 2  # of its TSC for an instruction
 
     def __init__(self, kernel):
         """kernel: a folder made by images/kernel.sh."""
@@ -65,7 +70,7 @@ class Outer:
         self.members["dev/console"] = (stat.S_IFCHR | 0o600, b"", (5, 1))
         self.add("/bin/busybox", "/bin/busybox")
         self.text("/init", INIT, 0o755)
-        for module in MODULES:
+        for module in MODULES + (self.MODULE,):
             self.add("/m/" + os.path.basename(module), str(modules / module))
 
     def parents(self, name):
@@ -98,28 +103,32 @@ class Outer:
     def write(self, path):
         pathlib.Path(path).write_bytes(self.bytes())
 
-    def once(self, limit, memory, cpu, extra):
+    def command(self, folder, serial, memory):
+        """What runs it, with its output in the file `serial`."""
+        initrd = os.path.join(folder, "rd")
+        self.write(initrd)
+        return ["qemu-system-x86_64", "-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off", "-cpu", PROCESSOR,
+                "-smp", "1", "-m", str(memory), "-nodefaults", "-display", "none", "-serial", "file:" + serial, "-no-reboot",
+                "-kernel", self.vmlinuz, "-initrd", initrd, "-append", APPEND]
+
+    def once(self, limit, memory):
         with tempfile.TemporaryDirectory() as folder:
-            initrd, serial = os.path.join(folder, "rd"), os.path.join(folder, "serial")
-            self.write(initrd)
-            command = [
-                "qemu-system-x86_64", "-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off", "-cpu", cpu, "-smp", "1",
-                "-m", str(memory), "-nodefaults", "-display", "none", "-serial", "file:" + serial, "-no-reboot", "-kernel",
-                self.vmlinuz, "-initrd", initrd, "-append",
-                "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off rdinit=/init " + extra]
+            serial = os.path.join(folder, "serial")
+            command = self.command(folder, serial, memory)
             try:
-                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=limit)
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               timeout=limit, cwd=folder)
             except subprocess.TimeoutExpired:
                 pass
             text = pathlib.Path(serial).read_bytes().decode(errors="replace") if os.path.exists(serial) else ""
             return re.sub(r"\r*\n", "\n", text)
 
-    def run(self, job, limit=120, memory=1024, cpu=PROCESSOR, extra=""):
+    def run(self, job, limit=120, memory=1024):
         """Runs the shell script `job` and returns what it said. Again only when the outer machine itself did not start."""
         self.text("/t/job.sh", job)
         text = ""
         for _ in range(2):
-            text = self.once(limit, memory, cpu, extra)
+            text = self.once(limit, memory)
             if START in text:
                 break
         body = text.partition(START + "\n")[2]
@@ -129,3 +138,37 @@ class Outer:
         if match.group(1) != "0":
             raise Failure(f"status {match.group(1)}:\n" + body[-6000:])
         return body[:match.start()]
+
+
+class OuterVtx(Outer):
+    """The same with VT-x: Bochs, from a CD that GRUB starts. No XSAVE there, so no other engine; slower."""
+
+    MODULE = "arch/x86/kvm/kvm-intel.ko"
+    NEEDS = ("bochs-bin", "grub-mkrescue", "xorriso", "mformat")
+    TICKS = 1
+    CONFIG = """cpu: model=corei7_skylake_x, count=1, ips=60000000
+memory: guest={memory}, host={memory}
+romimage: file=/usr/share/bochs/BIOS-bochs-latest
+vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+ata0-master: type=cdrom, path=disc.iso, status=inserted
+boot: cdrom
+com1: enabled=1, mode=file, dev={serial}
+display_library: rfb, options="timeout=0"
+clock: sync=none
+log: bochs.log
+panic: action=report
+error: action=ignore
+info: action=ignore
+"""
+
+    def command(self, folder, serial, memory):
+        tree = pathlib.Path(folder, "iso/boot")
+        (tree / "grub").mkdir(parents=True)
+        self.write(tree / "rd")
+        (tree / "vmlinuz").write_bytes(pathlib.Path(self.vmlinuz).read_bytes())
+        (tree / "grub/grub.cfg").write_text(
+            f"set timeout=0\nmenuentry x {{\n linux /boot/vmlinuz {APPEND}\n initrd /boot/rd\n}}\n")
+        subprocess.run(["grub-mkrescue", "-o", "disc.iso", "iso"], check=True, capture_output=True, cwd=folder)
+        pathlib.Path(folder, "rc").write_text(self.CONFIG.format(memory=memory, serial=serial))
+        pathlib.Path(folder, "debugger").write_text("c\n")  # the package's Bochs starts in its debugger
+        return ["bochs-bin", "-q", "-f", "rc", "-rc", "debugger"]
