@@ -303,9 +303,53 @@ def test_smp(folder):
             guest.finish(0)
 
 
-def test_vcpu_set(folder):
+def pv_session(folder, *args, kernel=CLOUD):
+    """What a guest does most, as a paravirtual one: programs, disk, network, power-off."""
+    server = FileServer(sample(1 << 20))
+    try:
+        with boot(folder, "-machine", "pv", *args, kernel=kernel) as guest:
+            ready(guest)
+            assert "xen-pv" in guest.run("dmesg | grep -i 'Booting kernel on Xen' && echo xen-pv")
+            guest.run(f"wget -q -O /tmp/file http://10.0.2.2:{server.port}/file")
+            assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /tmp/file")
+            sums = guest.run("seq 1 20000 | md5sum; seq 1 20000 | sort | gzip -c | gunzip -c | sort -n | md5sum")
+            assert sums.count("e071f707df7bbeee2a6a1eb48011ddd0") == 2, sums
+            assert "WARNING" not in guest.run("dmesg | grep -w WARNING: || true")
+            guest.type("poweroff\n")
+            guest.finish(0, r"PASS: the guest powered off")
+    finally:
+        server.close()
+
+
+def test_pv(folder):
+    pv_session(folder, "-accel", "interp")
+
+
+def test_pv_generic(folder):
+    pv_session(folder, "-accel", "bt", kernel=GENERIC)
+
+
+def test_pv_smp(folder):
+    pv_session(folder, "-accel", "bt", "-smp", "3")
+
+
+def test_pv_reset(folder):
+    """A second boot of the same machine."""
+    with boot(folder, "-machine", "pv", "-accel", "bt", "-smp", "2", "-net", "none", "-on", "reboot=reset") as guest:
+        ready(guest)
+        guest.type("reboot -f\n")
+        ready(guest)
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_vcpu_set_pv(folder):
+    test_vcpu_set(folder, "-machine", "pv", "-accel", "bt")
+
+
+def test_vcpu_set(folder, *args):
     """CPUs come and go while the guest runs."""
-    with boot(folder, "-smp", "1,max=3", "-net", "none", "-name", "cpus") as guest:
+    with boot(folder, "-smp", "1,max=3", "-net", "none", "-name", "cpus", *args) as guest:
         ready(guest)
         for cpus in (1, 3, 2, 1, 2):
             subprocess.run([PVEMU, "vcpu-set", "cpus", str(cpus)], check=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))

@@ -4,7 +4,7 @@
 
 Links and the paths named in documents lead somewhere; the documents that source files name exist; command-line.md
 has the options, verbs and statuses that `pvemu help` knows, no more and no less; SUPPORT.md has the hypercalls of
-pv/hypercall.c, with the word "supported" or "refused" exactly where a guest by PVH gets an answer; no line names
+pv/hypercall.c, with the word "supported" or "refused" exactly where a guest of that kind gets an answer; no line names
 anybody's machine.
 """
 import pathlib
@@ -128,22 +128,34 @@ def check_statuses(pvemu):
         yield "`pvemu help exit-codes` could not be read"
 
 
+def hypercall_rows(text):
+    """The state of each call in a table whose first column names one or more."""
+    return {name: state for names, state in re.findall(r"^\| ((?:`\w+`[ †,]*)+)\| ([\w ]+?) \|", text, re.MULTILINE)
+            for name in re.findall(r"`(\w+)`", names)}
+
+
+def check_answers(rows, answered, known, whose):
+    yield from (f"SUPPORT.md: {n} is answered by pv/hypercall.c for {whose}" for n in sorted(answered)
+                if rows.get(n) not in ("supported", "refused"))
+    yield from (f"SUPPORT.md: {n} is not answered by pv/hypercall.c for {whose}" for n in sorted(known - answered)
+                if rows.get(n) in ("supported", "refused"))
+
+
 def check_hypercalls():
     source = (ROOT / "pv/hypercall.c").read_text()
     table = re.findall(r'\[__HYPERVISOR_\w+\]\s*=\s*\{"(\w+)",\s*(\w+),\s*([\w |\n]+?)\}', source)
-    answered = {name for name, fn, flags in table if fn != "NULL" and ("FOR_HVM" in flags or "FOR_ALL" in flags)}
     known = {name for name, _, _ in table}
-    text = section((ROOT / "SUPPORT.md").read_text(), "Hypercalls")
-    rows = dict(re.findall(r"^\| `(\w+)`[ †]*\| ([\w ]+?) \|", text, re.MULTILINE))
+    hvm = {name for name, fn, flags in table if fn != "NULL" and ("FOR_HVM" in flags or "FOR_ALL" in flags)}
+    pv = {name for name, fn, flags in table if fn != "NULL" and ("FOR_PV" in flags or "FOR_ALL" in flags)}
+    text, _, pv_text = section((ROOT / "SUPPORT.md").read_text(), "Hypercalls").partition("### PV guests")
+    rows, more = hypercall_rows(text), hypercall_rows(pv_text)
     rest = set(re.findall(r"`(\w+)`", text[text.rfind("\n|"):].partition("\n\n")[2]))
-    mentioned = set(rows) | rest
+    mentioned = set(rows) | set(more) | rest
     yield from (f"SUPPORT.md does not name the hypercall {n}" for n in sorted(known - mentioned))
     yield from (f"SUPPORT.md names {n}, which pv/hypercall.c does not" for n in sorted(mentioned - known))
-    yield from (f"SUPPORT.md: {n} is answered by pv/hypercall.c" for n in sorted(answered)
-                if rows.get(n) not in ("supported", "refused"))
-    yield from (f"SUPPORT.md: {n} is not answered by pv/hypercall.c" for n in sorted(known - answered)
-                if rows.get(n) in ("supported", "refused"))
-    if len(table) < 30 or len(rows) < 10:
+    yield from check_answers(rows, hvm, known, "PVH guests")
+    yield from check_answers({**rows, **more}, pv, known, "PV guests")
+    if len(table) < 30 or len(rows) < 10 or len(more) < 10:
         yield "the hypercall tables could not be read"
 
 
