@@ -15,16 +15,20 @@
 
 enum { SITE_ALIGN = 16, SITE_INSN = 3, SITE_BYTES = SITE_ALIGN + SITE_INSN + 1 };
 
-/* What "auto" falls back to: the interpreter until the translator has earned it (SUPPORT.md). */
-static const struct accel_ops *const accel_fallback = &interp_accel_ops;
-
 static const struct accel_ops *const accel_engines[] = {
     &kvm_accel_ops, &dbt_accel_ops, &interp_accel_ops,
 };
 
+/* What "auto" falls back to. */
+static const struct accel_ops *accel_software(void)
+{
+    return dbt_accel_ops.probe(NULL) ? &dbt_accel_ops : &interp_accel_ops;
+}
+
 /* KVM where it is really usable; otherwise *note says why not. */
 static const struct accel_ops *accel_auto(char **note)
 {
+    const struct accel_ops *software = accel_software();
     g_autoptr(GError) err = NULL;
     g_autofree char *why = NULL, *hint = NULL;
 
@@ -32,9 +36,9 @@ static const struct accel_ops *accel_auto(char **note)
         return &kvm_accel_ops;
     }
     why = error_split_hint(err, &hint);
-    *note = g_strdup_printf("-accel %s: %s%s%s", accel_fallback->name, why,
+    *note = g_strdup_printf("-accel %s: %s%s%s", software->name, why,
                             hint != NULL ? "; " : "", hint != NULL ? hint : "");
-    return accel_fallback;
+    return software;
 }
 
 const struct accel_ops *accel_choose(const char *word, char **note)
@@ -67,9 +71,8 @@ bool accel_for_kind(struct machine *m, GError **err)
         error_hint(err, "-accel auto takes another engine for them");
         return false;
     }
-    m->accel = accel_fallback;
-    m->accel_note = g_strdup_printf("-accel %s: PV guests do not run with KVM",
-                                    accel_fallback->name);
+    m->accel = accel_software();
+    m->accel_note = g_strdup_printf("-accel %s: PV guests do not run with KVM", m->accel->name);
     return m->accel->probe(err);
 }
 
