@@ -138,6 +138,41 @@ static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned 
     emit_jmp_to(c, d->common_slow);
 }
 
+/* Caches another page of the stack if the TLB has it. r10: a host address in it by the old
+ * addend, d->rec: for dbt_stack(). */
+static void common_page(struct dbt *d, struct emit *c, unsigned index)
+{
+    size_t entry = GS(interp.tlbs) + index * sizeof(struct tlb);
+    uint32_t missing;
+
+    d->common_page[index] = emit_offset(c);
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_R10, GS(interp.stack.minus));
+    emit_mov(c, HOST_R11, HOST_R10);
+    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 7}, 4);    /* shr $7,%r11 */
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3);       /* and $..,%r11d */
+    G_STATIC_ASSERT(sizeof(struct tlb_entry) == 32);
+    emit_u32(c, (TLB_SIZE - 1) << 5);
+    emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe2, 0, 0xf0, 0xff, 0xff}, 7);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R10, HOST_R11,
+                     entry + offsetof(struct tlb_entry, write));
+    missing = emit_jcc(c, 5);
+    emit_op_gs_index(c, EMIT_LOAD, HOST_R11, HOST_R11,
+                     entry + offsetof(struct tlb_entry, addend));
+    emit_op_reg(c, EMIT_ADD_LOAD, HOST_R10, HOST_R11);
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(interp.stack.base));
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(stack_base));
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, GS(interp.stack.minus));
+    emit_op_reg(c, EMIT_ADD_LOAD, HOST_STACK, HOST_R11);
+    emit_op_gs(c, EMIT_STORE, HOST_R11, GS(interp.stack.addend));
+    emit_bytes(c, (const uint8_t[]){0x49, 0xf7, 0xdb}, 3); /* neg %r11 */
+    emit_op_gs(c, EMIT_STORE, HOST_R11, GS(interp.stack.minus));
+    emit_byte(c, 0xc3);
+    emit_patch(c->start, missing, emit_offset(c));
+    emit_lea(c, RSP, RSP, 8);
+    emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
+    emit_jmp_to(c, d->common_stack);
+}
+
 /*
  * A RET that leads elsewhere than was predicted. return: r10: rip, r11: RCX, flags in EFLAGS,
  * d->rec. bottom: nothing was predicted.
@@ -204,5 +239,8 @@ void dbt_common_emit(struct dbt *d)
     d->common_jump = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_jump, HOST_R10);
     common_return(d, c);
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        common_page(d, c, i);
+    }
     d->common_end = (emit_offset(c) + 63) & ~63u;
 }

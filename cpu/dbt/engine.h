@@ -28,12 +28,12 @@ struct dbt_jump {
  *     far   r10: rip; flags in e->fl      from tables; looks whether somebody wants something
  *     mem   gs:[page] is right; flags in e->fl
  *     host  the same; flags in EFLAGS
- * mem and host are the same where no flags are alive, and [1] of them may be used by whom runs
- * with the vector state resident already.
+ * mem and host are the same where no flags are alive. [1] of them may be used by whom runs with
+ * the vector state resident already, [2] by whom has checked the stack too.
  */
 struct tb_code {
-    uint32_t far, mem[2], host[2];
-    uint32_t stacked;     /* behind the check of the stack, flags as with mem */
+    uint32_t far, mem[3], host[3];
+    uint32_t straddle;    /* the jump for a stack that lies over the end of a page */
     uint32_t plain;       /* the same without use of the cached stack page; 0: not made yet */
     int32_t low, high;    /* what is used of the stack, from RSP; the same: nothing */
     uint32_t in;          /* first of the links that lead here */
@@ -80,6 +80,7 @@ struct link {
     bool host;       /* flags are in EFLAGS */
     bool linked;
     uint32_t vector; /* classes that are allowed and resident there */
+    int32_t low, high; /* what of the stack is in the cached page, from RSP there */
 };
 
 struct dbt {
@@ -117,6 +118,7 @@ struct dbt {
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_return, common_bottom;
+    uint32_t common_page[TLB_NR];
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;

@@ -154,6 +154,7 @@ static void flow_call(struct tr *t, const struct insn *in)
         }
         return;
     }
+    t->sp -= 8;
     if (near) {
         tr_fixup(t, emit_call(&t->c), FIX_LINK, (uint64_t)to);
     } else {

@@ -21,7 +21,10 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
 {
     struct link *l = &d->links[d->link];
     struct tb_code *code = &t->code[index];
-    bool vector = (t->need & ~l->vector) == 0;
+    unsigned checked = (t->need & ~l->vector) != 0                    ? 0
+                       : code->low != code->high && (code->low < l->low || code->high > l->high)
+                           ? 1
+                                                                    : 2;
 
     if (!dbt_free(d, t) || !dbt_free(d, l->tb)) {
         return;
@@ -30,7 +33,7 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
         l->to != t->block->offset || l->index != index) {
         return;
     }
-    link_patch(d, l, l->host ? code->host[vector] : code->mem[vector]);
+    link_patch(d, l, l->host ? code->host[checked] : code->mem[checked]);
     l->linked = true;
     l->next = code->in;
     code->in = d->link;

@@ -55,7 +55,7 @@ const void *dbt_stack(struct dbt *d, uint32_t number)
     struct vcpu *v = d->interp.v;
     uint64_t first = v->cpu.gpr[CPU_RSP] + (uint64_t)(int64_t)code->low;
     uint64_t last = v->cpu.gpr[CPU_RSP] + (uint64_t)(int64_t)code->high - 1;
-    uint32_t to = code->stacked;
+    uint32_t to = code->mem[2];
 
     d->link = 0;
     v->cpu.rip = d->page + t->block->offset;

@@ -28,6 +28,9 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta)
     bool constant = in->opsize == 8 && in->op[0].kind == OPK_GPR && in->op[0].reg == CPU_RSP;
 
     *delta = 0;
+    if ((in->flags & INSN_F_SYSTEM) != 0) {
+        return false; /* nor is anything known about the cached page */
+    }
     switch (in->id) {
     case INSN_PUSH:
         *delta = -8;
@@ -75,6 +78,20 @@ static void stack_use(struct tr *t, int64_t low, unsigned size)
     }
 }
 
+/* What the code that follows is likely to use: its frame and the way back. */
+static void stack_widen(struct tr *t)
+{
+    enum { FRAME = 256 };
+
+    if (t->low == t->high || t->low >= 0) {
+        return;
+    }
+    stack_use(t, 0, 8);
+    if (t->sp != TR_SP_UNKNOWN && t->sp < t->low && t->high - t->sp <= FRAME) {
+        t->low = t->sp;
+    }
+}
+
 void tr_stack_scan(struct tr *t)
 {
     int32_t delta;
@@ -94,9 +111,10 @@ void tr_stack_scan(struct tr *t)
         } else if (in->id == INSN_POP || in->id == INSN_RET) {
             stack_use(t, t->sp, 8);
         }
-        (void)tr_stack_delta(in, &delta); /* if it is unknown this is the last one */
-        t->sp += delta;
+        t->sp = tr_stack_delta(in, &delta) ? t->sp + delta : TR_SP_UNKNOWN; /* then it ends */
     }
+    t->sps[t->nr] = t->sp;
+    stack_widen(t);
 }
 
 bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size)
@@ -107,9 +125,31 @@ bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size)
 
 void tr_stack_check(struct tr *t)
 {
+    uint32_t check = emit_offset(&t->c);
+
     emit_lea(&t->c, HOST_R10, HOST_STACK, t->low);
     emit_op_gs(&t->c, 0x2b, HOST_R10, TR_GS(interp.stack.base)); /* sub gs:..,%r10 */
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfa}, 3);   /* cmp $..,%r10 */
     emit_u32(&t->c, (uint32_t)(MEM_PAGE_SIZE - (t->high - t->low)));
-    tr_fixup(t, emit_jcc(&t->c, 7), FIX_STACK, 0);
+    tr_fixup(t, emit_jcc(&t->c, 7), FIX_STACK, check);
+}
+
+/* Over the end of a page: the plain translation, when there is one. Else another page. */
+void tr_stack_stub(struct tr *t, uint32_t check)
+{
+    uint32_t number = (uint32_t)(t->t - t->d->tbs) * TLB_NR + t->index;
+
+    emit_lea(&t->c, HOST_R10, HOST_STACK, t->low);
+    emit_lea(&t->c, HOST_R11, HOST_STACK, t->high - 1);
+    emit_op_reg(&t->c, 0x33, HOST_R11, HOST_R10); /* xor %r10,%r11 */
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
+    t->straddle = emit_jcc(&t->c, 5);
+    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $.., gs:.. */
+    emit_u32(&t->c, (uint32_t)TR_GS(rec));
+    emit_u32(&t->c, number);
+    emit_call_to(&t->c, t->d->common_page[t->index]);
+    emit_jmp_to(&t->c, check);
+    emit_patch(t->c.start, t->straddle, emit_offset(&t->c));
+    emit_mov_imm32(&t->c, HOST_R10, number);
+    emit_jmp_to(&t->c, t->d->common_stack);
 }

@@ -57,7 +57,7 @@ void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
 
     g_assert(t->nr_fix <= G_N_ELEMENTS(t->fix));
     *f = (struct fixup){.at = at, .kind = kind, .rec = t->rec, .loc = t->loc,
-                         .live = t->live, .to = to};
+                         .live = t->live, .sp = t->sp, .to = to};
 }
 
 /* When the condition holds the interpreter does it. Flags are saved or dead. */
@@ -168,6 +168,10 @@ static void stub_link(struct tr *t, const struct fixup *f)
                        .to = (uint16_t)f->to, .index = (uint8_t)t->index,
                        .host = f->loc == LOC_HOST,
                        .vector = f->kind == FIX_BACK ? 0 : t->t->need};
+    if (f->kind == FIX_LINK && f->sp != TR_SP_UNKNOWN && t->low != t->high) {
+        l->low = t->low - f->sp;
+        l->high = t->high - f->sp;
+    }
     if (f->loc == LOC_HOST && f->live != 0) {
         flags_save(t);
     }
@@ -202,8 +206,7 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         stub_retry(t, f, t->d->common_jump);
         break;
     case FIX_STACK:
-        emit_mov_imm32(&t->c, HOST_R10, (uint32_t)(t->t - t->d->tbs) * TLB_NR + t->index);
-        emit_jmp_to(&t->c, t->d->common_stack);
+        tr_stack_stub(t, (uint32_t)f->to);
         break;
     case FIX_FPU:
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
@@ -386,7 +389,6 @@ static void tr_entry(struct tr *t, struct tb_code *code)
 {
     struct dbt *d = t->d;
     struct rec *rec = &d->recs[d->nr_recs];
-    bool checks = t->t->need != 0 || t->low != t->high;
 
     t->rec = d->nr_recs++;
     t->live = t->live_before[0];
@@ -397,29 +399,27 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
     memcpy(code->far_bytes, d->rw + code->far, sizeof(code->far_bytes));
     tr_poll(t);
-    rec->end = code->mem[0] = code->mem[1] = emit_offset(&t->c);
+    rec->end = code->mem[0] = code->mem[1] = code->mem[2] = emit_offset(&t->c);
     if (t->t->need != 0) {
         entry_vector(t);
-        rec->resume = code->mem[1] = emit_offset(&t->c);
+        rec->resume = code->mem[1] = code->mem[2] = emit_offset(&t->c);
     }
     if (t->low != t->high) {
         tr_stack_check(t);
-    }
-    if (!checks) {
-        tr_flags_host(t);
+        code->mem[2] = emit_offset(&t->c);
     }
     code->low = t->low;
     code->high = t->high;
-    code->stacked = emit_offset(&t->c);
-    code->host[0] = code->host[1] = emit_offset(&t->c);
+    tr_flags_host(t);
+    code->host[2] = emit_offset(&t->c);
 }
 
-/* Entries with the flags in EFLAGS where the code wants them saved; and a dead end. */
+/* Entries with the flags in EFLAGS where checks would overwrite them; and a dead end. */
 static void tr_entry_stubs(struct tr *t, struct tb_code *code)
 {
-    for (unsigned i = 0; i < 2 && (t->t->need != 0 || t->low != t->high); i++) {
-        code->host[i] = code->mem[i];
-        if (t->live_before[0] != 0) {
+    for (unsigned i = 0; i < 2; i++) {
+        code->host[i] = code->mem[i] == code->mem[2] ? code->host[2] : code->mem[i];
+        if (t->live_before[0] != 0 && code->mem[i] != code->mem[2]) {
             code->host[i] = emit_offset(&t->c);
             flags_save(t);
             emit_jmp_to(&t->c, code->mem[i]);
@@ -457,6 +457,7 @@ static void tr_body(struct tr *t)
         unsigned next = t->b->offset + t->bytes;
 
         t->live = t->live_before[t->nr];
+        t->sp = t->sps[t->nr];
         if (t->bytes != t->b->bytes && t->foreign) {
             tr_leave(t, next);
         } else if (next < MEM_PAGE_SIZE) {
@@ -520,6 +521,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
         tr_stubs(t);
         tr_entry_stubs(t, &code);
         d->used = (emit_offset(&t->c) + 15) & ~15u;
+        code.straddle = t->straddle;
         tb->code[index] = code;
     }
     g_free(t);
@@ -538,6 +540,7 @@ void dbt_translate_plain(struct dbt *d, struct tb *tb, unsigned index)
     t->live = t->live_before[0];
     t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
     tb->code[index].plain = emit_offset(&t->c);
+    emit_patch(d->rw, tb->code[index].straddle, tb->code[index].plain);
     tr_body(t);
     tr_stubs(t);
     d->used = (emit_offset(&t->c) + 15) & ~15u;

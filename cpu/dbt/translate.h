@@ -26,11 +26,14 @@ enum fix_kind {
     FIX_LEAVE, /* to an offset in the page, by the interpreter */
 };
 
+enum { TR_SP_UNKNOWN = INT32_MIN };
+
 struct fixup {
     uint32_t at, rec;
     enum fix_kind kind;
     enum loc loc;
     uint8_t live; /* flags that matter there */
+    int32_t sp;
     uint64_t to;
 };
 
@@ -45,6 +48,7 @@ struct tr {
     bool foreign;   /* and then comes one that is the interpreter's */
     bool plain;     /* nothing is known about the stack */
     int32_t low, high; /* what is checked of it, from RSP at the start */
+    uint32_t straddle; /* as in struct tb_code */
     /* The current instruction: */
     uint32_t rec;
     uint16_t ip;
@@ -55,7 +59,7 @@ struct tr {
     struct insn_status status;
     struct insn insn[BLOCK_MAX_OPS];
     uint16_t at[BLOCK_MAX_OPS];
-    int32_t sps[BLOCK_MAX_OPS];
+    int32_t sps[BLOCK_MAX_OPS + 1]; /* of each */
     uint8_t live_before[BLOCK_MAX_OPS + 1]; /* of the last: where it ends */
     uint8_t live_taken[BLOCK_MAX_OPS];      /* where its branch leads */
     struct peek peeks[DBT_PEEKS];
@@ -116,6 +120,7 @@ void tr_stack_scan(struct tr *t);
 /* Bytes [disp, disp + size) from RSP as it is now are in the cached page. */
 bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size);
 void tr_stack_check(struct tr *t);
+void tr_stack_stub(struct tr *t, uint32_t check);
 /* Does the instruction change RSP by *delta? false: by something unknown. */
 bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
