@@ -23,6 +23,7 @@ struct emit_mem {
 enum emit_op {
     EMIT_ADD_LOAD = 0x03, /* add reg, r/m */
     EMIT_SUB_LOAD = 0x2b,
+    EMIT_XOR_LOAD = 0x33,
     EMIT_CMP_LOAD = 0x3b,
     EMIT_STORE = 0x89, /* mov r/m, reg */
     EMIT_LOAD = 0x8b,  /* mov reg, r/m */

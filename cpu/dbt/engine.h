@@ -18,9 +18,9 @@
 enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
-/* Where to go on for a rip of the current address space: an entry `far`. */
+/* Where to go on for a rip: an entry `far`. */
 struct dbt_jump {
-    uint64_t rip, code;
+    uint64_t rip, code; /* rip: as dbt_jump_tag() makes it */
 };
 
 /*
@@ -152,10 +152,17 @@ static inline struct dbt *dbt_of(struct interp *e)
     return (struct dbt *)(void *)e;
 }
 
-/* Translated code computes it by itself (tr_jump()). */
-static inline unsigned dbt_jump_slot(uint64_t rip)
+/* What stands for a rip in a table; translated code computes it by itself (tr_jump()). User
+ * programs at the same addresses neither meet each other's entries nor stand in their way, and
+ * those of an address space that is come back to are good again. */
+static inline uint64_t dbt_jump_tag(const struct dbt *d, unsigned index, uint64_t rip)
 {
-    return (unsigned)rip & (DBT_JUMPS - 1);
+    return index == TLB_USER ? rip ^ d->interp.key64[TLB_USER] : rip;
+}
+
+static inline unsigned dbt_jump_slot(uint64_t tag)
+{
+    return (unsigned)tag & (DBT_JUMPS - 1);
 }
 
 static inline unsigned dbt_frame_slot(uint32_t frame)

@@ -54,8 +54,9 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
 {
     const struct interp *e = &d->interp;
 
-    if (d->jump_epoch_global[index] != e->epoch_global ||
-        (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local)) {
+    if (index != TLB_USER &&
+        (d->jump_epoch_global[index] != e->epoch_global ||
+         (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local))) {
         links_jumps_clear(d, index);
     }
     if (d->jump_epoch_global[index] != e->epoch_global ||
@@ -78,13 +79,14 @@ static bool links_global(const struct interp *e, uint64_t rip)
 
 void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code)
 {
-    unsigned at = dbt_jump_slot(rip);
+    uint64_t tag = dbt_jump_tag(d, index, rip);
+    unsigned at = dbt_jump_slot(tag);
     struct dbt_jump *jump = &d->jumps[index][at];
 
     if (jump->code == 0) {
         d->jump_used[index][d->nr_jump_used[index]++] = (uint16_t)at;
     }
-    jump->rip = rip;
+    jump->rip = tag;
     jump->code = (uint64_t)(uintptr_t)(d->rx + code);
     d->jump_local[index] |= !links_global(&d->interp, rip);
 }

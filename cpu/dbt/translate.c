@@ -87,12 +87,21 @@ static struct emit_mem tr_jumps(const struct tr *t, size_t field)
                           field)};
 }
 
+/* r10: rip to what stands for it in the table, and back (dbt_jump_tag()). */
+static void jump_salt(struct tr *t)
+{
+    if (t->index == TLB_USER) {
+        emit_op_gs(&t->c, EMIT_XOR_LOAD, HOST_R10, TR_GS(interp.key64));
+    }
+}
+
 /* r10: rip; compares it with the one in the table. */
 static void jump_compare(struct tr *t, struct emit_mem *code)
 {
     struct emit_mem rip = tr_jumps(t, offsetof(struct dbt_jump, rip));
 
     G_STATIC_ASSERT(DBT_JUMPS == 1 << 15 && sizeof(struct dbt_jump) == 16);
+    jump_salt(t);
     emit_bytes(&t->c, (const uint8_t[]){0x4f, 0x8d, 0x1c, 0x12}, 4); /* lea (r10,r10),r11 */
     emit_bytes(&t->c, (const uint8_t[]){0x45, 0x0f, 0xb7, 0xdb}, 4); /* movzwl r11w,r11d */
     emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &rip);
@@ -105,6 +114,7 @@ void tr_jump(struct tr *t, struct emit_mem *code)
 
     jump_compare(t, code);
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_JUMP, retry);
+    jump_salt(t);
 }
 
 void tr_go(struct tr *t, const struct emit_mem *code)
@@ -156,6 +166,7 @@ static void tr_next_page(struct tr *t)
     tr_guest_address(t, HOST_R10, MEM_PAGE_SIZE);
     jump_compare(t, &code);
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, MEM_PAGE_SIZE);
+    jump_salt(t);
     tr_go(t, &code);
 }
 
@@ -203,6 +214,7 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         stub_retry(t, f, t->d->common_miss);
         break;
     case FIX_JUMP:
+        jump_salt(t);
         stub_retry(t, f, t->d->common_jump);
         break;
     case FIX_STACK:
