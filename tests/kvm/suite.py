@@ -62,7 +62,7 @@ SWITCH = """
 echo READY
 start=$(cut -d. -f1 /proc/uptime); last=0; rounds=0; bad=0
 want=$(head -c 65536 /dev/zero | sha256sum); sum=8.1783681036
-while now=$(tr -d . < /proc/uptime | cut -d' ' -f1); [ $now -lt $(( (start + 5) * 100 )) ]; do
+while now=$(tr -d . < /proc/uptime | cut -d' ' -f1); [ $now -lt $(( (start + 3) * 100 )) ]; do
     [ $now -ge $last ] || { bad=$((bad + 1)); echo "time went back: $last $now"; }; last=$now
     [ "$(head -c 65536 /dev/zero | sha256sum)" = "$want" ] || { bad=$((bad + 1)); echo "checksum"; }
     [ "$(awk 'BEGIN { for (i = 1; i <= 2000; i++) s += 1 / i; printf "%.10f", s }')" = $sum ] || { bad=$((bad + 1)); echo float; }
@@ -135,10 +135,10 @@ ENGINES = "bt kvm interp kvm bt interp kvm"
 
 def handover(name, options):
     """A guest at work changes its engine, there and back."""
-    command = (f"timeout 300 {RUN} -net none -name sw {options} -kernel vmlinuz -initrd switch.cpio -cmdline '{CMDLINE}' "
+    command = (f"rm -f /tmp/sw; timeout 300 {RUN} -net none -name sw {options} -kernel vmlinuz -initrd switch.cpio -cmdline '{CMDLINE}' "
                f"-timeout 120 > /tmp/sw 2>&1 & "
                f"n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; "
-               f"for e in {ENGINES}; do ./pvemu accel sw $e && echo \"now $e\"; sleep 0.15; done; ./pvemu list | tail -n 1; "
+               f"for e in {ENGINES}; do ./pvemu accel sw $e && echo \"now $e\"; sleep 0.1; done; ./pvemu list | tail -n 1; "
                f"wait; cat /tmp/sw")
     return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^sw .* kvm", r"^rounds \d{2,} bad 0", r"^GUEST-END 0", r"the guest powered off",
                 unwanted=(r"GUEST-WARNS", "error:"))

@@ -5,6 +5,7 @@
  */
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <glib.h>
 #include <signal.h>
@@ -247,6 +248,38 @@ static void test_arguments(void)
     sandbox_free(f.sandbox);
 }
 
+/* What runs a guest with KVM is allowed when that is the engine, and nothing that makes a VM. */
+static void test_kvm(void)
+{
+    static const unsigned long never[] = {KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_CREATE_DEVICE,
+                                          KVM_X86_SET_MSR_FILTER, KVM_IRQFD, KVM_IOEVENTFD};
+    const uint64_t self = (uint64_t)getpid();
+
+    for (int kvm = 0; kvm < 2; kvm++) {
+        struct sandbox_options options = {.mode = SANDBOX_ON, .kvm = kvm != 0};
+        struct sandbox *s = sandbox_new(&options);
+        const unsigned want = kvm ? SEEN_ALLOW : SEEN_KILL;
+        const struct sock_fprog *vcpu, *io;
+
+        if (s == NULL) {
+            g_test_skip("a build with sanitizers or coverage has no sandbox");
+            return;
+        }
+        vcpu = sandbox_program(s, SANDBOX_CLASS_VCPU);
+        io = sandbox_program(s, SANDBOX_CLASS_IO);
+        g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, KVM_RUN, 0), ==, want);
+        g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, KVM_SET_XSAVE, 0), ==, want);
+        g_assert_cmphex(outcome(io, SYS_ioctl, 9, KVM_RUN, 0), ==, SEEN_KILL);
+        g_assert_cmphex(outcome(io, SYS_tgkill, self, 1, SANDBOX_KICK_SIGNAL), ==, want);
+        g_assert_cmphex(outcome(io, SYS_tgkill, self + 1, 1, SANDBOX_KICK_SIGNAL), ==,
+                        SEEN_KILL);
+        for (unsigned i = 0; i < G_N_ELEMENTS(never); i++) {
+            g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, never[i], 0), ==, SEEN_KILL);
+        }
+        sandbox_free(s);
+    }
+}
+
 /* System calls of other ABIs have other numbers: none may pass. */
 static void test_other_abis(void)
 {
@@ -298,6 +331,7 @@ int main(int argc, char **argv)
     g_test_add_func("/base/sandbox/never", test_never);
     g_test_add_func("/base/sandbox/no-new-code", test_no_code);
     g_test_add_func("/base/sandbox/arguments", test_arguments);
+    g_test_add_func("/base/sandbox/kvm", test_kvm);
     g_test_add_func("/base/sandbox/other-abis", test_other_abis);
     g_test_add_func("/base/sandbox/modes", test_modes);
     return g_test_run();
