@@ -98,6 +98,8 @@ struct insn_status insn_status_flags(const struct insn *in)
         return (struct insn_status){FLAG_C, 0, true};
     case INSN_SAHF:
         return (struct insn_status){0, FLAG_ALL & ~FLAG_O, true};
+    case INSN_PUSHF:
+        return (struct insn_status){FLAG_ALL, 0, false};
     case INSN_LAHF:
         return (struct insn_status){FLAG_ALL & ~FLAG_O, 0, false};
     case INSN_SETCC:
@@ -125,6 +127,9 @@ struct insn_status insn_status_flags(const struct insn *in)
     case INSN_MOVS:
     case INSN_STOS:
     case INSN_LODS:
+    case INSN_CLI:
+    case INSN_STI:
+    case INSN_SWAPGS:
         return (struct insn_status){0, 0, false};
     case INSN_NATIVE:
         if (in->map == INSN_MAP_0F && (in->opcode & 0xfe) == 0x2e) { /* COMISx, UCOMISx */

@@ -197,6 +197,9 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
     const struct insn *in = dbt_insn(d, number);
     uint64_t next = e->v->cpu.rip + in->len;
 
+    if ((in->flags & INSN_F_SYSTEM) != 0) {
+        return dbt_system(d, number);
+    }
     if (!interp_generic(e, in)) {
         return dbt_fault(d);
     }

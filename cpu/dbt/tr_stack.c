@@ -106,7 +106,7 @@ void tr_stack_scan(struct tr *t)
             in->disp == (int32_t)in->disp && mem->size > 0 && mem->size <= 512) {
             stack_use(t, t->sp + (int64_t)in->disp, mem->size);
         }
-        if (in->id == INSN_PUSH || in->id == INSN_CALL) {
+        if (in->id == INSN_PUSH || in->id == INSN_CALL || in->id == INSN_PUSHF) {
             stack_use(t, (int64_t)t->sp - 8, 8);
         } else if (in->id == INSN_POP || in->id == INSN_RET) {
             stack_use(t, t->sp, 8);

@@ -293,7 +293,7 @@ static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
         return false;
     default:
         if ((in->flags & INSN_F_SYSTEM) != 0) {
-            tr_call_c(t, dbt_system);
+            tr_system(t, in);
             return (in->flags & INSN_F_BRANCH) == 0;
         }
         if (in->id >= INSN_MOVS && in->id <= INSN_SCAS ? !tr_string(t, in) : !tr_copy(t, in)) {

@@ -126,6 +126,8 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
 /* flow.c */
 void tr_flow(struct tr *t, const struct insn *in);
+/* system.c */
+void tr_system(struct tr *t, const struct insn *in);
 /* string.c: false: the interpreter does it. Nothing was emitted then. */
 bool tr_string(struct tr *t, const struct insn *in);
 /* copy.c: false: it cannot be copied. Nothing was emitted then. */

@@ -288,6 +288,49 @@ static void test_privilege(void)
     guest_free(g);
 }
 
+GUEST_CODE(flags_code, "stc\npushf\npop %rax\n"
+                       "sti\npushf\npop %rbx\n"
+                       "cli\npushf\npop %rcx\n"
+                       "mov $0x7fffffff, %edx\nadd $1, %edx\n"
+                       "swapgs\n"
+                       "pushf\npop %rdx\n"
+                       "mov %gs:0, %esi\nhlt");
+/* Flags on the stack, the interrupt flag and SWAPGS, in the middle of code. */
+static void test_flags(void)
+{
+    struct guest *g = guest_new();
+
+    for (unsigned i = 0; i < 3; i++) {
+        g->cpu->kernel_gs_base = G_DATA + 0x100 * i;
+        *(uint32_t *)(void *)(g->ram + G_DATA + 0x100 * i) = 100 + i;
+        g->cpu->seg[CPU_GS].base = 0x1234;
+        g->cpu->rflags = CPU_ID | 2;
+        GUEST_LOAD(g, flags_code);
+        /* The last time over the end of a page. */
+        g->cpu->gpr[CPU_RSP] = i == 2 ? 0x400000 + MEM_PAGE_SIZE + 4 : G_STACK;
+        g_assert_cmpint(guest_vector(g), ==, -1);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, CPU_ID | CPU_CF | 2);
+        g_assert_cmphex(g->cpu->gpr[CPU_RBX], ==, CPU_ID | CPU_CF | CPU_IF | 2);
+        g_assert_cmphex(g->cpu->gpr[CPU_RCX], ==, CPU_ID | CPU_CF | 2);
+        g_assert_cmphex(g->cpu->gpr[CPU_RDX], ==,
+                        CPU_ID | CPU_OF | CPU_SF | CPU_AF | CPU_PF | 2);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RSI], ==, 100 + i);
+        g_assert_cmphex(g->cpu->kernel_gs_base, ==, 0x1234);
+    }
+    guest_free(g);
+}
+
+GUEST_CODE(user_cli, "cli\nhlt");
+static void test_user_cli(void)
+{
+    struct guest *g = guest_new();
+
+    guest_to_user(g);
+    GUEST_LOAD(g, user_cli);
+    g_assert_cmpint(guest_vector(g), ==, CPU_GP);
+    guest_free(g);
+}
+
 GUEST_CODE(tss_flush, "mov %rdx, (%rdi)\n" /* a PTE, without a flush of its own */
                       "outb %al, $0x96\n"
                       "mov (%rsi), %eax\n"
@@ -334,6 +377,8 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/trap/x87-exception", test_x87_exception);
     g_test_add_func("/interp/trap/fpu-home", test_fpu_home);
     g_test_add_func("/interp/trap/privilege", test_privilege);
+    g_test_add_func("/interp/trap/flags", test_flags);
+    g_test_add_func("/interp/trap/user-cli", test_user_cli);
     g_test_add_func("/interp/trap/flush-request", test_flush_request);
     return g_test_run();
 }
