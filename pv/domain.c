@@ -179,6 +179,8 @@ static void domain_fill(struct pv_domain *d, const struct pv_domain_config *conf
     d->tsc_hz = config->tsc_hz;
     d->tsc_stable = !config->tsc_unstable;
     d->ram_pages = mem_ram_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    d->target_kib = config->memory_target != 0 ? config->memory_target / 1024
+                                               : d->ram_pages * (MEM_PAGE_SIZE / 1024);
     d->map = g_memdup2(config->map, config->map_len * sizeof(config->map[0]));
     d->map_len = config->map_len;
     d->has_console = config->has_console;

@@ -47,6 +47,7 @@ struct pv_domain_config {
     uint8_t uuid[16];
     unsigned nr_vcpus; /* online at start */
     unsigned max_vcpus;
+    uint64_t memory_target; /* bytes the guest is to use; 0: all of its RAM */
     uint64_t tsc_hz; /* guest TSC frequency */
     /* RAM as the guest is told (XENMEM_memory_map): E820-like, borrowed for the call. */
     const struct pv_memory_range {
@@ -123,6 +124,7 @@ struct pv_domain {
     uint64_t tsc_hz;
     bool tsc_stable;
     uint64_t ram_pages;
+    uint64_t target_kib; /* of these, what the guest is to use */
     struct pv_memory_range *map;
     unsigned map_len;
     bool has_console;
@@ -234,6 +236,10 @@ bool pv_domain_request_shutdown(struct pv_domain *d, const char *word);
 /* The toolstack wants vCPUs 0 to nr - 1 on line and no others (cpu/N/availability). Stays so over
  * a reset. */
 void pv_domain_set_vcpus(struct pv_domain *d, unsigned nr);
+/* The same for memory (memory/target); bytes at most all of RAM. What the guest has given back of
+ * it so far is in pv_domain_memory(). */
+void pv_domain_set_memory(struct pv_domain *d, uint64_t bytes);
+uint64_t pv_domain_memory(const struct pv_domain *d);
 
 /* Shared pages, for the rooms of pv/ only. Written by the guest at any time: atomics, and read
  * once. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "pv/domain.h"
+#include "pv/memory.h"
 #include "pv/time.h"
 #include "pv/xen_abi.h"
 #include "pv/xenstore.h"
@@ -117,6 +118,18 @@ void pv_domain_set_vcpus(struct pv_domain *d, unsigned nr)
     }
 }
 
+void pv_domain_set_memory(struct pv_domain *d, uint64_t bytes)
+{
+    g_assert(bytes / MEM_PAGE_SIZE <= d->ram_pages);
+    d->target_kib = bytes / 1024;
+    toolstack_write_uint(d, "memory/target", d->target_kib);
+}
+
+uint64_t pv_domain_memory(const struct pv_domain *d)
+{
+    return pv_memory_pages(d) * MEM_PAGE_SIZE;
+}
+
 static void toolstack_publish_console(struct pv_domain *d)
 {
     if (!d->has_console) {
@@ -173,7 +186,7 @@ void toolstack_publish(struct pv_domain *d)
     toolstack_write(d, "name", d->name);
     toolstack_write_uint(d, "domid", d->domid);
     toolstack_write_uint(d, "memory/static-max", ram_kib);
-    toolstack_write_uint(d, "memory/target", ram_kib);
+    toolstack_write_uint(d, "memory/target", d->target_kib);
     toolstack_write_uint(d, "memory/videoram", 0);
     toolstack_publish_cpus(d);
     toolstack_write(d, "control/platform-feature-multiprocessor-suspend", "1");

@@ -17,7 +17,7 @@ struct config *config_new(void)
 {
     struct config *c = g_new0(struct config, 1);
 
-    c->memory_bytes = CONFIG_DEFAULT_MEMORY;
+    c->memory_bytes = c->memory_max_bytes = CONFIG_DEFAULT_MEMORY;
     c->smp = c->smp_max = 1;
     c->disks = g_ptr_array_new_with_free_func(config_disk_free);
     c->forwards = g_ptr_array_new_with_free_func(g_free);

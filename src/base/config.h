@@ -29,6 +29,7 @@ struct config {
     char *accel;               /* auto | interp */
     char *accel_words;         /* what follows it, behind a comma; NULL: nothing */
     uint64_t memory_bytes;     /* -m; default 512 MiB */
+    uint64_t memory_max_bytes; /* -m ...,max=; at least memory_bytes */
     unsigned smp, smp_max;     /* -smp: CPUs at start, and that there may be */
     /* Disks */
     GPtrArray *disks;          /* struct config_disk * */

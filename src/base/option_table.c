@@ -128,20 +128,47 @@ static bool apply_snapshot(struct config *c, const char *value, GError **err)
     return true;
 }
 
-static bool apply_memory(struct config *c, const char *value, GError **err)
+/* A size of memory from text to `end`. */
+static bool parse_memory(const char *text, const char *end, uint64_t *bytes, GError **err)
 {
-    uint64_t bytes;
+    g_autofree char *word = g_strndup(text, (gsize)(end - text));
 
-    if (!options_parse_size(value, &bytes)) {
-        error_set(err, PVEMU_ERROR_USAGE, "-m: '%s' is not a size", value);
+    if (!options_parse_size(word, bytes)) {
+        error_set(err, PVEMU_ERROR_USAGE, "-m: '%s' is not a size", word);
         error_hint(err, "write 512M, 2G, or a number of MiB");
         return false;
     }
-    bytes &= ~(uint64_t)0xfff;
-    if (bytes >> 20 < MIN_MEMORY_MIB || bytes >> 20 > MAX_MEMORY_MIB) {
-        return error_set(err, PVEMU_ERROR_USAGE, "-m: %s is outside 16M to 1024G", value);
+    *bytes &= ~(uint64_t)0xfff;
+    if (*bytes >> 20 < MIN_MEMORY_MIB || *bytes >> 20 > MAX_MEMORY_MIB) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-m: %s is outside 16M to 1024G", word);
     }
-    c->memory_bytes = bytes;
+    return true;
+}
+
+/* SIZE or SIZE,max=SIZE */
+static bool apply_memory(struct config *c, const char *value, GError **err)
+{
+    const char *comma = strchrnul(value, ',');
+    uint64_t now, max;
+
+    if (!parse_memory(value, comma, &now, err)) {
+        return false;
+    }
+    max = now;
+    if (*comma != '\0') {
+        if (!g_str_has_prefix(comma, ",max=")) {
+            return error_set(err, PVEMU_ERROR_USAGE, "-m: '%s' is not SIZE or SIZE,max=SIZE",
+                             value);
+        }
+        if (!parse_memory(comma + 5, comma + strlen(comma), &max, err)) {
+            return false;
+        }
+    }
+    if (max < now) {
+        return error_set(err, PVEMU_ERROR_USAGE, "-m: max= is less than the size before it");
+    }
+    c->memory_bytes = now;
+    c->memory_max_bytes = max;
     return true;
 }
 
@@ -385,7 +412,8 @@ const struct option options[] = {
           "how the guest is entered and what it finds", apply_machine),
     WORDS("accel", "auto|kvm|bt|interp", OPTION_MACHINE, "auto kvm bt interp",
           "what executes its instructions", apply_accel),
-    TEXT("m", "SIZE", OPTION_MACHINE, "memory: 512M, 2G, or MiB (default 512M)", apply_memory),
+    TEXT("m", "SIZE[,max=SIZE]", OPTION_MACHINE,
+         "memory: 512M, 2G, or MiB (default 512M), and how much later", apply_memory),
     TEXT("smp", "N[,max=M]", OPTION_MACHINE, "number of CPUs, and how many there may be later",
          apply_smp),
     TEXT("name", "NAME", OPTION_MACHINE, "what `pvemu list` calls the guest", apply_name),
@@ -436,6 +464,7 @@ const struct verb verbs[] = {
     {"unpause", "[VM]", "let it go on"},
     {"shutdown", "[-w] [VM]", "ask a guest to power off; -w waits until it has"},
     {"destroy", "[VM]", "end a guest at once"},
+    {"mem-set", "[VM] SIZE", "have the guest use that much memory, up to max= of its -m"},
     {"vcpu-set", "[VM] N", "have the guest use N CPUs, up to max= of its -smp"},
     {"accel", "[VM] ENGINE", "go on with another engine: kvm, bt or interp"},
     {"doctor", "", "what of this host can be used, and how to get the rest"},

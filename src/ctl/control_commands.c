@@ -46,12 +46,16 @@ static JsonNode *command_pvemu(const struct control_target *t, const char **why)
     g_autofree char *described = g_utf8_make_valid(what, -1);
     JsonNode *node = qmp_object();
     JsonObject *o = json_node_get_object(node);
+    uint64_t target, actual;
 
     (void)why;
     put_status(o, t->session);
     json_object_set_string_member(o, "name", t->name);
     json_object_set_int_member(o, "pid", getpid());
-    json_object_set_int_member(o, "memory", (gint64)config->memory_bytes);
+    machine_memory(m, &target, &actual);
+    json_object_set_int_member(o, "memory", (gint64)target);
+    json_object_set_int_member(o, "memory-actual", (gint64)actual);
+    json_object_set_int_member(o, "memory-max", (gint64)config->memory_max_bytes);
     json_object_set_int_member(o, "cpus", machine_vcpus(m));
     json_object_set_int_member(o, "cpus-max", config->smp_max);
     json_object_set_int_member(o, "uptime-ns", (gint64)machine_uptime_ns(m));
@@ -134,6 +138,26 @@ static JsonNode *command_vcpu_set(const struct control_target *t, const char **w
     return *why == NULL ? qmp_object() : NULL;
 }
 
+/* QEMU's name and arguments. */
+static JsonNode *command_balloon(const struct control_target *t, const char **why)
+{
+    gint64 value = argument_int(t, "value");
+
+    *why = machine_set_memory(session_machine(t->session), value > 0 ? (uint64_t)value : 0);
+    return *why == NULL ? qmp_object() : NULL;
+}
+
+static JsonNode *command_query_balloon(const struct control_target *t, const char **why)
+{
+    JsonNode *node = qmp_object();
+    uint64_t target, actual;
+
+    (void)why;
+    machine_memory(session_machine(t->session), &target, &actual);
+    json_object_set_int_member(json_node_get_object(node), "actual", (gint64)actual);
+    return node;
+}
+
 static JsonNode *command_list(const struct control_target *t, const char **why);
 
 static const struct {
@@ -149,6 +173,8 @@ static const struct {
     {"system_powerdown", command_powerdown},
     {"quit", command_quit},
     {"vcpu-set", command_vcpu_set},
+    {"balloon", command_balloon},
+    {"query-balloon", command_query_balloon},
     {"accel-kvm", command_kvm},
     {"accel-bt", command_bt},
     {"accel-interp", command_interp},

@@ -12,6 +12,7 @@
 #include "base/auto_fd.h"
 #include "base/error.h"
 #include "base/exit_status.h"
+#include "base/options.h"
 #include "base/report.h"
 #include "ctl/runtime_dir.h"
 
@@ -295,8 +296,28 @@ static int verb_vcpu_set(int argc, char *const *argv)
     return verb_command(&v, argc == 4 ? argv[2] : NULL, false);
 }
 
+/* mem-set [VM] SIZE */
+static int verb_mem_set(int argc, char *const *argv)
+{
+    g_autofree char *arguments = NULL;
+    struct verb_command v = {"change the memory of", "balloon", false, 0, NULL};
+    uint64_t bytes;
+
+    if (argc < 3 || argc > 4 || !options_parse_size(argv[argc - 1], &bytes) ||
+        bytes > G_MAXINT64) {
+        report_error("mem-set: it takes a guest and a size like 512M");
+        return EXIT_STATUS_CANNOT_RUN;
+    }
+    v.arguments = arguments = g_strdup_printf("{\"value\":%" G_GUINT64_FORMAT "}", bytes);
+    return verb_command(&v, argc == 4 ? argv[2] : NULL, false);
+}
+
 bool verbs_run(int argc, char *const *argv, int *status)
 {
+    if (strcmp(argv[1], "mem-set") == 0) {
+        *status = verb_mem_set(argc, argv);
+        return true;
+    }
     if (strcmp(argv[1], "vcpu-set") == 0) {
         *status = verb_vcpu_set(argc, argv);
         return true;

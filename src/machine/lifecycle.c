@@ -12,6 +12,9 @@
 #include "pv/console.h"
 #include "pv/pv_guest.h"
 
+/* Less would only have the guest's kernel kill everything. */
+#define MACHINE_MIN_MEMORY (16ull << 20)
+
 static void machine_set_state(struct machine *m, enum machine_run_state state)
 {
     if (m->state == state) {
@@ -211,6 +214,33 @@ const char *machine_set_vcpus(struct machine *m, unsigned nr)
     }
     g_mutex_lock(&m->board.lock);
     pv_domain_set_vcpus(m->pv, nr);
+    g_mutex_unlock(&m->board.lock);
+    return NULL;
+}
+
+void machine_memory(struct machine *m, uint64_t *target, uint64_t *actual)
+{
+    g_mutex_lock(&m->board.lock);
+    *target = m->pv->target_kib * 1024;
+    *actual = pv_domain_memory(m->pv);
+    g_mutex_unlock(&m->board.lock);
+}
+
+const char *machine_set_memory(struct machine *m, uint64_t bytes)
+{
+    const uint64_t max = m->config->memory_max_bytes;
+
+    if (bytes < MACHINE_MIN_MEMORY || bytes > max) {
+        g_autofree char *why = g_strdup_printf(
+            "it was started with -m for 16M to %" G_GUINT64_FORMAT "M", max >> 20);
+
+        return g_intern_string(why);
+    }
+    if (m->state == MACHINE_ENDED) {
+        return "the guest has ended";
+    }
+    g_mutex_lock(&m->board.lock);
+    pv_domain_set_memory(m->pv, bytes & ~(uint64_t)(MEM_PAGE_SIZE - 1));
     g_mutex_unlock(&m->board.lock);
     return NULL;
 }

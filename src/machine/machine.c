@@ -79,7 +79,7 @@ static bool machine_choose_kind(struct machine *m, GError **err)
 static uint32_t machine_extra_frames(const struct machine *m)
 {
     return PV_EXTRA_FRAMES +
-           (m->kind == PV_KIND_PV ? pv_guest_extra_frames(m->config->memory_bytes) : 0);
+           (m->kind == PV_KIND_PV ? pv_guest_extra_frames(m->config->memory_max_bytes) : 0);
 }
 
 static bool machine_create(struct machine *m, GError **err)
@@ -108,7 +108,7 @@ static bool machine_build(struct machine *m, GError **err)
     if (!boot_files_prepare(m, err)) {
         return false;
     }
-    m->board.mem = mem_new(m->config->memory_bytes, machine_extra_frames(m), err);
+    m->board.mem = mem_new(m->config->memory_max_bytes, machine_extra_frames(m), err);
     if (m->board.mem == NULL) {
         return false;
     }

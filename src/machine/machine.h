@@ -82,6 +82,9 @@ const char *machine_accel_note(const struct machine *m);
  * cannot be (a constant). */
 unsigned machine_vcpus(struct machine *m);
 const char *machine_set_vcpus(struct machine *m, unsigned nr);
+/* What memory the guest is to use, what it has not given back, and changes the former. */
+void machine_memory(struct machine *m, uint64_t *target, uint64_t *actual);
+const char *machine_set_memory(struct machine *m, uint64_t bytes);
 /* The board lock; borrowed. */
 GMutex *machine_lock(struct machine *m);
 /* ns the guest has run. */

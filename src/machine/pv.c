@@ -313,7 +313,7 @@ bool pv_create(struct machine *m, GError **err)
     pv_limit_model(m);
     m->map_len = 1;
     m->map = g_new0(struct pv_memory_range, 1);
-    m->map[0] = (struct pv_memory_range){.len = m->config->memory_bytes, .type = 1};
+    m->map[0] = (struct pv_memory_range){.len = m->config->memory_max_bytes, .type = 1};
     if (!machine_make_domain(m, PV_KIND_PV, err)) {
         return false;
     }

@@ -48,6 +48,7 @@ bool machine_make_domain(struct machine *m, enum pv_kind kind, GError **err)
         .kind = kind,
         .name = m->config->name != NULL ? m->config->name : "guest",
         .nr_vcpus = m->config->smp,
+        .memory_target = m->config->memory_bytes,
         .max_vcpus = m->nr_vcpus,
         .tsc_hz = m->clock.tsc_hz,
         .has_console = true,

@@ -14,7 +14,7 @@ from harness import (PVEMU, Control, Guest, Skip, boot_args, check, check_match,
                      wait_until)
 
 COMMANDS = ["query-commands", "query-status", "query-name", "query-pvemu", "stop", "cont", "system_powerdown", "quit",
-            "vcpu-set", "accel-kvm", "accel-bt", "accel-interp"]
+            "vcpu-set", "balloon", "query-balloon", "accel-kvm", "accel-bt", "accel-interp"]
 
 
 def start(folder, name="clock", *args):
@@ -359,6 +359,26 @@ def vcpu_set_verb(folder):
     for arguments in ({}, {"cpus": 0}, {"cpus": "2"}, {"cpus": 1 << 40}, {"cpus": -1}, {"cpus": [2]}):
         is_error(client.command("vcpu-set", arguments=arguments), "GenericError")
     check(listed(folder)[0][4], "2")
+
+
+@test
+def mem_set_verb(folder):
+    """mem-set"""
+    guest = start(folder, "clock", "-m", "32M,max=64M")
+    client = Control(guest.socket_path())
+    check(listed(folder)[0][3], "32M")
+    check(run(folder, "mem-set", "x", "48M").returncode, 0)
+    check(listed(folder)[0][3], "48M")
+    info = client.ask("query-pvemu")
+    check((info["memory"], info["memory-max"], info["memory-actual"]), (48 << 20, 64 << 20, 64 << 20))
+    check(client.ask("query-balloon"), {"actual": 64 << 20})
+    for size in ("15M", "65M", "8000000000G"):
+        result = run(folder, "mem-set", size)
+        check(result.returncode, 125)
+        assert b"error: " in result.stderr, result.stderr
+    for arguments in ({}, {"value": 0}, {"value": "48"}, {"value": -1}, {"value": 1 << 62}):
+        is_error(client.command("balloon", arguments=arguments), "GenericError")
+    check(listed(folder)[0][3], "48M")
 
 
 @test

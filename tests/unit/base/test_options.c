@@ -115,7 +115,7 @@ static void test_forms(void)
 {
     struct config *c = config_new();
 
-    g_assert_null(parse(c, NULL, "-kernel k --append a=1 -append=b -m=64 --disk=x,,y,ro "
+    g_assert_null(parse(c, NULL, "-kernel k --append a=1 -append=b -m=64,max=1G --disk=x,,y,ro "
                                  "-disk z -p 0:22 -p 1:2 -on panic=pause -on=reboot=reset "
                                  "-S -q -n -send a -send b=>c -timeout 1m -name w-1.x "
                                  "-smp 2,max=3"));
@@ -134,6 +134,7 @@ static void test_forms(void)
     g_assert_cmpint(c->on_poweroff, ==, ACTION_DEFAULT);
     g_assert_true(c->paused && c->quiet && c->dry_run);
     g_assert_cmpuint(c->timeout_ns, ==, 60000000000);
+    g_assert_cmpuint(c->memory_max_bytes, ==, 1 << 30);
     g_assert_cmpuint(c->smp, ==, 2);
     g_assert_cmpuint(c->smp_max, ==, 3);
     config_free(c);
