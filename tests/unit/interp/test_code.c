@@ -348,6 +348,78 @@ static void test_insn_count(void)
     guest_free(g);
 }
 
+GUEST_CODE(recursion, "mov $20000, %edi\n"
+                      "call 1f\n"
+                      "hlt\n"
+                      "1: push %rbx\n"
+                      "mov %edi, %ebx\n"
+                      "test %edi, %edi\n"
+                      "je 2f\n"
+                      "dec %edi\n"
+                      "call 1b\n"
+                      "2: add %rbx, %rax\n"
+                      "pop %rbx\n"
+                      "ret");
+/* More returns than any predictor keeps, on a stack of many pages. */
+static void test_recursion(void)
+{
+    struct guest *g = guest_new();
+
+    for (unsigned i = 0; i < 3; i++) {
+        g->cpu->gpr[CPU_RAX] = 0;
+        g->cpu->gpr[CPU_RSP] = G_DATA + 0x180008 + i;
+        GUEST_LOAD(g, recursion);
+        g_assert_cmpint(guest_vector(g), ==, -1);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 200010000);
+        g_assert_cmphex(g->cpu->gpr[CPU_RSP], ==, G_DATA + 0x180008 + i);
+    }
+    guest_free(g);
+}
+
+GUEST_CODE(unwound, "mov $1000, %ebp\n"
+                    "1: mov %rsp, %rbx\n"
+                    "call 2f\n"
+                    "hlt\n"
+                    "2: call 3f\n"
+                    "hlt\n"
+                    "3: mov %rbx, %rsp\n" /* as longjmp() does */
+                    "lea 4f(%rip), %rax\n"
+                    "push %rax\n"
+                    "cmp %eax, %eax\n"
+                    "ret\n"
+                    "hlt\n"
+                    "4: jne 5f\n"
+                    "dec %ebp\n"
+                    "jnz 1b\n"
+                    "mov $77, %ecx\n"
+                    "5: hlt");
+/* Returns to elsewhere, with the flags intact. */
+static void test_unwound(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, unwound);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RCX], ==, 77);
+    guest_free(g);
+}
+
+GUEST_CODE(ret_nowhere, "movabs $0x8000000000000000, %rax\n"
+                        "push %rax\n"
+                        "ret $16");
+/* A return to a non-canonical address faults before anything happens. */
+static void test_ret_nowhere(void)
+{
+    struct guest *g = guest_new();
+    uint64_t rsp = g->cpu->gpr[CPU_RSP];
+
+    GUEST_LOAD(g, ret_nowhere);
+    g_assert_cmpint(guest_vector(g), ==, CPU_GP);
+    g_assert_cmphex(guest_frame(g, 1), ==, G_CODE + 11);
+    g_assert_cmphex(guest_frame(g, 4), ==, rsp - 8);
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -363,6 +435,9 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/code/written-from-outside", test_outside_write);
     g_test_add_func("/interp/code/data-beside-code", test_data_beside_code);
     g_test_add_func("/interp/code/lines", test_lines);
+    g_test_add_func("/interp/code/recursion", test_recursion);
+    g_test_add_func("/interp/code/unwound", test_unwound);
+    g_test_add_func("/interp/code/ret-nowhere", test_ret_nowhere);
     g_test_add_func("/interp/code/code-data-code", test_code_data_code);
     g_test_add_func("/interp/code/page-crossing", test_page_crossing);
     g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);
