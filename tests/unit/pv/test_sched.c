@@ -264,6 +264,38 @@ static void test_vcpu_up(void)
     xen_guest_free(g);
 }
 
+/* INIT of a vCPU that sleeps in a hypercall; and yield is the board's to carry out. */
+static void test_init(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 2);
+    struct vcpu_hvm_context ctx = {.mode = VCPU_HVM_MODE_64B};
+    uint64_t area = 0x200000;
+
+    g_assert_cmpint(XG_CALL(g, __HYPERVISOR_sched_op, SCHEDOP_yield), ==, 0);
+    g_assert_true(g->d->vcpu[0].yield);
+    g_assert_false(g->d->vcpu[1].yield);
+    g_assert_cmpint(xg_vcpu_op(g, 1, VCPUOP_register_runstate_memory_area, 1, &area, 8), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 1);
+    g_assert_cmpint(xg_call(g, 1, __HYPERVISOR_sched_op, (const uint64_t[6]){SCHEDOP_block}, NULL),
+                    ==, 0);
+    g_assert_false(awake(g, 1));
+    memset(xg_at(g, area), 0x5a, 48);
+    g_mutex_lock(&g->fb->board.lock);
+    pv_vcpu_init(g->d, 1);
+    pv_vcpu_blocked(g->d, 1);
+    g_mutex_unlock(&g->fb->board.lock);
+    g_assert_cmphex(*(uint64_t *)xg_at(g, area), ==, 0x5a5a5a5a5a5a5a5aull);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 0);
+    g_assert_cmpint((int)g->d->vcpu[1].sleep, ==, (int)PV_SLEEP_NONE);
+    /* It can be given a state again, and stays halted until it is told to go. */
+    ctx.cpu_regs.x86_64.cr0 = 0x80000001;
+    ctx.cpu_regs.x86_64.cr4 = 0x20;
+    ctx.cpu_regs.x86_64.efer = CPU_EFER_LME | CPU_EFER_LMA;
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_initialise, 1, &ctx, sizeof(ctx)), ==, 0);
+    g_assert_true(g->fb->vcpus[1]->cpu.halted);
+    xen_guest_free(g);
+}
+
 static void test_register_info(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 2);
@@ -308,6 +340,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/sched/watchdog", test_watchdog);
     g_test_add_func("/pv/sched/others", test_others);
     g_test_add_func("/pv/sched/vcpu-up-down", test_vcpu_up);
+    g_test_add_func("/pv/sched/init", test_init);
     g_test_add_func("/pv/sched/register-vcpu-info", test_register_info);
     return g_test_run();
 }
