@@ -12,8 +12,7 @@ static bool copy_known(const struct insn *in)
     case INSN_BT:
     case INSN_BTS:
     case INSN_BTR:
-    case INSN_BTC: /* a bit offset in a register reaches beyond the operand */
-        return insn_mem_operand(in) == NULL || in->op[1].kind == OPK_IMM;
+    case INSN_BTC:
     case INSN_BSF:
     case INSN_BSR:
     case INSN_BSWAP:

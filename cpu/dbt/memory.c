@@ -28,6 +28,13 @@ bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand 
         .write = (mem->access & OPA_WRITE) != 0,
         .locked = (in->prefixes & INSN_P_LOCK) != 0 || in->id == INSN_XCHG,
     };
+    if (in->id >= INSN_BT && in->id <= INSN_BTC && in->op[1].kind == OPK_GPR) {
+        op->bits = true;
+        op->bit = in->op[1].reg;
+        if (in->opsize < 4) {
+            return false;
+        }
+    }
     if (in->base == INSN_REG_RIP) {
         op->disp += t->ip + in->len;
     }
@@ -69,9 +76,24 @@ void tr_set(struct tr *t, unsigned gpr, unsigned from)
 
 static bool operand_plain(const struct tr_operand *op)
 {
-    return op->base != INSN_REG_RIP && op->base != INSN_NO_REG && !tr_displaced(op->base) &&
+    return !op->bits && op->base != INSN_REG_RIP && op->base != INSN_NO_REG && !tr_displaced(op->base) &&
            (op->index == INSN_NO_REG || !tr_displaced(op->index)) && op->seg != CPU_FS &&
            op->seg != CPU_GS;
+}
+
+/* From the address in r10 to that of the word the bit is in. The host's instruction does the
+ * same for itself. */
+static void check_bits(struct tr *t, const struct tr_operand *op)
+{
+    struct emit_mem m = {.base = HOST_R10, .index = HOST_R11, .scale = (uint8_t)op->size};
+
+    tr_get(t, HOST_R11, op->bit);
+    if (op->size == 4) {
+        emit_op_reg(&t->c, 0x63, HOST_R11, HOST_R11); /* movslq %r11d,%r11 */
+    }
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xfb}, 3); /* sar $..,%r11 */
+    emit_byte(&t->c, op->size == 4 ? 5 : 6);
+    emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
 }
 
 /* The guest's linear address of the first byte to r10, of the last one to r11. */
@@ -112,6 +134,9 @@ static void check_addresses(struct tr *t, const struct tr_operand *op)
         if (op->seg == CPU_FS || op->seg == CPU_GS) {
             emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R10,
                        TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
+        }
+        if (op->bits) {
+            check_bits(t, op);
         }
         if (op->size > 1) {
             emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)op->size - 1);
@@ -161,7 +186,7 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 
     uint32_t retry;
 
-    if (op->base == CPU_RSP && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
+    if (op->base == CPU_RSP && !op->bits && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
         op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
         *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
                                .disp = (int32_t)op->disp};

@@ -100,6 +100,8 @@ struct tr_operand {
     int64_t disp;
     unsigned size;
     bool write, locked;
+    bool bits;    /* the operand is beyond that by a bit offset, which is */
+    uint8_t bit;  /* in this register */
 };
 bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op);
 void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
