@@ -157,7 +157,7 @@ static inline struct dbt *dbt_of(struct interp *e)
  * those of an address space that is come back to are good again. */
 static inline uint64_t dbt_jump_tag(const struct dbt *d, unsigned index, uint64_t rip)
 {
-    return index == TLB_USER ? rip ^ d->interp.key64[TLB_USER] : rip;
+    return rip ^ d->interp.key64[index];
 }
 
 static inline unsigned dbt_jump_slot(uint64_t tag)

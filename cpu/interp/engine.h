@@ -201,7 +201,7 @@ struct interp {
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t key_local, key_global, key_modes[32];
-    uint64_t key64[TLB_NR]; /* for 64-bit code: of user jumps, any, and global supervisor ones */
+    uint64_t key64[TLB_NR]; /* for an engine above: of user jumps in 64-bit code; others: 0 */
     uint32_t jump_salt; /* keeps jumps of different spaces out of each other's way */
     uint64_t jump_pages[64]; /* filter of pages that global jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */

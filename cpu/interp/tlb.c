@@ -135,8 +135,6 @@ void interp_jump_epochs(struct interp *e)
     e->key_local = tlb_mix(e->epoch_local, e->jump_secret);
     e->key_global = tlb_mix(e->epoch_global, e->jump_secret);
     e->key64[TLB_USER] = e->key_local ^ e->key_global ^ e->key_modes[MODE_64 | KEY_USER];
-    e->key64[TLB_SUPERVISOR] = e->key64[TLB_SUPERVISOR_AC] =
-        e->key_global ^ e->key_modes[MODE_64];
     interp_jump_keys(e);
 }
 
