@@ -278,6 +278,10 @@ void pv_domain_state(struct pv_domain *d, struct state *s)
     uint32_t kind = d->kind;
     uint32_t max_vcpus = d->max_vcpus;
 
+    if (d->guest != NULL) {
+        state_fail(s, "a PV guest cannot be saved yet");
+        return;
+    }
     state_u32(s, "domain-kind", &kind);
     state_u32(s, "max-vcpus", &max_vcpus);
     if (kind != (uint32_t)d->kind || max_vcpus != d->max_vcpus) {

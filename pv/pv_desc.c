@@ -67,8 +67,9 @@ static bool desc_read_gdt(struct pv_domain *d, const struct pv_cpu *cpu, unsigne
     if (entry >= cpu->gdt_entries) {
         return false;
     }
-    return mem_read(d->mem, (cpu->gdt_mfn[entry / 512] << MEM_PAGE_SHIFT) + entry % 512 * 8, raw,
-                    sizeof(*raw));
+    return mem_read(d->mem,
+                    (cpu->gdt_mfn[entry / 512] << MEM_PAGE_SHIFT) + entry % 512 * sizeof(*raw),
+                    raw, sizeof(*raw));
 }
 
 /* The LDT is where its linear address leads now. */

@@ -102,7 +102,7 @@ struct pv_guest {
     uint32_t m2p_frame;  /* first of the table's frames, in order of mfn */
     uint64_t m2p_mfns;   /* entries */
     uint64_t store_mfn, console_mfn;
-    bool flush;          /* translations of all vCPUs are to be dropped before the guest goes on */
+    bool flush;          /* all vCPUs drop their translations before the guest goes on */
     uint32_t flush_clock; /* flushes of every vCPU so far */
     uint64_t flushed;    /* vCPUs asked to flush: who asked waits for them, without the lock */
     unsigned work;       /* units spent in page-table checks since it was set to 0 */
@@ -161,7 +161,8 @@ int pv_page_unpin(struct pv_domain *d, uint32_t frame);
 int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t entry,
                    bool keep_ad, uint64_t *expect);
 /* The frame of the L1 table that maps gva under root, and the index in it; MEM_HOLE: none. */
-uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva, unsigned *index);
+uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
+                    unsigned *index);
 bool pv_page_is_table(const struct pv_domain *d, uint32_t frame);
 
 /* --- pv_m2p.c --- */

@@ -77,7 +77,7 @@ static bool page_is_hv_slot(unsigned level, unsigned index)
     return level == PV_PAGE_L4 && index >= PV_L4_HV_FIRST && index <= PV_L4_HV_LAST;
 }
 
-/* An L4 entry that leads to its own table, read-only, makes the tables readable: no reference. */
+/* An L4 entry that leads to its own table, read-only, makes tables readable: no reference. */
 static bool page_is_self_map(unsigned level, uint32_t frame, uint32_t child, uint64_t entry)
 {
     return level == PV_PAGE_L4 && child == frame && (entry & PV_PTE_RW) == 0;
@@ -136,7 +136,7 @@ static void page_entry_put(struct pv_domain *d, unsigned level, uint32_t frame, 
     }
 }
 
-/* A present entry as it is kept: everything is reachable at CPL 3, where the kernel runs too. */
+/* An entry as it is kept: everything is reachable at CPL 3, where the kernel runs too. */
 static uint64_t page_entry_adjust(unsigned level, uint64_t entry)
 {
     if ((entry & PV_PTE_P) == 0) {
@@ -386,7 +386,8 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
     return rc;
 }
 
-uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva, unsigned *index)
+uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
+                    unsigned *index)
 {
     uint32_t frame = pv_page_own(d, root_mfn);
 

@@ -208,7 +208,7 @@ enum x86_pv_result x86_pv_system_insn(struct x86_system *s)
     }
 }
 
-/* ud2a; .ascii "xen"; cpuid: the policy's CPUID where the bare instruction could show another. */
+/* ud2a; .ascii "xen"; cpuid: the profile, where the bare instruction could show another. */
 static bool pv_forced_cpuid(struct vcpu *v)
 {
     static const uint8_t want[7] = {0x0f, 0x0b, 'x', 'e', 'n', 0x0f, 0xa2};

@@ -26,7 +26,7 @@ enum machine_run_state { MACHINE_CREATED, MACHINE_RUNNING, MACHINE_PAUSED, MACHI
 struct machine_end {
     enum stop_reason reason;
     int code;          /* STOP_EXIT_CODE */
-    char message[200]; /* evidence: triple fault at ..., engine error, why a PV guest was ended */
+    char message[200]; /* evidence: triple fault at ..., engine error, crime of a PV guest */
 };
 
 struct machine_events {

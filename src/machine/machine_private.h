@@ -39,7 +39,7 @@ struct vcpu_thread {
     GThread *thread;
     bool stopped;          /* parked in run.c, state at home (board lock) */
     _Atomic bool sleeping; /* in a futex wait on vcpu.request */
-    _Atomic bool in_pv;    /* in pv.c: runs no guest code, and looks at `request` before it does */
+    _Atomic bool in_pv;    /* in pv.c: looks at `request` before it runs guest code */
     /* Board lock. What INIT, SIPI and vcpu_start left for the vCPU's thread to do. */
     bool off;   /* runs nothing until SIPI or vcpu_start; its state is the lock holder's */
     bool dead;  /* HLT with interrupts off */

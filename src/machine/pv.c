@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A board for a 64-bit Xen PV guest: RAM, event channels and back ends. There is no interrupt
- * controller, no firmware table and no chip but the debug ports; the kernel is entered in 64-bit
- * mode at CPL 3 on page tables made by the domain builder.
+ * controller, no firmware table and no chip but the debug ports; the kernel is entered in
+ * 64-bit mode at CPL 3 on page tables made by the domain builder.
  */
 #include "machine/machine_private.h"
 
@@ -267,7 +267,8 @@ static const struct {
     /* SMEP INVPCID SMAP; UMIP PKU OSPKE WAITPKG LA57; IBT, CET-SS */
     {7, 0, 0, 0x00100480u, 0x000100bcu, 0x00100000u},
     {0xd, 1, 8, 0, 0, 0},                            /* XSAVES */
-    {0x80000001, 0, 0, 0, 0x0000000cu, 0x0402300au}, /* SVM ExtAPIC; VME PSE MTRR PGE PSE36 1G */
+    /* SVM ExtAPIC; VME PSE MTRR PGE PSE36 1G */
+    {0x80000001, 0, 0, 0, 0x0000000cu, 0x0402300au},
     {0x80000007, 0, 0, 0, 0, 0},
 };
 

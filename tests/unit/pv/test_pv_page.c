@@ -38,7 +38,7 @@ static void recount_entry(struct xen_guest *g, uint32_t *want, uint32_t frame, u
     }
 }
 
-/* Every live table holds one reference for each entry; pins and the counts in `held` are ours. */
+/* Each entry of a live table holds a reference; pins and the counts in `held` are ours. */
 static void check_counts(struct xen_guest *g, const uint32_t *held)
 {
     g_autofree uint32_t *want = g_new0(uint32_t, RAM_FRAMES);
@@ -108,14 +108,15 @@ static void test_expect(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
     uint64_t expect = 1 << 12;
+    const uint64_t a = pte(20, PV_PTE_P | PV_PTE_A), d = pte(20, PV_PTE_P | PV_PTE_D);
 
     g_assert_cmpint(pv_page_pin(g->d, 10, PV_PAGE_L1), ==, 0);
     g_assert_cmpint(pv_page_update(g->d, 10, 3, 0x5000, false, &expect), ==, -EAGAIN);
     g_assert_cmphex(expect, ==, 0);
     g_assert_cmpint(pv_page_update(g->d, 10, 3, 0x5000, false, &expect), ==, 0);
     g_assert_cmphex(table(g, 10)[3], ==, 0x5000);
-    g_assert_cmpint(pv_page_update(g->d, 10, 3, pte(20, PV_PTE_P | PV_PTE_A), false, NULL), ==, 0);
-    g_assert_cmpint(pv_page_update(g->d, 10, 3, pte(20, PV_PTE_P | PV_PTE_D), true, NULL), ==, 0);
+    g_assert_cmpint(pv_page_update(g->d, 10, 3, a, false, NULL), ==, 0);
+    g_assert_cmpint(pv_page_update(g->d, 10, 3, d, true, NULL), ==, 0);
     g_assert_cmphex(table(g, 10)[3] & (PV_PTE_A | PV_PTE_D), ==, PV_PTE_A);
     xen_guest_free(g);
 }
@@ -124,14 +125,14 @@ static void test_hypervisor_frames(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
     const uint64_t shared = pv_extra_mfn(g->d, PV_FRAME_SHARED_INFO);
+    const uint64_t root = g->d->guest->m2p_root;
 
     g_assert_cmpint(pv_page_pin(g->d, 10, PV_PAGE_L1), ==, 0);
     g_assert_cmpint(pv_page_update(g->d, 10, 0, shared << 12 | 3, false, NULL), ==, 0);
     g_assert_cmpint(pv_page_update(g->d, 10, 1,
                                    pv_extra_mfn(g->d, PV_FRAME_GRANT0) << 12 | 3, false, NULL),
                     ==, 0);
-    g_assert_cmpint(pv_page_update(g->d, 10, 2, g->d->guest->m2p_root << 12 | 1, false, NULL), ==,
-                    -EPERM);
+    g_assert_cmpint(pv_page_update(g->d, 10, 2, root << 12 | 1, false, NULL), ==, -EPERM);
     g_assert_cmpuint(pv_page_own(g->d, shared), ==, MEM_HOLE);
     g_assert_cmphex(pv_m2p_get(g->d, shared), ==, UINT64_MAX);
     g_assert_cmphex(pv_m2p_get(g->d, 77), ==, 77);
