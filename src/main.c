@@ -208,7 +208,8 @@ static int start(int argc, char *const *argv, int first)
     int status;
 
     if (!options_parse(config, argc, argv, first, &request, &err) ||
-        (config->debug != NULL && !log_set(config->debug, &err))) {
+        (config->debug != NULL && !log_set(config->debug, &err)) ||
+        (config->debug_file != NULL && !log_open(config->debug_file, &err))) {
         status = fail(err);
     } else if (request.version) {
         status = print_text(stdout, version_text());

@@ -10,8 +10,10 @@
 #include <sys/auxv.h>
 #include <ucontext.h>
 
+#include "base/log.h"
 #include "cpu/interp/alu.h"
 #include "cpu/interp/interp.h"
+#include "disassemble.h"
 #include "engine.h"
 
 static _Thread_local struct dbt *accel_current;
@@ -105,6 +107,10 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
     struct dbt *d = g_aligned_alloc0(1, sizeof(*d), 64);
 
     d->self = d;
+    dbt_trace_init(d);
+    if ((log_mask & (LOG_IN_ASM | LOG_OUT_ASM)) != 0) {
+        dbt_disassemble_init();
+    }
     d->interp.entry = dbt_entry;
     d->options = (struct dbt_options){.hot = DBT_HOT, .cache = DBT_CACHE};
     if (!interp_engine_init(&d->interp, v, err) || !dbt_cache_init(d, err)) {
@@ -125,6 +131,7 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
 static void accel_vcpu_fini(struct vcpu *v)
 {
     if (v->engine != NULL) {
+        dbt_trace_fini(dbt_of(v->engine));
         dbt_lockstep_fini(dbt_of(v->engine));
         mem_unwatch_code(v->mem, v->engine);
         dbt_cache_fini(dbt_of(v->engine));
@@ -172,7 +179,11 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->options.shake = options->shake;
     d->shake_state = options->seed;
     d->options.no_jumps = options->no_jumps || options->lockstep == 1;
+    if (options->perf && d->perf < 0) {
+        dbt_trace_perf(d);
+    }
     if (options->lockstep != 0 && d->lockstep == NULL) {
+        dbt_disassemble_init();
         d->options.lockstep = options->lockstep;
         dbt_lockstep_init(d);
     }
@@ -187,4 +198,5 @@ const struct accel_ops dbt_accel_ops = {
     .kick = accel_kick,
     .state_changed = accel_state_changed,
     .tlb_flush = interp_accel_flush,
+    .stats = dbt_stats,
 };

@@ -77,6 +77,7 @@ void dbt_cache_fini(struct dbt *d)
 
 void dbt_cache_drop(struct dbt *d)
 {
+    d->counts.n[COUNT_DROPS]++;
     d->used = d->common_end;
     dbt_returns_reset_all(d);
     d->nr_recs = 0;

@@ -24,6 +24,7 @@ const void *dbt_fault(struct dbt *d)
 {
     struct interp *e = &d->interp;
 
+    d->counts.n[COUNT_FAULTS]++;
     if (d->lockstep == NULL && interp_fast_fault(e, &e->fault)) {
         return calls_go(d);
     }
@@ -39,6 +40,9 @@ const void *dbt_system(struct dbt *d, uint32_t rec)
     const struct tlb *tlb = e->tlb;
     uint32_t missing = e->native_missing;
 
+    d->counts.n[COUNT_SYSTEM]++;
+    dbt_count_site(&d->counts, e->v->cpu.rip);
+    d->why = "system instruction";
     if (!interp_system(e, in)) {
         return dbt_fault(d);
     }

@@ -15,12 +15,13 @@ extern const struct accel_ops dbt_accel_ops;
 struct dbt_options {
     unsigned hot;   /* runs before a block is translated */
     uint32_t cache; /* bytes of code before everything is dropped */
+    bool perf;      /* a map for perf */
     bool no_jumps;  /* every block comes back to the interpreter's loop */
     unsigned insns; /* in a block, at most */
     unsigned tlb;   /* entries of the TLB */
     unsigned shake; /* about one in N blocks that C enters comes after some random invalidation, */
     uint64_t seed;  /* by this */
-    unsigned lockstep; /* 1: compare every run of a block; N: its first 64, then one in N */
+    unsigned lockstep; /* 1: compare every run of a block; N: its first 24, then one in N */
 };
 /* Words from the command line, with commas between them. */
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err);

@@ -13,6 +13,7 @@
 
 #include "cpu/interp/engine.h"
 
+#include "count.h"
 #include "dbt.h"
 
 enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
@@ -114,6 +115,9 @@ struct dbt {
     uint32_t *trap;   /* a page that is not mapped: interp.poll_stop */
     uint32_t go;      /* interp.poll_go */
     uint64_t shake_state;
+    struct dbt_counts counts;
+    const char *why; /* translated code was left, for -d exits; NULL: see dbt_trace_exit() */
+    int perf;        /* the map for perf; -1: none */
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
@@ -202,6 +206,15 @@ static inline bool dbt_free(const struct dbt *d, const struct tb *t)
 
 /* stress.c: before a block is entered, with options.shake. */
 void dbt_shake(struct dbt *d, struct block *b);
+
+/* trace.c: a translation from `start` to d->used was made; one was left. */
+void dbt_trace_translation(struct dbt *d, const struct tb *t, uint32_t start, unsigned insns,
+                           unsigned bytes);
+void dbt_trace_exit(struct dbt *d, const struct tb *t);
+char *dbt_stats(struct vcpu *v);
+void dbt_trace_init(struct dbt *d);
+void dbt_trace_perf(struct dbt *d);
+void dbt_trace_fini(struct dbt *d);
 
 /* translate.c: fills b's translation for the current TLB. false: cannot be done. */
 bool dbt_translate(struct dbt *d, struct tb *t, unsigned index);

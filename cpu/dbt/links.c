@@ -34,6 +34,7 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
         return;
     }
     link_patch(d, l, l->host ? code->host[checked] : code->mem[checked]);
+    d->counts.n[COUNT_LINKS]++;
     l->linked = true;
     l->next = code->in;
     code->in = d->link;
@@ -108,7 +109,9 @@ bool dbt_jump(struct dbt *d, uint64_t rip)
     unsigned index = (unsigned)(d->interp.tlb - d->interp.tlbs);
     const struct tb *t = dbt_find(d, index, rip);
 
+    d->counts.n[COUNT_JUMP_MISSES]++;
     if (t == NULL || !dbt_free(d, t)) {
+        d->counts.n[COUNT_JUMP_NOWHERE]++;
         return false;
     }
     dbt_jump_add(d, index, rip, t->code[index].far);
@@ -149,6 +152,7 @@ void dbt_tb_kill(struct dbt *d, struct tb *t)
         at = &d->tbs[*at].next;
     }
     *at = t->next;
+    d->counts.n[COUNT_KILLS]++;
     t->dead = true;
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tb_code *code = &t->code[i];
@@ -178,6 +182,7 @@ bool dbt_tb_revive(struct dbt *d, struct tb *t)
     if (t->ops != t->block->ops || dbt_peek_hash(d, t) != t->peek_hash) {
         return false;
     }
+    d->counts.n[COUNT_REVIVALS]++;
     t->dead = false;
     t->generation = t->block->generation;
     dbt_tb_add(d, t);
@@ -205,6 +210,7 @@ static void links_check(struct dbt *d, unsigned slot)
 
 void dbt_code_written(struct interp *e, uint32_t frame)
 {
+    dbt_of(e)->counts.n[COUNT_STORES_TO_CODE]++;
     links_check(dbt_of(e), dbt_frame_slot(frame));
 }
 

@@ -377,7 +377,7 @@ static bool lockstep_differ(struct lockstep *l, const struct block *b)
             l->races += race;
             return true;
         }
-        if (lockstep_beyond(l, b) || lockstep_fault_gone(l)) {
+        if (lockstep_beyond(l, b) || lockstep_fault_gone(l) || l->nr_pages > l->nr_guessed) {
             l->unchecked++;
             return false;
         }
@@ -445,6 +445,7 @@ void dbt_lockstep_before(struct dbt *d, const struct tb *t)
     l->lost_used = 0;
     l->nr_pages = 0;
     l->stop = lockstep_run(l, t->block, NULL);
+    l->nr_guessed = l->nr_pages;
     side_save(&l->ref, e);
     side_load(&l->start, e);
     lockstep_count(l, l->start.rip);

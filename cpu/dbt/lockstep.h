@@ -14,9 +14,9 @@ enum {
     LOCKSTEP_PAGES = 160,   /* that one run may store to */
     LOCKSTEP_READS = 256,   /* inputs remembered */
     LOCKSTEP_INSNS = 4096,  /* in one run */
-    LOCKSTEP_AHEAD = 256,   /* in a guess, over several blocks */
-    LOCKSTEP_TURNS = 4,     /* backward branches or changes of page in a guess */
-    LOCKSTEP_ALWAYS = 64,   /* runs of a block that are compared anyway */
+    LOCKSTEP_AHEAD = 3000,  /* in a guess, over several blocks */
+    LOCKSTEP_TURNS = 8,     /* backward branches or changes of page in a guess */
+    LOCKSTEP_ALWAYS = 24,   /* runs of a block that are compared anyway */
     LOCKSTEP_CACHE = 1 << 14,
     LOCKSTEP_TRAIL = 64,    /* instructions shown */
     LOCKSTEP_REPORTS = 20,
@@ -67,6 +67,7 @@ struct lockstep {
     bool locked;  /* a LOCKed instruction stored */
     bool aborted;
     unsigned nr_pages, nr_reads, nr_insns;
+    unsigned nr_guessed; /* pages stored to before the translation ran */
     struct lockstep_page pages[LOCKSTEP_PAGES];
     struct lockstep_read reads[LOCKSTEP_READS];
     struct lockstep_insn *cache;

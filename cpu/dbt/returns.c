@@ -87,6 +87,8 @@ const void *dbt_return(struct dbt *d, uint32_t number)
     struct cpu_x86 *cpu = &e->v->cpu;
     const struct insn *in;
 
+    d->counts.n[COUNT_RETURNS]++;
+    d->why = "return";
     d->link = 0;
     if (likely(interp_canonical(d->keep))) {
         cpu->rip = d->keep;

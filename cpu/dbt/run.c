@@ -4,6 +4,7 @@
  * is dbt_entry(): it counts, has the block translated when it is hot, and runs the translation,
  * which goes on from block to block by itself until something needs the interpreter.
  */
+#include "base/log.h"
 #include "engine.h"
 
 enum { NEVER = INT32_MAX };
@@ -75,8 +76,10 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     t = run_find(d, op, index);
     if (t == NULL || (t->need & e->native_missing) != 0) {
         d->link = 0;
+        d->counts.n[COUNT_INTERPRETED]++;
         return op[1].fn(v, op + 1, e);
     }
+    d->counts.n[COUNT_ENTERED]++;
     dbt_jumps_check(d, index);
     if (dbt_free(d, t)) {
         dbt_jump_add(d, index, v->cpu.rip, t->code[index].far);
@@ -104,6 +107,11 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     ((run_enter_fn)(uintptr_t)(d->rx + d->common_enter))(d, d->rx + t->code[index].mem[0]);
     if (unlikely(d->lockstep != NULL)) {
         dbt_lockstep_after(d, t);
+    }
+    if (unlikely((log_mask & LOG_EXITS) != 0)) {
+        interp_fpu_home(e);
+        dbt_trace_exit(d, t);
+        d->why = NULL;
     }
     return NULL;
 }
@@ -200,6 +208,9 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
     if ((in->flags & INSN_F_SYSTEM) != 0) {
         return dbt_system(d, number);
     }
+    d->counts.n[COUNT_SLOW]++;
+    dbt_count_site(&d->counts, e->v->cpu.rip);
+    d->why = "interpreted instruction";
     if (!interp_generic(e, in)) {
         return dbt_fault(d);
     }
@@ -234,11 +245,13 @@ bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
     struct interp *e = &d->interp;
     bool resident = e->fpu_resident, ok;
 
+    d->counts.n[COUNT_TLB_MISSES]++;
     if ((page >> 12 & (TLB_SIZE - 1)) != slot / sizeof(struct tlb_entry) ||
         !interp_canonical(page)) {
         return false; /* over a page boundary */
     }
     ok = dbt_fill(d, page, (d->rec & DBT_REC_WRITE) != 0);
+    d->counts.n[COUNT_TLB_FILLS] += ok;
     if (resident && !e->fpu_resident) {
         interp_fpu_load(e);
     }

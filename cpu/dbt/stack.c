@@ -57,6 +57,8 @@ const void *dbt_stack(struct dbt *d, uint32_t number)
     uint64_t last = v->cpu.gpr[CPU_RSP] + (uint64_t)(int64_t)code->high - 1;
     uint32_t to = code->mem[2];
 
+    d->counts.n[COUNT_STACK]++;
+    d->why = "stack page";
     d->link = 0;
     v->cpu.rip = d->page + t->block->offset;
     if (PAGE_BASE(first) != PAGE_BASE(last) || !stack_cache(d, first)) {

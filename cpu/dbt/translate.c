@@ -519,6 +519,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
 {
     struct tr *t = g_new(struct tr, 1);
     struct tb_code code;
+    uint32_t start = d->used;
     bool ok;
 
     tr_begin(t, d, tb, index);
@@ -535,6 +536,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
         d->used = (emit_offset(&t->c) + 15) & ~15u;
         code.straddle = t->straddle;
         tb->code[index] = code;
+        dbt_trace_translation(d, tb, start, t->nr, t->bytes);
     }
     g_free(t);
     return ok;

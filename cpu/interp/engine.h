@@ -234,6 +234,7 @@ struct interp {
     const uint32_t *poll_go, *poll_stop;
     struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
     struct interp_stress stress;
+    uint64_t flushes[VCPU_FLUSH_PCIDS + 1]; /* of the TLB, by kind */
 
     struct jump *jumps;
     struct block **hash;

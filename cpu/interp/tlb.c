@@ -213,6 +213,7 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
 {
     unsigned pcid = gva & 0xfff;
 
+    e->flushes[kind]++;
     interp_stack_forget(e);
     switch (kind) {
     case VCPU_FLUSH_ALL:

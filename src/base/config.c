@@ -44,6 +44,7 @@ void config_free(struct config *c)
     g_free(c->expect);
     g_free(c->fail);
     g_free(c->debug);
+    g_free(c->debug_file);
     g_ptr_array_unref(c->disks);
     g_ptr_array_unref(c->forwards);
     g_ptr_array_unref(c->sends);

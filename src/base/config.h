@@ -48,6 +48,7 @@ struct config {
     bool paused;               /* -paused, -S */
     enum config_sandbox sandbox;
     char *debug;               /* -d rooms */
+    char *debug_file;          /* -D: where they go; NULL: stderr */
     bool unattended;           /* derived: stdin is no terminal, or -timeout/-expect/-fail given */
 };
 

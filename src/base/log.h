@@ -17,12 +17,18 @@ enum log_room {
     LOG_XENSTORE = 1 << 7,
     LOG_HYPERCALL = 1 << 8,
     LOG_INT = 1 << 9,     /* interrupts and exceptions delivered */
+    LOG_IN_ASM = 1 << 10, /* the translator: what it translates, to what, */
+    LOG_OUT_ASM = 1 << 11,
+    LOG_EXITS = 1 << 12,  /* why translated code was left, */
+    LOG_STATS = 1 << 13,  /* counters at the end */
 };
 
 extern unsigned log_mask; /* set once at start-up, before any thread */
 
 /* Parses "hw,boot"; false and a message naming the unknown word otherwise. */
 bool log_set(const char *rooms, GError **err);
+/* Lines go to this file from now on; it is overwritten. */
+bool log_open(const char *path, GError **err);
 void log_write(const char *fmt, ...) G_GNUC_PRINTF(1, 2);
 
 #define log_debug(room, ...)                                                                   \

@@ -382,6 +382,12 @@ static bool apply_debug(struct config *c, const char *value, GError **err)
     return set_text(&c->debug, value);
 }
 
+static bool apply_debug_file(struct config *c, const char *value, GError **err)
+{
+    (void)err;
+    return set_text(&c->debug_file, value);
+}
+
 const char *const option_group_names[OPTION_NR_GROUPS] = {
     "Boot", "Machine", "Network", "Console", "Unattended", "Other",
 };
@@ -448,9 +454,11 @@ const struct option options[] = {
     WORDS("sandbox", "on|off|log", OPTION_OTHER, "on off log",
           "confine pvemu itself (default on)", apply_sandbox),
     WORDS("d", "ROOM[,ROOM...]", OPTION_OTHER,
-          "boot cpu hw pv io machine ctl xenstore hypercall int",
-          "debug lines of boot, cpu, hw, pv, io, machine, ctl, xenstore, hypercall, int",
+          "boot cpu hw pv io machine ctl xenstore hypercall int in_asm out_asm exits stats",
+          "debug lines of boot, cpu, hw, pv, io, machine, ctl, xenstore, hypercall, int; "
+          "of the translator: in_asm, out_asm, exits, stats",
           apply_debug),
+    PATH("D", "FILE", OPTION_OTHER, "write debug lines to a file", apply_debug_file),
     SWITCH("version", OPTION_OTHER, "show the version and those of the libraries", NULL),
     SWITCH("h", OPTION_OTHER, "show the short help", NULL),
     SWITCH("help", OPTION_OTHER, "show every option", NULL),
@@ -460,6 +468,7 @@ const unsigned nr_options = G_N_ELEMENTS(options);
 const struct verb verbs[] = {
     {"run", "[OPTIONS]", "start a guest (may be left out)"},
     {"list", "", "show running guests"},
+    {"stats", "[VM]", "what the translator has counted"},
     {"pause", "[VM]", "stop a guest's CPUs and its clock"},
     {"unpause", "[VM]", "let it go on"},
     {"shutdown", "[-w] [VM]", "ask a guest to power off; -w waits until it has"},

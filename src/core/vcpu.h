@@ -184,6 +184,9 @@ struct accel_ops {
     /* The vCPU's own instructions changed translations; called by cpu/x86 on the vCPU's thread.
      * gva matters where enum vcpu_flush names it. May be NULL. */
     void (*tlb_flush)(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
+    /* Counters, a line "name value" each; the caller frees them. Any thread, while the vCPU
+     * runs. NULL: it counts nothing. */
+    char *(*stats)(struct vcpu *v);
 };
 
 struct vcpu {

@@ -65,6 +65,20 @@ static JsonNode *command_pvemu(const struct control_target *t, const char **why)
     return node;
 }
 
+static JsonNode *command_stats(const struct control_target *t, const char **why)
+{
+    g_autofree char *text = machine_stats(session_machine(t->session));
+    JsonNode *node;
+
+    if (text == NULL) {
+        *why = "its engine counts nothing";
+        return NULL;
+    }
+    node = qmp_object();
+    json_object_set_string_member(json_node_get_object(node), "text", text);
+    return node;
+}
+
 static JsonNode *command_stop(const struct control_target *t, const char **why)
 {
     (void)why;
@@ -168,6 +182,7 @@ static const struct {
     {"query-status", command_status},
     {"query-name", command_name},
     {"query-pvemu", command_pvemu},
+    {"query-stats", command_stats},
     {"stop", command_stop},
     {"cont", command_cont},
     {"system_powerdown", command_powerdown},

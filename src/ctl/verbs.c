@@ -195,6 +195,7 @@ struct verb_command {
 
 static const struct verb_command verb_commands[] = {
     {"pause", "stop", false, 0, NULL},
+    {"stats", "query-stats", false, 0, NULL},
     {"unpause", "cont", false, 0, NULL},
     {"shutdown", "system_powerdown", true, 0, NULL},
     {"destroy", "quit", false, DESTROY_SECONDS, NULL},
@@ -236,6 +237,9 @@ static int verb_command(const struct verb_command *v, const char *word, bool wai
         error_set(&err, PVEMU_ERROR_HOST, "cannot %s guest '%s': %s", v->verb, name,
                   why != NULL ? why : "it does not answer");
         return verb_fail(err);
+    }
+    if (json_object_has_member(answer, "text")) {
+        fputs(text_of(answer, "text"), stdout);
     }
     if (wait || v->wait > 0) {
         wait_for_end(fd, v->wait);

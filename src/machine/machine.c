@@ -174,6 +174,25 @@ void machine_free(struct machine *m)
     g_free(m);
 }
 
+char *machine_stats(const struct machine *m)
+{
+    GString *out = g_string_new(NULL);
+
+    if (m->accel->stats == NULL) {
+        g_string_free(out, TRUE);
+        return NULL;
+    }
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        g_autofree char *text = m->accel->stats(&m->vcpus[i]->vcpu);
+
+        if (m->nr_vcpus > 1) {
+            g_string_append_printf(out, "vcpu %u\n", i);
+        }
+        g_string_append(out, text);
+    }
+    return g_string_free(out, FALSE);
+}
+
 const char *machine_accel_name(const struct machine *m)
 {
     return m->accel->name;

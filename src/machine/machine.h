@@ -71,6 +71,8 @@ const char *machine_cmdline(const struct machine *m);
 const char *machine_initrd_note(const struct machine *m);
 /* The word of -accel for what runs it; borrowed. */
 const char *machine_accel_name(const struct machine *m);
+/* The engine's counters, a line "name value" each; NULL: it has none. */
+char *machine_stats(const struct machine *m);
 /* Changes the engine of a running or paused guest. On the main loop. */
 bool machine_set_accel(struct machine *m, const char *word, GError **err);
 /* The index-th engine's word, and whether this host can run it (*err: why not); NULL: there is none.

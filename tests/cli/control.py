@@ -13,7 +13,7 @@ import time
 from harness import (PVEMU, Control, Guest, Skip, boot_args, check, check_match, environment, main, run, test,
                      wait_until)
 
-COMMANDS = ["query-commands", "query-status", "query-name", "query-pvemu", "stop", "cont", "system_powerdown", "quit",
+COMMANDS = ["query-commands", "query-status", "query-name", "query-pvemu", "query-stats", "stop", "cont", "system_powerdown", "quit",
             "vcpu-set", "balloon", "query-balloon", "accel-kvm", "accel-bt", "accel-interp"]
 
 
