@@ -197,6 +197,8 @@ void dbt_lockstep_init(struct dbt *d);
 void dbt_lockstep_fini(struct dbt *d);
 void dbt_lockstep_before(struct dbt *d, const struct tb *t);
 void dbt_lockstep_after(struct dbt *d, const struct tb *t);
+/* A system instruction that lockstep can do twice? */
+bool dbt_lockstep_knows(const struct insn *in);
 /* May translated code go there, and from there, without C? */
 bool dbt_lockstep_free(const struct dbt *d, const struct tb *t);
 static inline bool dbt_free(const struct dbt *d, const struct tb *t)

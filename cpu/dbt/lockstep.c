@@ -81,6 +81,9 @@ static void side_save(struct lockstep_side *s, struct interp *e)
     s->rip = cpu->rip;
     s->rflags = cpu->rflags;
     s->fl = e->fl;
+    s->gs_base = cpu->seg[CPU_GS].base;
+    s->kernel_gs_base = cpu->kernel_gs_base;
+    s->request_mask = e->request_mask;
     s->fault_pending = e->fault_pending;
     s->fault = e->fault;
 }
@@ -95,6 +98,9 @@ static void side_load(const struct lockstep_side *s, struct interp *e)
     cpu->rip = s->rip;
     cpu->rflags = s->rflags;
     e->fl = s->fl;
+    cpu->seg[CPU_GS].base = s->gs_base;
+    cpu->kernel_gs_base = s->kernel_gs_base;
+    e->request_mask = s->request_mask;
     e->fault_pending = s->fault_pending;
     e->fault = s->fault;
     e->break_block = false;
@@ -154,7 +160,9 @@ static bool same_fault(const struct lockstep_side *a, const struct lockstep_side
 static bool same_registers(const struct lockstep_side *a, const struct lockstep_side *b)
 {
     return memcmp(a->gpr, b->gpr, sizeof(a->gpr)) == 0 && a->rip == b->rip &&
-           ((a->rflags ^ b->rflags) & ~(uint64_t)CPU_STATUS_FLAGS) == 0 && same_fault(a, b) &&
+           ((a->rflags ^ b->rflags) & ~(uint64_t)CPU_STATUS_FLAGS) == 0 &&
+           a->gs_base == b->gs_base && a->kernel_gs_base == b->kernel_gs_base &&
+           a->request_mask == b->request_mask && same_fault(a, b) &&
            same_vectors(a, b);
 }
 

@@ -26,8 +26,8 @@ enum {
 /* Everything that one side ends in. */
 struct lockstep_side {
     uint64_t gpr[CPU_NR_GPR];
-    uint64_t rip, rflags;
-    uint32_t fl;
+    uint64_t rip, rflags, gs_base, kernel_gs_base;
+    uint32_t fl, request_mask;
     bool fault_pending;
     struct x86_fault fault;
     _Alignas(64) uint8_t xsave[LOCKSTEP_XSAVE];

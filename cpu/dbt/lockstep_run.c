@@ -98,11 +98,41 @@ static bool run_equal(const uint8_t *a, const uint8_t *b, unsigned len)
     return true;
 }
 
+bool dbt_lockstep_knows(const struct insn *in)
+{
+    return in->id == INSN_CLI || in->id == INSN_SWAPGS ||
+           (in->id == INSN_PUSHF && in->opsize == 8);
+}
+
+/* What these do at CPL 0, written once more. false: e->fault. */
+static bool run_system(struct interp *e, const struct insn *in)
+{
+    struct cpu_x86 *cpu = &e->v->cpu;
+    uint64_t base = cpu->seg[CPU_GS].base;
+
+    if (in->id == INSN_PUSHF) {
+        uint64_t flags = (cpu->rflags & ~(uint64_t)(CPU_STATUS_FLAGS | CPU_RF | CPU_VM)) |
+                         alu_unpack(e->fl) | 2;
+
+        if (!interp_push(e, flags, 8)) {
+            return false;
+        }
+    } else if (in->id == INSN_CLI) {
+        cpu->rflags &= ~(uint64_t)CPU_IF;
+        e->request_mask &= ~(uint32_t)VCPU_REQ_IRQ;
+    } else {
+        cpu->seg[CPU_GS].base = cpu->kernel_gs_base;
+        cpu->kernel_gs_base = base;
+    }
+    cpu->rip += in->len;
+    return true;
+}
+
 static bool run_foreign(const struct interp *e, const struct insn *in)
 {
     const struct cpu_model *model = e->v->model;
 
-    return (in->flags & INSN_F_SYSTEM) != 0 || in->id == INSN_INVALID || in->id == INSN_UD ||
+    return ((in->flags & INSN_F_SYSTEM) != 0 && !dbt_lockstep_knows(in)) || in->id == INSN_INVALID || in->id == INSN_UD ||
            in->feature == INSN_FEAT_RDRAND || in->feature == INSN_FEAT_RDSEED ||
            (in->feature != INSN_FEAT_BASE && model != NULL &&
             !cpu_model_has(model, in->feature));
@@ -243,7 +273,7 @@ static bool run_insn(struct lockstep *l, struct interp *e, const struct insn *in
         run_restore(e, gpr, rip, fl);
     }
     e->break_block = false;
-    if (interp_generic(e, in)) {
+    if ((in->flags & INSN_F_SYSTEM) != 0 ? run_system(e, in) : interp_generic(e, in)) {
         return true;
     }
     if (l->aborted) {
@@ -284,7 +314,8 @@ static enum lockstep_stop run_all(struct lockstep *l, struct interp *e, const st
             return LOCKSTEP_END;
         }
         c = run_fetch(l, e);
-        if (c == NULL || c->foreign) {
+        if (c == NULL || c->foreign ||
+            ((c->in.flags & INSN_F_SYSTEM) != 0 && (e->v->cpu.cpl != 0 || e->v->pv != NULL))) {
             return LOCKSTEP_FOREIGN;
         }
         if (to == NULL) {

@@ -88,6 +88,9 @@ bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)
 {
     g_auto(GStrv) words = g_strsplit(text, ",", -1);
 
+    if (words[0] == NULL) {
+        return option_one(o, "", NULL, err);
+    }
     for (size_t i = 0; words[i] != NULL; i++) {
         char *value = strchr(words[i], '=');
 

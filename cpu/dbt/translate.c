@@ -312,7 +312,7 @@ static bool tr_foreign(const struct dbt *d, const struct insn *in)
         return true;
     }
     if ((in->flags & INSN_F_SYSTEM) != 0) {
-        return d->lockstep != NULL;
+        return d->lockstep != NULL && !dbt_lockstep_knows(in);
     }
     if (in->feature != INSN_FEAT_BASE && model != NULL && !cpu_model_has(model, in->feature)) {
         return true;

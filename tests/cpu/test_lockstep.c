@@ -82,6 +82,48 @@ static void test_store(void)
     g_assert_cmpuint(differences(code, sizeof(code), 0x11223344, 0x11223345), ==, 1);
 }
 
+/* The words behind -accel bt, */
+static void test_words(void)
+{
+    static const char *const wrong[] = {"tlb=0", "tlb=65", "hot", "lockstep=x", "seed=-1",
+                                        "cache=0", "nolink=1", "frobnicate", ""};
+    struct dbt_options o = {0};
+    GError *err = NULL;
+
+    g_assert_true(dbt_options_parse(&o, "lockstep=5,tlb=4,shake=7,seed=9,insns=2,cache=1M", &err));
+    g_assert_no_error(err);
+    g_assert_cmpuint(o.lockstep, ==, 5);
+    g_assert_cmpuint(o.hot, ==, 1); /* lockstep wants everything translated */
+    g_assert_cmpuint(o.tlb, ==, 4);
+    g_assert_cmpuint(o.shake, ==, 7);
+    g_assert_cmpuint(o.seed, ==, 9);
+    g_assert_cmpuint(o.insns, ==, 2);
+    g_assert_cmpuint(o.cache, ==, 1 << 20);
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_assert_false(dbt_options_parse(&o, wrong[i], &err));
+        g_assert_nonnull(strstr(err->message, "-accel bt: "));
+        g_clear_error(&err);
+    }
+}
+
+static void test_counters(void)
+{
+    static const uint8_t code[] = {0xb8, 0x44, 0x33, 0x22, 0x11, 0xcc};
+    static struct oracle_state end;
+    static struct oracle_case c;
+    g_autofree char *text = NULL;
+
+    c.mode = INSN_MODE_64;
+    c.rip = ORACLE_CODE;
+    c.start.rflags = 2;
+    oracle_guest_init(&ops, NULL);
+    oracle_guest_program(&c, code, sizeof(code), &end);
+    text = dbt_accel_ops.stats(vcpu);
+    g_assert_nonnull(strstr(text, "blocks-translated 1\n"));
+    g_assert_nonnull(strstr(text, "entered-from-c 1\n"));
+    oracle_guest_fini();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -94,5 +136,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/lockstep/equal", test_equal);
     g_test_add_func("/cpu/lockstep/register", test_register);
     g_test_add_func("/cpu/lockstep/store", test_store);
+    g_test_add_func("/cpu/bt/words", test_words);
+    g_test_add_func("/cpu/bt/counters", test_counters);
     return g_test_run();
 }
