@@ -86,6 +86,17 @@ static bool access_debug_hit(struct interp *e, uint64_t va, unsigned len, unsign
     return true;
 }
 
+/* A store that would have a write tag if there were no code in the frame; and there still is. */
+static bool access_held(const struct interp *e, uint64_t va)
+{
+    unsigned slot = (unsigned)(va >> 12) & (TLB_SIZE - 1);
+    const struct tlb_entry *en = &e->tlb->entry[slot];
+
+    return e->tlb->held[slot] && en->read == PAGE_BASE(va) && en->write != PAGE_BASE(va) &&
+           (atomic_load(&mem_ram_info(e->v->mem, (void *)(uintptr_t)(va + en->addend))->flags) &
+            MEM_CODE) != 0;
+}
+
 bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva,
                     uint64_t *gpa)
 {
@@ -93,6 +104,10 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
     uint64_t page = PAGE_BASE(va);
     struct x86_mapping map;
 
+    if ((access & X86_WRITE) != 0 && unlikely(access_held(e, va))) {
+        *hva = (uint8_t *)(uintptr_t)(va + en->addend);
+        return likely(e->shadow == NULL) || e->shadow(e, access, hva);
+    }
     if (((access & X86_WRITE) != 0  ? en->write
          : (access & X86_EXEC) != 0 ? en->exec
                                     : en->read) == page) {

@@ -49,6 +49,7 @@ struct tlb {
     uint32_t used_words, local_words;
     uint8_t global[TLB_SIZE];
     uint8_t shift[TLB_SIZE]; /* log2 of the guest's page size */
+    bool held[TLB_SIZE]; /* stores are allowed, but for the code in the frame */
 };
 G_STATIC_ASSERT(TLB_SIZE / 64 <= 32);
 

@@ -20,6 +20,7 @@ void interp_tlb_put(struct tlb *t, unsigned slot, const struct tlb_entry *en, un
     t->entry[slot] = *en;
     t->shift[slot] = (uint8_t)shift;
     t->global[slot] = global;
+    t->held[slot] = false;
     t->used[word] |= bit;
     t->used_words |= 1u << word;
     if (global) {
@@ -352,6 +353,8 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
                 atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
             }
             en->write = page;
+        } else {
+            e->tlb->held[slot] = true;
         }
     }
 }
