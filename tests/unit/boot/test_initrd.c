@@ -132,6 +132,8 @@ static void give_kernel(struct fixture *f, const char *strings, size_t len)
     g_byte_array_free(elf, TRUE);
 }
 
+#define GIVE_KERNEL(f, strings) give_kernel(f, strings, sizeof(strings))
+
 /* A disk of 1 MiB with some bytes at an offset; instead of the one that is open. */
 static void give_disk(struct fixture *f, size_t at, const char *magic)
 {
@@ -205,7 +207,7 @@ static void test_missing_driver(struct fixture *f, gconstpointer data)
     warn_only(f, "no module xen_blkfront for Linux 6.1.0-99-fake in 'root.img', and it is not "
                  "built in: the root /dev/xvda cannot be mounted");
     f->req.lenient = false;
-    give_kernel(f, "xen_blkfront.max", 17); /* what is built in after all */
+    GIVE_KERNEL(f, "xen_blkfront.max"); /* what is built in after all */
     warn_only(f, "root.img has no module xen_blkfront; without it the guest may not find its "
                  "root");
 }
@@ -275,10 +277,10 @@ static void test_nowhere(struct fixture *f, gconstpointer data)
     g_assert_cmpstr(f->out.about, ==, "no modules");
     expect_archive(f, "dev dev/console init");
     f->req.lenient = false;
-    give_kernel(f, "xen_blkfront.max", 17); /* ext4 is missing then */
+    GIVE_KERNEL(f, "xen_blkfront.max"); /* ext4 is missing then */
     refuse(f, "the root /dev/xvda is ext4: no modules for Linux 6.1.0-99-fake in 'root.img' or "
               "on this host, and ext4 is not built in\n" HINT_MODULES);
-    give_kernel(f, "xen_blkfront.max\0ext4", 23);
+    GIVE_KERNEL(f, "xen_blkfront.max\0ext4");
     make(f);
     g_assert_cmpuint(f->out.warnings->len, ==, 0);
 }
@@ -297,7 +299,7 @@ static void test_foreign_fs(struct fixture *f, gconstpointer data)
     f->req.root = "/dev/xvdb"; /* another one than the one that was looked at */
     warn_only(f, "this host has no module btrfs; without it the guest may not find its root");
     give_disk(f, 0, "XFSB");
-    give_kernel(f, "selinuxfs", 10); /* ends like the name of a file system */
+    GIVE_KERNEL(f, "selinuxfs"); /* ends like the name of a file system */
     warn_only(f, "this host has no module xfs; without it the guest may not find its root");
     fake_text(f->host, "6.1.0-99-fake/modules.builtin", "kernel/fs/ext4.ko\n");
     refuse(f, "the root /dev/xvda is xfs: no module xfs for Linux 6.1.0-99-fake on this host, "
@@ -316,7 +318,7 @@ static void test_no_root(struct fixture *f, gconstpointer data)
     refuse(f, "no modules for Linux 6.1.0-99-fake in 'root.img' or on this host, and "
               "xen_blkfront is not built in: the root /dev/xvdb cannot be mounted\n" HINT_MODULES);
     give_disk(f, 100, "something"); /* that Linux may know */
-    give_kernel(f, "xen_blkfront.max", 17);
+    GIVE_KERNEL(f, "xen_blkfront.max");
     warn_only(f, "'root.img' has no partition table and no file system that is known; the "
                  "guest will look for its root on /dev/xvda");
     g_assert_cmpstr(f->out.root, ==, "/dev/xvda");
