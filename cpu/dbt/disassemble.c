@@ -24,6 +24,7 @@ static void capstone_load(void)
     g_autofree char *name = g_strdup_printf("libcapstone.so.%u", CS_API_MAJOR);
     void *lib = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     cs_err (*open)(cs_arch, cs_mode, csh *);
+    cs_insn *first = NULL;
 
     if (lib == NULL) {
         return;
@@ -34,6 +35,11 @@ static void capstone_load(void)
     if (open == NULL || capstone.free == NULL || capstone.disasm == NULL ||
         open(CS_ARCH_X86, CS_MODE_64, &capstone.handle) != CS_ERR_OK) {
         capstone.disasm = NULL;
+        return;
+    }
+    /* Its first use builds tables, by system calls that vCPU threads may not make. */
+    if (capstone.disasm(capstone.handle, (const uint8_t *)"\x90", 1, 0, 1, &first) == 1) {
+        capstone.free(first, 1);
     }
 }
 

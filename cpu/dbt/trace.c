@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -126,22 +125,25 @@ static const char *const flush_names[] = {
     [VCPU_FLUSH_PCIDS] = "flushes-pcids",
 };
 
-static int sites_compare(const void *a, const void *b)
-{
-    const struct dbt_site *x = a, *y = b;
-
-    return x->n < y->n ? 1 : x->n > y->n ? -1 : 0;
-}
-
+/* The most frequent ones first. (qsort() makes a system call that a vCPU thread may not.) */
 static void stats_sites(GString *out, const struct dbt *d)
 {
-    struct dbt_site *sites = g_memdup2(d->counts.sites, sizeof(d->counts.sites));
+    bool told[DBT_SITES] = {false};
 
-    qsort(sites, DBT_SITES, sizeof(*sites), sites_compare);
-    for (unsigned i = 0; i < TOP_SITES && sites[i].n > 1; i++) {
-        g_string_append_printf(out, "slow-site 0x%" PRIx64 " %u\n", sites[i].rip, sites[i].n);
+    for (unsigned n = 0; n < TOP_SITES; n++) {
+        const struct dbt_site *best = NULL;
+
+        for (unsigned i = 0; i < DBT_SITES; i++) {
+            if (!told[i] && (best == NULL || d->counts.sites[i].n > best->n)) {
+                best = &d->counts.sites[i];
+            }
+        }
+        if (best == NULL || best->n < 2) {
+            return;
+        }
+        told[best - d->counts.sites] = true;
+        g_string_append_printf(out, "slow-site 0x%" PRIx64 " %u\n", best->rip, best->n);
     }
-    g_free(sites);
 }
 
 char *dbt_stats(struct vcpu *v)
