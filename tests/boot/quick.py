@@ -65,6 +65,15 @@ def test_session(folder):
         guest.finish(0)
 
 
+def test_interpreter(folder):
+    """The reference engine by itself."""
+    with boot(folder, "-accel", "interp") as guest:
+        ready(guest)
+        guest.run("md5sum /bin/busybox")
+        guest.type("poweroff -f\n")
+        guest.finish(0, "PASS: the guest powered off")
+
+
 def test_generic(folder):
     with boot(folder, kernel=GENERIC) as guest:
         ready(guest)
