@@ -72,14 +72,16 @@ hypercall:
     popl %ecx
     popl %ebx
     popl %eax
-    je 1f
-    jmp 2f
+    je hypercall_amd
+    jmp hypercall_intel
     /* Where and how Linux has them: an engine that cannot catch them looks for the pair. */
     .balign 16
-1:  .byte 0x0f, 0x01, 0xd9 /* vmmcall */
+hypercall_amd:
+    .byte 0x0f, 0x01, 0xd9 /* vmmcall */
     ret
     .balign 16
-2:  .byte 0x0f, 0x01, 0xc1 /* vmcall */
+hypercall_intel:
+    .byte 0x0f, 0x01, 0xc1 /* vmcall */
     ret
 
     .bss
