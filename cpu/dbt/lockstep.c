@@ -4,7 +4,7 @@
  *
  * Devices write guest memory meanwhile. A difference that an input changed by them may explain
  * counts as a race, and is reported only when it comes again and again at the same place; so
- * does one in bytes that a LOCKed instruction wrote. Status flags may differ as long as nobody
+ * does one after a LOCKed instruction or a store to a page that devices write to. Status flags may differ as long as nobody
  * looks at them (docs/translator.md 3.6).
  */
 #include "lockstep.h"
@@ -276,14 +276,39 @@ static void lockstep_report(struct lockstep *l, const struct block *b, const cha
 
 /* ---- differences ---- */
 
-/* May a device have changed what was read? */
-static bool lockstep_inputs_changed(const struct lockstep *l)
+static const uint8_t *lockstep_page_of(const uint8_t *at)
 {
-    for (unsigned i = 0; i < l->nr_reads; i++) {
-        uint64_t now = *(const volatile interp_uint64_t *)(const void *)l->reads[i].at;
+    return (const uint8_t *)((uintptr_t)at & ~(uintptr_t)(MEM_PAGE_SIZE - 1));
+}
 
-        if (now != l->reads[i].val) {
+static bool lockstep_is_shared(const struct lockstep *l, const uint8_t *page)
+{
+    for (unsigned i = 0; i < l->nr_shared; i++) {
+        if (l->shared[i] == page) {
             return true;
+        }
+    }
+    return false;
+}
+
+static void lockstep_share(struct lockstep *l, const uint8_t *page)
+{
+    if (l->nr_shared < LOCKSTEP_SHARED && !lockstep_is_shared(l, page)) {
+        l->shared[l->nr_shared++] = page;
+    }
+}
+
+/* May a device have changed what was read? */
+static bool lockstep_inputs_changed(struct lockstep *l)
+{
+    bool changed = false;
+
+    for (unsigned i = 0; i < l->nr_reads; i++) {
+        const uint8_t *at = l->reads[i].at;
+
+        if (*(const volatile interp_uint64_t *)(const void *)at != l->reads[i].val) {
+            lockstep_share(l, lockstep_page_of(at));
+            changed = true;
         }
     }
     for (unsigned p = 0; p < l->nr_pages; p++) {
@@ -291,8 +316,21 @@ static bool lockstep_inputs_changed(const struct lockstep *l)
 
         for (unsigned i = 0; i < MEM_PAGE_SIZE; i++) {
             if (!lockstep_written(page, i) && page->real[i] != page->before[i]) {
-                return true;
+                lockstep_share(l, page->real);
+                changed = true;
+                break;
             }
+        }
+    }
+    return changed;
+}
+
+/* Does it store to where devices do, too? A byte that both write looks like a difference. */
+static bool lockstep_stores_shared(const struct lockstep *l)
+{
+    for (unsigned p = 0; p < l->nr_pages; p++) {
+        if (lockstep_is_shared(l, l->pages[p].real)) {
+            return true;
         }
     }
     return false;
@@ -399,7 +437,7 @@ static bool lockstep_differ(struct lockstep *l, const struct block *b)
     lockstep_again(l, b, l->chain ? &l->bt : NULL);
     l->near = false;
     registers = !same_registers(&l->ref, &l->bt);
-    race |= l->locked && !registers;
+    race |= l->locked || lockstep_stores_shared(l);
     l->compared++;
     if (race && !lockstep_suspect(l, l->start.rip)) {
         l->races++;

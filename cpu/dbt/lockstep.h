@@ -20,6 +20,7 @@ enum {
     LOCKSTEP_CACHE = 1 << 14,
     LOCKSTEP_TRAIL = 64,    /* instructions shown */
     LOCKSTEP_REPORTS = 20,
+    LOCKSTEP_SHARED = 64, /* pages that devices were seen to write to */
     LOCKSTEP_XSAVE = 832,
 };
 
@@ -78,6 +79,8 @@ struct lockstep {
     /* Status flags that the translation did not keep: nobody may look at them. */
     uint32_t lost, lost_used;
     uint64_t lost_rip, lost_at, lost_count;
+    const uint8_t *shared[LOCKSTEP_SHARED];
+    unsigned nr_shared;
     /* Differences another thread may be the reason of. */
     struct {
         uint64_t rip;

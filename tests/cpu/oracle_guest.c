@@ -91,6 +91,7 @@ static void guest_gdt(void)
     put64(G_GDT + 0x18, 0x00cff3000000ffff);
     put64(G_GDT + 0x20, 0x00affb000000ffff);
     put64(G_TSS + 4, GUEST_HIGH + G_STACK);
+    put64(G_TSS + 0x60, 0xffffull << 48); /* no port is allowed, as in Linux */
 }
 
 static int guest_irq_ack(struct vcpu *v)

@@ -12,9 +12,12 @@
  */
 #include <glib.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
 
 #include "core/cpu.h"
 #include "cpu/dbt/dbt.h"
@@ -42,6 +45,7 @@ struct run {
 };
 
 static bool use_host;
+static uint64_t current_seed; /* for the word before an end that should not be */
 
 static uint8_t *side_data(enum side s)
 {
@@ -51,6 +55,29 @@ static uint8_t *side_data(enum side s)
 static uint8_t *side_code(enum side s)
 {
     return s == INTERP ? oracle_guest_code() : s == BT ? oracle_second_code() : oracle_host_code();
+}
+
+/* Below the handlers of the engines and of the oracle: a signal that none of them knows. */
+static void unknown_signal(int sig, siginfo_t *info, void *context)
+{
+    const greg_t *regs = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    char text[200];
+    int n = g_snprintf(text, sizeof(text),
+                       "signal %d at 0x%llx, address %p, rsp 0x%llx: program seed 0x%" PRIx64 "\n",
+                       sig, (unsigned long long)regs[REG_RIP], info->si_addr,
+                       (unsigned long long)regs[REG_RSP], current_seed);
+
+    _exit(write(STDOUT_FILENO, text, (size_t)n) == n ? 3 : 4);
+}
+
+static void catch_unknown(void)
+{
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    struct sigaction sa = {.sa_sigaction = unknown_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++) {
+        sigaction(signals[i], &sa, NULL);
+    }
 }
 
 /* ---- comparing ---- */
@@ -214,6 +241,7 @@ static void level_code(const struct run *run)
 /* true: no difference. */
 static bool execute(struct run *run, uint64_t seed)
 {
+    current_seed = seed;
     fill_data(seed);
     memset(run->end, 0, sizeof(run->end));
     for (unsigned i = 0; i < run->times; i++) {
@@ -349,6 +377,7 @@ int main(int argc, char **argv)
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
+    catch_unknown();
     if (!dbt_accel_ops.probe(NULL)) {
         printf("skipped: this host cannot run the translator\n");
         return 77;
