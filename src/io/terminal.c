@@ -56,9 +56,13 @@ static void terminal_put_back(const struct terminal *t)
     }
 }
 
-/* The guardian's whole life. It was forked before there was a second thread. */
+/* The guardian's whole life. It was forked before there was a second thread, with all signals
+ * blocked, and its parent has put it into a process group of its own, so that a kill of pvemu's
+ * group, or the hangup at the end of its session, leaves it to clean up however late it starts.
+ */
 static void guardian_run(int fd, const struct terminal *t, enum config_sandbox sandbox)
 {
+    sigset_t none;
     bool raw = false;
     char word;
     ssize_t n;
@@ -69,7 +73,8 @@ static void guardian_run(int fd, const struct terminal *t, enum config_sandbox s
     signal(SIGTERM, SIG_IGN);
     signal(SIGTSTP, SIG_IGN);
     signal(SIGTTOU, SIG_IGN);
-    setpgid(0, 0); /* a kill of pvemu's process group leaves us to clean up */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_NAME, "pvemu-guardian");
     sandbox_enter(sandbox, SANDBOX_CLASS_GUARDIAN);
     for (;;) {
@@ -86,6 +91,24 @@ static void guardian_run(int fd, const struct terminal *t, enum config_sandbox s
         terminal_put_back(t);
     }
     _exit(0);
+}
+
+/* fork(); see guardian_run(). */
+static pid_t guardian_fork(void)
+{
+    sigset_t all, old;
+    pid_t pid;
+
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &old);
+    pid = fork();
+    if (pid != 0) {
+        if (pid > 0) {
+            setpgid(pid, pid);
+        }
+        sigprocmask(SIG_SETMASK, &old, NULL);
+    }
+    return pid;
 }
 
 /* Whoever ignores SIGTSTP (a shell without job control started us so) is not stopped by it. */
@@ -130,7 +153,7 @@ struct terminal *terminal_new(enum config_sandbox sandbox, GError **err)
     if (isatty(STDOUT_FILENO) && g_strcmp0(g_getenv("TERM"), "dumb") != 0) {
         t->screen = STDOUT_FILENO;
     }
-    t->guardian = fork();
+    t->guardian = guardian_fork();
     if (t->guardian == 0) {
         close(fds[1]);
         guardian_run(fds[0], t, sandbox);
