@@ -51,6 +51,42 @@ static bool mmu_domain_ok(struct hypercall *h, uint64_t domain, int64_t *error)
            (owner == 0 || hypercall_domid_self(h->d, (uint16_t)(owner - 1), error));
 }
 
+/* Works off a list of count requests of `size` bytes at arg[0], each by one(). */
+static int64_t mmu_list(struct hypercall *h, size_t size,
+                        int (*one)(struct hypercall *h, const void *req))
+{
+    uint32_t done = mmu_done_before(h, h->arg[2], (uint32_t)h->arg[1]);
+    uint32_t left = (uint32_t)h->arg[1] & ~MMU_PREEMPTED;
+    int64_t rc = 0;
+
+    if (!mmu_domain_ok(h, h->arg[3], &rc)) {
+        return rc;
+    }
+    for (; left > 0; left--, done++) {
+        union {
+            struct mmu_update update;
+            struct mmuext_op ext;
+        } req;
+
+        if (!mmu_spend(h)) {
+            h->arg[1] = left | MMU_PREEMPTED;
+            h->again = true;
+            break;
+        }
+        if (!guest_read(h->v, h->arg[0], &req, size)) {
+            rc = -EFAULT;
+            break;
+        }
+        rc = one(h, &req);
+        if (rc != 0) {
+            break;
+        }
+        h->arg[0] += size;
+    }
+    mmu_done(h, h->arg[2], done);
+    return rc;
+}
+
 /* --- mmu_update ------------------------------------------------------------------------- */
 
 static int mmu_update_table(struct pv_domain *d, const struct mmu_update *req, bool keep_ad)
@@ -77,8 +113,11 @@ static int mmu_update_table(struct pv_domain *d, const struct mmu_update *req, b
     return 0;
 }
 
-static int mmu_update_one(struct pv_domain *d, const struct mmu_update *req)
+static int mmu_update_one(struct hypercall *h, const void *request)
 {
+    const struct mmu_update *req = request;
+    struct pv_domain *d = h->d;
+
     switch (req->ptr & 3) {
     case MMU_NORMAL_PT_UPDATE:
         return mmu_update_table(d, req, false);
@@ -97,33 +136,7 @@ static int mmu_update_one(struct pv_domain *d, const struct mmu_update *req)
 
 int64_t pv_op_mmu_update(struct hypercall *h)
 {
-    uint32_t done = mmu_done_before(h, h->arg[2], (uint32_t)h->arg[1]);
-    uint32_t left = (uint32_t)h->arg[1] & ~MMU_PREEMPTED;
-    int64_t rc = 0;
-
-    if (!mmu_domain_ok(h, h->arg[3], &rc)) {
-        return rc;
-    }
-    for (; left > 0; left--, done++) {
-        struct mmu_update req;
-
-        if (!mmu_spend(h)) {
-            h->arg[1] = left | MMU_PREEMPTED;
-            h->again = true;
-            break;
-        }
-        if (!guest_read(h->v, h->arg[0], &req, sizeof(req))) {
-            rc = -EFAULT;
-            break;
-        }
-        rc = mmu_update_one(h->d, &req);
-        if (rc != 0) {
-            break;
-        }
-        h->arg[0] += sizeof(req);
-    }
-    mmu_done(h, h->arg[2], done);
-    return rc;
+    return mmu_list(h, sizeof(struct mmu_update), mmu_update_one);
 }
 
 /* --- Flushing --------------------------------------------------------------------------- */
@@ -343,8 +356,10 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
     return 0;
 }
 
-static int mmuext_one(struct hypercall *h, const struct mmuext_op *op)
+static int mmuext_one(struct hypercall *h, const void *request)
 {
+    const struct mmuext_op *op = request;
+
     switch (op->cmd) {
     case MMUEXT_PIN_L1_TABLE:
     case MMUEXT_PIN_L2_TABLE:
@@ -384,33 +399,7 @@ static int mmuext_one(struct hypercall *h, const struct mmuext_op *op)
 
 int64_t pv_op_mmuext(struct hypercall *h)
 {
-    uint32_t done = mmu_done_before(h, h->arg[2], (uint32_t)h->arg[1]);
-    uint32_t left = (uint32_t)h->arg[1] & ~MMU_PREEMPTED;
-    int64_t rc = 0;
-
-    if (!mmu_domain_ok(h, h->arg[3], &rc)) {
-        return rc;
-    }
-    for (; left > 0; left--, done++) {
-        struct mmuext_op op;
-
-        if (!mmu_spend(h)) {
-            h->arg[1] = left | MMU_PREEMPTED;
-            h->again = true;
-            break;
-        }
-        if (!guest_read(h->v, h->arg[0], &op, sizeof(op))) {
-            rc = -EFAULT;
-            break;
-        }
-        rc = mmuext_one(h, &op);
-        if (rc != 0) {
-            break;
-        }
-        h->arg[0] += sizeof(op);
-    }
-    mmu_done(h, h->arg[2], done);
-    return rc;
+    return mmu_list(h, sizeof(struct mmuext_op), mmuext_one);
 }
 
 /* --- Writes to page tables -------------------------------------------------------------- */
