@@ -106,32 +106,6 @@ static void side_load(const struct lockstep_side *s, struct interp *e)
     e->break_block = false;
 }
 
-/* XSTATE_BV 0 means initial values whatever the bytes say; FOP FIP FDP are not compared. */
-static void side_normalise(uint8_t *x)
-{
-    uint64_t bv;
-
-    memcpy(&bv, x + 512, 8);
-    if ((bv & 1) == 0) {
-        memset(x, 0, 24);
-        memset(x + 32, 0, 128);
-        x[0] = 0x7f;
-        x[1] = 3;
-    }
-    if ((bv & 2) == 0) {
-        memset(x + 160, 0, 256);
-    }
-    if ((bv & 4) == 0) {
-        memset(x + 576, 0, 256);
-    }
-    memset(x + 6, 0, 18);
-    memset(x + 28, 0, 4);
-    memset(x + 416, 0, 160);
-    for (unsigned i = 0; i < 8; i++) {
-        memset(x + 32 + 16 * i + 10, 0, 6);
-    }
-}
-
 static bool same_vectors(const struct lockstep_side *a, const struct lockstep_side *b)
 {
     uint8_t xa[LOCKSTEP_XSAVE], xb[LOCKSTEP_XSAVE];
@@ -141,8 +115,8 @@ static bool same_vectors(const struct lockstep_side *a, const struct lockstep_si
     }
     memcpy(xa, a->xsave, LOCKSTEP_XSAVE);
     memcpy(xb, b->xsave, LOCKSTEP_XSAVE);
-    side_normalise(xa);
-    side_normalise(xb);
+    x86_xsave_normalise(xa);
+    x86_xsave_normalise(xb);
     return memcmp(xa, xb, LOCKSTEP_XSAVE) == 0;
 }
 

@@ -19,9 +19,9 @@
 enum {
     X87 = 1, SSE = 2, AVX = 4,
     FXSAVE_SIZE = 512, XSAVE_MIN = 576, XSAVE_MAX = 832,
-    AT_FIP = 8, AT_FDP = 16, AT_MXCSR = 24, AT_MXCSR_MASK = 28, AT_ST = 32, AT_XMM = 160,
-    AT_XMM_END = 416, AT_XSTATE_BV = 512, AT_XCOMP_BV = 520, AT_HEADER_REST = 528, AT_AVX = 576,
-    X87_INIT_FCW = 0x37f,
+    AT_FOP = 6, AT_FIP = 8, AT_FDP = 16, AT_MXCSR = 24, AT_MXCSR_MASK = 28, AT_ST = 32,
+    AT_XMM = 160, AT_XMM_END = 416, AT_XSTATE_BV = 512, AT_XCOMP_BV = 520, AT_HEADER_REST = 528,
+    AT_AVX = 576, X87_INIT_FCW = 0x37f,
 };
 #define MXCSR_INIT 0x1f80u
 #define XCOMP_COMPACTED (1ull << 63)
@@ -383,4 +383,15 @@ bool x86_sys_xrstor(struct x86_system *s)
         fpu_put32(s->cpu->xsave + AT_MXCSR, mxcsr);
     }
     return true;
+}
+
+void x86_xsave_normalise(uint8_t *image)
+{
+    fpu_init_bytes(image, ~fpu_get64(image + AT_XSTATE_BV));
+    memset(image + AT_FOP, 0, AT_MXCSR - AT_FOP);
+    memset(image + AT_MXCSR_MASK, 0, AT_ST - AT_MXCSR_MASK);
+    memset(image + AT_XMM_END, 0, AT_AVX - AT_XMM_END);
+    for (unsigned i = 0; i < 8; i++) {
+        memset(image + AT_ST + 16 * i + 10, 0, 6);
+    }
 }

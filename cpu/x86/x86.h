@@ -100,6 +100,13 @@ bool x86_system_insn(struct vcpu *v, const struct insn *in, struct x86_fault *fa
  * instructions with a feature bit. */
 bool x86_native_allowed(struct vcpu *v, const struct insn *in, struct x86_fault *fault);
 
+/*
+ * fpu.c. Makes two images of XSAVE in standard format (832 bytes) comparable: components in their
+ * initial state get its bytes; FOP, FIP, FDP, MXCSR_MASK, what is reserved and the header,
+ * XSTATE_BV with it, become 0. So once only for each image.
+ */
+void x86_xsave_normalise(uint8_t *image);
+
 /* The decoder mode of the current CS. */
 enum insn_mode x86_insn_mode(const struct cpu_x86 *cpu);
 

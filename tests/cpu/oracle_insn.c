@@ -21,6 +21,7 @@
 #include "core/cpu.h"
 #include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
+#include "cpu/x86/x86.h"
 
 enum {
     FLAGS_COMPARED = CPU_STATUS_FLAGS | CPU_DF | CPU_IF | CPU_AC | CPU_NT,
@@ -36,36 +37,10 @@ static void compare_print(GString *out, const char *what, uint64_t host, uint64_
     }
 }
 
-/* XSTATE_BV 0 means initial values whatever the bytes say. */
-static void compare_normalise(uint8_t *x)
-{
-    uint64_t bv;
-
-    memcpy(&bv, x + 512, 8);
-    if ((bv & 1) == 0) {
-        memset(x, 0, 24);
-        memset(x + 32, 0, 128);
-        x[0] = 0x7f;
-        x[1] = 3;
-    }
-    if ((bv & 2) == 0) {
-        memset(x + 160, 0, 256);
-    }
-    if ((bv & 4) == 0) {
-        memset(x + 576, 0, 256);
-    }
-    memset(x + 6, 0, 18); /* FOP FIP FDP */
-    memset(x + 28, 0, 4);
-    memset(x + 416, 0, 160);
-    for (unsigned i = 0; i < 8; i++) {
-        memset(x + 32 + 16 * i + 10, 0, 6);
-    }
-}
-
 static void compare_vectors(GString *out, struct oracle_state *h, struct oracle_state *g)
 {
-    compare_normalise(h->xsave);
-    compare_normalise(g->xsave);
+    x86_xsave_normalise(h->xsave);
+    x86_xsave_normalise(g->xsave);
     for (unsigned i = 0; i < ORACLE_XSAVE; i += 8) {
         uint64_t a, b;
         char name[16];

@@ -23,6 +23,7 @@
 #include "cpu/dbt/dbt.h"
 #include "cpu/dbt/disassemble.h"
 #include "cpu/interp/interp.h"
+#include "cpu/x86/x86.h"
 #include "program.h"
 
 /* oracle_guest.c once more, with other names. */
@@ -81,33 +82,6 @@ static void catch_unknown(void)
 }
 
 /* ---- comparing ---- */
-
-/* XSTATE_BV 0 means initial values whatever the bytes say; FOP FIP FDP are not compared. Once
- * only: XSTATE_BV goes too. */
-static void normalise(uint8_t *x)
-{
-    uint64_t bv;
-
-    memcpy(&bv, x + 512, 8);
-    if ((bv & 1) == 0) {
-        memset(x, 0, 24);
-        memset(x + 32, 0, 128);
-        x[0] = 0x7f;
-        x[1] = 3;
-    }
-    if ((bv & 2) == 0) {
-        memset(x + 160, 0, 256);
-    }
-    if ((bv & 4) == 0) {
-        memset(x + 576, 0, 256);
-    }
-    memset(x + 6, 0, 18);
-    memset(x + 28, 0, 4);
-    memset(x + 416, 0, 160);
-    for (unsigned i = 0; i < 8; i++) {
-        memset(x + 32 + 16 * i + 10, 0, 6);
-    }
-}
 
 static bool unmapped(uint64_t va)
 {
@@ -247,15 +221,15 @@ static bool execute(struct run *run, uint64_t seed)
     for (unsigned i = 0; i < run->times; i++) {
         oracle_guest_program(&run->c, run->p.code, run->p.len, &run->end[INTERP]);
         oracle_second_program(&run->c, run->p.code, run->p.len, &run->end[BT]);
-        normalise(run->end[INTERP].xsave);
-        normalise(run->end[BT].xsave);
+        x86_xsave_normalise(run->end[INTERP].xsave);
+        x86_xsave_normalise(run->end[BT].xsave);
         run->other = BT;
         if (!same(run, BT)) {
             return false;
         }
         if (use_host) {
             oracle_host_program(&run->c, run->p.code, run->p.len, &run->end[HOST]);
-            normalise(run->end[HOST].xsave);
+            x86_xsave_normalise(run->end[HOST].xsave);
             run->other = HOST;
             if (!same(run, HOST)) {
                 return false;
