@@ -53,8 +53,6 @@ const void *dbt_system(struct dbt *d, uint32_t rec)
         e->native_missing != missing) {
         return dbt_go(d);
     }
-    d->stack_base = e->stack.base; /* what comes behind makes its own check */
-    d->seg_base[0] = e->v->cpu.seg[CPU_FS].base;
-    d->seg_base[1] = e->v->cpu.seg[CPU_GS].base;
+    dbt_refresh(d); /* what comes behind makes its own check of the stack */
     return dbt_next(d, rec);
 }

@@ -148,10 +148,9 @@ static void common_page(struct dbt *d, struct emit *c, unsigned index)
     d->common_page[index] = emit_offset(c);
     emit_op_gs(c, EMIT_ADD_LOAD, HOST_R10, GS(interp.stack.minus));
     emit_mov(c, HOST_R11, HOST_R10);
-    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 7}, 4);    /* shr $7,%r11 */
-    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3);       /* and $..,%r11d */
-    G_STATIC_ASSERT(sizeof(struct tlb_entry) == 32);
-    emit_u32(c, (TLB_SIZE - 1) << 5);
+    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 12 - TLB_ENTRY_SHIFT}, 4); /* shr r11 */
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3);                       /* and r11d */
+    emit_u32(c, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
     emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe2, 0, 0xf0, 0xff, 0xff}, 7);
     emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R10, HOST_R11,
                      entry + offsetof(struct tlb_entry, write));

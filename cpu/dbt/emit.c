@@ -112,8 +112,14 @@ void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index,
     struct emit_mem m = {.base = (uint8_t)index, .index = EMIT_NO_REG, .scale = 1,
                          .disp = (int32_t)offset};
 
-    emit_byte(c, PREFIX_GS);
-    emit_op_mem(c, op, reg, &m);
+    emit_op_gs_mem(c, op, reg, &m);
+}
+
+void emit_store32_gs(struct emit *c, size_t offset, uint32_t val)
+{
+    emit_bytes(c, (const uint8_t[]){PREFIX_GS, 0xc7, 0x04, SIB_NO_BASE}, 4);
+    emit_u32(c, (uint32_t)offset);
+    emit_u32(c, val);
 }
 
 void emit_mov(struct emit *c, unsigned to, unsigned from)
@@ -162,19 +168,8 @@ void emit_jmp_gs_mem(struct emit *c, const struct emit_mem *m)
 
 void emit_jmp_gs(struct emit *c, size_t offset)
 {
-    emit_byte(c, PREFIX_GS);
-    emit_byte(c, 0xff);
-    emit_byte(c, 0x24);
-    emit_byte(c, SIB_NO_BASE);
+    emit_bytes(c, (const uint8_t[]){PREFIX_GS, 0xff, 0x24, SIB_NO_BASE}, 4);
     emit_u32(c, (uint32_t)offset);
-}
-
-void emit_call_to(struct emit *c, uint32_t offset)
-{
-    uint32_t rel = offset - (emit_offset(c) + 5);
-
-    emit_byte(c, 0xe8);
-    emit_u32(c, rel);
 }
 
 uint32_t emit_call(struct emit *c)
@@ -186,10 +181,7 @@ uint32_t emit_call(struct emit *c)
 
 void emit_call_gs(struct emit *c, size_t offset)
 {
-    emit_byte(c, PREFIX_GS);
-    emit_byte(c, 0xff);
-    emit_byte(c, 0x14);
-    emit_byte(c, SIB_NO_BASE);
+    emit_bytes(c, (const uint8_t[]){PREFIX_GS, 0xff, 0x14, SIB_NO_BASE}, 4);
     emit_u32(c, (uint32_t)offset);
 }
 
@@ -217,7 +209,10 @@ void emit_patch(uint8_t *start, uint32_t at, uint32_t to)
 
 void emit_jmp_to(struct emit *c, uint32_t offset)
 {
-    uint32_t at = emit_jmp(c);
+    emit_patch(c->start, emit_jmp(c), offset);
+}
 
-    emit_patch(c->start, at, offset);
+void emit_call_to(struct emit *c, uint32_t offset)
+{
+    emit_patch(c->start, emit_call(c), offset);
 }

@@ -17,6 +17,8 @@
 #include "dbt.h"
 
 enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
+enum { TLB_ENTRY_SHIFT = 5 };
+G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
 /* Where to go on for a rip: an entry `far`. */
@@ -282,6 +284,8 @@ struct interp *dbt_home(struct dbt *d, uint32_t rec);
 const struct insn *dbt_insn(struct dbt *d, uint32_t rec);
 const void *dbt_next(struct dbt *d, uint32_t rec);
 const void *dbt_go(struct dbt *d);
+/* What translated code has copies of (the page of the stack, segment bases) may have changed. */
+void dbt_refresh(struct dbt *d);
 /* calls.c: for tr_call_c(), a system instruction. */
 const void *dbt_system(struct dbt *d, uint32_t rec);
 /* e->fault of the instruction at cpu.rip is delivered, if that is easy. Where to go on. */

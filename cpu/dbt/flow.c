@@ -61,9 +61,7 @@ static void flow_ret(struct tr *t, const struct insn *in)
     tr_flags_host(t);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
     emit_lea(&t->c, HOST_STACK, HOST_STACK, 8 + extra);
-    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $rec, gs:.. */
-    emit_u32(&t->c, (uint32_t)TR_GS(rec));
-    emit_u32(&t->c, t->rec);
+    emit_store32_gs(&t->c, TR_GS(rec), t->rec);
     emit_byte(&t->c, 0xc3);
 }
 

@@ -17,14 +17,20 @@ static void link_patch(struct dbt *d, const struct link *l, uint32_t to)
     *(interp_uint32_t *)(void *)(d->rw + l->patch) = to - (l->patch + 4);
 }
 
+/* Which of the entries (struct tb_code) it may use: what it has checked need not be again. */
+static unsigned link_entry(const struct link *l, const struct tb *t, const struct tb_code *code)
+{
+    if ((t->need & ~l->vector) != 0) {
+        return 0;
+    }
+    return code->low == code->high || (code->low >= l->low && code->high <= l->high) ? 2 : 1;
+}
+
 void dbt_link(struct dbt *d, struct tb *t, unsigned index)
 {
     struct link *l = &d->links[d->link];
     struct tb_code *code = &t->code[index];
-    unsigned checked = (t->need & ~l->vector) != 0                    ? 0
-                       : code->low != code->high && (code->low < l->low || code->high > l->high)
-                           ? 1
-                                                                    : 2;
+    unsigned checked = link_entry(l, t, code);
 
     if (!dbt_free(d, t) || !dbt_free(d, l->tb)) {
         return;

@@ -7,9 +7,6 @@
  */
 #include "translate.h"
 
-enum { ENTRY_SHIFT = 5 };
-G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT);
-
 bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op)
 {
     const struct insn_operand *mem = insn_mem_operand(in);
@@ -178,12 +175,23 @@ static void check_host(struct tr *t, const struct tr_operand *op, struct emit_me
     }
 }
 
-void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to)
 {
     size_t entry = TR_GS(interp.tlbs) + t->index * sizeof(struct tlb);
-    size_t tag =
-        op->write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
+    size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
 
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xea, 12 - TLB_ENTRY_SHIFT}, 4); /* shr r10 */
+    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3);                       /* and r10d */
+    emit_u32(&t->c, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
+    emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
+    tr_miss_if(t, 5, retry, write);
+    emit_op_gs_index(&t->c, EMIT_LOAD, to, HOST_R10,
+                     entry + offsetof(struct tlb_entry, addend));
+}
+
+void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
     uint32_t retry;
 
     if (op->base == CPU_RSP && !op->bits && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
@@ -200,13 +208,6 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
         emit_byte(&t->c, op->size - 1);
         tr_slow_if(t, 5);
     }
-    emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xea, 12 - ENTRY_SHIFT}, 4); /* shr r10 */
-    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3);                   /* and r10d */
-    emit_u32(&t->c, (TLB_SIZE - 1) << ENTRY_SHIFT);
-    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
-    emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
-    tr_miss_if(t, 5, retry, op->write);
-    emit_op_gs_index(&t->c, EMIT_LOAD, HOST_R11, HOST_R10,
-                     entry + offsetof(struct tlb_entry, addend));
+    tr_lookup(t, retry, op->write, HOST_R11);
     check_host(t, op, m);
 }

@@ -64,6 +64,25 @@ static struct tb *run_find(struct dbt *d, struct op *op, unsigned index)
     return t;
 }
 
+void dbt_refresh(struct dbt *d)
+{
+    const struct cpu_segment *seg = d->interp.v->cpu.seg;
+
+    d->stack_base = d->interp.stack.base;
+    d->seg_base[0] = seg[CPU_FS].base;
+    d->seg_base[1] = seg[CPU_GS].base;
+}
+
+/* Translated code runs with this TLB in this page next. */
+static void run_arrive(struct dbt *d, unsigned index, uint64_t page)
+{
+    if (index != d->index) {
+        dbt_stack_switch(d, index);
+    }
+    d->page = page;
+    dbt_refresh(d);
+}
+
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct dbt *d = dbt_of(e);
@@ -94,13 +113,7 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     if (unlikely(atomic_load_explicit(&e->poll, memory_order_relaxed) != e->poll_go)) {
         interp_poll_arm(e);
     }
-    if (index != d->index) {
-        dbt_stack_switch(d, index);
-    }
-    d->stack_base = e->stack.base;
-    d->page = v->engine_words[1];
-    d->seg_base[0] = v->cpu.seg[CPU_FS].base;
-    d->seg_base[1] = v->cpu.seg[CPU_GS].base;
+    run_arrive(d, index, v->engine_words[1]);
     if (unlikely(d->lockstep != NULL)) {
         dbt_lockstep_before(d, t);
     }
@@ -188,13 +201,7 @@ const void *dbt_go(struct dbt *d)
         return NULL;
     }
     dbt_jump_add(d, index, rip, t->code[index].far);
-    if (index != d->index) {
-        dbt_stack_switch(d, index);
-    }
-    d->stack_base = e->stack.base;
-    d->page = PAGE_BASE(rip);
-    d->seg_base[0] = e->v->cpu.seg[CPU_FS].base;
-    d->seg_base[1] = e->v->cpu.seg[CPU_GS].base;
+    run_arrive(d, index, PAGE_BASE(rip));
     return d->rx + t->code[index].mem[0];
 }
 

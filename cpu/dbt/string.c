@@ -7,9 +7,6 @@
  */
 #include "translate.h"
 
-enum { ENTRY_SHIFT = 5 };
-G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << ENTRY_SHIFT);
-
 struct string_form {
     unsigned size;
     bool rep, src, dst;
@@ -51,8 +48,6 @@ static void string_check_form(struct tr *t, const struct string_form *f)
 static void string_check_page(struct tr *t, const struct string_form *f, unsigned reg,
                               bool write)
 {
-    size_t entry = TR_GS(interp.tlbs) + t->index * sizeof(struct tlb);
-    size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
     struct emit_mem last = {.base = (uint8_t)reg, .index = f->rep ? CPU_RCX : EMIT_NO_REG,
                             .scale = (uint8_t)f->size};
     struct emit *c = &t->c;
@@ -64,14 +59,7 @@ static void string_check_page(struct tr *t, const struct string_form *f, unsigne
     }
     emit_mov(c, HOST_R10, reg);
     emit_op_mem(c, EMIT_LEA, HOST_R11, &last);
-    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xea, 12 - ENTRY_SHIFT}, 4); /* shr r10 */
-    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3);                   /* and r10d */
-    emit_u32(c, (TLB_SIZE - 1) << ENTRY_SHIFT);
-    emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
-    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
-    tr_miss_if(t, 5, retry, write);
-    emit_op_gs_index(c, EMIT_LOAD, HOST_R10, HOST_R10,
-                     entry + offsetof(struct tlb_entry, addend));
+    tr_lookup(t, retry, write, HOST_R10);
 }
 
 static void string_insn(struct emit *c, const struct string_form *f)

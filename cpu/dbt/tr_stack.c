@@ -128,7 +128,7 @@ void tr_stack_check(struct tr *t)
     uint32_t check = emit_offset(&t->c);
 
     emit_lea(&t->c, HOST_R10, HOST_STACK, t->low);
-    emit_op_gs(&t->c, 0x2b, HOST_R10, TR_GS(interp.stack.base)); /* sub gs:..,%r10 */
+    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, TR_GS(interp.stack.base));
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfa}, 3);   /* cmp $..,%r10 */
     emit_u32(&t->c, (uint32_t)(MEM_PAGE_SIZE - (t->high - t->low)));
     tr_fixup(t, emit_jcc(&t->c, 7), FIX_STACK, check);
@@ -141,12 +141,10 @@ void tr_stack_stub(struct tr *t, uint32_t check)
 
     emit_lea(&t->c, HOST_R10, HOST_STACK, t->low);
     emit_lea(&t->c, HOST_R11, HOST_STACK, t->high - 1);
-    emit_op_reg(&t->c, 0x33, HOST_R11, HOST_R10); /* xor %r10,%r11 */
+    emit_op_reg(&t->c, EMIT_XOR_LOAD, HOST_R11, HOST_R10);
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
     t->straddle = emit_jcc(&t->c, 5);
-    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $.., gs:.. */
-    emit_u32(&t->c, (uint32_t)TR_GS(rec));
-    emit_u32(&t->c, number);
+    emit_store32_gs(&t->c, TR_GS(rec), number);
     emit_call_to(&t->c, t->d->common_page[t->index]);
     emit_jmp_to(&t->c, check);
     emit_patch(t->c.start, t->straddle, emit_offset(&t->c));

@@ -148,13 +148,19 @@ void tr_direct(struct tr *t, int64_t to)
     tr_go(t, &code);
 }
 
-/* Leaves for the interpreter at an offset from the page. */
+/* Leaves for the interpreter at r10, by no link. Flags are saved or dead. */
+static void tr_exit(struct tr *t)
+{
+    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
+    emit_jmp_to(&t->c, t->d->common_exit);
+}
+
+/* The same at an offset from the page. */
 static void tr_leave(struct tr *t, int64_t to)
 {
     tr_clobber(t);
     tr_guest_address(t, HOST_R10, to);
-    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
-    emit_jmp_to(&t->c, t->d->common_exit);
+    tr_exit(t);
 }
 
 /* Goes on in the next page. */
@@ -194,9 +200,7 @@ static void stub_link(struct tr *t, const struct fixup *f)
 /* Has a function find what was missing and tries once more. */
 static void stub_retry(struct tr *t, const struct fixup *f, uint32_t function)
 {
-    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xc7, 0x04, 0x25}, 4); /* movl $.., gs:.. */
-    emit_u32(&t->c, (uint32_t)TR_GS(rec));
-    emit_u32(&t->c, f->rec | (f->to >> 32 != 0 ? DBT_REC_WRITE : 0));
+    emit_store32_gs(&t->c, TR_GS(rec), f->rec | (f->to >> 32 != 0 ? DBT_REC_WRITE : 0));
     emit_call_to(&t->c, function);
     emit_jmp_to(&t->c, (uint32_t)f->to);
 }
@@ -438,8 +442,7 @@ static void tr_entry_stubs(struct tr *t, struct tb_code *code)
         }
     }
     code->stale = emit_offset(&t->c);
-    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
-    emit_jmp_to(&t->c, t->d->common_exit);
+    tr_exit(t);
 }
 
 static void tr_body(struct tr *t)

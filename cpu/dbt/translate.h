@@ -105,6 +105,11 @@ struct tr_operand {
 };
 bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op);
 void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+/*
+ * r10: guest address of the first byte, r11: of the last one. The addend of their page to `to`;
+ * on a miss the TLB is filled and the check, which began at `retry`, made again.
+ */
+void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to);
 /* Guest register to a host register, changing nothing else. */
 void tr_get(struct tr *t, unsigned to, unsigned gpr);
 void tr_set(struct tr *t, unsigned gpr, unsigned from);
