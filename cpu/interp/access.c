@@ -114,7 +114,8 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
         *hva = (uint8_t *)(uintptr_t)(va + en->addend);
         return likely(e->shadow == NULL) || e->shadow(e, access, hva);
     }
-    if (likely(x86_walk(e->v, &e->walk, e->space->walk, va, access | interp_user(e), &map))) {
+    if (likely(x86_walk(e->v, &e->walk, interp_walk_space(e), va, access | interp_user(e),
+                        &map))) {
         *hva = mem_ram_page(e->v->mem, map.gpa >> MEM_PAGE_SHIFT);
     } else {
         *hva = NULL;

@@ -525,4 +525,27 @@ static inline unsigned interp_user(const struct interp *e)
     return e->v->cpu.cpl == 3 ? X86_USER : 0;
 }
 
+/* The address space for x86_walk(): a paravirtual kernel and its user have tables of their own
+ * and change between them without a flush. */
+static inline uint64_t interp_walk_space(const struct interp *e)
+{
+    return e->space->walk ^ (uint64_t)e->v->cpu.pv_kernel << 63;
+}
+
+/* User mode as programs know it: not that of a paravirtual kernel. */
+static inline bool interp_user_mode(const struct cpu_x86 *cpu)
+{
+    return cpu->cpl == 3 && !cpu->pv_kernel;
+}
+
+/* The TLB of the current privilege. */
+static inline enum tlb_index interp_tlb_index(const struct cpu_x86 *cpu)
+{
+    if (cpu->cpl == 3) {
+        return cpu->pv_kernel ? TLB_SUPERVISOR : TLB_USER;
+    }
+    return (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0 ? TLB_SUPERVISOR_AC
+                                                                         : TLB_SUPERVISOR;
+}
+
 #endif

@@ -86,10 +86,7 @@ void interp_mode_changed(struct interp *e)
     unsigned mode = run_code_mode(cpu);
     bool special;
 
-    e->tlb = &e->tlbs[cpu->cpl == 3 ? cpu->pv_kernel ? TLB_SUPERVISOR : TLB_USER
-                      : (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0
-                          ? TLB_SUPERVISOR_AC
-                          : TLB_SUPERVISOR];
+    e->tlb = &e->tlbs[interp_tlb_index(cpu)];
     e->align_check =
         cpu->cpl == 3 && (cpu->cr0 & CPU_CR0_AM) != 0 && (cpu->rflags & CPU_AC) != 0;
     special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0;

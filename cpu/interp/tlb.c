@@ -122,7 +122,7 @@ enum { KEY_USER = 16 }; /* index of key_modes: this and enum interp_mode */
 
 void interp_jump_keys(struct interp *e)
 {
-    bool user = e->v->cpu.cpl == 3 && !e->v->cpu.pv_kernel;
+    bool user = interp_user_mode(&e->v->cpu);
     uint64_t mode = e->key_modes[(e->mode & 15u) | (user ? KEY_USER : 0)];
 
     e->jump_key = e->key_local ^ mode;

@@ -57,10 +57,7 @@ static void transit_settle(struct interp *e)
 {
     const struct cpu_x86 *cpu = &e->v->cpu;
 
-    e->tlb = &e->tlbs[cpu->cpl == 3 ? TLB_USER
-                      : (cpu->cr4 & CPU_CR4_SMAP) != 0 && (cpu->rflags & CPU_AC) != 0
-                          ? TLB_SUPERVISOR_AC
-                          : TLB_SUPERVISOR];
+    e->tlb = &e->tlbs[interp_tlb_index(cpu)];
     e->request_mask = (e->request_mask & ~(uint32_t)VCPU_REQ_IRQ) |
                       ((cpu->rflags & CPU_IF) != 0 ? VCPU_REQ_IRQ : 0);
     interp_jump_keys(e);
@@ -87,7 +84,9 @@ static uint8_t *transit_host(struct interp *e, struct tlb *t, uint64_t va, unsig
             return NULL;
         }
         e->tlb = t;
-        e->v->cpu.cpl = t == &e->tlbs[TLB_USER] ? 3 : 0;
+        if (t != current) {
+            e->v->cpu.cpl = t == &e->tlbs[TLB_USER] ? 3 : 0;
+        }
         ok = interp_resolve(e, va, access, &hva, &gpa);
         e->tlb = current;
         e->v->cpu.cpl = cpl;

@@ -16,7 +16,7 @@ static uint64_t counted;
 /* User code, copied to UV; each is entered at its offset. */
 extern uint8_t user_code[], user_code_end[], user_syscall[], user_int80[], user_int20[],
     user_fault[], user_hlt[], user_gs[], user_cpuid[], user_spin[], user_rdmsr[],
-    user_sysenter[], user_ud2[], user_cli[], user_in[];
+    user_sysenter[], user_ud2[], user_cli[], user_in[], user_peek[];
 __asm__(".text\n"
         "user_code:\n"
         "user_syscall: movq $1234, %rax; movq $55, %rcx; syscall; ud2\n"
@@ -32,6 +32,7 @@ __asm__(".text\n"
         "user_sysenter: sysenter; ud2\n"
         "user_cli: cli; ud2\n"
         "user_in: inb $0x80, %al; ud2\n"
+        "user_peek: movq 0x10000f08, %rbx; movq (%rbx), %rax; ud2\n"
         "user_ud2: ud2\n"
         "user_code_end:\n");
 
@@ -128,6 +129,25 @@ static void check_faults(void)
     hook = NULL;
 }
 
+/* The user's tables do not have the kernel's memory, whatever its kernel has just used. */
+static void check_kernel_memory(void)
+{
+    uint64_t *near = page_alloc(), *touched = page_alloc(), value;
+
+    *near = *touched = 0x5ec4e7;
+    ((uint64_t *)user_page)[0xf08 / 8] = (uint64_t)near;
+    run_user(user_peek);
+    CHECK(last.vector, 14);
+    CHECK(si->vcpu_info[0].arch.cr2, near);
+    __asm__ volatile("pushfq; popfq; jmp 1f\n1: movq (%1), %0"
+                     : "=r"(value) : "r"(touched) : "memory", "cc");
+    CHECK(value, 0x5ec4e7);
+    ((uint64_t *)user_page)[0xf08 / 8] = (uint64_t)touched;
+    run_user(user_peek);
+    CHECK(last.vector, 14);
+    CHECK(si->vcpu_info[0].arch.cr2, touched);
+}
+
 static void check_cpuid(void)
 {
     run_user(user_cpuid);
@@ -193,6 +213,7 @@ void test(void)
     make_user_tables();
     check_calls();
     check_faults();
+    check_kernel_memory();
     check_cpuid();
     check_gs();
     check_events();
