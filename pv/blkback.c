@@ -4,14 +4,13 @@
  * (reconnect, kexec, reboot, misbehaviour, save and load). Follows xen-abi 6.2 and 6.4.
  *
  * A connection is only taken down when no request is in flight, because each holds pages of the
- * guest; until then the device is `draining` and takes no requests. Left out: several queues
- * (the disk is one queue on the host anyway), secure discard, CD-ROM commands.
+ * guest; until then the device is `draining` and takes no requests. Left out: secure discard,
+ * CD-ROM commands.
  */
 #include "pv/blkback.h"
 
-#include <string.h>
-
 #include "base/error.h"
+#include "base/log.h"
 #include "pv/blkback_priv.h"
 #include "pv/xen_abi.h"
 
@@ -55,6 +54,7 @@ static void blkback_publish_features(struct blkback *b)
     xenbus_back_write(dev, "feature-persistent", "%d", b->offer_persistent);
     xenbus_back_write(dev, "feature-max-indirect-segments", "%d", BLK_MAX_INDIRECT);
     xenbus_back_write(dev, "max-ring-page-order", "%d", BLK_MAX_RING_ORDER);
+    xenbus_publish_queues(dev);
     xenbus_back_write(dev, "feature-discard", "%d", discard);
     if (discard) {
         xenbus_back_write(dev, "discard-enable", "1");
@@ -93,104 +93,13 @@ static void blkback_publish(struct xenbus_device *dev)
 
 /* --- Connecting --- */
 
-static bool blkback_read_protocol(struct blkback *b, GError **err)
-{
-    g_autofree char *protocol = xenbus_front_read(&b->xb, "protocol");
-
-    /* A front end that says nothing is of our own word size. */
-    if (protocol == NULL || strcmp(protocol, XEN_IO_PROTO_ABI_X86_64) == 0) {
-        b->protocol = BLK_PROTOCOL_X86_64;
-    } else if (strcmp(protocol, XEN_IO_PROTO_ABI_X86_32) == 0) {
-        b->protocol = BLK_PROTOCOL_X86_32;
-    } else {
-        return error_set(err, PVEMU_ERROR_GUEST, "the front end's protocol is not known");
-    }
-    return true;
-}
-
-/* The grants of the ring's pages: ring-ref, or ring-page-order and ring-ref0, 1, ... */
-static bool blkback_read_refs(struct blkback *b, uint32_t *refs, unsigned *count, GError **err)
-{
-    g_autofree char *order_text = xenbus_front_read(&b->xb, "ring-page-order");
-    uint64_t order = 0, ref;
-
-    if (order_text != NULL &&
-        !xenbus_front_uint(&b->xb, "ring-page-order", BLK_MAX_RING_ORDER, &order)) {
-        return error_set(err, PVEMU_ERROR_GUEST,
-                         "the front end's ring-page-order is not valid");
-    }
-    *count = 1u << order;
-    for (unsigned i = 0; i < *count; i++) {
-        g_autofree char *key =
-            order_text != NULL ? g_strdup_printf("ring-ref%u", i) : g_strdup("ring-ref");
-
-        if (!xenbus_front_uint(&b->xb, key, UINT32_MAX, &ref)) {
-            return error_set(err, PVEMU_ERROR_GUEST, "the front end's %s is not valid", key);
-        }
-        refs[i] = (uint32_t)ref;
-    }
-    return true;
-}
-
-static void blkback_unmap_ring(struct blkback *b)
-{
-    for (unsigned i = 0; i < b->nr_ring_pages; i++) {
-        gnttab_unmap(b->domain, &b->ring_page[i]);
-    }
-    b->nr_ring_pages = 0;
-    memset(&b->ring, 0, sizeof(b->ring));
-}
-
-static bool blkback_map_ring(struct blkback *b, const uint32_t *refs, unsigned count,
-                             GError **err)
-{
-    void *pages[RING_MAX_PAGES];
-
-    for (unsigned i = 0; i < count; i++) {
-        int status = gnttab_map(b->domain, refs[i], true, &b->ring_page[i]);
-
-        if (status != GNTST_okay) {
-            error_set(err, PVEMU_ERROR_GUEST,
-                      "the front end's ring page %u cannot be mapped "
-                      "(grant %u, status %d)",
-                      i, refs[i], status);
-            blkback_unmap_ring(b);
-            return false;
-        }
-        pages[i] = b->ring_page[i].hva;
-        b->nr_ring_pages++;
-    }
-    ring_init(&b->ring, pages, count, blk_slot_size(b->protocol));
-    return true;
-}
-
-static bool blkback_bind(struct blkback *b, GError **err)
-{
-    if (evtchn_host_bind(b->domain, &b->evtchn, b->port) < 0) {
-        return error_set(err, PVEMU_ERROR_GUEST,
-                         "the front end's event channel %u cannot be bound", b->port);
-    }
-    return true;
-}
-
 static bool blkback_connect(struct xenbus_device *dev, GError **err)
 {
     struct blkback *b = blkback_of(dev);
-    uint32_t refs[RING_MAX_PAGES];
-    uint64_t port, persistent = 0;
-    unsigned count = 0;
+    uint64_t persistent = 0;
 
     g_assert(!b->running && b->in_flight == 0);
-    if (!xenbus_front_uint(dev, "event-channel", UINT32_MAX, &port)) {
-        return error_set(err, PVEMU_ERROR_GUEST, "the front end's event-channel is not valid");
-    }
-    b->port = (uint32_t)port;
-    if (!blkback_read_protocol(b, err) || !blkback_read_refs(b, refs, &count, err) ||
-        !blkback_map_ring(b, refs, count, err)) {
-        return false;
-    }
-    if (!blkback_bind(b, err)) {
-        blkback_unmap_ring(b);
+    if (!blkback_queues_open(b, err)) {
         return false;
     }
     b->persistent = b->offer_persistent &&
@@ -198,6 +107,9 @@ static bool blkback_connect(struct xenbus_device *dev, GError **err)
                     persistent == 1;
     b->draining = false;
     b->running = true;
+    log_debug(LOG_PV, "%s: connected, %u queue%s of %u page%s", b->dev_name, b->nr_queues,
+              b->nr_queues > 1 ? "s" : "", b->queue[0].nr_pages,
+              b->queue[0].nr_pages > 1 ? "s" : "");
     blkback_post(b); /* requests may wait already */
     return true;
 }
@@ -208,15 +120,15 @@ static void blkback_take_down(struct blkback *b)
 {
     b->draining = false;
     blkback_io_release(b);
-    blkback_unmap_ring(b);
+    blkback_queues_unmap(b);
 }
 
 static bool blkback_disconnect(struct xenbus_device *dev)
 {
     struct blkback *b = blkback_of(dev);
 
-    b->running = false;
-    evtchn_host_unbind(&b->evtchn);
+    b->running = b->stalled = false;
+    blkback_queues_unbind(b);
     if (b->in_flight > 0) {
         b->draining = true;
         return false;
@@ -233,70 +145,32 @@ void blkback_drained(struct blkback *b)
 
 /* --- State --- */
 
-/* A ring is found again by its grants, which were loaded before; it goes on where it was. */
-static void blkback_load_connection(struct blkback *b, const uint32_t *refs, unsigned count,
-                                    uint32_t req_cons, uint32_t rsp_prod, struct state *s)
-{
-    g_autoptr(GError) err = NULL;
-
-    if (!blkback_map_ring(b, refs, count, &err)) {
-        state_fail(s, err->message);
-        return;
-    }
-    if (req_cons != rsp_prod) {
-        state_fail(s, "a disk was saved with requests in flight");
-    } else if (!blkback_bind(b, &err)) {
-        state_fail(s, err->message);
-    }
-    if (!state_ok(s)) {
-        blkback_unmap_ring(b);
-        return;
-    }
-    b->ring.req_cons = req_cons;
-    b->ring.rsp_prod = b->ring.rsp_pushed = rsp_prod;
-    b->running = true;
-    blkback_post(b);
-}
-
 static void blkback_xenbus_state(struct xenbus_device *dev, struct state *s)
 {
     struct blkback *b = blkback_of(dev);
     bool running = b->running, persistent = b->persistent;
     uint8_t protocol = (uint8_t)b->protocol;
-    uint32_t count = b->nr_ring_pages, refs[RING_MAX_PAGES] = {0};
-    uint32_t req_cons = b->ring.req_cons, rsp_prod = b->ring.rsp_prod;
     uint64_t sectors = b->blk->size / BLK_SECTOR;
 
     g_assert(b->in_flight == 0);
-    for (unsigned i = 0; i < count; i++) {
-        refs[i] = b->ring_page[i].ref;
-    }
     state_u64(s, "sectors", &sectors);
     state_bool(s, "running", &running);
     state_bool(s, "persistent", &persistent);
     state_u8(s, "protocol", &protocol);
-    state_u32(s, "port", &b->port);
-    state_u32(s, "ring-pages", &count);
-    state_bytes(s, "ring-refs", refs, sizeof(refs));
-    state_u32(s, "req-cons", &req_cons);
-    state_u32(s, "rsp-prod", &rsp_prod);
-    if (!state_loading(s) || !state_ok(s)) {
-        return;
+    if (state_loading(s) && state_ok(s)) {
+        if (sectors != b->blk->size / BLK_SECTOR) {
+            state_fail(s, "the size of a disk has changed");
+        } else if (running != dev->connected || protocol > BLK_PROTOCOL_X86_32) {
+            state_fail(s, "a disk's connection is not valid");
+        } else {
+            b->protocol = (enum blk_protocol)protocol;
+            b->persistent = persistent && b->offer_persistent;
+        }
     }
-    if (sectors != b->blk->size / BLK_SECTOR) {
-        state_fail(s, "the size of a disk has changed");
-        return;
-    }
-    if (running != dev->connected || protocol > BLK_PROTOCOL_X86_32 ||
-        count > 1u << BLK_MAX_RING_ORDER ||
-        (running && (count == 0 || (count & (count - 1)) != 0))) {
-        state_fail(s, "a disk's ring is not valid");
-        return;
-    }
-    b->protocol = (enum blk_protocol)protocol;
-    b->persistent = persistent && b->offer_persistent;
-    if (running) {
-        blkback_load_connection(b, refs, count, req_cons, rsp_prod, s);
+    blkback_queues_state(b, s, running);
+    if (state_loading(s) && state_ok(s) && running) {
+        b->running = true;
+        blkback_post(b);
     }
 }
 
@@ -347,8 +221,11 @@ struct blkback *blkback_new(struct pv_domain *d, struct block *blk, unsigned ind
     b->dev_name = blkback_make_dev_name(index);
     b->vdev = blkback_vdev(index);
     b->persistent_grants = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-    b->evtchn.notified = blkback_notified;
-    b->evtchn.opaque = b;
+    for (unsigned i = 0; i < XENBUS_MAX_QUEUES; i++) {
+        b->queue[i].b = b;
+        b->queue[i].evtchn.notified = blkback_notified;
+        b->queue[i].evtchn.opaque = b;
+    }
     b->kick = g_new0(struct blk_kick, 1);
     b->kick->work.fn = blkback_kicked;
     b->kick->work.opaque = b->kick;

@@ -21,8 +21,9 @@ void blkback_post(struct blkback *b)
 
 /* --- Requests in flight --- */
 
-static struct blk_io *blkback_io_get(struct blkback *b)
+static struct blk_io *blkback_io_get(struct blk_queue *q)
 {
+    struct blkback *b = q->b;
     struct blk_io *io = b->free;
 
     if (io != NULL) {
@@ -32,8 +33,8 @@ static struct blk_io *blkback_io_get(struct blkback *b)
         if (io == NULL) {
             return NULL;
         }
-        io->b = b;
     }
+    io->q = q;
     memset(&io->req, 0, sizeof(io->req));
     io->req.iov = io->iov;
     io->then_write = false;
@@ -143,7 +144,7 @@ static bool blkback_map(struct blkback *b, struct blk_io *io, const struct blk_r
 /* --- Answers --- */
 
 /* Puts an answer on the ring; blkback_push makes it visible. */
-static void blkback_respond(struct blkback *b, uint64_t id, uint8_t op, int status)
+static void blkback_respond(struct blk_queue *q, uint64_t id, uint8_t op, int status)
 {
     struct {
         uint64_t id;
@@ -153,13 +154,13 @@ static void blkback_respond(struct blkback *b, uint64_t id, uint8_t op, int stat
     } __attribute__((packed)) rsp = {.id = id, .op = op, .status = (int16_t)status};
 
     _Static_assert(sizeof(rsp) == 12, "the same for both layouts; ring_put zeroes the rest");
-    ring_put(&b->ring, &rsp, sizeof(rsp));
+    ring_put(&q->ring, &rsp, sizeof(rsp));
 }
 
-static void blkback_push(struct blkback *b)
+static void blkback_push(struct blk_queue *q)
 {
-    if (ring_push(&b->ring)) {
-        evtchn_host_notify(&b->evtchn);
+    if (ring_push(&q->ring)) {
+        evtchn_host_notify(&q->evtchn);
     }
 }
 
@@ -223,7 +224,8 @@ static void blkback_submit_write(struct blkback *b, struct blk_io *io)
 static void blkback_complete(struct block_request *req, int ret)
 {
     struct blk_io *io = req->opaque;
-    struct blkback *b = io->b;
+    struct blk_queue *q = io->q;
+    struct blkback *b = q->b;
     GMutex *lock = &b->domain->board->lock;
 
     g_mutex_lock(lock);
@@ -235,10 +237,14 @@ static void blkback_complete(struct block_request *req, int ret)
     }
     blkback_unmap_pages(b, io);
     if (b->running) {
-        blkback_respond(b, io->id, io->op, blkback_status(b, io, ret));
-        blkback_push(b);
+        blkback_respond(q, io->id, io->op, blkback_status(b, io, ret));
+        blkback_push(q);
     }
     blkback_io_put(b, io);
+    if (b->stalled) {
+        b->stalled = false;
+        blkback_post(b);
+    }
     if (--b->in_flight == 0) {
         if (b->draining) {
             blkback_drained(b);
@@ -327,19 +333,20 @@ static void blkback_bad_request(struct blkback *b, const struct blk_request *r)
 }
 
 /* One request; true when it was answered at once. */
-static bool blkback_dispatch(struct blkback *b, const uint8_t *raw)
+static bool blkback_dispatch(struct blk_queue *q, const uint8_t *raw)
 {
-    struct blk_io *io = blkback_io_get(b);
+    struct blkback *b = q->b;
+    struct blk_io *io = blkback_io_get(q);
     struct blk_request r;
     int status;
 
     blk_request_parse(b->protocol, raw, &r);
     log_debug(LOG_PV,
-              "%s: request %u id 0x%" G_GINT64_MODIFIER "x sector %" G_GUINT64_FORMAT
+              "%s: queue %u request %u id 0x%" G_GINT64_MODIFIER "x sector %" G_GUINT64_FORMAT
               " segments %u",
-              b->dev_name, r.op, r.id, r.sector, r.nr_segments);
+              b->dev_name, (unsigned)(q - b->queue), r.op, r.id, r.sector, r.nr_segments);
     if (io == NULL) {
-        blkback_respond(b, r.id, r.op, BLKIF_RSP_ERROR);
+        blkback_respond(q, r.id, r.op, BLKIF_RSP_ERROR);
         return true;
     }
     io->id = r.id;
@@ -357,39 +364,58 @@ static bool blkback_dispatch(struct blkback *b, const uint8_t *raw)
     if (status == BLKIF_RSP_ERROR) {
         blkback_bad_request(b, &r);
     }
-    blkback_respond(b, r.id, r.op, status);
+    blkback_respond(q, r.id, r.op, status);
+    return true;
+}
+
+/* One turn of a queue; *more: it was cut short. false: the device is broken now. */
+static bool blkback_process_queue(struct blk_queue *q, bool *more)
+{
+    struct blkback *b = q->b;
+    unsigned budget = q->ring.entries;
+    uint8_t raw[BLK_SLOT_MAX];
+    bool answered = false;
+    int pending = 0;
+
+    while (budget > 0) {
+        pending = ring_pending(&q->ring);
+        if (pending < 0) {
+            xenbus_break(&b->xb, "the request index of its ring is impossible");
+            return false;
+        }
+        if (pending == 0 && !ring_final_check(&q->ring)) {
+            break;
+        }
+        if (pending > 0) {
+            if (b->in_flight >= BLK_MAX_IN_FLIGHT) {
+                b->stalled = true; /* blkback_complete goes on */
+                break;
+            }
+            ring_get(&q->ring, raw, blk_slot_size(b->protocol));
+            answered |= blkback_dispatch(q, raw);
+        }
+        budget--;
+    }
+    if (answered) {
+        blkback_push(q);
+    }
+    *more |= budget == 0;
     return true;
 }
 
 void blkback_process(struct blkback *b)
 {
-    unsigned budget = b->ring.entries;
-    uint8_t raw[BLK_SLOT_MAX];
-    bool answered = false;
-    int pending = 0;
+    bool more = false;
 
     if (!b->running || b->paused) {
         return;
     }
-    while (budget > 0) {
-        pending = ring_pending(&b->ring);
-        if (pending < 0) {
-            xenbus_break(&b->xb, "the request index of its ring is impossible");
+    for (unsigned i = 0; i < b->nr_queues; i++) {
+        if (!blkback_process_queue(&b->queue[i], &more)) {
             return;
         }
-        if (pending == 0 && !ring_final_check(&b->ring)) {
-            break;
-        }
-        if (pending > 0) {
-            ring_get(&b->ring, raw, blk_slot_size(b->protocol));
-            answered |= blkback_dispatch(b, raw);
-        }
-        budget--;
     }
-    if (answered) {
-        blkback_push(b);
-    }
-    if (budget == 0) {
+    if (more) {
         blkback_post(b); /* the others get their turn first */
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The two halves of a vbd back end: blkback.c is its life (nodes, connecting, reset, state),
- * blkback_io.c moves requests. All with the board lock held.
+ * The parts of a vbd back end: blkback.c is its life (nodes, connecting, reset),
+ * blkback_queue.c its rings and channels, blkback_io.c moves requests. All with the board lock
+ * held.
  */
 #ifndef PVEMU_PV_BLKBACK_PRIV_H
 #define PVEMU_PV_BLKBACK_PRIV_H
@@ -20,6 +21,7 @@
 enum {
     BLK_MAX_RING_ORDER = 4,
     BLK_MAX_PERSISTENT = 1056, /* persistent grants kept mapped: a full ring of 11, and more */
+    BLK_MAX_IN_FLIGHT = 512,   /* of all queues: as many as the largest ring has */
 };
 
 /* A granted page of a request. */
@@ -28,10 +30,20 @@ struct blk_page {
     bool persistent; /* stays mapped */
 };
 
-/* A request on its way. At most one per ring entry. */
+/* A ring of the guest's and its event channel. */
+struct blk_queue {
+    struct blkback *b;
+    struct ring ring;
+    struct gnttab_mapping page[RING_MAX_PAGES];
+    unsigned nr_pages;
+    uint32_t port; /* as the front end said */
+    struct evtchn_host evtchn;
+};
+
+/* A request on its way. At most BLK_MAX_IN_FLIGHT. */
 struct blk_io {
     struct block_request req;
-    struct blkback *b;
+    struct blk_queue *q; /* that the answer goes to */
     struct blk_io *next_free;
     uint64_t id;
     uint8_t op;
@@ -60,16 +72,14 @@ struct blkback {
     bool running;  /* takes requests */
     bool draining; /* disconnect waits for in_flight */
     enum blk_protocol protocol;
-    struct ring ring;
-    struct gnttab_mapping ring_page[RING_MAX_PAGES];
-    unsigned nr_ring_pages;
-    uint32_t port; /* as the front end said */
-    struct evtchn_host evtchn;
+    struct blk_queue queue[XENBUS_MAX_QUEUES];
+    unsigned nr_queues;
     bool persistent;
     GHashTable *persistent_grants; /* ref -> struct gnttab_mapping */
 
     bool paused; /* reset or free under way: no new requests */
     unsigned in_flight;
+    bool stalled;        /* requests wait until fewer are in flight */
     GCond idle;          /* in_flight became 0 */
     struct blk_io *free; /* for use again */
     struct blk_kick *kick;
@@ -77,7 +87,15 @@ struct blkback {
     struct report_gate warn_host, warn_guest;
 };
 
-/* Takes requests off the ring, at most a ring full; the rest on the next kick. */
+/* Reads the front end's keys, maps the rings and binds the channels; all of them or nothing. */
+bool blkback_queues_open(struct blkback *b, GError **err);
+/* The guest's events are not heard any more; requests may still be in flight. */
+void blkback_queues_unbind(struct blkback *b);
+void blkback_queues_unmap(struct blkback *b);
+/* Loading: opens them again, where they were, if `running`. */
+void blkback_queues_state(struct blkback *b, struct state *s, bool running);
+
+/* Takes requests off the rings, at most a ring full each; the rest on the next kick. */
 void blkback_process(struct blkback *b);
 /* Have blkback_process run soon. */
 void blkback_post(struct blkback *b);

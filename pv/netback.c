@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * vif back end: nodes, connection and state; netback_tx.c and netback_rx.c move the frames.
- * xen/io/netif.h and docs/xen.md name the keys. Everything the front end writes is checked here
+ * vif back end: nodes, connection and state; netback_queue.c has the rings, netback_tx.c and
+ * netback_rx.c move the frames. xen/io/netif.h and docs/xen.md name the keys. Everything the front end writes is checked here
  * once, when it connects.
  */
 #include "pv/netback.h"
@@ -41,6 +41,7 @@ static void netback_publish(struct xenbus_device *dev)
     xenbus_back_write(dev, "feature-ipv6-csum-offload", "%u", csum);
     xenbus_back_write(dev, "feature-split-event-channels", "1");
     xenbus_back_write(dev, "feature-multicast-control", "0");
+    xenbus_publish_queues(dev);
 }
 
 /* A 0/1 key; absent is 0. */
@@ -49,88 +50,6 @@ static bool netback_front_flag(struct xenbus_device *dev, const char *key)
     uint64_t value;
 
     return xenbus_front_uint(dev, key, 1, &value) && value == 1;
-}
-
-static bool netback_map_ring(struct netback *nb, const char *key, struct gnttab_mapping *map,
-                             struct ring *ring, size_t entry_size, GError **err)
-{
-    uint64_t ref;
-    int rc;
-
-    if (!xenbus_front_uint(&nb->dev, key, UINT32_MAX, &ref)) {
-        return error_set(err, PVEMU_ERROR_GUEST, "%s is missing or no number", key);
-    }
-    rc = gnttab_map(nb->dev.domain, (uint32_t)ref, true, map);
-    if (rc != 0) {
-        return error_set(err, PVEMU_ERROR_GUEST, "%s: grant %u cannot be mapped (%d)", key,
-                         (unsigned)ref, rc);
-    }
-    ring_init(ring, &map->hva, 1, (unsigned)entry_size);
-    return true;
-}
-
-static bool netback_bind(struct netback *nb, const char *key, struct evtchn_host *chan,
-                         GError **err)
-{
-    uint64_t port;
-
-    if (!xenbus_front_uint(&nb->dev, key, UINT32_MAX, &port)) {
-        return error_set(err, PVEMU_ERROR_GUEST, "%s is missing or no number", key);
-    }
-    if (evtchn_host_bind(nb->dev.domain, chan, (uint32_t)port) != 0) {
-        return error_set(err, PVEMU_ERROR_GUEST, "%s: port %u cannot be bound", key,
-                         (unsigned)port);
-    }
-    return true;
-}
-
-/* Also the way back from a connection that failed half-way. */
-static void netback_release(struct netback *nb)
-{
-    nb->attached = false;
-    evtchn_host_unbind(&nb->tx_chan);
-    evtchn_host_unbind(&nb->rx_chan);
-    if (nb->tx_map.hva != NULL) {
-        gnttab_unmap(nb->dev.domain, &nb->tx_map);
-    }
-    if (nb->rx_map.hva != NULL) {
-        gnttab_unmap(nb->dev.domain, &nb->rx_map);
-    }
-    memset(&nb->tx_map, 0, sizeof(nb->tx_map));
-    memset(&nb->rx_map, 0, sizeof(nb->rx_map));
-    nb->rx_first = nb->rx_count = 0;
-    nb->rx_waiting = false;
-}
-
-static void netback_notified_tx(void *opaque)
-{
-    struct netback *nb = opaque;
-    struct board *b = nb->dev.domain->board;
-
-    b->ops->post(b, &nb->tx_work);
-    if (!nb->split) {
-        b->ops->post(b, &nb->rx_work);
-    }
-}
-
-static void netback_notified_rx(void *opaque)
-{
-    struct netback *nb = opaque;
-    struct board *b = nb->dev.domain->board;
-
-    b->ops->post(b, &nb->rx_work);
-}
-
-static bool netback_bind_channels(struct netback *nb, GError **err)
-{
-    g_autofree char *one = xenbus_front_read(&nb->dev, "event-channel");
-
-    nb->split = one == NULL;
-    if (!nb->split) {
-        return netback_bind(nb, "event-channel", &nb->tx_chan, err);
-    }
-    return netback_bind(nb, "event-channel-tx", &nb->tx_chan, err) &&
-           netback_bind(nb, "event-channel-rx", &nb->rx_chan, err);
 }
 
 static bool netback_attach(struct netback *nb, GError **err)
@@ -146,21 +65,8 @@ static bool netback_attach(struct netback *nb, GError **err)
     nb->front_gso4 = netback_front_flag(dev, "feature-gso-tcpv4");
     nb->front_gso6 = netback_front_flag(dev, "feature-gso-tcpv6");
     nb->front_no_csum = netback_front_flag(dev, "feature-no-csum-offload");
-    nb->attached = netback_map_ring(nb, "tx-ring-ref", &nb->tx_map, &nb->tx,
-                                    sizeof(struct netif_tx_request), err) &&
-                   netback_map_ring(nb, "rx-ring-ref", &nb->rx_map, &nb->rx,
-                                    sizeof(struct netif_rx_request), err) &&
-                   netback_bind_channels(nb, err);
+    nb->attached = netback_queues_open(nb, err);
     return nb->attached;
-}
-
-/* Requests that were made before the channels were bound are found now. */
-static void netback_start(struct netback *nb)
-{
-    struct board *b = nb->dev.domain->board;
-
-    b->ops->post(b, &nb->tx_work);
-    b->ops->post(b, &nb->rx_work);
 }
 
 static bool netback_connect(struct xenbus_device *dev, GError **err)
@@ -168,14 +74,13 @@ static bool netback_connect(struct xenbus_device *dev, GError **err)
     struct netback *nb = netback_of(dev);
 
     if (!netback_attach(nb, err)) {
-        netback_release(nb);
         return false;
     }
     xenbus_back_write(dev, "hotplug-status", "connected");
-    netback_start(nb);
-    log_debug(LOG_PV, "vif %u: connected, %s event channels%s%s", dev->id,
-              nb->split ? "two" : "one", nb->front_sg ? ", sg" : "",
-              nb->front_gso4 ? ", gso" : "");
+    netback_queues_start(nb);
+    log_debug(LOG_PV, "vif %u: connected, %u queue%s, %s event channels%s%s", dev->id,
+              nb->nr_queues, nb->nr_queues > 1 ? "s" : "", nb->queue[0].split ? "two" : "one",
+              nb->front_sg ? ", sg" : "", nb->front_gso4 ? ", gso" : "");
     return true;
 }
 
@@ -183,7 +88,8 @@ static bool netback_disconnect(struct xenbus_device *dev)
 {
     struct netback *nb = netback_of(dev);
 
-    netback_release(nb);
+    nb->attached = false;
+    netback_queues_close(nb);
     nb->net->ops->rx_ready(nb->net); /* what was held back is dropped now */
     return true;
 }
@@ -207,13 +113,14 @@ static void netback_dev_state(struct xenbus_device *dev, struct state *s)
         return;
     }
     if (!netback_attach(nb, NULL)) {
-        netback_release(nb);
         state_fail(s, "vif: the front end's rings or channels are not there");
         return;
     }
-    ring_attach(&nb->tx);
-    ring_attach(&nb->rx);
-    netback_start(nb);
+    for (unsigned i = 0; i < nb->nr_queues; i++) {
+        ring_attach(&nb->queue[i].tx);
+        ring_attach(&nb->queue[i].rx);
+    }
+    netback_queues_start(nb);
 }
 
 static void netback_unplugged(struct xenbus_device *dev)
@@ -261,13 +168,9 @@ struct netback *netback_new(struct pv_domain *d, struct net *net, unsigned index
     nb = g_new0(struct netback, 1);
     nb->net = net;
     nb->link_up = true;
-    nb->tx_work.fn = netback_tx_run;
-    nb->rx_work.fn = netback_rx_run;
     nb->unplug_work.fn = netback_unplug_run;
-    nb->tx_work.opaque = nb->rx_work.opaque = nb->unplug_work.opaque = nb;
-    nb->tx_chan.notified = netback_notified_tx;
-    nb->rx_chan.notified = netback_notified_rx;
-    nb->tx_chan.opaque = nb->rx_chan.opaque = nb;
+    nb->unplug_work.opaque = nb;
+    netback_queues_init(nb);
     xenbus_device_init(&nb->dev, &netback_type, d, index);
     net->ops->set_rx(net, netback_rx, netback_link, nb);
     return nb;

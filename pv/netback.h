@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Network cards of a Xen guest: the back end of the vif protocol (public/io/netif.h, xen-abi
- * 6.5). One queue, one ring each way, guest copies (feature-rx-copy); no control ring, no
- * multicast filter. A link that goes down for a while is not announced (the protocol cannot):
- * frames are lost meanwhile, as with a pulled cable somewhere behind the bridge. For a network
- * that is gone for good the card is unplugged, as a toolstack would.
+ * 6.5). Several queues, guest copies (feature-rx-copy); no control ring, no multicast filter. A
+ * link that goes down for a while is not announced (the protocol cannot): frames are lost
+ * meanwhile, as with a pulled cable somewhere behind the bridge. For a network that is gone for
+ * good the card is unplugged, as a toolstack would.
  */
 #ifndef PVEMU_PV_NETBACK_H
 #define PVEMU_PV_NETBACK_H

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the three files of the vif back end share. */
+/* What the files of the vif back end share. */
 #ifndef PVEMU_PV_NETBACK_PRIV_H
 #define PVEMU_PV_NETBACK_PRIV_H
 
@@ -22,6 +22,20 @@ enum {
     NETBACK_MAX_PACKET = 65535, /* sizes in the ring have 16 bits */
 };
 
+/* A ring each way. */
+struct netback_queue {
+    struct netback *nb;
+    struct ring tx, rx;
+    struct gnttab_mapping tx_map, rx_map;
+    struct evtchn_host tx_chan, rx_chan; /* rx_chan unbound: tx_chan carries both */
+    bool split;
+    /* Buffers the guest offered, taken off the ring; the first is the next to fill. */
+    struct netif_rx_request rx_buffers[NETBACK_RING_ENTRIES];
+    unsigned rx_first, rx_count;
+    bool rx_waiting; /* the network holds a frame back until there are more */
+    struct work tx_work, rx_work;
+};
+
 struct netback {
     struct xenbus_device dev; /* first */
     struct net *net;
@@ -30,17 +44,11 @@ struct netback {
 
     /* Connected: */
     bool attached; /* rings are mapped */
-    struct ring tx, rx;
-    struct gnttab_mapping tx_map, rx_map;
-    struct evtchn_host tx_chan, rx_chan; /* rx_chan unbound: tx_chan carries both */
-    bool split;
+    unsigned nr_queues;
+    struct netback_queue queue[XENBUS_MAX_QUEUES];
     bool front_sg, front_gso4, front_gso6, front_no_csum;
-    /* Buffers the guest offered, taken off the ring; the first is the next to fill. */
-    struct netif_rx_request rx_buffers[NETBACK_RING_ENTRIES];
-    unsigned rx_first, rx_count;
-    bool rx_waiting; /* the network holds a frame back until there are more */
 
-    struct work tx_work, rx_work, unplug_work;
+    struct work unplug_work;
     uint8_t packet[NETBACK_MAX_PACKET + 1];  /* being assembled from the guest */
     uint8_t segment[NETBACK_MAX_PACKET + 1]; /* being cut for the guest */
 };
@@ -51,9 +59,25 @@ static inline bool netback_live(const struct netback *nb)
     return nb->attached && !nb->dev.broken;
 }
 
-/* Guest to network: one turn of work, and again later when there is more. */
+/* The same for work that was posted: the queue may be gone since. */
+static inline bool netback_queue_live(const struct netback_queue *q)
+{
+    return netback_live(q->nb) && q < q->nb->queue + q->nb->nr_queues;
+}
+
+/* netback_queue.c: reads the front end's keys, maps the rings and binds the channels; all of
+ * them or nothing. */
+bool netback_queues_open(struct netback *nb, GError **err);
+void netback_queues_close(struct netback *nb);
+/* Requests that were made before the channels were bound are found. */
+void netback_queues_start(struct netback *nb);
+void netback_queues_init(struct netback *nb);
+/* The one that the frame's flow is received on. Connected. */
+struct netback_queue *netback_queue_of(struct netback *nb, const uint8_t *frame, size_t len);
+
+/* Guest to network: one turn of work of a queue, and again later when there is more. */
 void netback_tx_run(void *opaque);
-/* Network to guest (net_rx_fn), and what happens when the guest offers buffers. */
+/* Network to guest (net_rx_fn), and what happens when the guest offers buffers on a queue. */
 bool netback_rx(void *opaque, const uint8_t *frame, size_t len, const struct net_offload *off);
 void netback_rx_run(void *opaque);
 

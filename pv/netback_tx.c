@@ -21,16 +21,16 @@ struct tx_chain {
 };
 
 /* Answers every slot of the chain, in ring order. */
-static void tx_respond(struct netback *nb, const struct tx_chain *c, int16_t status)
+static void tx_respond(struct netback_queue *q, const struct tx_chain *c, int16_t status)
 {
     struct netif_tx_response rsp;
 
     for (unsigned i = 0; i < c->count; i++) {
         rsp = (struct netif_tx_response){.id = c->slot[i].id, .status = status};
-        ring_put(&nb->tx, &rsp, sizeof(rsp));
+        ring_put(&q->tx, &rsp, sizeof(rsp));
         for (unsigned e = 0; i == 0 && e < c->extras; e++) {
             rsp = (struct netif_tx_response){.status = NETIF_RSP_NULL};
-            ring_put(&nb->tx, &rsp, sizeof(rsp));
+            ring_put(&q->tx, &rsp, sizeof(rsp));
         }
     }
 }
@@ -49,25 +49,26 @@ static bool tx_gso(struct netback *nb, struct tx_chain *c, const struct netif_ex
 }
 
 /* false: the device is broken now. */
-static bool tx_get_extras(struct netback *nb, struct tx_chain *c, unsigned *waiting)
+static bool tx_get_extras(struct netback_queue *q, struct tx_chain *c, unsigned *waiting)
 {
     struct netif_extra_info extra;
     uint8_t slot[sizeof(struct netif_tx_request)];
 
     do {
         if (*waiting == 0 || c->extras == NETBACK_MAX_EXTRAS) {
-            xenbus_break(&nb->dev, "extra slots %s", *waiting == 0 ? "missing" : "without end");
+            xenbus_break(&q->nb->dev, "extra slots %s",
+                         *waiting == 0 ? "missing" : "without end");
             return false;
         }
-        ring_get(&nb->tx, slot, sizeof(slot));
+        ring_get(&q->tx, slot, sizeof(slot));
         (*waiting)--;
         c->extras++;
         memcpy(&extra, slot, sizeof(extra));
         if (extra.type == XEN_NETIF_EXTRA_TYPE_NONE || extra.type >= XEN_NETIF_EXTRA_TYPE_MAX) {
-            xenbus_break(&nb->dev, "extra slot of type %u", extra.type);
+            xenbus_break(&q->nb->dev, "extra slot of type %u", extra.type);
             return false;
         }
-        if (extra.type == XEN_NETIF_EXTRA_TYPE_GSO && !tx_gso(nb, c, &extra)) {
+        if (extra.type == XEN_NETIF_EXTRA_TYPE_GSO && !tx_gso(q->nb, c, &extra)) {
             return false;
         }
         if (extra.type == XEN_NETIF_EXTRA_TYPE_MCAST_ADD ||
@@ -79,7 +80,7 @@ static bool tx_get_extras(struct netback *nb, struct tx_chain *c, unsigned *wait
 }
 
 /* Takes one chain off the ring. false: the device is broken now. */
-static bool tx_get_chain(struct netback *nb, struct tx_chain *c, unsigned *waiting)
+static bool tx_get_chain(struct netback_queue *q, struct tx_chain *c, unsigned *waiting)
 {
     struct netif_tx_request *first = &c->slot[0], *last = first;
 
@@ -87,19 +88,21 @@ static bool tx_get_chain(struct netback *nb, struct tx_chain *c, unsigned *waiti
     c->extras = 0;
     c->bad = false;
     c->off = (struct net_offload){0};
-    ring_get(&nb->tx, first, sizeof(*first));
+    ring_get(&q->tx, first, sizeof(*first));
     (*waiting)--;
-    if ((first->flags & NETTXF_extra_info) && !tx_get_extras(nb, c, waiting)) {
+    if ((first->flags & NETTXF_extra_info) && !tx_get_extras(q, c, waiting)) {
         return false;
     }
     while (last->flags & NETTXF_more_data) {
         if (*waiting == 0 || c->count == NETBACK_MAX_SLOTS) {
-            xenbus_break(&nb->dev, *waiting == 0 ? "packet ends after %u slots, more announced"
-                                                 : "packet of more than %u slots", c->count);
+            xenbus_break(&q->nb->dev,
+                         *waiting == 0 ? "packet ends after %u slots, more announced"
+                                       : "packet of more than %u slots",
+                         c->count);
             return false;
         }
         last = &c->slot[c->count++];
-        ring_get(&nb->tx, last, sizeof(*last));
+        ring_get(&q->tx, last, sizeof(*last));
         (*waiting)--;
         if (last->size > first->size) {
             c->bad = true; /* the pieces are more than the whole */
@@ -109,8 +112,8 @@ static bool tx_get_chain(struct netback *nb, struct tx_chain *c, unsigned *waiti
     }
     for (unsigned i = 0; i < c->count && !c->bad; i++) {
         if ((uint32_t)c->slot[i].offset + c->slot[i].size > MEM_PAGE_SIZE) {
-            xenbus_break(&nb->dev, "piece of %u bytes at %u crosses its page", c->slot[i].size,
-                         c->slot[i].offset);
+            xenbus_break(&q->nb->dev, "piece of %u bytes at %u crosses its page",
+                         c->slot[i].size, c->slot[i].offset);
             return false;
         }
     }
@@ -160,17 +163,18 @@ static bool tx_offload(struct netback *nb, struct tx_chain *c, size_t len)
 }
 
 /* One packet, from slots to network. false: the device is broken now. */
-static bool tx_packet(struct netback *nb, unsigned *waiting)
+static bool tx_packet(struct netback_queue *q, unsigned *waiting)
 {
+    struct netback *nb = q->nb;
     struct tx_chain c;
     size_t len = 0;
 
-    if (!tx_get_chain(nb, &c, waiting)) {
+    if (!tx_get_chain(q, &c, waiting)) {
         return false;
     }
     if (c.bad || !tx_copy(nb, &c, &len) || !tx_offload(nb, &c, len)) {
         nb->stats.tx_bad++;
-        tx_respond(nb, &c, NETIF_RSP_ERROR);
+        tx_respond(q, &c, NETIF_RSP_ERROR);
         return true;
     }
     if (nb->net->ops->send(nb->net, nb->packet, len, &c.off)) {
@@ -179,22 +183,23 @@ static bool tx_packet(struct netback *nb, unsigned *waiting)
     } else {
         nb->stats.tx_dropped++;
     }
-    tx_respond(nb, &c, NETIF_RSP_OKAY);
+    tx_respond(q, &c, NETIF_RSP_OKAY);
     return true;
 }
 
 void netback_tx_run(void *opaque)
 {
-    struct netback *nb = opaque;
+    struct netback_queue *q = opaque;
+    struct netback *nb = q->nb;
     struct board *b = nb->dev.domain->board;
     unsigned packets = 0;
     bool more = false;
 
-    if (!netback_live(nb)) {
+    if (!netback_queue_live(q)) {
         return;
     }
     do {
-        int pending = ring_pending(&nb->tx);
+        int pending = ring_pending(&q->tx);
         unsigned waiting = pending > 0 ? (unsigned)pending : 0;
 
         if (pending < 0) {
@@ -202,17 +207,17 @@ void netback_tx_run(void *opaque)
             return;
         }
         while (waiting > 0 && packets < NETBACK_PACKETS_PER_TURN) {
-            if (!tx_packet(nb, &waiting)) {
+            if (!tx_packet(q, &waiting)) {
                 return;
             }
             packets++;
         }
         more = waiting > 0;
-    } while (!more && packets < NETBACK_PACKETS_PER_TURN && ring_final_check(&nb->tx));
-    if (packets > 0 && ring_push(&nb->tx)) {
-        evtchn_host_notify(&nb->tx_chan);
+    } while (!more && packets < NETBACK_PACKETS_PER_TURN && ring_final_check(&q->tx));
+    if (packets > 0 && ring_push(&q->tx)) {
+        evtchn_host_notify(&q->tx_chan);
     }
     if (more || packets >= NETBACK_PACKETS_PER_TURN) {
-        b->ops->post(b, &nb->tx_work); /* others first */
+        b->ops->post(b, &q->tx_work); /* others first */
     }
 }

@@ -66,6 +66,40 @@ bool xenbus_front_uint(struct xenbus_device *dev, const char *key, uint64_t max,
     return xs_read_uint(dev->domain->xenstore, path, max, value);
 }
 
+/* ---- queues ---- */
+
+static unsigned xenbus_max_queues(const struct xenbus_device *dev)
+{
+    return MIN(dev->domain->max_vcpus, XENBUS_MAX_QUEUES);
+}
+
+void xenbus_publish_queues(struct xenbus_device *dev)
+{
+    xenbus_back_write(dev, "multi-queue-max-queues", "%u", xenbus_max_queues(dev));
+}
+
+bool xenbus_front_queues(struct xenbus_device *dev, unsigned *count, GError **err)
+{
+    g_autofree char *text = xenbus_front_read(dev, "multi-queue-num-queues");
+    uint64_t value = 1;
+
+    if (text != NULL && (!xenbus_front_uint(dev, "multi-queue-num-queues",
+                                            xenbus_max_queues(dev), &value) || value == 0)) {
+        return error_set(err, PVEMU_ERROR_GUEST,
+                         "the front end's multi-queue-num-queues is not from 1 to %u",
+                         xenbus_max_queues(dev));
+    }
+    *count = (unsigned)value;
+    return true;
+}
+
+char *xenbus_queue_key(unsigned count, unsigned i, const char *key)
+{
+    return count > 1 ? g_strdup_printf("queue-%u/%s", i, key) : g_strdup(key);
+}
+
+/* ---- states ---- */
+
 static void xenbus_set_state(struct xenbus_device *dev, int state)
 {
     if (dev->back_state != state) {

@@ -82,4 +82,14 @@ char *xenbus_front_read(struct xenbus_device *dev, const char *key);
 bool xenbus_front_uint(struct xenbus_device *dev, const char *key, uint64_t max,
                        uint64_t *value);
 
+/*
+ * Several queues of one device (public/io/blkif.h and netif.h). publish: says how many may be
+ * had, one for each vCPU that there can be. count: how many the front end asks for; one when it
+ * says nothing. key: where a key of queue number i is: in queue-I/ when there are two or more.
+ */
+enum { XENBUS_MAX_QUEUES = 16 };
+void xenbus_publish_queues(struct xenbus_device *dev);
+bool xenbus_front_queues(struct xenbus_device *dev, unsigned *count, GError **err);
+char *xenbus_queue_key(unsigned count, unsigned i, const char *key);
+
 #endif

@@ -10,7 +10,9 @@
 
 enum {
     IP4_MIN_HEADER = 20,
+    IP4_SOURCE = 12, /* and the destination after it */
     IP6_HEADER = 40,
+    IP6_SOURCE = 8,
     TCP_MIN_HEADER = 20,
     UDP_HEADER = 8,
     TCP_FIN = 0x01,
@@ -94,6 +96,29 @@ bool net_packet_parse(const uint8_t *frame, size_t len, struct net_packet *p)
         p->data = p->l4 + UDP_HEADER;
     }
     return true;
+}
+
+static uint32_t packet_mix(uint32_t hash, const uint8_t *data, unsigned words)
+{
+    for (unsigned i = 0; i < words; i++) {
+        hash = (hash ^ net_get32(data + i * 4)) * UINT32_C(0x9e3779b1); /* 2^32 / golden ratio */
+        hash ^= hash >> 15;
+    }
+    return hash;
+}
+
+uint32_t net_packet_flow(const uint8_t *frame, size_t len)
+{
+    struct net_packet p;
+    uint32_t hash;
+
+    if (!net_packet_parse(frame, len, &p) || p.l3 == 0) {
+        return 0;
+    }
+    hash = p.ethertype == NET_ETHERTYPE_IP4
+               ? packet_mix(p.proto, frame + p.l3 + IP4_SOURCE, 2)
+               : packet_mix(p.proto, frame + p.l3 + IP6_SOURCE, 8);
+    return p.data != 0 && !p.fragment ? packet_mix(hash, frame + p.l4, 1) : hash;
 }
 
 uint64_t net_csum_add(uint64_t sum, const void *data, size_t len)

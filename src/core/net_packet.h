@@ -60,6 +60,11 @@ static inline void net_put32(uint8_t *p, uint32_t v)
  * Anything that is neither IPv4 nor IPv6 is fine (l3 = 0). Header contents are not judged. */
 bool net_packet_parse(const uint8_t *frame, size_t len, struct net_packet *p);
 
+/* A number that is the same for all frames of a flow: the addresses, and the ports of TCP and
+ * UDP unless the packet is a fragment. Spreads flows over queues; whoever makes the frames can
+ * make it collide. 0 for what is not IP. */
+uint32_t net_packet_flow(const uint8_t *frame, size_t len);
+
 /* Ones' complement sum of len bytes, added to `sum`; not yet folded or inverted. */
 uint64_t net_csum_add(uint64_t sum, const void *data, size_t len);
 /* Folds and inverts: the value to store with net_put16. */

@@ -8,6 +8,7 @@ import pty
 import re
 import selectors
 import signal
+import socket
 import socketserver
 import struct
 import subprocess
@@ -176,6 +177,52 @@ class FileServer:
         self.server.server_close()
 
 
+class TcpHost:
+    """Two ports on the host's loopback: who connects to `give` gets `data`; from who connects to `take` as many bytes
+    are read, and their digest is kept in `taken`."""
+
+    def __init__(self, data):
+        self.data = data
+        self.digest = hashlib.md5(data).hexdigest()
+        self.taken = []
+        self.listeners = []
+        self.give = self.listen(lambda link: link.sendall(data))
+        self.take = self.listen(self.receive)
+
+    def listen(self, serve):
+        listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+        def one(link):
+            with link:
+                try:
+                    serve(link)
+                except OSError:
+                    pass  # the guest went away
+
+        def accept():
+            while True:
+                try:
+                    link, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=one, args=(link,), daemon=True).start()
+
+        self.listeners.append(listener)
+        threading.Thread(target=accept, daemon=True).start()
+        return listener.getsockname()[1]
+
+    def receive(self, link):
+        digest, left = hashlib.md5(), len(self.data)
+        while left > 0 and (piece := link.recv(min(left, 1 << 16))):
+            digest.update(piece)
+            left -= len(piece)
+        self.taken.append(digest.hexdigest())
+
+    def close(self):
+        for listener in self.listeners:
+            listener.close()
+
+
 def sample(size, seed=b"pvemu"):
     """`size` bytes that compress badly and are the same every time."""
     out = bytearray()
@@ -209,4 +256,4 @@ def main(tests):
     return 1 if failed or not chosen else 0
 
 
-__all__ = ["Failure", "FileServer", "Guest", "LIMIT", "TerminalGuest", "main", "sample", "signal"]
+__all__ = ["Failure", "FileServer", "Guest", "LIMIT", "TcpHost", "TerminalGuest", "main", "sample", "signal"]

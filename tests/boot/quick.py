@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from harness import FileServer, Guest, LIMIT, TerminalGuest, main, sample, signal
+from harness import FileServer, Guest, LIMIT, TcpHost, TerminalGuest, main, sample, signal
 
 PVEMU = os.environ["PVEMU"]
 CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
@@ -340,6 +340,47 @@ def test_pv_generic(folder):
 
 def test_pv_smp(folder):
     pv_session(folder, "-accel", "bt", "-smp", "3")
+
+
+def queues(folder, *args, kernel=CLOUD):
+    """With four CPUs every device has four queues, each is used, and data goes through all at once unharmed."""
+    data = sample(4 << 20)
+    source, target = os.path.join(folder, "source.img"), os.path.join(folder, "target.img")
+    with open(source, "wb") as file:
+        file.write(data)
+    with open(target, "wb") as file:
+        file.truncate(len(data))
+    host = TcpHost(data[:1 << 20])
+    try:
+        with boot(folder, "-smp", "4", "-accel", "bt", "-disk", source + ",ro", "-disk", target, *args, kernel=kernel) as guest:
+            ready(guest)
+            assert guest.run("ls /sys/block/xvda/mq").split() == ["0", "1", "2", "3"]
+            for way in ("rx", "tx"):
+                assert guest.run(f"ls -d /sys/class/net/eth0/queues/{way}-* | wc -l").split() == ["4"], way
+            guest.run("for c in 0 1 2 3; do taskset -c $c dd if=/dev/xvdb of=/dev/xvdc bs=64k count=16 skip=$((16 * c)) "
+                      "seek=$((16 * c)) iflag=direct oflag=direct conv=notrunc 2>/dev/null & done; wait; sync")
+            assert hashlib.md5(data).hexdigest() in guest.run("md5sum /dev/xvdc")
+            used = [[int(word) for word in line.split()[1:5]] for line in guest.run("cat /proc/interrupts").splitlines()
+                    if line.split()[-1:] == ["blkif"]]
+            assert len(used) == 3 * 4 and all(sum(counts) > 0 for counts in used), used
+            guest.run(f"for c in 0 1 2 3; do taskset -c $c nc 10.0.2.2 {host.give} </dev/null >/tmp/f$c & done; wait")
+            assert guest.run("md5sum /tmp/f?").count(host.digest) == 4
+            guest.run(f"for c in 0 1 2 3; do taskset -c $c nc 10.0.2.2 {host.take} </tmp/f$c & done; wait")
+            assert host.taken == [host.digest] * 4, host.taken
+            guest.type("poweroff -f\n")
+            guest.finish(0)
+    finally:
+        host.close()
+    with open(target, "rb") as file:
+        assert file.read() == data, "the disk holds something else"
+
+
+def test_queues(folder):
+    queues(folder)
+
+
+def test_queues_pv(folder):
+    queues(folder, "-machine", "pv", kernel=GENERIC)
 
 
 def test_pv_reset(folder):

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A hostile vbd front end: the input is a program for it, one byte per operation followed by
- * what that needs. Beside it a second thread, another vCPU of the guest, keeps rewriting ring
+ * A hostile vbd front end of one to four queues: the input is a program for it, one byte per
+ * operation (low bits) and queue (high bits) followed by what that needs. Beside it a second thread, another vCPU of the guest, keeps rewriting ring
  * slots, the pages of indirect requests and grant entries while the back end reads them.
  *
  * The fake disk checks that every request that reaches it lies on the disk and adds up. Nothing
@@ -193,6 +193,8 @@ static void op_key(struct blk_front *f, struct program *p)
     static const char *const keys[] = {
         "ring-ref",      "ring-ref0", "ring-ref1",          "ring-page-order",
         "event-channel", "protocol",  "feature-persistent", "state",
+        "multi-queue-num-queues", "queue-0/ring-ref", "queue-1/ring-ref",
+        "queue-1/event-channel", "queue-3/ring-ref1", "queue-2",
     };
     char value[12] = {0};
     unsigned key = take8(p) % G_N_ELEMENTS(keys);
@@ -216,13 +218,20 @@ static void op_reconnect(struct blk_front *f, struct program *p)
     g_mutex_lock(&f->fb->board.lock);
     evtchn_reset(f->d);
     g_mutex_unlock(&f->fb->board.lock);
-    front_prepare(f, how >> 1 & 1, how >> 2 & 1 ? BLK_PROTOCOL_X86_32 : BLK_PROTOCOL_X86_64);
+    front_prepare_queues(f, 1 + (how >> 3) % FRONT_VCPUS, how >> 1 & 1,
+                         how >> 2 & 1 ? BLK_PROTOCOL_X86_32 : BLK_PROTOCOL_X86_64);
     front_set_state(f, XenbusStateInitialised);
 }
 
 static void step(struct blk_front *f, struct program *p)
 {
-    switch (take8(p) % 16) {
+    uint8_t op = take8(p);
+    unsigned queue = op / 16 % FRONT_VCPUS;
+
+    if (f->others[queue].ring != NULL) {
+        front_use(f, queue);
+    }
+    switch (op % 16) {
     case 0:
     case 1:
     case 2:
@@ -280,7 +289,8 @@ static void begin(struct target *t, uint8_t how)
     for (unsigned i = 0; i < REFS; i++) {
         front_grant(f, FRONT_DATA_GFN + i, false);
     }
-    front_prepare(f, how & 1, how & 2 ? BLK_PROTOCOL_X86_32 : BLK_PROTOCOL_X86_64);
+    front_prepare_queues(f, 1 + (how >> 4) % FRONT_VCPUS, how & 1,
+                         how & 2 ? BLK_PROTOCOL_X86_32 : BLK_PROTOCOL_X86_64);
     g_mutex_lock(&f->fb->board.lock);
     front_write_key(f, "feature-persistent", how & 4 ? "1" : "0");
     g_mutex_unlock(&f->fb->board.lock);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A hostile vif front end: the input is a program for it, one byte per operation followed by
- * what that needs. Nothing it does may crash the back end, make it loop, or leave grants
- * mapped.
+ * A hostile vif front end of one to four queues: the input is a program for it, one byte per
+ * operation and queue followed by what that needs. Nothing it does may crash the back end, make
+ * it loop, or leave grants mapped.
  */
 #include <string.h>
 
@@ -49,7 +49,7 @@ static void op_tx_good(struct vif_front *f, struct program *p)
 
     req.flags = take8(p) & 0xf;
     req.size = (uint16_t)(take8(p) * 16);
-    req.id = (uint16_t)f->tx_prod;
+    req.id = (uint16_t)f->q->tx_prod;
     vif_tx_put(f, &req, sizeof(req));
 }
 
@@ -97,9 +97,10 @@ static void op_state(struct vif_front *f)
 static void op_run(struct vif_front *f, struct program *p)
 {
     uint8_t slot[12];
-    unsigned op = take8(p) % 14, n;
+    unsigned op = take8(p), n;
 
-    switch (op) {
+    f->q = &f->queue[op / 14 % VIF_QUEUES];
+    switch (op % 14) {
     case 0:
         take(p, slot, sizeof(slot));
         vif_tx_put(f, slot, sizeof(slot));
@@ -130,8 +131,8 @@ static void op_run(struct vif_front *f, struct program *p)
         break;
     case 9:
         n = take8(p);
-        f->tx_prod += n & 0xf0 ? n : take32(p);
-        f->rx_prod += n & 0x0f ? n : take32(p);
+        f->q->tx_prod += n & 0xf0 ? n : take32(p);
+        f->q->rx_prod += n & 0x0f ? n : take32(p);
         break;
     case 10:
         vif_page(f, VIF_TX_PAGE + take8(p) % 20)[take32(p) % MEM_PAGE_SIZE] = take8(p);
@@ -142,6 +143,11 @@ static void op_run(struct vif_front *f, struct program *p)
     case 12:
         n = take8(p);
         vif_connect(f, n & 1, n & 2, n & 4, n & 8);
+        if (n >> 4) {
+            vif_start_over(f);
+            vif_prepare(f, 1 + (n >> 4) % VIF_QUEUES, n & 1);
+            vif_set_state(f, XenbusStateConnected);
+        }
         break;
     default:
         op_state(f);

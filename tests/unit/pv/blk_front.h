@@ -19,7 +19,16 @@ enum {
     FRONT_RING_GFN = 16, /* .. +15 */
     FRONT_DATA_GFN = 64, /* pages for data */
     FRONT_DATA_PAGES = 512,
+    FRONT_QUEUE_GFN = 640, /* rings of queues 1 and up, 16 pages each */
+    FRONT_VCPUS = 4,       /* and as many queues */
     FRONT_REF0 = 8, /* the grant of gfn g is FRONT_REF0 + g */
+};
+
+/* What belongs to one queue. */
+struct front_ring {
+    uint8_t *ring; /* the ring's pages are neighbours */
+    uint32_t req_prod, rsp_cons;
+    uint32_t port;
 };
 
 struct blk_front {
@@ -28,10 +37,13 @@ struct blk_front {
     struct fake_disk *disk;
     struct blkback *b;
     enum blk_protocol protocol;
-    uint8_t *ring; /* the ring's pages are neighbours */
     unsigned entries;
+    /* The queue in use; front_use changes it. */
+    unsigned queue;
+    uint8_t *ring;
     uint32_t req_prod, rsp_cons;
     uint32_t port;
+    struct front_ring others[FRONT_VCPUS];
 };
 
 struct front_response {
@@ -39,6 +51,20 @@ struct front_response {
     uint8_t op;
     int16_t status;
 };
+
+/* From here on the functions below mean queue number i. */
+static inline void front_use(struct blk_front *f, unsigned i)
+{
+    struct front_ring *r = &f->others[f->queue];
+
+    *r = (struct front_ring){f->ring, f->req_prod, f->rsp_cons, f->port};
+    r = &f->others[i];
+    f->queue = i;
+    f->ring = r->ring;
+    f->req_prod = r->req_prod;
+    f->rsp_cons = r->rsp_cons;
+    f->port = r->port;
+}
 
 static inline uint8_t *front_page(struct blk_front *f, uint64_t gfn)
 {
@@ -113,38 +139,57 @@ static inline int front_back_state(struct blk_front *f)
     return (int)front_back_uint(f, "state");
 }
 
-/* Writes the keys of a front end, with fresh rings, but not its state. */
-static inline void front_prepare(struct blk_front *f, unsigned order,
-                                 enum blk_protocol protocol)
+static inline void front_prepare_queue(struct blk_front *f, unsigned count, unsigned order)
+{
+    uint64_t gfn = f->queue == 0 ? FRONT_RING_GFN : FRONT_QUEUE_GFN + (f->queue - 1u) * 16;
+    g_autofree char *channel = xenbus_queue_key(count, f->queue, "event-channel");
+
+    f->ring = front_page(f, gfn);
+    memset(f->ring, 0, 4096u << order);
+    ((uint32_t *)(void *)f->ring)[1] = 1; /* req_event */
+    ((uint32_t *)(void *)f->ring)[3] = 1; /* rsp_event */
+    f->req_prod = f->rsp_cons = 0;
+    for (unsigned i = 0; i < 1u << order; i++) {
+        g_autofree char *name =
+            order > 0 ? g_strdup_printf("ring-ref%u", i) : g_strdup("ring-ref");
+        g_autofree char *key = xenbus_queue_key(count, f->queue, name);
+
+        front_write_uint(f, key, front_grant(f, gfn + i, false));
+    }
+    f->port = evtchn_alloc_for_host(f->d);
+    g_assert_cmpuint(f->port, !=, 0);
+    front_write_uint(f, channel, f->port);
+}
+
+/* Writes the keys of a front end, with `count` fresh rings, but not its state. */
+static inline void front_prepare_queues(struct blk_front *f, unsigned count, unsigned order,
+                                        enum blk_protocol protocol)
 {
     unsigned slot = protocol == BLK_PROTOCOL_X86_64 ? BLK_SLOT_X86_64 : BLK_SLOT_X86_32;
     unsigned fit = ((4096u << order) - 64) / slot;
 
     g_mutex_lock(&f->fb->board.lock);
     f->protocol = protocol;
-    f->ring = front_page(f, FRONT_RING_GFN);
-    memset(f->ring, 0, 4096u << order);
-    ((uint32_t *)(void *)f->ring)[1] = 1; /* req_event */
-    ((uint32_t *)(void *)f->ring)[3] = 1; /* rsp_event */
     for (f->entries = 1; f->entries * 2 <= fit; f->entries *= 2) {
     }
-    f->req_prod = f->rsp_cons = 0;
-    for (unsigned i = 0; i < 1u << order; i++) {
-        g_autofree char *key =
-            order > 0 ? g_strdup_printf("ring-ref%u", i) : g_strdup("ring-ref");
-
-        front_write_uint(f, key, front_grant(f, FRONT_RING_GFN + i, false));
+    for (unsigned i = count; i-- > 0;) {
+        front_use(f, i);
+        front_prepare_queue(f, count, order);
     }
     if (order > 0) {
         front_write_uint(f, "ring-page-order", order);
     }
-    f->port = evtchn_alloc_for_host(f->d);
-    g_assert_cmpuint(f->port, !=, 0);
-    front_write_uint(f, "event-channel", f->port);
+    front_write_uint(f, "multi-queue-num-queues", count);
     front_write_key(f, "protocol",
                     protocol == BLK_PROTOCOL_X86_64 ? XEN_IO_PROTO_ABI_X86_64
                                                     : XEN_IO_PROTO_ABI_X86_32);
     g_mutex_unlock(&f->fb->board.lock);
+}
+
+static inline void front_prepare(struct blk_front *f, unsigned order,
+                                 enum blk_protocol protocol)
+{
+    front_prepare_queues(f, 1, order, protocol);
 }
 
 static inline void front_connect(struct blk_front *f, unsigned order,
@@ -163,7 +208,7 @@ static inline void front_init(struct blk_front *f, struct fake_disk *disk)
         .kind = PV_KIND_PVH,
         .name = "test",
         .nr_vcpus = 1,
-        .max_vcpus = 1,
+        .max_vcpus = FRONT_VCPUS,
         .tsc_hz = 1000000000,
         .map = &map,
         .map_len = 1,
@@ -172,7 +217,7 @@ static inline void front_init(struct blk_front *f, struct fake_disk *disk)
 
     memset(f, 0, sizeof(*f));
     f->disk = disk;
-    f->fb = fake_board_new(1, FRONT_RAM_PAGES * 4096ull, PV_EXTRA_FRAMES);
+    f->fb = fake_board_new(FRONT_VCPUS, FRONT_RAM_PAGES * 4096ull, PV_EXTRA_FRAMES);
     g_mutex_lock(&f->fb->board.lock);
     f->d = pv_domain_new(&f->fb->board, &config, &err);
     g_assert_no_error(err);
@@ -249,8 +294,8 @@ static inline void front_kick(struct blk_front *f)
 {
     __atomic_store_n((uint32_t *)(void *)f->ring, f->req_prod, __ATOMIC_SEQ_CST);
     g_mutex_lock(&f->fb->board.lock);
-    if (f->b->evtchn.port != 0) {
-        f->b->evtchn.notified(f->b->evtchn.opaque);
+    if (f->b->queue[f->queue].evtchn.port != 0) {
+        f->b->queue[f->queue].evtchn.notified(f->b->queue[f->queue].evtchn.opaque);
     }
     g_mutex_unlock(&f->fb->board.lock);
     front_settle(f);

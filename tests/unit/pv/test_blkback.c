@@ -140,7 +140,7 @@ static void test_data_32(struct fixture *x, gconstpointer data)
 {
     (void)data;
     front_connect(&x->f, 0, BLK_PROTOCOL_X86_32);
-    g_assert_cmpuint(x->f.b->ring.entry_size, ==, 108);
+    g_assert_cmpuint(x->f.b->queue[0].ring.entry_size, ==, 108);
     check_read_write(&x->f);
 }
 

@@ -35,6 +35,7 @@ static void test_publish(void)
     assert_back(&f, "feature-sg", "1");
     assert_back(&f, "feature-gso-tcpv4", "1");
     assert_back(&f, "feature-split-event-channels", "1");
+    assert_back(&f, "multi-queue-max-queues", "4");
     assert_back(&f, "mac", "52:54:00:12:34:56");
     mac = xenbus_front_read(&f.nb->dev, "mac");
     g_assert_cmpstr(mac, ==, "52:54:00:12:34:56");
@@ -49,7 +50,7 @@ static void test_connect(void)
     vif_connect(&f, true, true, true, false);
     g_assert_cmpint(vif_back_state(&f), ==, XenbusStateConnected);
     assert_back(&f, "hotplug-status", "connected");
-    g_assert_true(f.nb->split);
+    g_assert_true(f.nb->queue[0].split);
     vif_set_state(&f, XenbusStateClosing);
     vif_set_state(&f, XenbusStateClosed);
     g_assert_cmpint(vif_back_state(&f), ==, XenbusStateClosed);
@@ -59,7 +60,7 @@ static void test_connect(void)
     vif_front_init(&f);
     vif_connect(&f, false, true, true, false);
     g_assert_cmpint(vif_back_state(&f), ==, XenbusStateConnected);
-    g_assert_false(f.nb->split);
+    g_assert_false(f.nb->queue[0].split);
     vif_front_fini(&f);
 }
 
@@ -327,7 +328,7 @@ static void test_tx_full_ring(void)
         g_assert_cmpuint(vif_rsp_prod(&f, VIF_TX_PAGE), ==, (round + 1) * 256);
     }
     g_assert_cmpuint(f.net.sent, ==, 768);
-    g_assert_true(evtchn_is_pending(f.d, f.tx_port));
+    g_assert_true(evtchn_is_pending(f.d, f.q->tx_port));
     vif_front_fini(&f);
 }
 
@@ -339,11 +340,11 @@ static void test_bad_producer(void)
     for (unsigned i = 0; i < G_N_ELEMENTS(prods); i++) {
         vif_front_init(&f);
         vif_connect(&f, true, true, true, false);
-        f.tx_prod = prods[i];
+        f.q->tx_prod = prods[i];
         vif_tx_kick(&f);
         g_assert_cmpint(vif_back_state(&f), ==, XenbusStateClosing);
         vif_connect(&f, true, true, true, false);
-        f.rx_prod = prods[i];
+        f.q->rx_prod = prods[i];
         vif_rx_kick(&f);
         g_assert_cmpint(vif_back_state(&f), ==, XenbusStateClosing);
         vif_front_fini(&f);
@@ -393,9 +394,9 @@ static size_t make_tcp(uint8_t *frame, unsigned payload)
 static void offer(struct vif_front *f, unsigned pages)
 {
     for (unsigned i = 0; i < pages; i++) {
-        unsigned at = f->rx_prod % VIF_DATA_PAGES;
+        unsigned at = f->q->rx_prod % VIF_DATA_PAGES;
 
-        vif_rx_put(f, (uint16_t)(200 + f->rx_prod), VIF_DATA_PAGE + at);
+        vif_rx_put(f, (uint16_t)(200 + f->q->rx_prod), VIF_DATA_PAGE + at);
     }
     vif_rx_kick(f);
 }
@@ -421,7 +422,7 @@ static void test_rx(void)
         g_assert_cmpuint(rsp.offset, ==, 0);
         g_assert_cmphex(rsp.flags, ==, NETRXF_data_validated);
         g_assert_cmpmem(vif_page(&f, VIF_DATA_PAGE), len, frame, len);
-        g_assert_true(evtchn_is_pending(f.d, split ? f.rx_port : f.tx_port));
+        g_assert_true(evtchn_is_pending(f.d, split ? f.q->rx_port : f.q->tx_port));
         g_assert_true(vif_deliver(&f, frame, len, (struct net_offload){0}));
         g_assert_cmphex(vif_rx_response(&f, 1).flags, ==, 0);
         g_assert_true(vif_deliver(&f, frame, len, (struct net_offload){.needs_csum = true}));

@@ -66,18 +66,27 @@ void vif_front_init(struct vif_front *f)
 {
     static const struct pv_memory_range map = {.start = 0, .len = VIF_RAM, .type = 1};
     const struct pv_domain_config config = {
-        .kind = PV_KIND_PVH, .name = "vif", .nr_vcpus = 1, .max_vcpus = 1,
+        .kind = PV_KIND_PVH, .name = "vif", .nr_vcpus = 1, .max_vcpus = VIF_QUEUES,
         .tsc_hz = 1000000000, .map = &map, .map_len = 1,
     };
 
     memset(f, 0, sizeof(*f));
-    f->fb = fake_board_new(1, VIF_RAM, PV_EXTRA_FRAMES);
+    f->fb = fake_board_new(VIF_QUEUES, VIF_RAM, PV_EXTRA_FRAMES);
     g_mutex_lock(&f->fb->board.lock);
     f->d = pv_domain_new(&f->fb->board, &config, NULL);
     g_assert_nonnull(f->d);
     for (uint32_t ref = VIF_TX_PAGE; ref < VIF_READONLY_PAGE; ref++) {
         vif_grant(f, ref, ref == VIF_BAD_REF ? 0 : GTF_permit_access, ref);
     }
+    for (uint32_t i = 0; i < VIF_QUEUES; i++) {
+        struct vif_queue *q = &f->queue[i];
+
+        q->tx_page = i == 0 ? VIF_TX_PAGE : VIF_QUEUE_PAGE + i * 2;
+        q->rx_page = i == 0 ? VIF_RX_PAGE : VIF_QUEUE_PAGE + i * 2 + 1;
+        vif_grant(f, q->tx_page, GTF_permit_access, q->tx_page);
+        vif_grant(f, q->rx_page, GTF_permit_access, q->rx_page);
+    }
+    f->q = &f->queue[0];
     vif_grant(f, VIF_READONLY_PAGE, GTF_permit_access | GTF_readonly, VIF_READONLY_PAGE);
     f->net.net = (struct net){.ops = &vif_net_ops, .mtu = 1500, .tx_csum = true, .tx_gso = true,
                               .mac = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56}};
@@ -129,37 +138,66 @@ void vif_set_state(struct vif_front *f, int state)
     fake_board_run(f->fb);
 }
 
+void vif_start_over(struct vif_front *f)
+{
+    vif_set_state(f, XenbusStateClosed);
+    vif_set_state(f, XenbusStateInitialising);
+}
+
+static void vif_write_queue(struct vif_front *f, unsigned count, unsigned i, const char *name,
+                            uint32_t value)
+{
+    g_autofree char *key = count > 1 ? g_strdup_printf("queue-%u/%s", i, name) : g_strdup(name);
+
+    vif_write(f, key, "%u", value);
+}
+
+static void vif_prepare_queue(struct vif_front *f, unsigned count, unsigned i, bool split)
+{
+    struct vif_queue *q = &f->queue[i];
+
+    memset(vif_page(f, q->tx_page), 0, MEM_PAGE_SIZE);
+    memset(vif_page(f, q->rx_page), 0, MEM_PAGE_SIZE);
+    *(uint32_t *)(void *)(vif_page(f, q->tx_page) + 12) = 1; /* rsp_event */
+    *(uint32_t *)(void *)(vif_page(f, q->rx_page) + 12) = 1;
+    q->tx_prod = q->rx_prod = 0;
+    g_mutex_lock(&f->fb->board.lock);
+    if (q->tx_port == 0) {
+        q->tx_port = evtchn_alloc_for_host(f->d);
+        q->rx_port = evtchn_alloc_for_host(f->d);
+    }
+    g_mutex_unlock(&f->fb->board.lock);
+    vif_write_queue(f, count, i, "tx-ring-ref", q->tx_page);
+    vif_write_queue(f, count, i, "rx-ring-ref", q->rx_page);
+    if (split) {
+        vif_write_queue(f, count, i, "event-channel-tx", q->tx_port);
+        vif_write_queue(f, count, i, "event-channel-rx", q->rx_port);
+    } else {
+        vif_write_queue(f, count, i, "event-channel", q->tx_port);
+    }
+}
+
+void vif_prepare(struct vif_front *f, unsigned count, bool split)
+{
+    for (unsigned i = 0; i < count; i++) {
+        vif_prepare_queue(f, count, i, split);
+    }
+    f->q = &f->queue[0];
+    vif_write(f, "multi-queue-num-queues", "%u", count);
+    vif_write(f, "request-rx-copy", "1");
+    vif_write(f, "feature-rx-notify", "1");
+}
+
 void vif_connect(struct vif_front *f, bool split, bool sg, bool gso, bool no_csum)
 {
     if (vif_back_state(f) != XenbusStateInitWait) {
-        vif_set_state(f, XenbusStateClosed);
-        vif_set_state(f, XenbusStateInitialising);
+        vif_start_over(f);
     }
-    memset(vif_page(f, VIF_TX_PAGE), 0, MEM_PAGE_SIZE);
-    memset(vif_page(f, VIF_RX_PAGE), 0, MEM_PAGE_SIZE);
-    *(uint32_t *)(void *)(vif_page(f, VIF_TX_PAGE) + 12) = 1; /* rsp_event */
-    *(uint32_t *)(void *)(vif_page(f, VIF_RX_PAGE) + 12) = 1;
-    f->tx_prod = f->rx_prod = 0;
-    g_mutex_lock(&f->fb->board.lock);
-    if (f->tx_port == 0) {
-        f->tx_port = evtchn_alloc_for_host(f->d);
-        f->rx_port = evtchn_alloc_for_host(f->d);
-    }
-    g_mutex_unlock(&f->fb->board.lock);
-    vif_write(f, "tx-ring-ref", "%u", VIF_TX_PAGE);
-    vif_write(f, "rx-ring-ref", "%u", VIF_RX_PAGE);
-    vif_write(f, "request-rx-copy", "1");
-    vif_write(f, "feature-rx-notify", "1");
+    vif_prepare(f, 1, split);
     vif_write(f, "feature-sg", "%d", sg);
     vif_write(f, "feature-gso-tcpv4", "%d", gso);
     vif_write(f, "feature-gso-tcpv6", "%d", gso);
     vif_write(f, "feature-no-csum-offload", "%d", no_csum);
-    if (split) {
-        vif_write(f, "event-channel-tx", "%u", f->tx_port);
-        vif_write(f, "event-channel-rx", "%u", f->rx_port);
-    } else {
-        vif_write(f, "event-channel", "%u", f->tx_port);
-    }
     vif_set_state(f, XenbusStateConnected);
 }
 
@@ -172,14 +210,14 @@ static void vif_put(struct vif_front *f, uint32_t page, unsigned slot_size, uint
 
 void vif_tx_put(struct vif_front *f, const void *slot, size_t size)
 {
-    vif_put(f, VIF_TX_PAGE, TX_SLOT, f->tx_prod++, slot, size);
+    vif_put(f, f->q->tx_page, TX_SLOT, f->q->tx_prod++, slot, size);
 }
 
 void vif_rx_put(struct vif_front *f, uint16_t id, uint32_t ref)
 {
     struct netif_rx_request req = {.id = id, .gref = ref};
 
-    vif_put(f, VIF_RX_PAGE, RX_SLOT, f->rx_prod++, &req, sizeof(req));
+    vif_put(f, f->q->rx_page, RX_SLOT, f->q->rx_prod++, &req, sizeof(req));
 }
 
 static void vif_publish(struct vif_front *f, uint32_t page, uint32_t prod)
@@ -189,18 +227,22 @@ static void vif_publish(struct vif_front *f, uint32_t page, uint32_t prod)
 
 void vif_tx_kick(struct vif_front *f)
 {
-    vif_publish(f, VIF_TX_PAGE, f->tx_prod);
+    struct evtchn_host *chan = &f->nb->queue[f->q - f->queue].tx_chan;
+
+    vif_publish(f, f->q->tx_page, f->q->tx_prod);
     g_mutex_lock(&f->fb->board.lock);
-    f->nb->tx_chan.notified(f->nb->tx_chan.opaque);
+    chan->notified(chan->opaque);
     g_mutex_unlock(&f->fb->board.lock);
     fake_board_run(f->fb);
 }
 
 void vif_rx_kick(struct vif_front *f)
 {
-    vif_publish(f, VIF_RX_PAGE, f->rx_prod);
+    struct evtchn_host *chan = &f->nb->queue[f->q - f->queue].rx_chan;
+
+    vif_publish(f, f->q->rx_page, f->q->rx_prod);
     g_mutex_lock(&f->fb->board.lock);
-    f->nb->rx_chan.notified(f->nb->rx_chan.opaque);
+    chan->notified(chan->opaque);
     g_mutex_unlock(&f->fb->board.lock);
     fake_board_run(f->fb);
 }
@@ -214,7 +256,7 @@ struct netif_tx_response vif_tx_response(struct vif_front *f, unsigned index)
 {
     struct netif_tx_response rsp;
 
-    memcpy(&rsp, vif_page(f, VIF_TX_PAGE) + RING_HEADER +
+    memcpy(&rsp, vif_page(f, f->q->tx_page) + RING_HEADER +
            (index % NETBACK_RING_ENTRIES) * TX_SLOT, sizeof(rsp));
     return rsp;
 }
@@ -223,7 +265,7 @@ struct netif_rx_response vif_rx_response(struct vif_front *f, unsigned index)
 {
     struct netif_rx_response rsp;
 
-    memcpy(&rsp, vif_page(f, VIF_RX_PAGE) + RING_HEADER +
+    memcpy(&rsp, vif_page(f, f->q->rx_page) + RING_HEADER +
            (index % NETBACK_RING_ENTRIES) * RX_SLOT, sizeof(rsp));
     return rsp;
 }

@@ -17,6 +17,8 @@ enum {
     VIF_TX_PAGE = 16, VIF_RX_PAGE = 17, VIF_DATA_PAGE = 32, VIF_DATA_PAGES = 256,
     VIF_READONLY_PAGE = VIF_DATA_PAGE + VIF_DATA_PAGES, /* granted, but not for writing */
     VIF_BAD_REF = 20,                                   /* not granted */
+    VIF_QUEUE_PAGE = VIF_READONLY_PAGE + 1,             /* two for each queue but the first */
+    VIF_QUEUES = 4,
     VIF_RAM = 4 << 20,
 };
 
@@ -36,13 +38,20 @@ struct vif_net {
     struct net_offload held_off;
 };
 
+/* What belongs to one queue. */
+struct vif_queue {
+    uint32_t tx_page, rx_page;
+    uint32_t tx_port, rx_port;
+    uint32_t tx_prod, rx_prod; /* private, published by vif_kick_* */
+};
+
 struct vif_front {
     struct fake_board *fb;
     struct pv_domain *d;
     struct vif_net net;
     struct netback *nb;
-    uint32_t tx_port, rx_port;
-    uint32_t tx_prod, rx_prod; /* private, published by vif_kick_* */
+    struct vif_queue queue[VIF_QUEUES];
+    struct vif_queue *q; /* the one that the functions below mean */
 };
 
 void vif_front_init(struct vif_front *f);
@@ -53,6 +62,10 @@ int vif_back_state(struct vif_front *f);
 void vif_set_state(struct vif_front *f, int state); /* and lets the back end react */
 /* Fresh rings, all keys, state 4. */
 void vif_connect(struct vif_front *f, bool split, bool sg, bool gso, bool no_csum);
+/* The rings and keys of `count` queues alone, without a state; the first one is in use. */
+void vif_prepare(struct vif_front *f, unsigned count, bool split);
+/* Closed and in its first state again. */
+void vif_start_over(struct vif_front *f);
 void vif_grant(struct vif_front *f, uint32_t ref, uint16_t flags, uint32_t gfn);
 uint8_t *vif_page(struct vif_front *f, uint32_t gfn);
 
