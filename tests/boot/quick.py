@@ -318,7 +318,7 @@ def pv_session(folder, *args, kernel=CLOUD):
     try:
         with boot(folder, "-machine", "pv", *args, kernel=kernel) as guest:
             ready(guest)
-            assert "xen-pv" in guest.run("dmesg | grep -i 'Booting kernel on Xen' && echo xen-pv")
+            assert "xen-pv" in guest.run("dmesg | grep 'Booting kernel on Xen$' && echo xen-pv")
             guest.run(f"wget -q -O /tmp/file http://10.0.2.2:{server.port}/file")
             assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /tmp/file")
             sums = guest.run("seq 1 20000 | md5sum; seq 1 20000 | sort | gzip -c | gunzip -c | sort -n | md5sum")
