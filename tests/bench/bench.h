@@ -30,7 +30,7 @@ struct workload {
 };
 
 extern const struct workload bench_integer[], bench_calls[], bench_floats[], bench_memory[],
-    bench_system[], bench_code[];
+    bench_system[], bench_code[], bench_smp[];
 
 /* The timed program started again as `bench true N`: exits with N. */
 #define BENCH_TRUE "true"

@@ -241,16 +241,19 @@ class Guest:
 
 
 class Pvemu(Guest):
-    def __init__(self, program, accel, kernel, initrd, limit):
-        super().__init__("pvemu" if accel == "auto" else f"pvemu {accel}", limit)
+    def __init__(self, program, accel, machine, cpus, kernel, initrd, limit):
+        words = [word for word in (accel, machine) if word != "auto"]
+        super().__init__(" ".join(["pvemu", *words]), limit)
         self.program = program
         self.accel = accel
+        self.machine = machine
+        self.cpus = cpus
         self.kernel = kernel
         self.initrd = initrd
 
     def command(self, arguments):
         return [self.program, "-kernel", self.kernel, "-initrd", self.initrd, "-m", f"{RAM_MIB}M", "-net", "none",
-                "-accel", self.accel, "-cmdline", " ".join(["console=hvc0", CMDLINE, "--", *arguments])]
+                "-accel", self.accel, "-machine", self.machine, "-smp", str(self.cpus), "-cmdline", " ".join(["console=hvc0", CMDLINE, "--", *arguments])]
 
     def describe(self, process):
         for line in process.error_text().splitlines():
@@ -264,9 +267,10 @@ class Qemu(Guest):
     WAYS = (("microvm,isa-serial=on,x-option-roms=off", "vmlinux"), ("microvm,isa-serial=on", "vmlinuz"),
             ("pc", "vmlinuz"))
 
-    def __init__(self, program, cpu, kernels, initrd, tsc_khz, limit):
+    def __init__(self, program, cpu, cpus, kernels, initrd, tsc_khz, limit):
         super().__init__(f"QEMU {cpu}", limit)
         self.program = program
+        self.cpus = cpus
         self.cpu = cpu
         self.kernels = kernels  # "vmlinux" and "vmlinuz" -> path
         self.initrd = initrd
@@ -276,7 +280,8 @@ class Qemu(Guest):
 
     def command(self, arguments):
         machine, kernel = self.way
-        return [self.program, "-M", machine, "-accel", "tcg", "-cpu", self.cpu, "-m", str(RAM_MIB), "-smp", "1",
+        return [self.program, "-M", machine, "-accel", "tcg,thread=multi" if self.cpus > 1 else "tcg",
+                "-cpu", self.cpu, "-m", str(RAM_MIB), "-smp", str(self.cpus),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
                 "-kernel", self.kernels[kernel], "-initrd", self.initrd,
                 "-append", " ".join([self.cmdline, "--", *arguments])]

@@ -2,7 +2,7 @@
 /*
  * bench: runs workloads and prints one line for each, for tests/bench/report.py to read.
  *
- *   bench [-scale X] [-reps N] [-limit SECONDS] all | NAME...
+ *   bench [-scale X] [-reps N] [-limit SECONDS] all | smp | NAME...
  *   bench -list | -tsc
  *
  * -scale multiplies the iterations, -reps says how often each is run (the fastest counts),
@@ -39,7 +39,8 @@ struct options {
 };
 
 static const struct workload *const all[] = {bench_integer, bench_calls,  bench_floats,
-                                             bench_memory,  bench_system, bench_code};
+                                             bench_memory,  bench_system, bench_code,
+                                             bench_smp};
 enum { NR_ALL = sizeof(all) / sizeof(all[0]) };
 
 /* --- what workloads share --- */
@@ -156,12 +157,14 @@ static const struct workload *workload_find(const char *name)
     return NULL;
 }
 
-static bool run_all(const struct options *o)
+/* Those for several CPUs, or all the others. */
+static bool run_all(const struct options *o, bool smp)
 {
     bool good = true;
 
     for (unsigned i = 0; i < NR_ALL; i++) {
-        for (const struct workload *w = all[i]; w->name != NULL; w++) {
+        for (const struct workload *w = all[i]; w->name != NULL && smp == (all[i] == bench_smp);
+             w++) {
             good = run_one(w, o) && good;
         }
     }
@@ -177,8 +180,8 @@ static bool run_named(const struct options *o)
     for (char **name = o->names; *name != NULL; name++) {
         const struct workload *w = workload_find(*name);
 
-        if (strcmp(*name, "all") == 0) {
-            good = run_all(o) && good;
+        if (strcmp(*name, "all") == 0 || strcmp(*name, "smp") == 0) {
+            good = run_all(o, **name == 's') && good;
         } else if (w == NULL) {
             printf("@unknown %s\n", *name);
             good = false;
@@ -234,12 +237,12 @@ static int tsc(void)
 }
 
 /* A guest has one CPU: two processes that take turns shall do so on one here, too. */
-static void pin(void)
+static void pin(const struct options *o)
 {
     cpu_set_t set;
     int cpu = sched_getcpu();
 
-    if (cpu >= 0) {
+    if (cpu >= 0 && strcmp(o->names[0], "smp") != 0) {
         CPU_ZERO(&set);
         CPU_SET((unsigned)cpu, &set);
         sched_setaffinity(0, sizeof(set), &set);
@@ -286,9 +289,9 @@ int main(int argc, char **argv)
     if (!parse(&o, argv) || o.names[0] == NULL) {
         fprintf(
             stderr,
-            "usage: bench [-scale X] [-reps N] [-limit SECONDS] all|NAME... | -list | -tsc\n");
+            "usage: bench [-scale X] [-reps N] [-limit SECONDS] all|smp|NAME... | -list | -tsc\n");
         return 2;
     }
-    pin();
+    pin(&o);
     return run_named(&o) ? 0 : 1;
 }

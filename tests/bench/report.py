@@ -26,6 +26,8 @@ def arguments():
     parser.add_argument("-boots", type=int)
     parser.add_argument("-quick", action="store_true")
     parser.add_argument("-accel", default="auto")
+    parser.add_argument("-machine", default="auto")
+    parser.add_argument("-smp", type=int, default=1)
     parser.add_argument("-qemu-cpu", dest="qemu_cpu", default="qemu64,max")
     parser.add_argument("-qemu", default="qemu-system-x86_64")
     parser.add_argument("-timeout", type=float, default=600)
@@ -36,7 +38,9 @@ def arguments():
     options.reps = options.reps or (2 if options.quick else 3)
     options.boots = options.boots or (1 if options.quick else 5)
     known = subprocess.run([options.bench, "-list"], check=True, stdout=subprocess.PIPE, text=True).stdout
-    known = [line.split()[0] for line in known.splitlines()]
+    known = [line.split()[0] for line in known.splitlines()] + ["all", "smp"]
+    if options.smp > 1 and not options.names:
+        options.names = ["smp"]
     for name in options.names:
         if name not in known and name not in EXTRA:
             parser.error(f"no workload '{name}'; there are: {' '.join(known)} {' '.join(EXTRA)}")
@@ -148,6 +152,12 @@ class Report:
             return None
         return min(qemu) / self.pvemu[0].result.ns[name]
 
+    @staticmethod
+    def scaling(engine):
+        """How many CPUs two loops that have nothing to do with each other get, by what one of them needs alone."""
+        one, two = engine.result.ns.get("compute1"), engine.result.ns.get("compute2")
+        return 2 * one / two if one and two else None
+
     def means(self, table, label, names):
         common = [n for n in names if all(n in e.result.ns for e in (self.native, *self.guests))]
         if not common:
@@ -169,6 +179,9 @@ class Report:
         for group in dict.fromkeys(groups.values()):
             self.means(table, f"mean {group}", [n for n in groups if groups[n] == group])
         self.means(table, "geometric mean", list(groups))
+        scaling = [self.scaling(engine) for engine in (self.native, *self.guests)]
+        if any(scaling):
+            table.add("CPUs two loops get", *["-" if s is None else f"{s:.2f}" for s in scaling], "", "")
 
     def extra_row(self, table, label, attribute, form):
         values = [getattr(g.result, attribute) for g in self.guests]
@@ -185,7 +198,7 @@ class Report:
         lines = [f"host    {host_cpu()}, {os.cpu_count()} CPUs, Linux {platform.release()}, "
                  f"load {os.getloadavg()[0]:.1f}"]
         releases = {g.result.release for g in self.guests if g.result.release}
-        lines.append(f"guest   Linux {', '.join(sorted(releases)) or '?'}, 1 CPU, {RAM_MIB} MiB, \"{CMDLINE}\"")
+        lines.append(f"guest   Linux {', '.join(sorted(releases)) or '?'}, {o.smp} CPU{'s' * (o.smp > 1)}, {RAM_MIB} MiB, \"{CMDLINE}\"")
         for guest in self.guests:
             program = [guest.program, "-version"] if isinstance(guest, Pvemu) else [guest.program, "--version"]
             lines.append(f"{guest.title}: {version(program)}; {guest.note or '?'}")
@@ -256,11 +269,11 @@ def main():
     initrd = os.path.join(options.work, "bench.cpio")
     cpio.write(initrd, options.bench)
     native = Native(options.bench, options.timeout)
-    guests = [Pvemu(options.pvemu, accel, options.vmlinuz, initrd, options.timeout)
-              for accel in options.accel.split(",")]
+    guests = [Pvemu(options.pvemu, accel, machine, options.smp, options.vmlinuz, initrd, options.timeout)
+              for accel in options.accel.split(",") for machine in options.machine.split(",")]
     kernels = {"vmlinux": options.vmlinux, "vmlinuz": options.vmlinuz}
     tsc_khz = int(subprocess.run([options.bench, "-tsc"], check=True, stdout=subprocess.PIPE).stdout)
-    guests += [Qemu(options.qemu, cpu, kernels, initrd, tsc_khz, options.timeout)
+    guests += [Qemu(options.qemu, cpu, options.smp, kernels, initrd, tsc_khz, options.timeout)
                for cpu in options.qemu_cpu.split(",") if cpu != "none"]
     bad = []
     measure(options, native, guests, bad)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # How fast a guest is: one table, native : pvemu : QEMU TCG, with the same program and the same kernel.
 #
-#   tests/bench/run.sh [options] [WORKLOAD... | boot | rss]
+#   tests/bench/run.sh [options] [WORKLOAD... | smp | boot | rss]
 #
 #   -quick           a twentieth of the work, 2 repetitions, 1 boot: minutes, and less exact
 #   -scale X         times the iterations (default 1; ratios need the same scale everywhere, and have it)
@@ -11,6 +11,8 @@
 #   -rounds N        go through all engines N times; the fastest counts (default 1)
 #   -boots N         boots of each engine; the fastest counts (default 5)
 #   -accel LIST      engines of pvemu, by comma (default auto)
+#   -machine LIST    kinds of guest, by comma: pvh,pv puts both side by side (default auto)
+#   -smp N           CPUs of each guest (default 1); 2 measures the workloads for two CPUs, `smp`
 #   -qemu-cpu LIST   CPUs of QEMU, by comma (default qemu64,max), or none
 #   -timeout SECONDS how long any guest may say nothing (default 600)
 #   -pvemu FILE      measure this program instead of building one
@@ -21,7 +23,7 @@
 . "$(dirname "$0")/../../images/lib.sh"
 
 usage() {
-    sed -n 's/^# \{0,1\}//; 3,20p' "$0"
+    sed -n 's/^# \{0,1\}//; 3,22p' "$0"
     exit "$1"
 }
 
