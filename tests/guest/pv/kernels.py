@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the PV test kernels on every engine that can: kernels.py PVEMU KERNEL_DIR."""
+"""Runs test kernels on every engine that can: kernels.py PVEMU KERNEL_DIR [ops]."""
 import os
 import re
 import subprocess
@@ -29,11 +29,15 @@ ROWS = [
     ("wild_storm", 112, "kernel panic", b""),
     ("wild_calls", 112, "kernel panic", b""),
 ]
+# Hypercalls of both kinds of guest, by either way of calling (tests/guest/ops).
+OPS = [(f"{name}_{kind}_{way}", 0, "powered off", b"checks passed") for kind in ("pv", "pvh") for way in ("inline", "page")
+       for name in ("events", "grants", "sched", "others") + (("hvm",) if kind == "pvh" else ())]
 
 
-def run(kernel, engine, runtime):
+def run(kernel, engine, runtime, ops):
     env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime)
-    command = [PVEMU, "-kernel", os.path.join(KERNELS, "pv_" + kernel + ".elf"), "-machine", "pv", "-accel", engine,
+    kind = ["-machine", "pvh" if "_pvh_" in kernel else "pv", "-smp", "1,max=2" if ops else "1"]
+    command = [PVEMU, "-kernel", os.path.join(KERNELS, ("ops_" if ops else "pv_") + kernel + ".elf"), *kind, "-accel", engine,
                "-m", "32M", "-net", "none", "-timeout", "60"]
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, env=env, check=False)
@@ -43,13 +47,15 @@ def run(kernel, engine, runtime):
 
 def main():
     failed = number = 0
-    print(f"1..{len(ROWS) * len(ENGINES)}")
+    ops = sys.argv[3:] == ["ops"]
+    rows = OPS if ops else ROWS
+    print(f"1..{len(rows) * len(ENGINES)}")
     with tempfile.TemporaryDirectory() as runtime:
         os.chmod(runtime, 0o700)
-        for kernel, status, verdict, text in ROWS:
+        for kernel, status, verdict, text in rows:
             for engine in ENGINES:
                 number += 1
-                done = run(kernel, engine, runtime)
+                done = run(kernel, engine, runtime, ops)
                 said = "" if done is None else done.stderr.decode(errors="replace")
                 good = done is not None and done.returncode == status and re.search(verdict, said) and text in done.stdout
                 failed += not good

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Kernels that test hypercalls which PV and PVH guests share. Each is built four times: for
+ * either kind of guest (PVH), with the instruction inline or through the page (BY_PAGE).
+ */
+#ifndef PVEMU_TESTS_GUEST_OPS_H
+#define PVEMU_TESTS_GUEST_OPS_H
+
+#include "../pv/pv.h"
+#include <xen/grant_table.h>
+#include <xen/hvm/hvm_op.h>
+#include <xen/hvm/params.h>
+
+enum { ESRCH_ = 3, ENOSPC_ = 28, ENODATA_ = 61, ETIME_ = 62 };
+
+#ifdef PVH
+enum { IS_PVH = 1 };
+#else
+enum { IS_PVH = 0 };
+#endif
+
+#ifdef BY_PAGE
+#define hypercall_inline hypercall_by_page
+#endif
+
+/* The first frame of the grant table; `frame` is what setup_table said. */
+struct grant_entry_v1 *map_grants(uint64_t frame);
+
+#define EVTCHN(cmd, op) HC2(event_channel_op, EVTCHNOP_##cmd, op)
+
+#endif

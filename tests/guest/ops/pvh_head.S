@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/* The entry of a 64-bit PVH test kernel: into long mode with 1 GiB mapped as it is, and into C. */
+#include <xen/elfnote.h>
+
+    .section .note.Xen, "a", @note
+    .align 4
+    .long 4, 4, XEN_ELFNOTE_PHYS32_ENTRY
+    .asciz "Xen"
+    .long start
+
+    .text
+    .code32
+    .globl start
+start:
+    movl $stack_top, %esp
+    movl $l3, %eax
+    orl $3, %eax
+    movl %eax, l4
+    movl $l2, %eax
+    orl $3, %eax
+    movl %eax, l3
+    xorl %ecx, %ecx
+1:  movl %ecx, %eax
+    shll $21, %eax
+    orl $0x83, %eax
+    movl %eax, l2(, %ecx, 8)
+    incl %ecx
+    cmpl $512, %ecx
+    jb 1b
+    movl $l4, %eax
+    movl %eax, %cr3
+    movl $0x20, %eax /* PAE */
+    movl %eax, %cr4
+    movl $0xc0000080, %ecx
+    movl $0x100, %eax /* LME */
+    xorl %edx, %edx
+    wrmsr
+    movl $0x80000011, %eax
+    movl %eax, %cr0
+    lgdt gdt_pointer
+    ljmp $8, $2f
+    .code64
+2:  movl $0x10, %eax
+    movl %eax, %ds
+    movl %eax, %es
+    movl %eax, %ss
+    call hypercall_init
+    call test
+    call finish
+    ud2
+
+    .globl hypercall_inline
+hypercall_inline: /* (nr, a1, a2, a3, a4) */
+    movq %rdi, %rax
+    movq %rsi, %rdi
+    movq %rdx, %rsi
+    movq %rcx, %rdx
+    movq %r8, %r10
+    movq %r9, %r8
+    cmpb $0, amd(%rip)
+    jne hypercall_amd
+    jmp hypercall_intel
+    /* Where and how Linux has them: an engine that cannot catch them looks for the pair. */
+    .balign 16
+hypercall_amd:
+    .byte 0x0f, 0x01, 0xd9 /* vmmcall */
+    ret
+    .balign 16
+hypercall_intel:
+    .byte 0x0f, 0x01, 0xc1 /* vmcall */
+    ret
+
+    .globl hypercall_by_page
+hypercall_by_page:
+    movl %edi, %eax
+    shll $5, %eax
+    movq %rsi, %rdi
+    movq %rdx, %rsi
+    movq %rcx, %rdx
+    movq %r8, %r10
+    movq %r9, %r8
+    addq $hypercall_page, %rax
+    jmp *%rax
+
+    .data
+    .align 8
+gdt:
+    .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
+gdt_pointer:
+    .word 23
+    .long gdt
+
+    .bss
+    .align 4096
+l4: .space 4096
+l3: .space 4096
+l2: .space 4096
+    .globl hypercall_page
+hypercall_page:
+    .space 4096
+    .space 16384
+stack_top:
