@@ -45,26 +45,31 @@ static void accel_vcpu_fini(struct vcpu *v)
     g_free(k);
 }
 
-static bool accel_vcpu_init(struct vcpu *v, GError **err)
+bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, GError **err)
 {
     struct kvm_engine *k = g_new0(struct kvm_engine, 1);
 
     k->v = v;
     k->fd = -1;
     k->load_all = true;
-    k->vm = kvm_vm_get(v, &kvm_sys_host, err);
+    k->vm = kvm_vm_get(v, sys, err);
     if (k->vm == NULL) {
         g_free(k);
         return false;
     }
     v->engine = k;
     kvm_install_signal();
-    return kvm_check_model(k->vm, v->model, err) && accel_make_vcpu(k, err);
+    return accel_make_vcpu(k, err);
 }
 
-static void accel_run(struct vcpu *v, struct exit *exit)
+static bool accel_vcpu_init(struct vcpu *v, GError **err)
 {
-    kvm_run_guest(v, exit);
+    return kvm_vcpu_init(v, &kvm_sys_host, err);
+}
+
+static bool accel_limit_model(struct cpu_model *model, GError **err)
+{
+    return kvm_limit_model(model, &kvm_sys_host, err);
 }
 
 static void accel_state_changed(struct vcpu *v)
@@ -79,10 +84,10 @@ const struct accel_ops kvm_accel_ops = {
     .name = "kvm",
     .needs_hypercall_port = true,
     .probe = kvm_probe_host,
-    .limit_model = kvm_limit_model,
+    .limit_model = accel_limit_model,
     .vcpu_init = accel_vcpu_init,
     .vcpu_fini = accel_vcpu_fini,
-    .run = accel_run,
+    .run = kvm_run_guest,
     .kick = kvm_kick,
     .sync = kvm_sync,
     .state_changed = accel_state_changed,

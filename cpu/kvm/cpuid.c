@@ -44,9 +44,8 @@ static bool cpuid_failed(int ret, GError **err)
                      g_strerror(-ret));
 }
 
-bool kvm_limit_model(struct cpu_model *model, GError **err)
+bool kvm_limit_model(struct cpu_model *model, const struct kvm_sys *sys, GError **err)
 {
-    const struct kvm_sys *sys = &kvm_sys_host;
     g_autofree struct cpuid_list *list = g_new(struct cpuid_list, 1);
     g_autofree struct cpuid_leaf *leaves = g_new(struct cpuid_leaf, CPUID_MAX);
     int dev = sys->open(KVM_DEVICE), ret;

@@ -61,16 +61,22 @@ struct kvm_engine {
     struct kvm_sregs sregs; /* that KVM has, when v->cpu's were last compared */
 };
 
+/* --- accel.c --- */
+
+/* accel_ops.vcpu_init. After a failure v->engine may be there, for vcpu_fini. */
+bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, GError **err);
+
 /* --- vm.c --- */
 
-/* The VM of the memory that v has: the first vCPU makes it. */
+/* The VM of the memory that v has: the first vCPU makes it, unless KVM cannot give what v->model
+ * shows. */
 struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **err);
 void kvm_vm_put(struct kvm_vm *vm);
 
 /* --- cpuid.c --- */
 
 /* accel_ops.limit_model */
-bool kvm_limit_model(struct cpu_model *model, GError **err);
+bool kvm_limit_model(struct cpu_model *model, const struct kvm_sys *sys, GError **err);
 /* Gives KVM the profile. */
 bool kvm_set_cpuid(struct kvm_engine *k, GError **err);
 /* Features the profile shows and KVM cannot give are an error. */
@@ -95,8 +101,8 @@ void kvm_put_regs(struct kvm_engine *k);
 
 /* --- run.c --- */
 
+/* accel_ops.run, .kick and .sync */
 void kvm_run_guest(struct vcpu *v, struct exit *exit);
-/* accel_ops.kick and .sync */
 void kvm_kick(struct vcpu *v);
 void kvm_sync(struct vcpu *v);
 /* The signal of kicks gets its handler. */

@@ -7,7 +7,7 @@
  * The code is position independent but for the two addresses given in RSI (user stack top) and
  * R14 (its own start).
  */
-#define REPORT_PORT 0x7e
+#define REPORT_PORT 0x7e /* VCPU_HYPERCALL_PORT */
 #define KERNEL_CS 0x08
 #define USER_SS 0x23
 #define USER_CS 0x2b

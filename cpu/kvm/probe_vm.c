@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "core/vcpu.h"
 #include "probe.h"
 
 enum {
@@ -26,7 +27,6 @@ enum {
     GUEST_CPUID_MAX = 256,
     GUEST_EXITS_MAX = 64,
     TSS_SIZE = 104,
-    REPORT_PORT = 0x7e,
     SPEED_REPORTS = 9,
     SPEED_INSTRUCTIONS = 1000,
     STUB_QUESTION = 0x1234,
@@ -259,13 +259,13 @@ static uint64_t guest_now_ns(void)
 static bool guest_is_report(const struct kvm_run *run)
 {
     return run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_OUT &&
-           run->io.port == REPORT_PORT && run->io.size == 1 && run->io.count == 1;
+           run->io.port == VCPU_HYPERCALL_PORT && run->io.size == 1 && run->io.count == 1;
 }
 
 /* The stub's exit: the argument in RAX, RIP behind the instruction, an answer in RAX. */
 static bool guest_answer(struct guest *g)
 {
-    const uint8_t out_insn[2] = {0xe6, REPORT_PORT};
+    const uint8_t out_insn[2] = {0xe6, VCPU_HYPERCALL_PORT};
 
     if (g->regs.rax != STUB_QUESTION || g->regs.rip < GUEST_CODE + 2 ||
         g->regs.rip > GUEST_CODE + GUEST_CODE_SIZE ||

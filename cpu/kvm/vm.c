@@ -278,10 +278,15 @@ struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **er
 {
     struct kvm_vm *vm = mem_listener(v->mem, vm_layout);
 
-    if (vm == NULL) {
-        return vm_new(v->mem, sys, err);
+    if (vm != NULL) {
+        vm->users++;
+        return vm;
     }
-    vm->users++;
+    vm = vm_new(v->mem, sys, err);
+    if (vm != NULL && !kvm_check_model(vm, v->model, err)) {
+        kvm_vm_put(vm);
+        return NULL;
+    }
     return vm;
 }
 

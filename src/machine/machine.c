@@ -95,13 +95,13 @@ bool machine_load(struct machine *m, GError **err)
 static bool machine_build(struct machine *m, GError **err)
 {
     m->model = cpu_model_new_host(err);
-    if (m->model == NULL || !m->accel->probe(err) ||
-        (m->accel->limit_model != NULL && !m->accel->limit_model(m->model, err))) {
+    if (m->model == NULL || !m->accel->probe(err)) {
         return false;
     }
     m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
     m->image = boot_image_open(m->config->kernel, err);
     if (m->image == NULL || !machine_choose_kind(m, err) || !accel_for_kind(m, err) ||
+        (m->accel->limit_model != NULL && !m->accel->limit_model(m->model, err)) ||
         !devices_open(m, err)) {
         return false;
     }

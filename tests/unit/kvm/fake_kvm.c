@@ -33,6 +33,9 @@ static void *fake_mmap(int fd, size_t len)
 {
     g_assert_cmpint(fd, ==, FD_VCPU);
     g_assert_cmpuint(len, ==, RUN_SIZE);
+    if (fake_kvm.no_mmap) {
+        return NULL;
+    }
     fake_kvm.run = g_malloc0(len);
     return fake_kvm.run;
 }
@@ -40,8 +43,10 @@ static void *fake_mmap(int fd, size_t len)
 static void fake_munmap(void *addr, size_t len)
 {
     (void)len;
-    g_assert_true(addr == fake_kvm.run);
-    g_clear_pointer(&fake_kvm.run, g_free);
+    if (addr == fake_kvm.run) {
+        fake_kvm.run = NULL;
+    }
+    g_free(addr);
 }
 
 static void fake_burn(uint64_t ns)
@@ -144,14 +149,35 @@ static int fake_slot(const struct kvm_userspace_memory_region *region)
     return 0;
 }
 
+static int fake_cpuid(struct kvm_cpuid2 *list)
+{
+    static const struct {
+        uint32_t leaf, subleaf;
+    } rows[] = {{1, 0}, {7, 0}, {0xd, 0}, {0xd, 1}, {0x80000001, 0}};
+    const uint32_t all = fake_kvm.poor_cpuid ? 0 : UINT32_MAX;
+
+    g_assert_cmpuint(list->nent, >=, G_N_ELEMENTS(rows));
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        list->entries[i] = (struct kvm_cpuid_entry2){
+            .function = rows[i].leaf, .index = rows[i].subleaf,
+            .eax = all, .ebx = all, .ecx = all, .edx = all,
+        };
+    }
+    list->nent = G_N_ELEMENTS(rows);
+    return 0;
+}
+
 static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
 {
     void *p = (void *)arg;
 
+    fake_kvm.count += request == fake_kvm.count_request;
     if (request == fake_kvm.fail_request) {
         return -fake_kvm.fail_error;
     }
     switch (request) {
+    case KVM_GET_SUPPORTED_CPUID:
+        return fake_cpuid(p);
     case KVM_GET_API_VERSION:
         return fake_kvm.api_version;
     case KVM_CHECK_EXTENSION:

@@ -29,12 +29,16 @@ struct fake_kvm {
     int api_version;
     int missing_cap;             /* a KVM_CAP_* that is not there; -1: none */
     unsigned long fail_request;  /* this call fails ... */
-    int fail_error;              /* ... with this */
+    int fail_error;              /* ... with this; negative: it returns -fail_error instead */
+    unsigned long count_request; /* how often this call came: */
+    unsigned count;
+    bool no_mmap;                /* of the vCPU */
+    bool poor_cpuid;             /* KVM_GET_SUPPORTED_CPUID offers nothing, else all */
     struct fake_exit exits[FAKE_EXITS];
     unsigned nr_exits, next_exit;
     unsigned open_fds;           /* opened and made, not yet closed */
     struct kvm_regs regs;
-    struct kvm_run *run;
+    struct kvm_run *run;         /* of the last vCPU mapped: the one that runs */
     uint8_t *memory;             /* of slot 0 */
     /* The rest of the vCPU, as the engine set it. */
     struct kvm_sregs sregs;

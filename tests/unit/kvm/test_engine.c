@@ -4,8 +4,10 @@
 #include <glib.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "cpu/kvm/engine.h"
 #include "cpu/kvm/kvm.h"
+#include "cpu/x86/x86.h"
 #include "fake_board.h"
 #include "fake_kvm.h"
 
@@ -18,7 +20,8 @@ struct call {
 };
 
 static struct fake_board *fb;
-static struct vcpu *v;
+static struct vcpu *v; /* the first; there is a second without an engine */
+static struct cpu_model *model;
 static struct exit last;
 static struct call calls[16];
 static unsigned nr_calls;
@@ -102,26 +105,26 @@ static const struct vcpu_board_ops board_ops = {
 
 /* --- arrange --- */
 
+static void setup_board(void)
+{
+    fake_kvm_reset();
+    fb = fake_board_new(2, RAM, 4);
+    for (unsigned i = 0; i < 2; i++) {
+        v = fb->vcpus[1 - i];
+        v->id = 1 - i;
+        v->model = model;
+        v->mem = fb->board.mem;
+        v->board = &fb->board;
+        v->board_ops = &board_ops;
+        v->accel = &kvm_accel_ops;
+        cpu_reset(&v->cpu);
+    }
+}
+
 static void setup(void)
 {
-    struct kvm_engine *k = g_new0(struct kvm_engine, 1);
-
-    fake_kvm_reset();
-    fb = fake_board_new(1, RAM, 4);
-    v = fb->vcpus[0];
-    v->mem = fb->board.mem;
-    v->board = &fb->board;
-    v->board_ops = &board_ops;
-    v->accel = &kvm_accel_ops;
-    cpu_reset(&v->cpu);
-    k->v = v;
-    k->vm = kvm_vm_get(v, &fake_kvm_sys, NULL);
-    g_assert_nonnull(k->vm);
-    k->fd = fake_kvm_sys.ioctl(k->vm->fd, KVM_CREATE_VCPU, 0);
-    k->run = fake_kvm_sys.mmap(k->fd, k->vm->run_size);
-    k->vm->has_tsc_offset = true;
-    k->load_all = true;
-    v->engine = k;
+    setup_board();
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
     nr_calls = 0;
     irq_vector = -1;
     hypercall_sleeps = false;
@@ -129,13 +132,8 @@ static void setup(void)
 
 static void teardown(void)
 {
-    struct kvm_engine *k = v->engine;
-
-    fake_kvm_sys.munmap(k->run, k->vm->run_size);
-    fake_kvm_sys.close(k->fd);
-    kvm_vm_put(k->vm);
-    g_free(k);
-    v->engine = NULL;
+    kvm_accel_ops.vcpu_fini(v);
+    g_assert_null(v->engine);
     g_assert_cmpuint(fake_kvm.open_fds, ==, 0);
     fake_board_free(fb);
 }
@@ -607,10 +605,113 @@ static void test_state_refused(void)
     }
 }
 
+/* --- making it --- */
+
+/* Every call on the way to a vCPU may fail: it is said, and nothing is left open. */
+static void test_make_fails(void)
+{
+    static const struct {
+        unsigned long request;
+        int error;
+        const char *text;
+    } rows[] = {
+        {KVM_CREATE_VM, ENOMEM, "cannot make a virtual machine"},
+        {KVM_SET_TSS_ADDR, EEXIST, "cannot make a virtual machine"},
+        {KVM_SET_IDENTITY_MAP_ADDR, EINVAL, "cannot make a virtual machine"},
+        {KVM_ENABLE_CAP, EINVAL, "cannot make a virtual machine"},
+        {KVM_X86_SET_MSR_FILTER, EINVAL, "cannot make a virtual machine"},
+        {KVM_GET_VCPU_MMAP_SIZE, EINVAL, "cannot make a virtual machine"},
+        {KVM_GET_VCPU_MMAP_SIZE, -PAGE / 2, "cannot make a virtual machine"},
+        {KVM_SET_USER_MEMORY_REGION, ENOMEM, "cannot make a virtual machine"},
+        {KVM_GET_SUPPORTED_CPUID, E2BIG, "does not tell its CPUID"},
+        {KVM_CREATE_VCPU, ENOMEM, "cannot make CPU 0"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) err = NULL;
+
+        setup_board();
+        fake_kvm.fail_request = rows[i].request;
+        fake_kvm.fail_error = rows[i].error;
+        g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err));
+        g_assert_error(err, PVEMU_ERROR, PVEMU_ERROR_HOST);
+        g_assert_nonnull(strstr(err->message, rows[i].text));
+        teardown();
+    }
+}
+
+static void test_make_fails_otherwise(void)
+{
+    g_autoptr(GError) err = NULL, err2 = NULL, err3 = NULL;
+
+    setup_board();
+    fake_kvm.open_error = EACCES;
+    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err));
+    g_assert_nonnull(strstr(err->message, "Permission denied"));
+    teardown();
+    setup_board();
+    fake_kvm.no_mmap = true;
+    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err2));
+    g_assert_nonnull(strstr(err2->message, "cannot map CPU 0"));
+    teardown();
+    setup_board();
+    fake_kvm.poor_cpuid = true;
+    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err3));
+    g_assert_nonnull(strstr(err3->message, "processor features"));
+    teardown();
+}
+
+/* Two vCPUs are in one VM, whose CPUID is asked for once. */
+static void test_two(void)
+{
+    struct vcpu *second;
+    struct kvm_engine *a, *b;
+
+    setup_board();
+    second = fb->vcpus[1];
+    fake_kvm.count_request = KVM_GET_SUPPORTED_CPUID;
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    a = v->engine;
+    g_assert_true(kvm_vcpu_init(second, &fake_kvm_sys, NULL));
+    b = second->engine;
+    g_assert_true(a->vm == b->vm);
+    g_assert_cmpuint(fake_kvm.count, ==, 1);
+    kvm_accel_ops.vcpu_fini(second);
+    teardown();
+}
+
+static void test_limit_model(void)
+{
+    struct cpu_model *m = cpu_model_new_host(NULL);
+    g_autoptr(GError) err = NULL, err2 = NULL;
+
+    fake_kvm_reset();
+    g_assert_true(kvm_limit_model(m, &fake_kvm_sys, NULL));
+    g_assert_true(cpu_model_has(m, INSN_FEAT_SSE3));
+    fake_kvm.poor_cpuid = true;
+    g_assert_true(kvm_limit_model(m, &fake_kvm_sys, NULL));
+    g_assert_false(cpu_model_has(m, INSN_FEAT_SSE3));
+    fake_kvm.fail_request = KVM_GET_SUPPORTED_CPUID;
+    fake_kvm.fail_error = E2BIG;
+    g_assert_false(kvm_limit_model(m, &fake_kvm_sys, &err));
+    g_assert_nonnull(strstr(err->message, "does not tell its CPUID"));
+    fake_kvm.open_error = EBUSY;
+    g_assert_false(kvm_limit_model(m, &fake_kvm_sys, &err2));
+    g_assert_cmpuint(fake_kvm.open_fds, ==, 0);
+    cpu_model_free(m);
+}
+
 int main(int argc, char **argv)
 {
+    int ret;
+
     g_setenv("LC_ALL", "C", TRUE);
     g_test_init(&argc, &argv, NULL);
+    model = cpu_model_new_host(NULL);
+    g_test_add_func("/kvm/engine/make-fails", test_make_fails);
+    g_test_add_func("/kvm/engine/make-fails-otherwise", test_make_fails_otherwise);
+    g_test_add_func("/kvm/engine/two-cpus", test_two);
+    g_test_add_func("/kvm/engine/limit-model", test_limit_model);
     g_test_add_func("/kvm/engine/ports", test_ports);
     g_test_add_func("/kvm/engine/mmio", test_mmio);
     g_test_add_func("/kvm/engine/hypercall", test_hypercall);
@@ -628,5 +729,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/engine/layout-fails", test_layout_fails);
     g_test_add_func("/kvm/engine/bad-exits", test_bad_exits);
     g_test_add_func("/kvm/engine/state-refused", test_state_refused);
-    return g_test_run();
+    ret = g_test_run();
+    cpu_model_free(model);
+    return ret;
 }
