@@ -114,13 +114,16 @@ static const struct rule rules[] = {
 
     /* --- KVM: running, state, memory; nothing that makes a VM or a device --- */
     IOCTL(V | K, KVM_RUN), IOCTL(V | K, KVM_INTERRUPT), IOCTL(V | K, KVM_NMI),
-    IOCTL(V | K, KVM_SET_SREGS), IOCTL(V | K, KVM_SET_CPUID2),
+    IOCTL(V | K, KVM_GET_REGS), IOCTL(V | K, KVM_GET_SREGS), IOCTL(V | K, KVM_SET_SREGS),
+    IOCTL(V | K, KVM_SET_CPUID2),
     IOCTL(V | K, KVM_GET_MSRS), IOCTL(V | K, KVM_SET_MSRS),
     IOCTL(V | K, KVM_GET_XSAVE), IOCTL(V | K, KVM_SET_XSAVE),
     IOCTL(V | K, KVM_GET_XCRS), IOCTL(V | K, KVM_SET_XCRS),
     IOCTL(V | K, KVM_GET_DEBUGREGS), IOCTL(V | K, KVM_SET_DEBUGREGS),
     IOCTL(V | K, KVM_GET_VCPU_EVENTS), IOCTL(V | K, KVM_SET_VCPU_EVENTS),
     IOCTL(V | K, KVM_SET_DEVICE_ATTR), /* the TSC's offset */
+    IOCTL(V | K, KVM_SET_REGS), IOCTL(V | K, KVM_SET_GUEST_DEBUG),
+    IOCTL(M | V | K, KVM_GET_DIRTY_LOG),
     IOCTL(M | V | K, KVM_SET_USER_MEMORY_REGION),
     ALLOW2(tgkill, VMM | K, EQ(2, SANDBOX_KICK_SIGNAL), VALUE(0, VALUE_SELF)),
 

@@ -268,6 +268,14 @@ static void test_kvm(void)
         vcpu = sandbox_program(s, SANDBOX_CLASS_VCPU);
         io = sandbox_program(s, SANDBOX_CLASS_IO);
         g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, KVM_RUN, 0), ==, want);
+        if (kvm) { /* KVM_RUN is found at once */
+            const struct sock_fprog first = {.len = 7, .filter = vcpu->filter};
+
+            g_assert_cmphex(outcome(&first, SYS_ioctl, 9, KVM_RUN, 0), ==, SEEN_ALLOW);
+        }
+        g_assert_cmphex(outcome(sandbox_program(s, SANDBOX_PROCESS), SYS_ioctl, 9, KVM_RUN, 0),
+                        ==, want);
+        g_assert_cmphex(outcome(vcpu, SYS_read, 9, KVM_RUN, 0), ==, SEEN_KILL);
         g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, KVM_SET_XSAVE, 0), ==, want);
         g_assert_cmphex(outcome(io, SYS_ioctl, 9, KVM_RUN, 0), ==, SEEN_KILL);
         g_assert_cmphex(outcome(io, SYS_tgkill, self, 1, SANDBOX_KICK_SIGNAL), ==, want);
