@@ -198,5 +198,6 @@ const struct accel_ops dbt_accel_ops = {
     .kick = accel_kick,
     .state_changed = accel_state_changed,
     .tlb_flush = interp_accel_flush,
+    .set_debug = interp_set_debug,
     .stats = dbt_stats,
 };

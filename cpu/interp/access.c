@@ -198,6 +198,9 @@ bool interp_mref(struct interp *e, uint64_t va, unsigned len, unsigned access, s
     if ((e->v->cpu.dr[7] & 0xff) != 0) {
         access_debug_hit(e, va, len, access);
     }
+    if (unlikely(e->debugging)) {
+        interp_debug_access(e, va, len, access);
+    }
     return true;
 }
 

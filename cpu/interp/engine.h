@@ -216,6 +216,9 @@ struct interp {
     struct x86_fault fault;
     struct mref m;    /* memory operand of the current instruction */
     uint64_t dr6_hit; /* data breakpoints met by the current instruction */
+    struct vcpu_debug debug; /* debug.c */
+    bool debugging;
+    unsigned debug_hit;      /* enum vcpu_stop: points of data met by the current instruction */
 
     /*
      * For an engine on top of this one (cpu/dbt): what blocks of 64-bit code start with, and a
@@ -257,6 +260,15 @@ struct interp {
     uint32_t host_mxcsr, mxcsr_mask, host_xcr0;
     struct tlb tlbs[TLB_NR];
 };
+
+/* debug.c */
+/* accel_ops.set_debug */
+bool interp_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
+/* Whether the guest stops before the instruction at rip, or behind the one that was there. */
+bool interp_debug_before(struct interp *e, struct exit *exit);
+bool interp_debug_after(struct interp *e, struct exit *exit);
+/* An access that may meet a point. */
+void interp_debug_access(struct interp *e, uint64_t va, unsigned len, unsigned access);
 
 /* access.c */
 /* A page's host address, or NULL and *gpa for MMIO. false: e->fault. */

@@ -89,7 +89,8 @@ void interp_mode_changed(struct interp *e)
     e->tlb = &e->tlbs[interp_tlb_index(cpu)];
     e->align_check =
         cpu->cpl == 3 && (cpu->cr0 & CPU_CR0_AM) != 0 && (cpu->rflags & CPU_AC) != 0;
-    special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0;
+    special = (cpu->rflags & (CPU_TF | CPU_RF)) != 0 || (cpu->dr[7] & 0xff) != 0 ||
+              e->debugging;
     if (special || e->align_check) {
         mode |= MODE_SLOW;
     }
@@ -415,7 +416,7 @@ static void run_link(struct interp *e, struct block *b)
 }
 
 /* One instruction with everything looked at. false: leave run(). */
-static bool run_slowly(struct interp *e, struct exit *exit)
+static bool run_instruction(struct interp *e, struct exit *exit)
 {
     struct cpu_x86 *cpu = &e->v->cpu;
     uint64_t hit = run_code_breakpoint(e), old_rip = cpu->rip;
@@ -455,6 +456,15 @@ static bool run_slowly(struct interp *e, struct exit *exit)
         return run_deliver(e, exit, -1, &fault);
     }
     return true;
+}
+
+static bool run_slowly(struct interp *e, struct exit *exit)
+{
+    if (likely(!e->debugging)) {
+        return run_instruction(e, exit);
+    }
+    return !interp_debug_before(e, exit) && run_instruction(e, exit) &&
+           !interp_debug_after(e, exit);
 }
 
 static bool run_one(struct interp *e, struct exit *exit)
@@ -605,4 +615,5 @@ const struct accel_ops interp_accel_ops = {
     .run = interp_run,
     .state_changed = interp_state_changed,
     .tlb_flush = interp_accel_flush,
+    .set_debug = interp_set_debug,
 };

@@ -77,7 +77,7 @@ static void accel_state_changed(struct vcpu *v)
     struct kvm_engine *k = v->engine;
 
     k->load_all = true;
-    k->deep_away = false;
+    k->regs_away = k->sregs_away = k->deep_away = false;
 }
 
 const struct accel_ops kvm_accel_ops = {
@@ -91,4 +91,7 @@ const struct accel_ops kvm_accel_ops = {
     .kick = kvm_kick,
     .sync = kvm_sync,
     .state_changed = accel_state_changed,
+    .set_debug = kvm_set_debug,
+    .dirty_log = kvm_dirty_log,
+    .stats = kvm_stats,
 };

@@ -2,10 +2,10 @@
 /*
  * What the files of the KVM engine share.
  *
- * Where the state is: between runs and in board callbacks the registers, segments and control
- * registers are in v->cpu and the rest ("deep": vector registers, MSRs, debug registers, events)
- * may still be KVM's. kvm_sync() brings that home too; state_changed() makes the next run load
- * everything from v->cpu.
+ * Where the state is: between runs general and control registers are in v->cpu; most segments and
+ * the rest ("deep": vector registers, MSRs, debug registers, events) may still be KVM's. Board
+ * callbacks have what they look at: nothing for ports and memory. kvm_sync() brings everything
+ * home; state_changed() makes the next run load everything from v->cpu.
  */
 #ifndef PVEMU_CPU_KVM_ENGINE_H
 #define PVEMU_CPU_KVM_ENGINE_H
@@ -19,7 +19,13 @@
 
 enum {
     KVM_MSRS_MAX = 16,
+    KVM_NEAR = 4,
+    KVM_EXITS = 64, /* reasons that are counted each by itself */
 };
+
+/* Memory slots. Pages outside RAM have one each. */
+enum { KVM_SLOT_LOW, KVM_SLOT_HIGH, KVM_SLOT_WINDOW, KVM_SLOT_SHIM, KVM_SLOT_TEST,
+       KVM_SLOT_FIRST_OUTSIDE };
 
 /* One VM for all vCPUs of a board. */
 struct kvm_vm {
@@ -36,6 +42,9 @@ struct kvm_vm {
     unsigned next_slot;
     _Atomic int failed;   /* errno of a change of the layout that could not be made */
     bool has_xcrs, has_tsc_offset;
+    bool xen_calls;       /* VMCALL comes out: KVM_CAP_XEN_HVM */
+    uint32_t *log_frames; /* while writes are logged: the frame at each page of the view */
+    bool debug_tried, debug_points, debug_int3; /* debug.c: breakpoints that come out */
     uint32_t msrs[KVM_MSRS_MAX]; /* those that KVM holds for v->cpu */
     unsigned nr_msrs;
 };
@@ -50,14 +59,21 @@ struct kvm_engine {
     uintptr_t thread;     /* pthread_self() of `tid` */
     int tid;
     bool cpuid_set;
-    bool ran;             /* KVM has been entered in this run */
     bool load_all;        /* v->cpu is what counts, all of it */
+    bool regs_away;       /* general registers are KVM's; false between runs */
+    bool sregs_away;      /* segments and control registers are KVM's */
     bool deep_away;       /* the deep state is KVM's */
     bool regs_dirty;      /* v->cpu's registers are newer than KVM's */
+    unsigned near;        /* so many entries more, KVM gives registers with the exit: only when
+                             an exit has needed them lately, since that costs 600 instructions */
     bool unfinished;      /* an exit that KVM completes when it is entered again */
     bool irq_ready;       /* an interrupt can be given to KVM now */
     int64_t tsc_offset;   /* that KVM has */
     uint64_t cr8;         /* as the board sees it */
+    struct kvm_guest_debug debug; /* what a debugger wants; control 0: nothing */
+    bool xen_pending;     /* the last exit was a VMCALL that KVM is going to finish */
+    uint64_t xen_next;    /* behind it */
+    uint64_t exits[KVM_EXITS], hypercalls, apic, entries, signals; /* counters */
     struct kvm_sregs sregs; /* that KVM has, when v->cpu's were last compared */
 };
 
@@ -72,6 +88,34 @@ bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, GError **err);
  * shows. */
 struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **err);
 void kvm_vm_put(struct kvm_vm *vm);
+/* 0 or a negated errno. */
+int kvm_vm_set_slot(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len, void *hva);
+
+/* RAM's slots as they are to be now. */
+int kvm_vm_set_ram(struct kvm_vm *vm);
+
+/* --- dirty.c --- */
+
+/* While writes are logged: another frame comes to a page of the view. */
+void kvm_dirty_moved(struct kvm_vm *vm, uint64_t page, uint32_t frame);
+/* accel_ops.dirty_log */
+bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err);
+
+/* --- debug.c --- */
+
+/* accel_ops.set_debug */
+bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
+/* The state is loaded: registers and what stops the guest go to KVM. 0 or a negated errno. */
+int kvm_debug_enter(struct kvm_engine *k);
+/* KVM_EXIT_DEBUG; false. */
+bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit);
+/* Before a run: whether it was a single step over a hypercall, which has been made. */
+bool kvm_debug_hypercall(struct kvm_engine *k);
+
+/* --- stats.c --- */
+
+/* accel_ops.stats */
+char *kvm_stats(struct vcpu *v);
 
 /* --- cpuid.c --- */
 
@@ -90,12 +134,21 @@ int kvm_load_all(struct kvm_engine *k);
 int kvm_load_changed(struct kvm_engine *k);
 /* The TSC offset alone. */
 int kvm_load_tsc(struct kvm_engine *k);
-/* From the exit's own copy: what board callbacks look at. */
-void kvm_fetch_for_call(struct kvm_engine *k);
-/* From the exit's own copy: registers and all segments. */
-void kvm_fetch_regs(struct kvm_engine *k);
-/* The rest; an event that KVM was about to deliver is delivered in v->cpu. */
-int kvm_fetch_deep(struct kvm_engine *k);
+/* General registers, if they are away. */
+int kvm_fetch_regs(struct kvm_engine *k);
+/* And of the others what board callbacks look at. */
+int kvm_fetch_for_call(struct kvm_engine *k);
+/* Everything; an event that KVM was about to deliver is delivered in v->cpu. */
+int kvm_fetch_all(struct kvm_engine *k);
+/* v->cpu's system registers in KVM's form. Every byte is set: two of them can be compared. */
+void kvm_sregs_of(const struct kvm_engine *k, struct kvm_sregs *s);
+struct kvm_segment kvm_segment_of(const struct cpu_segment *s);
+struct cpu_segment kvm_segment_home(const struct kvm_segment *s);
+/* Pieces of them. */
+int kvm_load_xsave(struct kvm_engine *k);
+int kvm_fetch_xsave(struct kvm_engine *k);
+int kvm_load_debug(struct kvm_engine *k);
+void kvm_fetch_gprs(struct kvm_engine *k);
 /* General registers to the place where KVM_RUN finds them. */
 void kvm_put_regs(struct kvm_engine *k);
 
@@ -107,5 +160,13 @@ void kvm_kick(struct vcpu *v);
 void kvm_sync(struct vcpu *v);
 /* The signal of kicks gets its handler. */
 void kvm_install_signal(void);
+/* The calling thread is the vCPU's. */
+void kvm_know_thread(struct kvm_engine *k);
+/* An engine error; false. */
+bool kvm_run_failed(struct exit *exit, const char *what, int error);
+/* The exit's access, in pieces of 1, 2, 4 or 8 bytes; true. */
+bool kvm_run_mmio(struct kvm_engine *k, struct exit *exit);
+/* An exit that is an error, whatever it is; false. */
+bool kvm_run_error(struct kvm_engine *k, struct exit *exit);
 
 #endif

@@ -22,11 +22,16 @@
 #include "base/sandbox.h"
 #include "cpu/x86/x86.h"
 
-enum { LAPIC_TPR_OFFSET = 0x80 };
+enum { LAPIC_TPR_OFFSET = 0x80, VMCALL_SIZE = 3 };
 #define RUN_LAPIC_PAGE  0xfee00u
 #define RUN_X2APIC_TPR  0x808u
+#define RUN_X2APIC_LAST 0x8ffu
+#define RUN_X2APIC      0x800u
+#define RUN_TSC_DEADLINE 0x6e0u
 
-static bool run_failed(struct exit *exit, const char *what, int error)
+static const char run_not_given[] = "it does not give the guest's state";
+
+bool kvm_run_failed(struct exit *exit, const char *what, int error)
 {
     exit->kind = EXIT_ERROR;
     g_snprintf(exit->message, sizeof(exit->message), "KVM: %s: %s", what, g_strerror(error));
@@ -48,7 +53,7 @@ void kvm_install_signal(void)
     sigaction(SANDBOX_KICK_SIGNAL, &sa, NULL);
 }
 
-static void run_know_thread(struct kvm_engine *k)
+void kvm_know_thread(struct kvm_engine *k)
 {
     uintptr_t self = (uintptr_t)pthread_self();
 
@@ -94,7 +99,7 @@ static bool run_offer_irq(struct kvm_engine *k, struct exit *exit)
     irq.irq = (uint32_t)vector;
     ret = kvm_ioctl(k->vm->sys, k->fd, KVM_INTERRUPT, &irq);
     if (ret < 0) {
-        return run_failed(exit, "cannot give an interrupt", -ret);
+        return kvm_run_failed(exit, "cannot give an interrupt", -ret);
     }
     k->irq_ready = false; /* the board asks again if there is another one */
     return true;
@@ -105,7 +110,7 @@ static bool run_give_nmi(struct kvm_engine *k, struct exit *exit)
     int ret = kvm_ioctl(k->vm->sys, k->fd, KVM_NMI, NULL);
 
     k->v->cpu.nmi_pending = false;
-    return ret >= 0 || run_failed(exit, "cannot give an NMI", -ret);
+    return ret >= 0 || kvm_run_failed(exit, "cannot give an NMI", -ret);
 }
 
 /* Requests of others. false: leave. */
@@ -117,7 +122,7 @@ static bool run_requests(struct kvm_engine *k, struct exit *exit)
 
     k->run->request_interrupt_window = 0;
     if (error != 0) {
-        return run_failed(exit, "the guest's memory cannot be laid out", error);
+        return kvm_run_failed(exit, "the guest's memory cannot be laid out", error);
     }
     if ((request & VCPU_REQ_TLB_FLUSH) != 0) { /* KVM has followed the layout by itself */
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
@@ -145,14 +150,57 @@ static bool run_requests(struct kvm_engine *k, struct exit *exit)
 static bool run_hypercall(struct kvm_engine *k, struct exit *exit)
 {
     struct vcpu *v = k->v;
+    int ret = kvm_fetch_for_call(k);
 
-    kvm_fetch_for_call(k);
+    if (ret < 0) {
+        return kvm_run_failed(exit, run_not_given, -ret);
+    }
     k->regs_dirty = true;
     k->unfinished = false; /* nothing of it is left in KVM */
+    k->hypercalls++;
     v->board_ops->hypercall(v);
     if (v->cpu.halted) {
         exit->kind = EXIT_HALT;
         return false;
+    }
+    return true;
+}
+
+/*
+ * VMCALL or VMMCALL, where KVM hands it out. Unlike OUT it is KVM's to finish: when entered with RIP
+ * at the instruction it sets RAX and goes behind. Here RIP is behind already. When the call is to be
+ * made again, or KVM is left, it is entered once for nothing else.
+ */
+static void run_xen_finish(struct kvm_engine *k)
+{
+    k->xen_pending = false;
+    kvm_put_regs(k);
+    k->run->s.regs.regs.rip = k->xen_next;
+    __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    k->vm->sys->ioctl(k->fd, KVM_RUN, 0);
+    k->regs_dirty = true;
+}
+
+static bool run_xen(struct kvm_engine *k, struct exit *exit)
+{
+    struct cpu_x86 *cpu = &k->v->cpu;
+    int ret;
+
+    if (k->run->xen.type != KVM_EXIT_XEN_HCALL) {
+        return kvm_run_error(k, exit);
+    }
+    ret = kvm_fetch_regs(k);
+    if (ret < 0) {
+        return kvm_run_failed(exit, run_not_given, -ret);
+    }
+    cpu->rip += VMCALL_SIZE;
+    k->xen_next = cpu->rip;
+    k->xen_pending = true;
+    if (!run_hypercall(k, exit)) {
+        return false;
+    }
+    if (cpu->rip != k->xen_next) {
+        run_xen_finish(k);
     }
     return true;
 }
@@ -182,8 +230,7 @@ static bool run_io(struct kvm_engine *k, struct exit *exit)
     return true;
 }
 
-/* Pieces of 1, 2, 4 or 8 bytes. */
-static bool run_mmio(struct kvm_engine *k, struct exit *exit)
+bool kvm_run_mmio(struct kvm_engine *k, struct exit *exit)
 {
     struct kvm_run *run = k->run;
     struct vcpu *v = k->v;
@@ -192,6 +239,7 @@ static bool run_mmio(struct kvm_engine *k, struct exit *exit)
     unsigned left = MIN(run->mmio.len, sizeof(run->mmio.data));
 
     (void)exit;
+    k->apic += gpa >> 12 == RUN_LAPIC_PAGE;
     while (left > 0) {
         unsigned size = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
         uint64_t value = 0;
@@ -212,13 +260,24 @@ static bool run_mmio(struct kvm_engine *k, struct exit *exit)
     return true;
 }
 
+/* MSRs of the local APIC need no state of the CPU. */
+static int run_fetch_for_msr(struct kvm_engine *k, uint32_t index)
+{
+    bool apic = (index >= RUN_X2APIC && index <= RUN_X2APIC_LAST) || index == RUN_TSC_DEADLINE;
+
+    k->apic += apic;
+    return apic ? 0 : kvm_fetch_for_call(k);
+}
+
 static bool run_rdmsr(struct kvm_engine *k, struct exit *exit)
 {
     struct kvm_run *run = k->run;
     uint64_t value = 0;
+    int ret = run_fetch_for_msr(k, run->msr.index);
 
-    (void)exit;
-    kvm_fetch_for_call(k);
+    if (ret < 0) {
+        return kvm_run_failed(exit, run_not_given, -ret);
+    }
     run->msr.error = !x86_rdmsr(k->v, run->msr.index, &value);
     run->msr.data = value;
     return true;
@@ -228,9 +287,11 @@ static bool run_wrmsr(struct kvm_engine *k, struct exit *exit)
 {
     struct kvm_run *run = k->run;
     struct vcpu *v = k->v;
-    int ret = 0;
+    int ret = run_fetch_for_msr(k, run->msr.index);
 
-    kvm_fetch_for_call(k);
+    if (ret < 0) {
+        return kvm_run_failed(exit, run_not_given, -ret);
+    }
     run->msr.error = !x86_wrmsr(v, run->msr.index, run->msr.data);
     if (run->msr.index == RUN_X2APIC_TPR) {
         k->cr8 = v->board_ops->read_cr8(v);
@@ -238,13 +299,13 @@ static bool run_wrmsr(struct kvm_engine *k, struct exit *exit)
     if (v->cpu.tsc_offset != k->tsc_offset) {
         ret = kvm_load_tsc(k);
     }
-    return ret >= 0 || run_failed(exit, "cannot set the TSC", -ret);
+    return ret >= 0 || kvm_run_failed(exit, "cannot set the TSC", -ret);
 }
 
-static bool run_error_exit(struct kvm_engine *k, struct exit *exit)
+bool kvm_run_error(struct kvm_engine *k, struct exit *exit)
 {
     const struct kvm_run *run = k->run;
-    uint64_t rip = run->s.regs.regs.rip;
+    uint64_t rip = kvm_fetch_regs(k) >= 0 ? k->v->cpu.rip : 0;
 
     exit->kind = EXIT_ERROR;
     if (run->exit_reason == KVM_EXIT_FAIL_ENTRY) {
@@ -275,13 +336,17 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
         return run_io(k, exit);
     case KVM_EXIT_MMIO:
         k->unfinished = true;
-        return run_mmio(k, exit);
+        return kvm_run_mmio(k, exit);
     case KVM_EXIT_X86_RDMSR:
         k->unfinished = true;
         return run_rdmsr(k, exit);
     case KVM_EXIT_X86_WRMSR:
         k->unfinished = true;
         return run_wrmsr(k, exit);
+    case KVM_EXIT_XEN:
+        return run_xen(k, exit);
+    case KVM_EXIT_DEBUG:
+        return kvm_debug_exit(k, exit);
     case KVM_EXIT_HLT:
         k->v->cpu.halted = true;
         exit->kind = EXIT_HALT;
@@ -295,7 +360,7 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
         g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
         return false;
     default:
-        return run_error_exit(k, exit);
+        return kvm_run_error(k, exit);
     }
 }
 
@@ -310,8 +375,10 @@ static bool run_enter(struct kvm_engine *k, struct exit *exit)
         kvm_put_regs(k);
     }
     run->cr8 = k->cr8;
-    k->unfinished = false;
-    k->deep_away = k->ran = true;
+    run->kvm_valid_regs = k->near > 0 ? KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS : 0;
+    k->near -= k->near > 0;
+    k->unfinished = k->xen_pending = false;
+    k->regs_away = k->sregs_away = k->deep_away = true;
     ret = k->vm->sys->ioctl(k->fd, KVM_RUN, 0);
     atomic_store(&k->inside, false);
     k->irq_ready = run->ready_for_interrupt_injection != 0;
@@ -319,10 +386,13 @@ static bool run_enter(struct kvm_engine *k, struct exit *exit)
         k->cr8 = run->cr8;
         k->v->board_ops->write_cr8(k->v, k->cr8);
     }
+    k->entries++;
     if (ret == -EINTR || ret == -EAGAIN) {
+        k->signals++;
         return true;
     }
-    return ret < 0 ? run_failed(exit, "cannot run the guest", -ret) : run_exit(k, exit);
+    k->exits[MIN(run->exit_reason, KVM_EXITS - 1)]++;
+    return ret < 0 ? kvm_run_failed(exit, "cannot run the guest", -ret) : run_exit(k, exit);
 }
 
 static bool run_once(struct kvm_engine *k, struct exit *exit)
@@ -341,14 +411,13 @@ static bool run_begin(struct kvm_engine *k, struct exit *exit)
     const struct cpu_x86 *cpu = &k->v->cpu;
     int ret;
 
-    run_know_thread(k);
-    k->ran = false;
+    kvm_know_thread(k);
     if (!k->cpuid_set) { /* not sooner: the board adds Xen's leaves */
         g_autoptr(GError) err = NULL;
 
         k->cpuid_set = kvm_set_cpuid(k, &err);
         if (!k->cpuid_set) {
-            return run_failed(exit, "it does not take the guest's CPUID", EINVAL);
+            return kvm_run_failed(exit, "it does not take the guest's CPUID", EINVAL);
         }
     }
     if (k->load_all) {
@@ -359,8 +428,8 @@ static bool run_begin(struct kvm_engine *k, struct exit *exit)
         ret = kvm_load_changed(k);
     }
     k->regs_dirty = true;
-    k->run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
-    return ret >= 0 || run_failed(exit, "it does not take the guest's state", -ret);
+    ret = ret >= 0 ? kvm_debug_enter(k) : ret;
+    return ret >= 0 || kvm_run_failed(exit, "it does not take the guest's state", -ret);
 }
 
 void kvm_run_guest(struct vcpu *v, struct exit *exit)
@@ -370,22 +439,28 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
 
     exit->kind = EXIT_KICK;
     exit->message[0] = '\0';
+    if (kvm_debug_hypercall(k)) {
+        exit->kind = v->cpu.halted ? EXIT_HALT : EXIT_DEBUG;
+        exit->stop = VCPU_STOP_STEP;
+        return;
+    }
     if (!run_begin(k, exit)) {
         return;
     }
     while (run_once(k, exit)) {
     }
-    if (k->ran) { /* otherwise v->cpu is newer than the last exit's copy */
-        kvm_fetch_regs(k);
-        v->cpu.irq_shadow = false;
+    if (k->xen_pending) {
+        run_xen_finish(k);
     }
     if (exit->kind == EXIT_HALT) {
+        ret = kvm_fetch_for_call(k); /* the board writes to addresses by CR3 while it sleeps */
+        v->cpu.irq_shadow = false;
         k->irq_ready = (v->cpu.rflags & CPU_IF) != 0;
-    } else if (exit->kind == EXIT_KICK && k->deep_away) {
-        ret = kvm_fetch_deep(k);
-        if (ret < 0) {
-            run_failed(exit, "it does not give the guest's state", -ret);
-        }
+    } else {
+        ret = kvm_fetch_all(k);
+    }
+    if (ret < 0 && exit->kind != EXIT_ERROR) {
+        kvm_run_failed(exit, run_not_given, -ret);
     }
 }
 
@@ -393,7 +468,8 @@ void kvm_sync(struct vcpu *v)
 {
     struct kvm_engine *k = v->engine;
 
-    if (k->deep_away && !k->load_all && kvm_fetch_deep(k) < 0) {
-        k->deep_away = false; /* its file descriptor is gone: nothing better is to be had */
+    if (!k->load_all && kvm_fetch_all(k) < 0) {
+        /* Its file descriptor is gone: nothing better is to be had. */
+        k->regs_away = k->sregs_away = k->deep_away = false;
     }
 }

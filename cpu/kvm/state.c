@@ -37,7 +37,7 @@ void kvm_put_regs(struct kvm_engine *k)
     k->regs_dirty = false;
 }
 
-static void state_fetch_gprs(struct kvm_engine *k)
+void kvm_fetch_gprs(struct kvm_engine *k)
 {
     const struct kvm_regs *r = &k->run->s.regs.regs;
     struct cpu_x86 *cpu = &k->v->cpu;
@@ -51,9 +51,26 @@ static void state_fetch_gprs(struct kvm_engine *k)
     cpu->rflags = r->rflags | 2;
 }
 
+int kvm_fetch_regs(struct kvm_engine *k)
+{
+    int ret = 0;
+
+    if (!k->regs_away) {
+        return 0;
+    }
+    if ((k->run->kvm_valid_regs & KVM_SYNC_X86_REGS) == 0) {
+        ret = kvm_ioctl(k->vm->sys, k->fd, KVM_GET_REGS, &k->run->s.regs.regs);
+    }
+    if (ret >= 0) {
+        kvm_fetch_gprs(k);
+        k->regs_away = false;
+    }
+    return ret;
+}
+
 /* --- segments and control registers --- */
 
-static struct kvm_segment state_segment(const struct cpu_segment *s)
+struct kvm_segment kvm_segment_of(const struct cpu_segment *s)
 {
     return (struct kvm_segment){
         .base = s->base, .limit = s->limit, .selector = s->selector,
@@ -65,7 +82,7 @@ static struct kvm_segment state_segment(const struct cpu_segment *s)
     };
 }
 
-static struct cpu_segment state_fetch_segment(const struct kvm_segment *s)
+struct cpu_segment kvm_segment_home(const struct kvm_segment *s)
 {
     return (struct cpu_segment){
         .base = s->base, .limit = s->limit, .selector = s->selector,
@@ -75,20 +92,19 @@ static struct cpu_segment state_fetch_segment(const struct kvm_segment *s)
     };
 }
 
-/* Every byte is set: two of them can be compared. */
-static void state_sregs(const struct kvm_engine *k, struct kvm_sregs *s)
+void kvm_sregs_of(const struct kvm_engine *k, struct kvm_sregs *s)
 {
     const struct cpu_x86 *cpu = &k->v->cpu;
 
     memset(s, 0, sizeof(*s));
-    s->cs = state_segment(&cpu->seg[CPU_CS]);
-    s->ds = state_segment(&cpu->seg[CPU_DS]);
-    s->es = state_segment(&cpu->seg[CPU_ES]);
-    s->fs = state_segment(&cpu->seg[CPU_FS]);
-    s->gs = state_segment(&cpu->seg[CPU_GS]);
-    s->ss = state_segment(&cpu->seg[CPU_SS]);
-    s->tr = state_segment(&cpu->tr);
-    s->ldt = state_segment(&cpu->ldtr);
+    s->cs = kvm_segment_of(&cpu->seg[CPU_CS]);
+    s->ds = kvm_segment_of(&cpu->seg[CPU_DS]);
+    s->es = kvm_segment_of(&cpu->seg[CPU_ES]);
+    s->fs = kvm_segment_of(&cpu->seg[CPU_FS]);
+    s->gs = kvm_segment_of(&cpu->seg[CPU_GS]);
+    s->ss = kvm_segment_of(&cpu->seg[CPU_SS]);
+    s->tr = kvm_segment_of(&cpu->tr);
+    s->ldt = kvm_segment_of(&cpu->ldtr);
     s->gdt.base = cpu->gdtr.base;
     s->gdt.limit = cpu->gdtr.limit;
     s->idt.base = cpu->idtr.base;
@@ -105,8 +121,19 @@ static void state_sregs(const struct kvm_engine *k, struct kvm_sregs *s)
 
 static int state_load_sregs(struct kvm_engine *k)
 {
-    state_sregs(k, &k->sregs);
+    kvm_sregs_of(k, &k->sregs);
     return kvm_ioctl(k->vm->sys, k->fd, KVM_SET_SREGS, &k->sregs);
+}
+
+/* KVM's are in the shared page. */
+static int state_get_sregs(struct kvm_engine *k)
+{
+    int ret = 0;
+
+    if ((k->run->kvm_valid_regs & KVM_SYNC_X86_SREGS) == 0) {
+        ret = kvm_ioctl(k->vm->sys, k->fd, KVM_GET_SREGS, &k->run->s.regs.sregs);
+    }
+    return ret;
 }
 
 static void state_fetch_control(struct kvm_engine *k)
@@ -119,37 +146,49 @@ static void state_fetch_control(struct kvm_engine *k)
     cpu->cr3 = s->cr3;
     cpu->cr4 = s->cr4;
     cpu->efer = s->efer;
-    cpu->seg[CPU_CS] = state_fetch_segment(&s->cs);
-    cpu->seg[CPU_SS] = state_fetch_segment(&s->ss);
+    cpu->seg[CPU_CS] = kvm_segment_home(&s->cs);
+    cpu->seg[CPU_SS] = kvm_segment_home(&s->ss);
     cpu->cpl = s->ss.dpl;
     if ((s->cr0 & CPU_CR0_PE) == 0) {
         cpu->cpl = 0;
     }
 }
 
-void kvm_fetch_for_call(struct kvm_engine *k)
+int kvm_fetch_for_call(struct kvm_engine *k)
 {
-    if (!k->regs_dirty) {
-        state_fetch_gprs(k);
+    int ret = kvm_fetch_regs(k);
+
+    if (ret >= 0 && k->sregs_away) {
+        ret = state_get_sregs(k);
     }
-    state_fetch_control(k);
+    if (ret >= 0 && k->sregs_away) {
+        state_fetch_control(k);
+        k->near = KVM_NEAR;
+    }
+    return ret;
 }
 
-void kvm_fetch_regs(struct kvm_engine *k)
+static int state_fetch_sregs(struct kvm_engine *k)
 {
     const struct kvm_sregs *s = &k->run->s.regs.sregs;
     struct cpu_x86 *cpu = &k->v->cpu;
+    int ret = state_get_sregs(k);
 
-    kvm_fetch_for_call(k);
-    cpu->seg[CPU_DS] = state_fetch_segment(&s->ds);
-    cpu->seg[CPU_ES] = state_fetch_segment(&s->es);
-    cpu->seg[CPU_FS] = state_fetch_segment(&s->fs);
-    cpu->seg[CPU_GS] = state_fetch_segment(&s->gs);
-    cpu->tr = state_fetch_segment(&s->tr);
-    cpu->ldtr = state_fetch_segment(&s->ldt);
+    if (ret < 0) {
+        return ret;
+    }
+    state_fetch_control(k);
+    cpu->seg[CPU_DS] = kvm_segment_home(&s->ds);
+    cpu->seg[CPU_ES] = kvm_segment_home(&s->es);
+    cpu->seg[CPU_FS] = kvm_segment_home(&s->fs);
+    cpu->seg[CPU_GS] = kvm_segment_home(&s->gs);
+    cpu->tr = kvm_segment_home(&s->tr);
+    cpu->ldtr = kvm_segment_home(&s->ldt);
     cpu->gdtr = (struct cpu_table){s->gdt.base, s->gdt.limit};
     cpu->idtr = (struct cpu_table){s->idt.base, s->idt.limit};
-    state_sregs(k, &k->sregs);
+    kvm_sregs_of(k, &k->sregs);
+    k->sregs_away = false;
+    return 0;
 }
 
 /* --- MSRs --- */
@@ -266,7 +305,7 @@ int kvm_load_tsc(struct kvm_engine *k)
 
 /* --- vector registers --- */
 
-static int state_load_xsave(struct kvm_engine *k)
+int kvm_load_xsave(struct kvm_engine *k)
 {
     const struct cpu_x86 *cpu = &k->v->cpu;
     struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = cpu->xcr0}}};
@@ -281,7 +320,7 @@ static int state_load_xsave(struct kvm_engine *k)
     return ret < 0 ? ret : kvm_ioctl(k->vm->sys, k->fd, KVM_SET_XSAVE, &area);
 }
 
-static int state_fetch_xsave(struct kvm_engine *k)
+int kvm_fetch_xsave(struct kvm_engine *k)
 {
     struct cpu_x86 *cpu = &k->v->cpu;
     struct kvm_xcrs xcrs;
@@ -308,7 +347,7 @@ static int state_fetch_xsave(struct kvm_engine *k)
 
 /* --- debug registers and events --- */
 
-static int state_load_debug(struct kvm_engine *k)
+int kvm_load_debug(struct kvm_engine *k)
 {
     const struct cpu_x86 *cpu = &k->v->cpu;
     struct kvm_debugregs d = {
@@ -396,8 +435,8 @@ static int state_fetch_events(struct kvm_engine *k)
 int kvm_load_all(struct kvm_engine *k)
 {
     static int (*const load[])(struct kvm_engine *k) = {
-        state_load_sregs, state_load_xsave,  state_load_msrs,
-        state_load_debug, state_load_events, kvm_load_tsc,
+        state_load_sregs, kvm_load_xsave,  state_load_msrs,
+        kvm_load_debug, state_load_events, kvm_load_tsc,
     };
 
     k->cr8 = k->v->board_ops->read_cr8(k->v);
@@ -423,14 +462,17 @@ int kvm_load_changed(struct kvm_engine *k)
             return ret;
         }
     }
-    state_sregs(k, &now);
+    if (k->sregs_away) {
+        return 0; /* nobody could change them */
+    }
+    kvm_sregs_of(k, &now);
     return memcmp(&now, &k->sregs, sizeof(now)) == 0 ? 0 : state_load_sregs(k);
 }
 
-int kvm_fetch_deep(struct kvm_engine *k)
+static int state_fetch_deep(struct kvm_engine *k)
 {
     static int (*const fetch[])(struct kvm_engine *k) = {
-        state_fetch_xsave, state_fetch_msrs, state_fetch_debug, state_fetch_events,
+        kvm_fetch_xsave, state_fetch_msrs, state_fetch_debug, state_fetch_events,
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(fetch); i++) {
@@ -442,4 +484,14 @@ int kvm_fetch_deep(struct kvm_engine *k)
     }
     k->deep_away = false;
     return 0;
+}
+
+int kvm_fetch_all(struct kvm_engine *k)
+{
+    int ret = kvm_fetch_regs(k);
+
+    if (ret >= 0 && k->sregs_away) {
+        ret = state_fetch_sregs(k);
+    }
+    return ret >= 0 && k->deep_away ? state_fetch_deep(k) : ret;
 }

@@ -16,18 +16,19 @@
 
 #include "base/error.h"
 
-enum { SLOT_LOW, SLOT_HIGH, SLOT_FIRST_OUTSIDE, SLOTS_UNTOLD = 32 };
+enum { SLOTS_UNTOLD = 32 };
 #define VM_TSS_ADDRESS  0xfffbd000ull /* three pages that Intel's KVM wants for itself */
 #define VM_IDENTITY_MAP 0xfffbc000ull
 #define VM_PHYS_BITS    40
 
 /* --- memory --- */
 
-static int vm_set_slot(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len, void *hva)
+int kvm_vm_set_slot(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len, void *hva)
 {
     struct kvm_userspace_memory_region region = {
         .slot = slot, .guest_phys_addr = gpa, .memory_size = len,
         .userspace_addr = (uintptr_t)hva,
+        .flags = vm->log_frames != NULL && slot <= KVM_SLOT_HIGH ? KVM_MEM_LOG_DIRTY_PAGES : 0,
     };
 
     return kvm_ioctl(vm->sys, vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
@@ -47,6 +48,9 @@ static void vm_map_page(struct kvm_vm *vm, uint64_t page, uint32_t frame)
     const int prot = PROT_READ | PROT_WRITE;
     void *got;
 
+    if (vm->log_frames != NULL) {
+        kvm_dirty_moved(vm, page, frame);
+    }
     if (frame == MEM_HOLE) {
         got = mmap(at, MEM_PAGE_SIZE, prot,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -80,7 +84,7 @@ static void vm_drop_outside(struct kvm_vm *vm, uint64_t gfn)
 
     if (g_hash_table_lookup_extended(vm->outside, GSIZE_TO_POINTER(gfn), NULL, &value)) {
         slot = GPOINTER_TO_UINT(value);
-        vm_set_slot(vm, slot, gfn << MEM_PAGE_SHIFT, 0, NULL);
+        kvm_vm_set_slot(vm, slot, gfn << MEM_PAGE_SHIFT, 0, NULL);
         g_array_append_val(vm->free_slots, slot);
         g_hash_table_remove(vm->outside, GSIZE_TO_POINTER(gfn));
     }
@@ -99,7 +103,7 @@ static void vm_set_outside(struct kvm_vm *vm, uint64_t gfn, uint32_t frame)
         vm_layout_failed(vm, ENOSPC);
         return;
     }
-    ret = vm_set_slot(vm, slot, gfn << MEM_PAGE_SHIFT, MEM_PAGE_SIZE,
+    ret = kvm_vm_set_slot(vm, slot, gfn << MEM_PAGE_SHIFT, MEM_PAGE_SIZE,
                       mem_frame_hva(vm->mem, frame));
     if (ret < 0) {
         g_array_append_val(vm->free_slots, slot);
@@ -112,8 +116,12 @@ static void vm_set_outside(struct kvm_vm *vm, uint64_t gfn, uint32_t frame)
 /* As in a new machine: the view is RAM from its first frame on. */
 static void vm_initial_layout(struct kvm_vm *vm)
 {
+    const uint64_t pages = vm->log_frames != NULL ? vm->view_size >> MEM_PAGE_SHIFT : 0;
     g_autoptr(GList) gfns = g_hash_table_get_keys(vm->outside);
 
+    for (uint64_t page = 0; page < pages; page++) {
+        kvm_dirty_moved(vm, page, (uint32_t)page);
+    }
     for (const GList *l = gfns; l != NULL; l = l->next) {
         vm_drop_outside(vm, (uint64_t)(uintptr_t)l->data);
     }
@@ -142,9 +150,19 @@ static void vm_layout(void *opaque, uint64_t gfn, uint32_t frame)
     }
 }
 
-static int vm_make_memory(struct kvm_vm *vm)
+int kvm_vm_set_ram(struct kvm_vm *vm)
 {
     uint64_t low = mem_low_bytes(vm->mem), high = mem_high_bytes(vm->mem);
+    int ret = kvm_vm_set_slot(vm, KVM_SLOT_LOW, 0, low, vm->view);
+
+    if (ret >= 0 && high > 0) {
+        ret = kvm_vm_set_slot(vm, KVM_SLOT_HIGH, MEM_HIGH_START, high, vm->view + low);
+    }
+    return ret;
+}
+
+static int vm_make_memory(struct kvm_vm *vm)
+{
     int ret;
 
     vm->view_size = mem_ram_bytes(vm->mem);
@@ -155,10 +173,7 @@ static int vm_make_memory(struct kvm_vm *vm)
         return -errno;
     }
     madvise(vm->view, vm->view_size, MADV_DONTDUMP);
-    ret = vm_set_slot(vm, SLOT_LOW, 0, low, vm->view);
-    if (ret >= 0 && high > 0) {
-        ret = vm_set_slot(vm, SLOT_HIGH, MEM_HIGH_START, high, vm->view + low);
-    }
+    ret = kvm_vm_set_ram(vm);
     if (ret >= 0) {
         mem_set_listener(vm->mem, vm_layout, vm);
     }
@@ -221,6 +236,20 @@ static void vm_leave_text_alone(struct kvm_vm *vm)
     }
 }
 
+/*
+ * Hosts with CONFIG_KVM_XEN can hand VMCALL and VMMCALL out. Kernels are patched to use the port
+ * all the same; this catches what is not found in them, or comes later by kexec.
+ */
+static void vm_catch_calls(struct kvm_vm *vm)
+{
+    struct kvm_xen_hvm_config config = {.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL};
+    int flags = vm_check(vm, KVM_CAP_XEN_HVM);
+
+    if (flags > 0 && (flags & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL) != 0) {
+        vm->xen_calls = kvm_ioctl(vm->sys, vm->fd, KVM_XEN_HVM_CONFIG, &config) >= 0;
+    }
+}
+
 static int vm_setup(struct kvm_vm *vm)
 {
     uint64_t identity = VM_IDENTITY_MAP;
@@ -236,9 +265,10 @@ static int vm_setup(struct kvm_vm *vm)
         return ret;
     }
     vm_leave_text_alone(vm);
+    vm_catch_calls(vm);
     vm->has_xcrs = vm_check(vm, KVM_CAP_XCRS) > 0;
     vm->nr_slots = (unsigned)MAX(vm_check(vm, KVM_CAP_NR_MEMSLOTS), SLOTS_UNTOLD);
-    vm->next_slot = SLOT_FIRST_OUTSIDE;
+    vm->next_slot = KVM_SLOT_FIRST_OUTSIDE;
     ret = vm->sys->ioctl(vm->dev, KVM_GET_VCPU_MMAP_SIZE, 0);
     if (ret < (int)sizeof(struct kvm_run)) {
         return ret < 0 ? ret : -EINVAL;
@@ -307,6 +337,7 @@ void kvm_vm_put(struct kvm_vm *vm)
     if (vm->view != NULL) {
         munmap(vm->view, vm->view_size);
     }
+    g_free(vm->log_frames);
     g_hash_table_destroy(vm->outside);
     g_array_unref(vm->free_slots);
     g_free(vm);

@@ -46,18 +46,27 @@ enum exit_kind {
     EXIT_ERROR,    /* the engine cannot go on; exit.message says why */
 };
 
+/* Why EXIT_DEBUG: bits. */
+enum vcpu_stop {
+    VCPU_STOP_STEP = 1 << 0,  /* one instruction has been executed */
+    VCPU_STOP_INT3 = 1 << 1,  /* rip is at an INT3 */
+    VCPU_STOP_POINT = 1 << 2, /* bit n + 2: points[n] was met */
+};
+
 /* Port, memory-mapped and hypercall accesses are not exits: they happen in the middle of an
  * instruction, and an engine calls the board for them (vcpu_board_ops) with the state at home.
  */
 struct exit {
     enum exit_kind kind;
+    unsigned stop;     /* EXIT_DEBUG: enum vcpu_stop */
     char message[160]; /* EXIT_ERROR and EXIT_SHUTDOWN: one line of evidence */
 };
 
 /*
  * What an engine asks of the board. All run on the vCPU's thread, the board lock NOT held by
  * the caller (the callee takes it). cpu state is at home before hypercall(), rdmsr() and
- * wrmsr(); rip is already after the instruction for hypercall().
+ * wrmsr() (but need not be for the MSRs of the local APIC); rip is already after the instruction
+ * for hypercall().
  */
 struct vcpu_board_ops {
     uint64_t (*pio_read)(struct vcpu *v, uint16_t port, unsigned size);
@@ -157,6 +166,33 @@ enum vcpu_flush {
     VCPU_FLUSH_PCIDS,     /* INVPCID 3: all PCIDs, not global */
 };
 
+/*
+ * What a debugger stops the guest at. The guest sees nothing of it: its own TF, DR0 to DR7 and #DB
+ * are as without. Interrupts are taken as usual, so that the instruction a step executes may be
+ * their handler's first. KVM steps by the guest's TF: PUSHF shows it, and what clears it (SYSCALL,
+ * an exception, an interrupt) is one step until it comes back.
+ */
+enum vcpu_point_kind { VCPU_POINT_EXEC, VCPU_POINT_WRITE, VCPU_POINT_ACCESS };
+enum { VCPU_POINTS = 4 };
+
+struct vcpu_point {
+    enum vcpu_point_kind kind;
+    uint8_t len;  /* of data: 1, 2, 4 or 8 */
+    uint64_t gva; /* linear, a multiple of len */
+};
+
+struct vcpu_debug {
+    bool step;
+    bool int3; /* an INT3 stops the guest before it and raises no #BP */
+    unsigned nr_points;
+    /* EXEC: before the instruction there is executed, every time: to go on, the debugger takes the
+     * point away and steps. Data: after the access. */
+    struct vcpu_point points[VCPU_POINTS];
+};
+
+/* What a log of written pages is to do. */
+enum vcpu_dirty { VCPU_DIRTY_START, VCPU_DIRTY_READ, VCPU_DIRTY_STOP };
+
 /* The contract of an engine (cpu/interp, cpu/dbt, cpu/kvm). */
 struct accel_ops {
     const char *name; /* the word of -accel */
@@ -184,6 +220,15 @@ struct accel_ops {
     /* The vCPU's own instructions changed translations; called by cpu/x86 on the vCPU's thread.
      * gva matters where enum vcpu_flush names it. May be NULL. */
     void (*tlb_flush)(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
+    /* From the next run() on: stops with EXIT_DEBUG at what *debug says; NULL: at nothing. On the
+     * vCPU's thread, between runs. false: this engine or this host cannot, *err says what, and
+     * nothing has changed. NULL: it never can. */
+    bool (*set_debug)(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
+    /* For engines whose guests write to memory unseen: between START and STOP, READ sets MEM_DIRTY
+     * in all frames that the guest has written to since the last READ (or more of them). For all
+     * vCPUs of the machine by any of them; any thread, board lock. NULL: the engine sets MEM_DIRTY
+     * with each write. */
+    bool (*dirty_log)(struct vcpu *v, enum vcpu_dirty what, GError **err);
     /* Counters, a line "name value" each; the caller frees them. Any thread, while the vCPU
      * runs. NULL: it counts nothing. */
     char *(*stats)(struct vcpu *v);

@@ -51,7 +51,13 @@ static void guest_pio_write(struct vcpu *v, uint16_t port, unsigned size, uint64
     }
 }
 
+static void guest_hypercall(struct vcpu *v)
+{
+    v->cpu.gpr[CPU_RAX] += 1000;
+}
+
 static const struct vcpu_board_ops guest_ops = {
+    .hypercall = guest_hypercall,
     .irq_ack = guest_irq_ack,
     .mmio_read = guest_mmio_read,
     .mmio_write = guest_mmio_write,
@@ -210,6 +216,9 @@ void guest_run(struct guest *g, enum exit_kind kind)
 {
     g->cpu->halted = false;
     interp_accel_ops.run(g->v, &g->exit);
+    if (g->exit.kind == EXIT_ERROR) {
+        g_test_message("%s", g->exit.message);
+    }
     g_assert_cmpint(g->exit.kind, ==, kind);
 }
 

@@ -42,6 +42,7 @@ struct guest {
     struct cpu_x86 *cpu;
     uint8_t *ram;
     struct exit exit;
+    /* Hypercalls add 1000 to RAX. */
 };
 
 /* name and name_end: machine code from 64-bit assembly text. */

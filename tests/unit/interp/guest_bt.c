@@ -43,6 +43,7 @@ static void bt_state_changed(struct vcpu *v)
     dbt_accel_ops.state_changed(v);
 }
 
+bool interp_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
 void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
 
 const struct accel_ops guest_bt_ops = {
@@ -54,4 +55,5 @@ const struct accel_ops guest_bt_ops = {
     .kick = bt_kick,
     .state_changed = bt_state_changed,
     .tlb_flush = interp_accel_flush,
+    .set_debug = interp_set_debug,
 };

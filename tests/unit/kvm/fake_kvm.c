@@ -62,8 +62,10 @@ static void fake_burn(uint64_t ns)
 
 static void fake_sync(struct kvm_run *run)
 {
-    if (run->kvm_valid_regs != 0) {
+    if ((run->kvm_valid_regs & KVM_SYNC_X86_REGS) != 0) {
         run->s.regs.regs = fake_kvm.regs;
+    }
+    if ((run->kvm_valid_regs & KVM_SYNC_X86_SREGS) != 0) {
         run->s.regs.sregs = fake_kvm.sregs;
     }
 }
@@ -101,8 +103,8 @@ static int fake_run(void)
     const struct fake_exit *e = &fake_kvm.exits[fake_kvm.next_exit];
     struct kvm_run *run = fake_kvm.run;
 
-    g_assert_cmpuint(fake_kvm.next_exit, <, fake_kvm.nr_exits);
     fake_kvm.immediate_exit = run->immediate_exit != 0;
+    fake_kvm.valid_regs = run->kvm_valid_regs;
     fake_kvm.window = run->request_interrupt_window != 0;
     if ((run->kvm_dirty_regs & KVM_SYNC_X86_REGS) != 0) {
         fake_kvm.regs = run->s.regs.regs;
@@ -112,6 +114,7 @@ static int fake_run(void)
     if (fake_kvm.immediate_exit) {
         return -EINTR; /* this exit is the next one's */
     }
+    g_assert_cmpuint(fake_kvm.next_exit, <, fake_kvm.nr_exits);
     fake_kvm.next_exit++;
     if (e->hang) {
         for (;;) {
@@ -120,7 +123,7 @@ static int fake_run(void)
     }
     fake_burn(e->burn_ns);
     run->exit_reason = e->reason;
-    if (run->kvm_valid_regs == 0) { /* the probe's guest */
+    if (fake_kvm.probing) {
         fake_kvm.regs.rax = e->rax;
         fake_kvm.regs.rbx = e->rbx;
         fake_kvm.regs.r15 = e->r15;
@@ -142,8 +145,11 @@ static int fake_run(void)
 
 static int fake_slot(const struct kvm_userspace_memory_region *region)
 {
-    fake_kvm.slots += region->memory_size != 0 ? 1u : -1u;
+    if (region->slot != 0 || fake_kvm.memory == NULL) { /* slot 0: only its flags change */
+        fake_kvm.slots += region->memory_size != 0 ? 1u : -1u;
+    }
     if (region->slot == 0) {
+        fake_kvm.log = (region->flags & KVM_MEM_LOG_DIRTY_PAGES) != 0;
         fake_kvm.memory = (uint8_t *)(uintptr_t)region->userspace_addr;
     }
     return 0;
@@ -164,6 +170,23 @@ static int fake_cpuid(struct kvm_cpuid2 *list)
         };
     }
     list->nent = G_N_ELEMENTS(rows);
+    return 0;
+}
+
+static int fake_set_cpuid(const struct kvm_cpuid2 *list)
+{
+    g_assert_cmpuint(list->nent, <=, FAKE_CPUID);
+    fake_kvm.nr_cpuid = list->nent;
+    memcpy(fake_kvm.cpuid, list->entries, list->nent * sizeof(list->entries[0]));
+    return 0;
+}
+
+static int fake_dirty(const struct kvm_dirty_log *log)
+{
+    g_assert_cmpuint(log->slot, ==, 0);
+    g_assert_true(fake_kvm.log);
+    memcpy(log->dirty_bitmap, &fake_kvm.dirty, sizeof(fake_kvm.dirty));
+    fake_kvm.dirty = 0;
     return 0;
 }
 
@@ -197,6 +220,9 @@ static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
         return fake_set_msrs(p);
     case KVM_GET_MSRS:
         return fake_get_msrs(p);
+    case KVM_GET_SREGS:
+        *(struct kvm_sregs *)p = fake_kvm.sregs;
+        return 0;
     case KVM_SET_SREGS:
         fake_kvm.sregs = *(struct kvm_sregs *)p;
         return 0;
@@ -231,6 +257,19 @@ static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
     case KVM_NMI:
         fake_kvm.nmis++;
         return 0;
+    case KVM_SET_GUEST_DEBUG:
+        fake_kvm.debug = *(struct kvm_guest_debug *)p;
+        return 0;
+    case KVM_X86_SET_MSR_FILTER:
+        fake_kvm.filter = *(struct kvm_msr_filter *)p;
+        return 0;
+    case KVM_XEN_HVM_CONFIG:
+        fake_kvm.xen = *(struct kvm_xen_hvm_config *)p;
+        return 0;
+    case KVM_GET_DIRTY_LOG:
+        return fake_dirty(p);
+    case KVM_SET_CPUID2:
+        return fake_set_cpuid(p);
     case KVM_GET_REGS:
         *(struct kvm_regs *)p = fake_kvm.regs;
         return 0;
@@ -282,6 +321,7 @@ void fake_kvm_play_probe(void)
 {
     struct fake_exit *stub = fake_add(1);
 
+    fake_kvm.probing = true;
     stub->rax = 0x1234;
     stub->rip = fake_after_out();
     fake_add(3);

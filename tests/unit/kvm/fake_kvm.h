@@ -11,7 +11,7 @@
 
 #include "cpu/kvm/sys.h"
 
-enum { FAKE_EXITS = 64 };
+enum { FAKE_EXITS = 64, FAKE_CPUID = 256 };
 
 /* One return of KVM_RUN. */
 struct fake_exit {
@@ -36,6 +36,7 @@ struct fake_kvm {
     bool poor_cpuid;             /* KVM_GET_SUPPORTED_CPUID offers nothing, else all */
     struct fake_exit exits[FAKE_EXITS];
     unsigned nr_exits, next_exit;
+    bool probing;                /* they are of the probe's guest */
     unsigned open_fds;           /* opened and made, not yet closed */
     struct kvm_regs regs;
     struct kvm_run *run;         /* of the last vCPU mapped: the one that runs */
@@ -50,6 +51,14 @@ struct fake_kvm {
     unsigned nr_msrs;
     unsigned interrupt;          /* vector of the last KVM_INTERRUPT, 0: none */
     unsigned nmis;
+    struct kvm_guest_debug debug;
+    struct kvm_msr_filter filter;
+    struct kvm_xen_hvm_config xen;
+    struct kvm_cpuid_entry2 cpuid[FAKE_CPUID];
+    unsigned nr_cpuid;
+    bool log;                    /* slot 0 is logged */
+    uint64_t dirty;              /* its first 64 pages; KVM_GET_DIRTY_LOG takes them */
+    uint32_t valid_regs;         /* kvm_valid_regs at the last KVM_RUN */
     unsigned slots;              /* that are set */
     bool immediate_exit;         /* as it was at the last KVM_RUN */
     bool window;                 /* request_interrupt_window, then */

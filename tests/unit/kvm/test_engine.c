@@ -4,203 +4,32 @@
 #include <glib.h>
 #include <string.h>
 
-#include "base/error.h"
-#include "cpu/kvm/engine.h"
-#include "cpu/kvm/kvm.h"
-#include "cpu/x86/x86.h"
-#include "fake_board.h"
-#include "fake_kvm.h"
-
-enum { RAM = 1 << 20, PAGE = 4096 };
-
-struct call {
-    char what; /* o, i: port; w, r: memory; h: hypercall; W, R: MSR; 8: CR8 */
-    uint64_t at, value;
-    unsigned size;
-};
-
-static struct fake_board *fb;
-static struct vcpu *v; /* the first; there is a second without an engine */
-static struct cpu_model *model;
-static struct exit last;
-static struct call calls[16];
-static unsigned nr_calls;
-static int irq_vector;
-static bool hypercall_sleeps;
-
-/* --- the board --- */
-
-static void board_call(char what, uint64_t at, unsigned size, uint64_t value)
-{
-    g_assert_cmpuint(nr_calls, <, G_N_ELEMENTS(calls));
-    calls[nr_calls++] = (struct call){what, at, value, size};
-}
-
-static uint64_t board_in(struct vcpu *cpu, uint16_t port, unsigned size)
-{
-    board_call('i', port, size, 0);
-    return 0x1122334455667788;
-}
-
-static void board_out(struct vcpu *cpu, uint16_t port, unsigned size, uint64_t value)
-{
-    board_call('o', port, size, value);
-}
-
-static uint64_t board_read(struct vcpu *cpu, uint64_t gpa, unsigned size)
-{
-    board_call('r', gpa, size, 0);
-    return 0x8877665544332211;
-}
-
-static void board_write(struct vcpu *cpu, uint64_t gpa, unsigned size, uint64_t value)
-{
-    board_call('w', gpa, size, value);
-}
-
-static void board_hypercall(struct vcpu *cpu)
-{
-    board_call('h', cpu->cpu.gpr[CPU_RAX], cpu->cpu.cpl, cpu->cpu.rip);
-    cpu->cpu.gpr[CPU_RAX] = 0x4242;
-    cpu->cpu.halted = hypercall_sleeps;
-}
-
-static int board_ack(struct vcpu *cpu)
-{
-    int vector = irq_vector;
-
-    irq_vector = -1;
-    return vector;
-}
-
-static bool board_rdmsr(struct vcpu *cpu, uint32_t index, uint64_t *value)
-{
-    board_call('R', index, 8, 0);
-    *value = 0x5a5a;
-    return index == 0x802;
-}
-
-static bool board_wrmsr(struct vcpu *cpu, uint32_t index, uint64_t value)
-{
-    board_call('W', index, 8, value);
-    return index == 0x80b;
-}
-
-static uint64_t board_read_cr8(struct vcpu *cpu)
-{
-    return 3;
-}
-
-static void board_write_cr8(struct vcpu *cpu, uint64_t value)
-{
-    board_call('8', 0, 8, value);
-}
-
-static const struct vcpu_board_ops board_ops = {
-    .pio_read = board_in, .pio_write = board_out, .mmio_read = board_read,
-    .mmio_write = board_write, .hypercall = board_hypercall, .irq_ack = board_ack,
-    .rdmsr = board_rdmsr, .wrmsr = board_wrmsr, .read_cr8 = board_read_cr8,
-    .write_cr8 = board_write_cr8,
-};
-
-/* --- arrange --- */
-
-static void setup_board(void)
-{
-    fake_kvm_reset();
-    fb = fake_board_new(2, RAM, 4);
-    for (unsigned i = 0; i < 2; i++) {
-        v = fb->vcpus[1 - i];
-        v->id = 1 - i;
-        v->model = model;
-        v->mem = fb->board.mem;
-        v->board = &fb->board;
-        v->board_ops = &board_ops;
-        v->accel = &kvm_accel_ops;
-        cpu_reset(&v->cpu);
-    }
-}
-
-static void setup(void)
-{
-    setup_board();
-    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
-    nr_calls = 0;
-    irq_vector = -1;
-    hypercall_sleeps = false;
-}
-
-static void teardown(void)
-{
-    kvm_accel_ops.vcpu_fini(v);
-    g_assert_null(v->engine);
-    g_assert_cmpuint(fake_kvm.open_fds, ==, 0);
-    fake_board_free(fb);
-}
-
-static struct fake_exit *add(uint32_t reason, void (*fill)(struct kvm_run *run))
-{
-    struct fake_exit *e = &fake_kvm.exits[fake_kvm.nr_exits++];
-
-    *e = (struct fake_exit){.reason = reason, .fill = fill};
-    return e;
-}
-
-/* Runs until an exit; the script ends with HLT. */
-static void run_to_halt(void)
-{
-    add(KVM_EXIT_HLT, NULL);
-    kvm_run_guest(v, &last);
-    g_assert_cmpint(last.kind, ==, EXIT_HALT);
-    g_assert_true(v->cpu.halted);
-    g_assert_cmpuint(fake_kvm.next_exit, ==, fake_kvm.nr_exits);
-}
-
-static void assert_call(unsigned i, char what, uint64_t at, unsigned size, uint64_t value)
-{
-    g_assert_cmpuint(i, <, nr_calls);
-    g_assert_cmpint(calls[i].what, ==, what);
-    g_assert_cmphex(calls[i].at, ==, at);
-    g_assert_cmpuint(calls[i].size, ==, size);
-    g_assert_cmphex(calls[i].value, ==, value);
-}
+#include "vcpu_test.h"
 
 /* --- exits --- */
-
-static uint8_t *io_data(struct kvm_run *run, uint8_t direction, uint16_t port, uint8_t size,
-                        uint32_t count)
-{
-    run->io.direction = direction;
-    run->io.port = port;
-    run->io.size = size;
-    run->io.count = count;
-    run->io.data_offset = PAGE;
-    return (uint8_t *)run + PAGE;
-}
-
 static void fill_outs(struct kvm_run *run)
 {
-    memcpy(io_data(run, KVM_EXIT_IO_OUT, 0x3f8, 2, 2), "\x01\x02\x03\x04", 4);
+    memcpy(kt_io_data(run, KVM_EXIT_IO_OUT, 0x3f8, 2, 2), "\x01\x02\x03\x04", 4);
 }
 
 static void fill_in(struct kvm_run *run)
 {
-    memset(io_data(run, KVM_EXIT_IO_IN, 0x3fd, 1, 1), 0, 4);
+    memset(kt_io_data(run, KVM_EXIT_IO_IN, 0x3fd, 1, 1), 0, 4);
 }
 
 static void test_ports(void)
 {
-    setup();
-    add(KVM_EXIT_IO, fill_outs);
-    add(KVM_EXIT_IO, fill_in);
-    run_to_halt();
+    kt_setup();
+    kt_add(KVM_EXIT_IO, fill_outs);
+    kt_add(KVM_EXIT_IO, fill_in);
+    kt_run_to_halt();
     g_assert_cmpuint(nr_calls, ==, 3);
-    assert_call(0, 'o', 0x3f8, 2, 0x0201);
-    assert_call(1, 'o', 0x3f8, 2, 0x0403);
-    assert_call(2, 'i', 0x3fd, 1, 0);
+    kt_assert_call(0, 'o', 0x3f8, 2, 0x0201);
+    kt_assert_call(1, 'o', 0x3f8, 2, 0x0403);
+    kt_assert_call(2, 'i', 0x3fd, 1, 0);
     g_assert_cmpuint(((uint8_t *)((struct kvm_engine *)v->engine)->run)[PAGE], ==, 0x88);
     g_assert_cmpuint(((uint8_t *)((struct kvm_engine *)v->engine)->run)[PAGE + 1], ==, 0);
-    teardown();
+    kt_teardown();
 }
 
 static void fill_write7(struct kvm_run *run)
@@ -220,50 +49,50 @@ static void fill_read4(struct kvm_run *run)
 
 static void test_mmio(void)
 {
-    setup();
-    add(KVM_EXIT_MMIO, fill_write7);
-    add(KVM_EXIT_MMIO, fill_read4);
-    run_to_halt();
+    kt_setup();
+    kt_add(KVM_EXIT_MMIO, fill_write7);
+    kt_add(KVM_EXIT_MMIO, fill_read4);
+    kt_run_to_halt();
     g_assert_cmpuint(nr_calls, ==, 4);
-    assert_call(0, 'w', 0xfec00000, 4, 0x04030201);
-    assert_call(1, 'w', 0xfec00004, 2, 0x0605);
-    assert_call(2, 'w', 0xfec00006, 1, 0x07);
-    assert_call(3, 'r', 0xfee00020, 4, 0);
-    teardown();
+    kt_assert_call(0, 'w', 0xfec00000, 4, 0x04030201);
+    kt_assert_call(1, 'w', 0xfec00004, 2, 0x0605);
+    kt_assert_call(2, 'w', 0xfec00006, 1, 0x07);
+    kt_assert_call(3, 'r', 0xfee00020, 4, 0);
+    kt_teardown();
 }
 
 static void fill_hypercall(struct kvm_run *run)
 {
-    io_data(run, KVM_EXIT_IO_OUT, 0x7e, 1, 1);
+    kt_io_data(run, KVM_EXIT_IO_OUT, 0x7e, 1, 1);
     fake_kvm.regs.rax = 29;
     fake_kvm.regs.rip = 0x1002;
 }
 
 static void test_hypercall(void)
 {
-    setup();
-    add(KVM_EXIT_IO, fill_hypercall);
-    run_to_halt();
-    assert_call(0, 'h', 29, 0, 0x1002);
+    kt_setup();
+    kt_add(KVM_EXIT_IO, fill_hypercall);
+    kt_run_to_halt();
+    kt_assert_call(0, 'h', 29, 0, 0x1002);
     g_assert_cmphex(fake_kvm.regs.rax, ==, 0x4242); /* KVM has got the answer */
     g_assert_cmphex(v->cpu.gpr[CPU_RAX], ==, 0x4242);
-    teardown();
+    kt_teardown();
 }
 
 /* The vCPU sleeps in the call: the answer is at home and goes to KVM at the next run. */
 static void test_hypercall_sleeps(void)
 {
-    setup();
+    kt_setup();
     hypercall_sleeps = true;
-    add(KVM_EXIT_IO, fill_hypercall);
+    kt_add(KVM_EXIT_IO, fill_hypercall);
     kvm_run_guest(v, &last);
     g_assert_cmpint(last.kind, ==, EXIT_HALT);
     g_assert_cmphex(v->cpu.gpr[CPU_RAX], ==, 0x4242);
     v->cpu.halted = false;
     v->cpu.gpr[CPU_RAX] = 0x99; /* what woke it has another one */
-    run_to_halt();
+    kt_run_to_halt();
     g_assert_cmphex(fake_kvm.regs.rax, ==, 0x99);
-    teardown();
+    kt_teardown();
 }
 
 static void fill_rdmsr(struct kvm_run *run)
@@ -290,16 +119,16 @@ static void test_msrs(void)
 {
     struct kvm_engine *k;
 
-    setup();
+    kt_setup();
     k = v->engine;
-    add(KVM_EXIT_X86_RDMSR, fill_rdmsr);
-    add(KVM_EXIT_X86_WRMSR, fill_wrmsr);
-    add(KVM_EXIT_X86_WRMSR, fill_wrmsr_bad);
-    run_to_halt();
-    assert_call(0, 'R', 0x802, 8, 0);
-    assert_call(1, 'W', 0x80b, 8, 7);
+    kt_add(KVM_EXIT_X86_RDMSR, fill_rdmsr);
+    kt_add(KVM_EXIT_X86_WRMSR, fill_wrmsr);
+    kt_add(KVM_EXIT_X86_WRMSR, fill_wrmsr_bad);
+    kt_run_to_halt();
+    kt_assert_call(0, 'R', 0x802, 8, 0);
+    kt_assert_call(1, 'W', 0x80b, 8, 7);
     g_assert_cmpuint(k->run->msr.error, ==, 1); /* #GP */
-    teardown();
+    kt_teardown();
 }
 
 static void fill_cr8(struct kvm_run *run)
@@ -309,12 +138,12 @@ static void fill_cr8(struct kvm_run *run)
 
 static void test_cr8(void)
 {
-    setup();
-    add(KVM_EXIT_SET_TPR, fill_cr8);
-    run_to_halt();
-    assert_call(0, '8', 0, 8, 0);
+    kt_setup();
+    kt_add(KVM_EXIT_SET_TPR, fill_cr8);
+    kt_run_to_halt();
+    kt_assert_call(0, '8', 0, 8, 0);
     g_assert_cmpuint(nr_calls, ==, 1);
-    teardown();
+    kt_teardown();
 }
 
 /* --- interrupts and kicks --- */
@@ -328,36 +157,36 @@ static void fill_window_open(struct kvm_run *run)
 
 static void test_irq_window(void)
 {
-    setup(); /* RFLAGS.IF is clear */
+    kt_setup(); /* RFLAGS.IF is clear */
     irq_vector = 0x31;
     vcpu_request(v, VCPU_REQ_IRQ);
-    add(KVM_EXIT_IRQ_WINDOW_OPEN, fill_window_open);
-    run_to_halt();
+    kt_add(KVM_EXIT_IRQ_WINDOW_OPEN, fill_window_open);
+    kt_run_to_halt();
     g_assert_cmpuint(fake_kvm.interrupt, ==, 0x31);
     g_assert_false(fake_kvm.window);
     g_assert_cmphex(atomic_load(&v->request), ==, 0);
-    teardown();
+    kt_teardown();
 }
 
 static void test_irq_at_once(void)
 {
-    setup();
+    kt_setup();
     v->cpu.rflags |= CPU_IF;
     irq_vector = 0x40;
     vcpu_request(v, VCPU_REQ_IRQ);
-    run_to_halt();
+    kt_run_to_halt();
     g_assert_cmpuint(fake_kvm.interrupt, ==, 0x40);
-    teardown();
+    kt_teardown();
 }
 
 static void test_nmi(void)
 {
-    setup();
+    kt_setup();
     vcpu_request(v, VCPU_REQ_NMI | VCPU_REQ_TLB_FLUSH);
-    run_to_halt();
+    kt_run_to_halt();
     g_assert_cmpuint(fake_kvm.nmis, ==, 1);
     g_assert_cmphex(atomic_load(&v->request), ==, 0);
-    teardown();
+    kt_teardown();
 }
 
 static void fill_in_then_stop(struct kvm_run *run)
@@ -369,9 +198,9 @@ static void fill_in_then_stop(struct kvm_run *run)
 /* A half-done IN is finished by KVM before the vCPU stops. */
 static void test_stop(void)
 {
-    setup();
-    add(KVM_EXIT_IO, fill_in_then_stop);
-    add(KVM_EXIT_HLT, NULL);
+    kt_setup();
+    kt_add(KVM_EXIT_IO, fill_in_then_stop);
+    kt_add(KVM_EXIT_HLT, NULL);
     kvm_run_guest(v, &last);
     g_assert_cmpint(last.kind, ==, EXIT_KICK);
     g_assert_true(fake_kvm.immediate_exit);
@@ -380,7 +209,7 @@ static void test_stop(void)
     kvm_run_guest(v, &last); /* nothing unfinished: not entered at all */
     g_assert_cmpint(last.kind, ==, EXIT_KICK);
     g_assert_cmpuint(fake_kvm.next_exit, ==, 1);
-    teardown();
+    kt_teardown();
 }
 
 /* --- state --- */
@@ -449,10 +278,10 @@ static void test_round_trip(void)
 {
     struct cpu_x86 before;
 
-    setup();
+    kt_setup();
     fill_state(&v->cpu);
     before = v->cpu;
-    run_to_halt();
+    kt_run_to_halt();
     g_assert_cmphex(fake_kvm.sregs.cs.base, ==, 0x1000);
     g_assert_cmphex(fake_kvm.sregs.cr8, ==, 3);
     g_assert_cmpuint(fake_kvm.sregs.fs.unusable, ==, 1);
@@ -463,23 +292,23 @@ static void test_round_trip(void)
     kvm_sync(v);
     v->cpu.halted = false;
     assert_same(&v->cpu, &before);
-    teardown();
+    kt_teardown();
 }
 
 /* A change from outside is loaded, and nothing of KVM's comes back over it. */
 static void test_state_changed(void)
 {
-    setup();
-    run_to_halt();
+    kt_setup();
+    kt_run_to_halt();
     cpu_reset(&v->cpu);
     v->cpu.lstar = 0x55;
     kvm_accel_ops.state_changed(v);
     kvm_sync(v);
     g_assert_cmphex(v->cpu.lstar, ==, 0x55);
-    run_to_halt();
+    kt_run_to_halt();
     kvm_sync(v);
     g_assert_cmphex(v->cpu.lstar, ==, 0x55);
-    teardown();
+    kt_teardown();
 }
 
 /* Real mode: an interrupt that KVM had accepted is on the guest's stack when the state is home. */
@@ -488,14 +317,14 @@ static void test_event_in_flight(void)
     const uint32_t vector_at = 0x20 * 4, handler = 0x0100u << 16 | 0x0040;
     uint16_t frame[3];
 
-    setup();
+    kt_setup();
     mem_write(v->mem, vector_at, &handler, sizeof(handler));
     cpu_reset(&v->cpu);
     v->cpu.seg[CPU_CS].base = v->cpu.seg[CPU_CS].selector = 0;
     v->cpu.rip = 0x2000;
     v->cpu.gpr[CPU_RSP] = 0x8000;
     v->cpu.rflags = 2 | CPU_IF;
-    run_to_halt();
+    kt_run_to_halt();
     fake_kvm.events.interrupt.injected = 1;
     fake_kvm.events.interrupt.nr = 0x20;
     kvm_sync(v);
@@ -506,10 +335,10 @@ static void test_event_in_flight(void)
     g_assert_cmphex(frame[0], ==, 0x2000);
     g_assert_cmphex(frame[2] & CPU_IF, ==, CPU_IF);
     v->cpu.halted = false;
-    run_to_halt(); /* KVM must not deliver it again */
+    kt_run_to_halt(); /* KVM must not deliver it again */
     g_assert_cmpuint(fake_kvm.events.interrupt.injected, ==, 0);
     g_assert_cmphex(fake_kvm.regs.rip, ==, 0x40);
-    teardown();
+    kt_teardown();
 }
 
 /* --- memory --- */
@@ -518,7 +347,7 @@ static void test_layout(void)
 {
     struct mem *mem;
 
-    setup();
+    kt_setup();
     mem = v->mem;
     g_assert_cmpuint(fake_kvm.slots, ==, 1);
     memcpy(mem_page(mem, 5), "five", 4);
@@ -537,19 +366,19 @@ static void test_layout(void)
     g_assert_cmpuint(fake_kvm.slots, ==, 1);
     memcpy(mem_page(mem, 5), "anew", 4);
     g_assert_cmpmem(fake_kvm.memory + 5 * PAGE, 4, "anew", 4);
-    teardown();
+    kt_teardown();
 }
 
 static void test_layout_fails(void)
 {
-    setup();
+    kt_setup();
     fake_kvm.fail_request = KVM_SET_USER_MEMORY_REGION;
     fake_kvm.fail_error = EINVAL;
     mem_set_gfn(v->mem, 0xfe700, mem_extra_frame(v->mem, 1));
     kvm_run_guest(v, &last);
     g_assert_cmpint(last.kind, ==, EXIT_ERROR);
     g_assert_nonnull(strstr(last.message, "laid out"));
-    teardown();
+    kt_teardown();
 }
 
 /* --- errors --- */
@@ -576,14 +405,14 @@ static void test_bad_exits(void)
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
-        setup();
-        add(0, NULL)->ret = -EINTR; /* a signal alone changes nothing */
-        add(0, NULL)->ret = -EAGAIN;
-        add(rows[i].reason, fill_internal)->ret = rows[i].ret;
+        kt_setup();
+        kt_add(0, NULL)->ret = -EINTR; /* a signal alone changes nothing */
+        kt_add(0, NULL)->ret = -EAGAIN;
+        kt_add(rows[i].reason, fill_internal)->ret = rows[i].ret;
         kvm_run_guest(v, &last);
         g_assert_cmpint(last.kind, ==, rows[i].kind);
         g_assert_nonnull(strstr(last.message, rows[i].text));
-        teardown();
+        kt_teardown();
     }
 }
 
@@ -595,13 +424,13 @@ static void test_state_refused(void)
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(requests); i++) {
-        setup();
+        kt_setup();
         fake_kvm.fail_request = requests[i];
         fake_kvm.fail_error = EINVAL;
         kvm_run_guest(v, &last);
         g_assert_cmpint(last.kind, ==, EXIT_ERROR);
         g_assert_nonnull(strstr(last.message, "does not take"));
-        teardown();
+        kt_teardown();
     }
 }
 
@@ -630,13 +459,13 @@ static void test_make_fails(void)
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) err = NULL;
 
-        setup_board();
+        kt_setup_board();
         fake_kvm.fail_request = rows[i].request;
         fake_kvm.fail_error = rows[i].error;
         g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err));
         g_assert_error(err, PVEMU_ERROR, PVEMU_ERROR_HOST);
         g_assert_nonnull(strstr(err->message, rows[i].text));
-        teardown();
+        kt_teardown();
     }
 }
 
@@ -644,21 +473,21 @@ static void test_make_fails_otherwise(void)
 {
     g_autoptr(GError) err = NULL, err2 = NULL, err3 = NULL;
 
-    setup_board();
+    kt_setup_board();
     fake_kvm.open_error = EACCES;
     g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err));
     g_assert_nonnull(strstr(err->message, "Permission denied"));
-    teardown();
-    setup_board();
+    kt_teardown();
+    kt_setup_board();
     fake_kvm.no_mmap = true;
     g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err2));
     g_assert_nonnull(strstr(err2->message, "cannot map CPU 0"));
-    teardown();
-    setup_board();
+    kt_teardown();
+    kt_setup_board();
     fake_kvm.poor_cpuid = true;
     g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err3));
     g_assert_nonnull(strstr(err3->message, "processor features"));
-    teardown();
+    kt_teardown();
 }
 
 /* Two vCPUs are in one VM, whose CPUID is asked for once. */
@@ -667,7 +496,7 @@ static void test_two(void)
     struct vcpu *second;
     struct kvm_engine *a, *b;
 
-    setup_board();
+    kt_setup_board();
     second = fb->vcpus[1];
     fake_kvm.count_request = KVM_GET_SUPPORTED_CPUID;
     g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
@@ -677,7 +506,7 @@ static void test_two(void)
     g_assert_true(a->vm == b->vm);
     g_assert_cmpuint(fake_kvm.count, ==, 1);
     kvm_accel_ops.vcpu_fini(second);
-    teardown();
+    kt_teardown();
 }
 
 static void test_limit_model(void)

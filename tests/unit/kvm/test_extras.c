@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engine against a fake /dev/kvm: calls that fail in the middle, registers that stay with KVM,
+ * debugging, the log of written pages, VMCALL as an exit, and what the guest must not see of KVM.
+ */
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+
+#include "vcpu_test.h"
+
+/* --- calls that fail while the guest runs --- */
+
+static void fill_stop(struct kvm_run *run)
+{
+    vcpu_request(v, VCPU_REQ_STOP);
+}
+
+static void fill_apic(struct kvm_run *run)
+{
+    run->msr.index = 0x80b;
+}
+
+static void fill_efer(struct kvm_run *run)
+{
+    run->msr.index = 0xc0000080;
+}
+
+static void fill_tsc(struct kvm_run *run)
+{
+    run->msr.index = 0x10;
+    run->msr.data = 77;
+}
+
+static void fill_hypercall(struct kvm_run *run)
+{
+    kt_io_data(run, KVM_EXIT_IO_OUT, 0x7e, 1, 1);
+}
+
+static void fill_vmcall(struct kvm_run *run)
+{
+    run->xen.type = KVM_EXIT_XEN_HCALL;
+    fake_kvm.regs.rip = 0x5000;
+    fake_kvm.regs.rax = 29;
+}
+
+static void test_run_fails(void)
+{
+    static const struct {
+        unsigned long request;
+        uint32_t request_bits, reason;
+        void (*fill)(struct kvm_run *run);
+        const char *text;
+    } rows[] = {
+        {KVM_INTERRUPT, VCPU_REQ_IRQ, 0, NULL, "cannot give an interrupt"},
+        {KVM_NMI, VCPU_REQ_NMI, 0, NULL, "cannot give an NMI"},
+        {KVM_GET_REGS, 0, KVM_EXIT_HLT, NULL, "does not give"},
+        {KVM_GET_REGS, 0, KVM_EXIT_IO, fill_hypercall, "does not give"},
+        {KVM_GET_SREGS, 0, KVM_EXIT_IO, fill_hypercall, "does not give"},
+        {KVM_GET_REGS, 0, KVM_EXIT_X86_RDMSR, fill_efer, "does not give"},
+        {KVM_GET_SREGS, 0, KVM_EXIT_X86_WRMSR, fill_efer, "does not give"},
+        {KVM_GET_REGS, 0, KVM_EXIT_XEN, fill_vmcall, "does not give"},
+        {KVM_GET_REGS, 0, KVM_EXIT_IRQ_WINDOW_OPEN, fill_stop, "does not give"},
+        {KVM_GET_SREGS, 0, KVM_EXIT_IRQ_WINDOW_OPEN, fill_stop, "does not give"},
+        {KVM_GET_XSAVE, 0, KVM_EXIT_IRQ_WINDOW_OPEN, fill_stop, "does not give"},
+        {KVM_GET_XCRS, 0, KVM_EXIT_IRQ_WINDOW_OPEN, fill_stop, "does not give"},
+        {KVM_GET_DEBUGREGS, 0, KVM_EXIT_IRQ_WINDOW_OPEN, fill_stop, "does not give"},
+        {KVM_GET_VCPU_EVENTS, 0, KVM_EXIT_IRQ_WINDOW_OPEN, fill_stop, "does not give"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        kt_setup();
+        v->cpu.rflags |= CPU_IF;
+        irq_vector = 0x31;
+        fake_kvm.fail_request = rows[i].request;
+        fake_kvm.fail_error = EIO;
+        vcpu_request(v, rows[i].request_bits);
+        if (rows[i].request_bits == 0) {
+            struct fake_exit *e = kt_add(rows[i].reason, rows[i].fill);
+
+            e->ret = rows[i].fill == fill_stop ? -EINTR : 0;
+        }
+        kvm_run_guest(v, &last);
+        g_assert_cmpint(last.kind, ==, EXIT_ERROR);
+        g_assert_nonnull(strstr(last.message, rows[i].text));
+        g_assert_nonnull(strstr(last.message, "Input/output error"));
+        kt_teardown();
+    }
+}
+
+/* MSRs: what KVM lost of them, and a TSC it does not take. */
+static void test_msrs_fail(void)
+{
+    kt_setup();
+    kt_run_to_halt();
+    fake_kvm.fail_request = KVM_GET_MSRS;
+    fake_kvm.fail_error = EIO;
+    kvm_sync(v);
+    g_assert_false(((struct kvm_engine *)v->engine)->deep_away);
+    kt_teardown();
+
+    kt_setup();
+    kt_run_to_halt();
+    fake_kvm.fail_request = KVM_SET_DEVICE_ATTR;
+    fake_kvm.fail_error = EIO;
+    kt_add(KVM_EXIT_X86_WRMSR, fill_tsc);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_ERROR);
+    g_assert_nonnull(strstr(last.message, "cannot set the TSC"));
+    kt_teardown();
+}
+
+/* More pages outside RAM than KVM has slots. */
+static void test_slots_end(void)
+{
+    kt_setup();
+    ((struct kvm_engine *)v->engine)->vm->nr_slots = KVM_SLOT_FIRST_OUTSIDE + 1;
+    g_assert_true(mem_set_gfn(v->mem, 0xfe700, mem_extra_frame(v->mem, 0)));
+    g_assert_true(mem_set_gfn(v->mem, 0xfe701, mem_extra_frame(v->mem, 1)));
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_ERROR);
+    g_assert_nonnull(strstr(last.message, "No space left"));
+    kt_teardown();
+}
+
+/* --- registers come out when they are wanted --- */
+
+static void fill_out(struct kvm_run *run)
+{
+    memset(kt_io_data(run, KVM_EXIT_IO_OUT, 0x80, 1, 1), 0, 1);
+}
+
+static void fill_tables(struct kvm_run *run)
+{
+    fake_kvm.sregs.cr3 = 0x7000;
+}
+
+static void test_registers_stay(void)
+{
+    kt_setup();
+    fake_kvm.count_request = KVM_GET_SREGS;
+    kt_add(KVM_EXIT_IO, fill_out);
+    kt_add(KVM_EXIT_X86_WRMSR, fill_apic); /* the APIC's need no registers */
+    kt_add(KVM_EXIT_IO, fill_hypercall);
+    kt_run_to_halt();
+    g_assert_cmpuint(fake_kvm.count, ==, 1); /* the hypercall asked; from then on they come along */
+    g_assert_cmphex(fake_kvm.valid_regs, ==, KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
+    for (unsigned i = 0; i < KVM_NEAR; i++) {
+        kt_add(KVM_EXIT_IO, fill_out);
+    }
+    kt_add(KVM_EXIT_IO, fill_hypercall); /* forgotten: asked again */
+    kt_run_to_halt();
+    g_assert_cmpuint(fake_kvm.count, ==, 2);
+    kt_teardown();
+
+    kt_setup(); /* a CPU that sleeps: the board follows its tables */
+    kt_add(KVM_EXIT_IO, fill_out);
+    kt_add(KVM_EXIT_HLT, fill_tables);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_HALT);
+    g_assert_cmphex(v->cpu.cr3, ==, 0x7000);
+    kt_teardown();
+}
+
+/* --- a debugger --- */
+
+static void fill_step(struct kvm_run *run)
+{
+    run->debug.arch.exception = CPU_DB;
+    run->debug.arch.dr6 = 0x4000;
+    fake_kvm.regs.rip = 0x1005;
+}
+
+static void fill_int3(struct kvm_run *run)
+{
+    run->debug.arch.exception = CPU_BP;
+}
+
+static void fill_point2(struct kvm_run *run)
+{
+    run->debug.arch.exception = CPU_DB;
+    run->debug.arch.dr6 = 1 << 2;
+}
+
+static void fill_point0(struct kvm_run *run)
+{
+    run->debug.arch.exception = CPU_DB;
+    run->debug.arch.dr6 = 1;
+}
+
+static void test_step(void)
+{
+    const struct vcpu_debug step = {.step = true};
+
+    kt_setup();
+    fake_kvm.count_request = KVM_RUN; /* nothing is tried for steps */
+    g_assert_true(kvm_accel_ops.set_debug(v, &step, NULL));
+    g_assert_cmpuint(fake_kvm.count, ==, 0);
+    g_assert_cmphex(fake_kvm.debug.control, ==, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP);
+    kt_add(KVM_EXIT_DEBUG, fill_step);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_DEBUG);
+    g_assert_cmphex(last.stop, ==, VCPU_STOP_STEP);
+    g_assert_cmphex(v->cpu.rip, ==, 0x1005);
+    g_assert_true(kvm_accel_ops.set_debug(v, NULL, NULL));
+    g_assert_cmphex(fake_kvm.debug.control, ==, 0);
+    kt_teardown();
+}
+
+/* KVM would lose it. */
+static void test_step_hypercall(void)
+{
+    const struct vcpu_debug step = {.step = true};
+
+    kt_setup();
+    v->cpu.seg[CPU_CS].base = v->cpu.seg[CPU_CS].selector = 0;
+    v->cpu.rip = 0x1000;
+    v->cpu.gpr[CPU_RAX] = 17;
+    g_assert_true(mem_write(v->mem, 0x1000, "\xe6\x7e", 2));
+    g_assert_true(kvm_accel_ops.set_debug(v, &step, NULL));
+    kvm_run_guest(v, &last); /* without KVM */
+    g_assert_cmpint(last.kind, ==, EXIT_DEBUG);
+    g_assert_cmphex(last.stop, ==, VCPU_STOP_STEP);
+    kt_assert_call(0, 'h', 17, 0, 0x1002);
+    kt_add(KVM_EXIT_DEBUG, fill_step);
+    kvm_run_guest(v, &last);
+    g_assert_cmphex(fake_kvm.nr_exits, ==, fake_kvm.next_exit);
+    kt_teardown();
+}
+
+static const struct vcpu_debug points = {
+    .int3 = true, .nr_points = 3,
+    .points = {{VCPU_POINT_EXEC, 0, 0x1234}, {VCPU_POINT_WRITE, 4, 0x2000},
+               {VCPU_POINT_ACCESS, 8, 0x3000}},
+};
+
+static void test_points(void)
+{
+    g_autoptr(GError) err = NULL;
+    struct vcpu_debug bad = points;
+
+    kt_setup();
+    kt_run_to_halt();
+    v->cpu.halted = false;
+    kt_add(KVM_EXIT_DEBUG, fill_point0)->ret = 0;
+    kt_add(0, NULL)->ret = -EINTR; /* a kick in the middle */
+    kt_add(KVM_EXIT_DEBUG, fill_int3);
+    g_assert_true(kvm_accel_ops.set_debug(v, &points, NULL));
+    g_assert_cmpuint(fake_kvm.nr_exits, ==, fake_kvm.next_exit);
+    g_assert_cmpuint(fake_kvm.slots, ==, 1);
+    g_assert_cmphex(fake_kvm.debug.control, ==,
+                    KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP);
+    /* G0 G1 G2; R/W and LEN: 0, 1 and 4 bytes, 3 and 8 bytes */
+    g_assert_cmphex(fake_kvm.debug.arch.debugreg[7], ==, 0x0bd0042a);
+    g_assert_cmphex(fake_kvm.debug.arch.debugreg[2], ==, 0x3000);
+    kt_add(KVM_EXIT_DEBUG, fill_point2);
+    kvm_run_guest(v, &last);
+    g_assert_cmphex(last.stop, ==, VCPU_STOP_POINT << 2);
+    g_assert_cmphex(fake_kvm.sregs.cs.base, ==, 0xffff0000); /* the guest's own again */
+    kt_add(KVM_EXIT_DEBUG, fill_int3);
+    kvm_run_guest(v, &last);
+    g_assert_cmphex(last.stop, ==, VCPU_STOP_INT3);
+    bad.points[1].gva = 0x2001;
+    g_assert_false(kvm_accel_ops.set_debug(v, &bad, &err));
+    g_assert_nonnull(strstr(err->message, "breakpoint 1"));
+    kt_teardown();
+}
+
+/* A host whose breakpoints do not come out: said, and not tried again. */
+static void test_no_points(void)
+{
+    struct vcpu_debug one = points;
+    g_autoptr(GError) err = NULL, err2 = NULL, err3 = NULL;
+
+    kt_setup();
+    kt_add(KVM_EXIT_HLT, NULL);
+    kt_add(KVM_EXIT_HLT, NULL);
+    g_assert_false(kvm_accel_ops.set_debug(v, &points, &err));
+    g_assert_nonnull(strstr(err->message, "breakpoints in debug registers"));
+    one.nr_points = 0;
+    g_assert_false(kvm_accel_ops.set_debug(v, &one, &err2));
+    g_assert_nonnull(strstr(err2->message, "INT3"));
+    g_assert_cmphex(fake_kvm.debug.control, ==, 0);
+    fake_kvm.fail_request = KVM_SET_GUEST_DEBUG;
+    fake_kvm.fail_error = EINVAL;
+    one = (struct vcpu_debug){.step = true};
+    g_assert_false(kvm_accel_ops.set_debug(v, &one, &err3));
+    g_assert_nonnull(strstr(err3->message, "cannot debug guests"));
+    kt_teardown();
+}
+
+/* --- the log --- */
+
+static bool is_dirty(uint32_t frame)
+{
+    return (atomic_load(&mem_frame_info(v->mem, frame)->flags) & MEM_DIRTY) != 0;
+}
+
+static void clean(void)
+{
+    for (uint32_t i = 0; i < RAM / PAGE + 4; i++) {
+        atomic_fetch_and(&mem_frame_info(v->mem, i)->flags, (uint8_t)~MEM_DIRTY);
+    }
+}
+
+static void test_dirty(void)
+{
+    const uint32_t extra = RAM / PAGE;
+    g_autoptr(GError) err = NULL, err2 = NULL;
+
+    kt_setup();
+    g_assert_false(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_READ, &err)); /* not started */
+    g_assert_true(mem_set_gfn(v->mem, 0xfe700, mem_extra_frame(v->mem, 1)));
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_START, NULL));
+    g_assert_true(fake_kvm.log);
+    clean();
+    fake_kvm.dirty = 1ull << 3 | 1ull << 63;
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_READ, NULL));
+    for (uint32_t i = 0; i < RAM / PAGE; i++) {
+        g_assert_cmpint(is_dirty(i), ==, i == 3 || i == 63);
+    }
+    g_assert_true(is_dirty(mem_extra_frame(v->mem, 1))); /* outside RAM: always */
+    clean();
+    g_assert_true(mem_set_gfn(v->mem, 7, extra)); /* what goes and what comes */
+    g_assert_true(is_dirty(7));
+    g_assert_true(is_dirty(extra));
+    clean();
+    fake_kvm.dirty = 1ull << 7;
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_READ, NULL));
+    g_assert_true(is_dirty(extra));
+    g_assert_false(is_dirty(7));
+    mem_clear(v->mem);
+    g_assert_true(is_dirty(9));
+    fake_kvm.fail_request = KVM_GET_DIRTY_LOG;
+    fake_kvm.fail_error = ENOENT;
+    g_assert_false(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_READ, &err2));
+    g_assert_nonnull(strstr(err2->message, "does not log"));
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_STOP, NULL));
+    g_assert_false(fake_kvm.log);
+    kt_teardown();
+}
+
+static void test_dirty_fails(void)
+{
+    g_autoptr(GError) err = NULL;
+
+    kt_setup();
+    fake_kvm.fail_request = KVM_SET_USER_MEMORY_REGION;
+    fake_kvm.fail_error = ENOMEM;
+    g_assert_false(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_START, &err));
+    g_assert_null(((struct kvm_engine *)v->engine)->vm->log_frames);
+    fake_kvm.fail_request = 0;
+    kt_teardown();
+}
+
+/* --- VMCALL as an exit --- */
+
+static void test_vmcall(void)
+{
+    kt_setup();
+    g_assert_cmphex(fake_kvm.xen.flags, ==, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL);
+    kt_add(KVM_EXIT_XEN, fill_vmcall);
+    kt_run_to_halt();
+    kt_assert_call(0, 'h', 29, 0, 0x5003);
+    g_assert_cmphex(fake_kvm.regs.rip, ==, 0x5003);
+    g_assert_cmphex(fake_kvm.regs.rax, ==, 0x4242);
+    g_assert_cmpuint(fake_kvm.immediate_exit, ==, 0); /* KVM saw that RIP is elsewhere */
+    kt_teardown();
+
+    kt_setup(); /* asleep in it: KVM is made to finish before it is left */
+    hypercall_sleeps = true;
+    kt_add(KVM_EXIT_XEN, fill_vmcall);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_HALT);
+    g_assert_true(fake_kvm.immediate_exit);
+    g_assert_cmphex(v->cpu.rip, ==, 0x5003);
+    g_assert_false(((struct kvm_engine *)v->engine)->xen_pending);
+    kt_teardown();
+}
+
+static void fill_vmcall_again(struct kvm_run *run)
+{
+    fill_vmcall(run);
+    hypercall_again = true;
+}
+
+static void fill_again_seen(struct kvm_run *run)
+{
+    g_assert_cmphex(fake_kvm.regs.rip, ==, 0x5000); /* at the instruction, its own RAX */
+    g_assert_cmphex(fake_kvm.regs.rax, ==, 29);
+}
+
+/* A call that is made again: KVM must not take the instruction for finished. */
+static void test_vmcall_again(void)
+{
+    kt_setup();
+    kt_add(KVM_EXIT_XEN, fill_vmcall_again);
+    kt_add(KVM_EXIT_IRQ_WINDOW_OPEN, fill_again_seen);
+    fake_kvm.count_request = KVM_RUN;
+    kt_run_to_halt();
+    g_assert_cmpuint(fake_kvm.count, ==, 4); /* one of them for nothing else */
+    kt_teardown();
+}
+
+static void fill_xen_other(struct kvm_run *run)
+{
+    run->xen.type = KVM_EXIT_XEN_HCALL + 1;
+}
+
+static void test_vmcall_absent(void)
+{
+    kt_setup_board();
+    fake_kvm.missing_cap = KVM_CAP_XEN_HVM;
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    g_assert_cmphex(fake_kvm.xen.flags, ==, 0);
+    kt_add(KVM_EXIT_XEN, fill_xen_other);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_ERROR);
+    kt_teardown();
+}
+
+/* --- what the guest must not see --- */
+
+static bool is_direct(uint32_t msr)
+{
+    for (unsigned i = 0; i < KVM_MSR_FILTER_MAX_RANGES; i++) {
+        const struct kvm_msr_filter_range *r = &fake_kvm.filter.ranges[i];
+
+        if (r->nmsrs != 0 && msr >= r->base && msr - r->base < r->nmsrs) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* KVM's clock, its other MSRs and its CPUID leaves: a Xen guest takes them for Xen's. */
+static void test_no_kvm(void)
+{
+    kt_setup();
+    g_assert_cmphex(fake_kvm.filter.flags, ==, KVM_MSR_FILTER_DEFAULT_DENY);
+    g_assert_true(is_direct(0xc0000082));
+    g_assert_false(is_direct(0x11)); /* the clock's old numbers */
+    g_assert_false(is_direct(0x12));
+    for (uint32_t msr = 0x4b564d00; msr < 0x4b564dff; msr++) {
+        g_assert_false(is_direct(msr));
+    }
+    kt_run_to_halt();
+    g_assert_cmpuint(fake_kvm.nr_cpuid, >, 8);
+    for (unsigned i = 0; i < fake_kvm.nr_cpuid; i++) {
+        const struct kvm_cpuid_entry2 *e = &fake_kvm.cpuid[i];
+
+        g_assert_false((e->function >> 24) == 0x40 && e->ebx == 0x4b4d564b); /* "KVMK" */
+    }
+    kt_teardown();
+}
+
+static void test_stats(void)
+{
+    g_autofree char *text = NULL;
+
+    kt_setup();
+    kt_add(KVM_EXIT_IO, fill_out);
+    kt_add(KVM_EXIT_X86_WRMSR, fill_apic);
+    kt_add(0, NULL)->ret = -EINTR;
+    kt_run_to_halt();
+    text = kvm_accel_ops.stats(v);
+    g_assert_nonnull(strstr(text, "entries 4\nsignals 1\nport 1\n"));
+    g_assert_nonnull(strstr(text, "halt 1\n"));
+    g_assert_nonnull(strstr(text, "apic 1\n"));
+    kt_teardown();
+}
+
+int main(int argc, char **argv)
+{
+    int ret;
+
+    g_setenv("LC_ALL", "C", TRUE);
+    g_test_init(&argc, &argv, NULL);
+    model = cpu_model_new_host(NULL);
+    g_test_add_func("/kvm/extras/run-fails", test_run_fails);
+    g_test_add_func("/kvm/extras/msrs-fail", test_msrs_fail);
+    g_test_add_func("/kvm/extras/slots-end", test_slots_end);
+    g_test_add_func("/kvm/extras/registers-stay", test_registers_stay);
+    g_test_add_func("/kvm/extras/step", test_step);
+    g_test_add_func("/kvm/extras/step-hypercall", test_step_hypercall);
+    g_test_add_func("/kvm/extras/points", test_points);
+    g_test_add_func("/kvm/extras/no-points", test_no_points);
+    g_test_add_func("/kvm/extras/dirty", test_dirty);
+    g_test_add_func("/kvm/extras/dirty-fails", test_dirty_fails);
+    g_test_add_func("/kvm/extras/vmcall", test_vmcall);
+    g_test_add_func("/kvm/extras/vmcall-again", test_vmcall_again);
+    g_test_add_func("/kvm/extras/vmcall-absent", test_vmcall_absent);
+    g_test_add_func("/kvm/extras/no-kvm", test_no_kvm);
+    g_test_add_func("/kvm/extras/stats", test_stats);
+    ret = g_test_run();
+    cpu_model_free(model);
+    return ret;
+}

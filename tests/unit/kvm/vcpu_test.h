@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* A vCPU of the KVM engine on the fake /dev/kvm, with a board that notes what it is asked. */
+#ifndef PVEMU_TESTS_KVM_VCPU_TEST_H
+#define PVEMU_TESTS_KVM_VCPU_TEST_H
+
+#include "base/error.h"
+#include "cpu/kvm/engine.h"
+#include "cpu/kvm/kvm.h"
+#include "cpu/x86/x86.h"
+#include "fake_board.h"
+#include "fake_kvm.h"
+
+enum { RAM = 1 << 20, PAGE = 4096, KT_CALLS = 16 };
+
+struct kt_call {
+    char what; /* o, i: port; w, r: memory; h: hypercall; W, R: MSR; 8: CR8 */
+    uint64_t at, value;
+    unsigned size;
+};
+
+extern struct fake_board *fb;
+extern struct vcpu *v; /* the first; there is a second without an engine */
+extern struct cpu_model *model; /* the test's main() makes it */
+extern struct exit last;
+extern struct kt_call calls[KT_CALLS];
+extern unsigned nr_calls;
+extern int irq_vector;        /* the board's answer, once; -1: none */
+extern bool hypercall_sleeps;
+extern bool hypercall_again;  /* once: it goes back to the instruction, of 3 bytes */
+
+/* The board alone; and with the vCPU's engine. */
+void kt_setup_board(void);
+void kt_setup(void);
+/* Nothing may be left open. */
+void kt_teardown(void);
+/* An exit for the script. */
+struct fake_exit *kt_add(uint32_t reason, void (*fill)(struct kvm_run *run));
+/* Runs until an exit; the script ends with HLT. */
+void kt_run_to_halt(void);
+void kt_assert_call(unsigned i, char what, uint64_t at, unsigned size, uint64_t value);
+/* A port exit, and where its data are. */
+uint8_t *kt_io_data(struct kvm_run *run, uint8_t direction, uint16_t port, uint8_t size,
+                    uint32_t count);
+
+#endif
