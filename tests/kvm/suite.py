@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The KVM engine on a true KVM: suite.py amd|vtx PVEMU BARE GUEST_FOLDER [WORD...].
+"""The KVM engine on a true KVM: suite.py amd|vtx PVEMU PROGRAM_FOLDER GUEST_FOLDER [WORD...].
 
 One outer machine (outer.py) runs every case; what each said is judged here. WORDs choose cases by name. The kernel is
 in $PVEMU_CLOUD, or images/kernel.sh fetches it. Skipped without
@@ -19,10 +19,17 @@ import outer
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NEEDS = ("busybox", "ldd")
 LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "900"))  # seconds of the host for the whole run
-OWN_PORT, OWN_CALL = 1500, 2000  # instructions above the bare loop that an exit may cost (amd)
+OWN_PORT, OWN_CALL = 700, 1850  # instructions above the bare loop that an exit may cost (amd)
 DISK_BYTES = 4 << 20
+PIECE = 256 << 10  # of it, for what is done over and over
+PROGRAMS = ("bare", "debug", "state")
 RUN = "./pvemu -accel kvm -m 256M"
 CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests noxsave"
+
+def sample():
+    """The disk's bytes: no two sectors are alike."""
+    return b"".join(b"%015d\n" % i for i in range(DISK_BYTES // 16))
+
 
 # What the guest does first, and how it ends.
 GUEST_INIT = """#!/bin/busybox sh
@@ -57,19 +64,44 @@ wget -q -O - http://10.0.2.2:8099/disk | sha256sum
 """
 
 
-# As long as it takes to change engines: checksums, floating point, processes, and time that never goes back.
+# As long as it takes to change engines: checksums, floating point, processes, time that never goes back, and beside
+# that a disk that is written and read, and a network. Nothing new in the kernel's log.
 SWITCH = """
+insmod /xen-blkfront.ko; n=0; while [ ! -b /dev/xvda ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
+insmod /xen-netfront.ko; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
+want=@PIECE@
+disk() {
+    rounds=0; bad=0
+    while [ ! -e /tmp/stop ]; do
+        dd if=/dev/xvda of=/dev/xvda bs=65536 count=4 seek=$((8 + rounds % 32)) conv=fsync 2>/dev/null
+        echo 3 > /proc/sys/vm/drop_caches
+        got=$(dd if=/dev/xvda bs=65536 count=4 skip=$((8 + rounds % 32)) 2>/dev/null | sha256sum)
+        [ "$got" = "$want  -" ] || bad=$((bad + 1)); rounds=$((rounds + 1))
+    done
+    echo "disk $rounds bad $bad" > /tmp/disk
+}
+net() {
+    rounds=0; bad=0
+    while [ ! -e /tmp/stop ]; do
+        [ "$(wget -q -O - http://10.0.2.2:8099/piece | sha256sum)" = "$want  -" ] || bad=$((bad + 1)); rounds=$((rounds + 1))
+    done
+    echo "net $rounds bad $bad" > /tmp/net
+}
+wget -q -O - http://10.0.2.2:8099/piece > /dev/null; sleep 0.2; echo 4 > /proc/sys/vm/drop_caches; dmesg > /tmp/before
+disk & net &
 echo READY
 start=$(cut -d. -f1 /proc/uptime); last=0; rounds=0; bad=0
-want=$(head -c 65536 /dev/zero | sha256sum); sum=8.1783681036
-while now=$(tr -d . < /proc/uptime | cut -d' ' -f1); [ $now -lt $(( (start + 3) * 100 )) ]; do
+zeros=$(head -c 65536 /dev/zero | sha256sum); sum=8.1783681036
+while now=$(tr -d . < /proc/uptime | cut -d' ' -f1); [ $now -lt $(( (start + 6) * 100 )) ]; do
     [ $now -ge $last ] || { bad=$((bad + 1)); echo "time went back: $last $now"; }; last=$now
-    [ "$(head -c 65536 /dev/zero | sha256sum)" = "$want" ] || { bad=$((bad + 1)); echo "checksum"; }
+    [ "$(head -c 65536 /dev/zero | sha256sum)" = "$zeros" ] || { bad=$((bad + 1)); echo "checksum"; }
     [ "$(awk 'BEGIN { for (i = 1; i <= 2000; i++) s += 1 / i; printf "%.10f", s }')" = $sum ] || { bad=$((bad + 1)); echo float; }
     rounds=$((rounds + 1))
 done
-echo "rounds $rounds bad $bad"
-"""
+touch /tmp/stop; wait
+echo "rounds $rounds bad $bad"; cat /tmp/disk /tmp/net
+dmesg > /tmp/after; cmp -s /tmp/before /tmp/after && echo "no new message" || tail -n +$(($(wc -l < /tmp/before) + 1)) /tmp/after
+""".replace("@PIECE@", hashlib.sha256(sample()[:PIECE]).hexdigest())
 
 
 class Case:
@@ -89,11 +121,6 @@ class Case:
         bad = [] if int(status.group(1)) == self.status else [f"status {status.group(1)}, not {self.status}"]
         bad += [f"no {w!r}" for w in self.wanted if not re.search(w, text, re.MULTILINE)]
         return bad + [f"there is {w!r}" for w in self.unwanted if re.search(w, text, re.MULTILINE)]
-
-
-def sample():
-    """The disk's bytes: no two sectors are alike."""
-    return b"".join(b"%015d\n" % i for i in range(DISK_BYTES // 16))
 
 
 def small(name, status, *wanted, options="-timeout 5"):
@@ -135,12 +162,14 @@ ENGINES = "bt kvm interp kvm bt interp kvm"
 
 def handover(name, options):
     """A guest at work changes its engine, there and back."""
-    command = (f"rm -f /tmp/sw; timeout 300 {RUN} -net none -name sw {options} -kernel vmlinuz -initrd switch.cpio -cmdline '{CMDLINE}' "
+    command = (f"rm -f /tmp/sw; httpd -p 127.0.0.1:8099 -h /t 2>/dev/null; "
+               f"timeout 300 {RUN} -disk disk,snapshot -name sw {options} -kernel vmlinuz -initrd switch.cpio -cmdline '{CMDLINE}' "
                f"-timeout 120 > /tmp/sw 2>&1 & "
                f"n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; "
                f"for e in {ENGINES}; do ./pvemu accel sw $e && echo \"now $e\"; sleep 0.1; done; ./pvemu list | tail -n 1; "
                f"wait; cat /tmp/sw")
-    return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^sw .* kvm", r"^rounds \d{2,} bad 0", r"^GUEST-END 0", r"the guest powered off",
+    return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^sw .* kvm", r"^rounds \d+ bad 0", r"^disk [1-9]\d* bad 0", r"^net [1-9]\d* bad 0",
+                r"^no new message", r"^GUEST-END 0", r"the guest powered off",
                 unwanted=(r"GUEST-WARNS", "error:"))
 
 
@@ -149,6 +178,10 @@ def cases(digest, machine):
     vtx = machine is outer.OuterVtx
     chosen = [
         Case("doctor", "./pvemu doctor", r"^kvm +usable$"),
+        Case("debugger", "./debug", r"^ok 1 /debug/step$", r"^ok 2 /debug/step-system$",
+             *(rf"^ok {n} /debug/{name}{'' if vtx else '.*SKIP.*does not stop a guest at'}"
+               for n, name in ((3, "int3"), (4, "exec-point"), (5, "data-points"))), r"^ok 6 "),
+        Case("AVX, written pages", "./state", r"^ok 1 /kvm/state/avx" + (".*SKIP" if vtx else "$"), r"^ok 2 /kvm/state/dirty$"),
         small("exit_code", 42),
         small("poweroff", 0),
         small("xen_poweroff", 0),
@@ -187,10 +220,11 @@ def guest_image(kernel, work):
     return machine.bytes()
 
 
-def prepare(kind, pvemu, bare, guests, kernel):
+def prepare(kind, pvemu, programs, guests, kernel):
     machine = kind(kernel)
     machine.program("/t/pvemu", pvemu)
-    machine.program("/t/bare", bare)
+    for name in PROGRAMS:
+        machine.program("/t/" + name, os.path.join(programs, "kvm_" + name))
     for path in pathlib.Path(guests).glob("*.elf"):
         machine.add("/t/" + path.name, path)
     machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
@@ -198,12 +232,13 @@ def prepare(kind, pvemu, bare, guests, kernel):
     machine.data("/t/switch.cpio", guest_image(kernel, SWITCH))
     machine.data("/t/devices.cpio", guest_image(kernel, DISK + NET))
     machine.data("/t/disk", sample())
+    machine.data("/t/piece", sample()[:PIECE])
     return machine
 
 
 def main():
     kind = {"amd": outer.Outer, "vtx": outer.OuterVtx}[sys.argv[1]]
-    pvemu, bare, guests = sys.argv[2:5]
+    pvemu, programs, guests = sys.argv[2:5]
     words = sys.argv[5:]
     missing = [n for n in NEEDS + kind.NEEDS if not shutil.which(n)]
     if missing:
@@ -218,7 +253,7 @@ def main():
     failed = 0
     print(f"1..{len(chosen)}", flush=True)
     try:
-        text = prepare(kind, pvemu, bare, guests, kernel).run(job + "true\n", limit=LIMIT)
+        text = prepare(kind, pvemu, programs, guests, kernel).run(job + "true\n", limit=LIMIT)
     except outer.Failure as why:
         text = str(why)
     for number, case in enumerate(chosen, 1):

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * KVM in place of the interpreter: tests of tests/unit/interp are built once more with
+ * interp_accel_ops being this table, for a machine with a true /dev/kvm (suite.py).
+ */
+#include "cpu/kvm/kvm.h"
+#include "cpu/x86/x86.h"
+#include "guest_kvm.h"
+
+static struct vcpu_board_ops kvm_board_ops;
+
+static uint64_t kvm_read_cr8(struct vcpu *v)
+{
+    return v->cpu.cr8;
+}
+
+static void kvm_write_cr8(struct vcpu *v, uint64_t value)
+{
+    v->cpu.cr8 = value;
+}
+
+static bool guest_kvm_probe(GError **err)
+{
+    return kvm_accel_ops.probe(err);
+}
+
+static bool guest_kvm_init(struct vcpu *v, GError **err)
+{
+    struct cpu_model *model = cpu_model_new_host(err);
+
+    if (model == NULL || !kvm_accel_ops.limit_model(model, err)) {
+        g_error("no profile for KVM");
+    }
+    v->model = model;
+    kvm_board_ops = *v->board_ops;
+    kvm_board_ops.read_cr8 = kvm_read_cr8;
+    kvm_board_ops.write_cr8 = kvm_write_cr8;
+    v->board_ops = &kvm_board_ops;
+    return kvm_accel_ops.vcpu_init(v, err);
+}
+
+static void guest_kvm_fini(struct vcpu *v)
+{
+    kvm_accel_ops.vcpu_fini(v);
+    cpu_model_free((struct cpu_model *)v->model);
+    v->model = NULL;
+}
+
+/* Everything at home after each exit: the tests look. */
+static void guest_kvm_run(struct vcpu *v, struct exit *exit)
+{
+    kvm_accel_ops.run(v, exit);
+    kvm_accel_ops.sync(v);
+}
+
+static void guest_kvm_kick(struct vcpu *v)
+{
+    kvm_accel_ops.kick(v);
+}
+
+static void guest_kvm_changed(struct vcpu *v)
+{
+    kvm_accel_ops.state_changed(v);
+}
+
+static void guest_kvm_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+{
+    (void)kind, (void)gva;
+    kvm_accel_ops.state_changed(v); /* loading CR3 flushes */
+}
+
+static bool guest_kvm_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err)
+{
+    return kvm_accel_ops.set_debug(v, debug, err);
+}
+
+static bool guest_kvm_dirty(struct vcpu *v, enum vcpu_dirty what, GError **err)
+{
+    return kvm_accel_ops.dirty_log(v, what, err);
+}
+
+const struct accel_ops guest_kvm_ops = {
+    .name = "kvm",
+    .probe = guest_kvm_probe,
+    .vcpu_init = guest_kvm_init,
+    .vcpu_fini = guest_kvm_fini,
+    .run = guest_kvm_run,
+    .kick = guest_kvm_kick,
+    .state_changed = guest_kvm_changed,
+    .tlb_flush = guest_kvm_flush,
+    .set_debug = guest_kvm_debug,
+    .dirty_log = guest_kvm_dirty,
+};
