@@ -16,6 +16,8 @@ ROWS = [
     ("poweroff by HLT", "poweroff", [], 0, r"PASS: the guest powered off", None),
     ("poweroff by ACPI", "acpi_off", [], 0, r"PASS: the guest powered off", None),
     ("poweroff by hypercall", "xen_poweroff", [], 0, r"PASS: the guest powered off", None),
+    ("hypercalls by the page, bt", "xen_page", ["-accel", "bt"], 0, r"PASS: the guest powered off", None),
+    ("hypercalls by the page, interp", "xen_page", ["-accel", "interp"], 0, r"PASS: the guest powered off", None),
     ("exit code", "exit_code", [], 42, r"FAIL: the guest ended with code 42", None),
     ("exit code 0", "exit_zero", [], 0, r"PASS: the guest ended with code 0", None),
     ("exit code clamped", "exit_wild", [], 111, r"FAIL: the guest ended with code 111", None),

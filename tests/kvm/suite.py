@@ -185,6 +185,7 @@ def cases(digest, machine):
         small("exit_code", 42),
         small("poweroff", 0),
         small("xen_poweroff", 0),
+        small("xen_page", 0),
         small("acpi_off", 0),
         small("triple", 115),
         small("crash", 112),
