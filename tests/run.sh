@@ -107,6 +107,11 @@ if [ "$mode" != --quick ]; then
     env=(PVEMU="$pvemu_top/build-gcc/src/pvemu" PVEMU_CLOUD="$cloud" PVEMU_GENERIC="$generic"
         PVEMU_BUSYBOX="$PVEMU_CACHE/busybox.img" PVEMU_VMLINUX="$PVEMU_CACHE/vmlinux" PYTHONDONTWRITEBYTECODE=1)
     suite "boots" plain "${env[@]}" python3 "$pvemu_top/tests/boot/quick.py"
+    need grub-xen-host
+    PVEMU_LABEL=gpt "$pvemu_top/images/grub-disk.sh" "$PVEMU_CACHE/grub-generic.img" "$PVEMU_CACHE/busybox.img" "$generic"
+    "$pvemu_top/images/grub-disk.sh" "$PVEMU_CACHE/grub-cloud.img" "$PVEMU_CACHE/busybox.img" "$cloud"
+    grub=(PVEMU_GRUB_GENERIC="$PVEMU_CACHE/grub-generic.img" PVEMU_GRUB_CLOUD="$PVEMU_CACHE/grub-cloud.img")
+    suite "boots by GRUB" plain "${env[@]}" "${grub[@]}" python3 "$pvemu_top/tests/boot/grub.py"
     need qemu-system-x86
     kvm=(python3 "$pvemu_top/tests/kvm/suite.py" amd "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/kvm/kvm_bare"
         "$pvemu_top/build-gcc/tests/guest")

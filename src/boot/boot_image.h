@@ -66,6 +66,7 @@ struct boot_image {
     const char *format;      /* "bzImage", "ELF" */
     const char *compression; /* "xz", ...; NULL: not compressed */
     char *version;           /* "6.1.0-55-cloud-amd64 (builder) #1 SMP ..."; NULL: unknown */
+    const char *boot_loader; /* "GRUB": it finds kernel and initrd on the disk; NULL: a kernel */
     unsigned elf_class;      /* 32 or 64 */
     bool has_pvh;            /* notes.phys32_entry is usable */
     bool has_pv;             /* a Xen PV guest by its notes */

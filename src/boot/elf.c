@@ -296,6 +296,9 @@ static bool elf_take_phdrs(struct boot_image *img, const struct elf_header *h, u
     return true;
 }
 
+/* Its first words. The PVH image has no other sign, not even a note with a name. */
+static const char GRUB_MARK[] = "Welcome to GRUB!";
+
 /* Linux's banner in the read-only data: "Linux version 6.1.0 (builder) ...\n". */
 static char *elf_find_version(const struct boot_image *img)
 {
@@ -337,6 +340,9 @@ bool elf_describe(struct boot_image *img, uint64_t whole, GError **err)
     }
     if (img->version == NULL) {
         img->version = elf_find_version(img);
+    }
+    if (img->version == NULL && memmem(img->elf, img->elf_len, GRUB_MARK, strlen(GRUB_MARK))) {
+        img->boot_loader = "GRUB";
     }
     return true;
 }

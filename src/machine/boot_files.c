@@ -95,6 +95,12 @@ bool boot_files_prepare(struct machine *m, GError **err)
     if (m->config->initrd != NULL && !load_initrd(m, err)) {
         return false;
     }
+    if (m->image->boot_loader != NULL) { /* what its kernel gets is written on the disk */
+        request.console = NULL;
+        request.unattended = false;
+        m->cmdline = boot_cmdline(&request);
+        return true;
+    }
     /* With the user's own initrd the disk is still looked at: root= comes from there. */
     if (m->nr_disks > 0 && !make_initrd(m, &made, m->config->initrd == NULL ? err : NULL) &&
         m->config->initrd == NULL) {

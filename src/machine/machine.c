@@ -224,8 +224,12 @@ char *machine_describe(const struct machine *m)
     g_autofree char *release = boot_image_release(m->image);
     g_autoptr(GString) s = g_string_new(NULL);
 
-    g_string_append_printf(s, "Linux %s (%s) by %s, %s, %u CPU%s, %" G_GUINT64_FORMAT " MiB",
-                           release != NULL ? release : "of unknown version", format,
+    if (m->image->boot_loader != NULL) {
+        g_string_append(s, m->image->boot_loader);
+    } else {
+        g_string_append_printf(s, "Linux %s", release != NULL ? release : "of unknown version");
+    }
+    g_string_append_printf(s, " (%s) by %s, %s, %u CPU%s, %" G_GUINT64_FORMAT " MiB", format,
                            m->kind == PV_KIND_PV ? "PV" : "PVH",
                            m->accel->name, m->nr_vcpus, m->nr_vcpus > 1 ? "s" : "",
                            m->config->memory_bytes >> 20);

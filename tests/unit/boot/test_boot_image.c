@@ -117,6 +117,30 @@ static void test_plain_and_packed_elf(void)
     boot_image_free(img);
 }
 
+/* GRUB is told by its greeting, and only where there is no Linux. */
+static void test_boot_loader(void)
+{
+    static const char greeting[] = "Welcome to GRUB!";
+    GByteArray *elf = fake_kernel_elf(0);
+    uint8_t *text = memmem(elf->data, elf->len, "Linux version ", 14);
+    struct boot_image *img;
+
+    memcpy(text + 30, greeting, strlen(greeting)); /* inside Linux's banner */
+    img = boot_image_from_memory("f", elf->data, elf->len, NULL);
+    g_assert_nonnull(img);
+    g_assert_nonnull(img->version);
+    g_assert_null(img->boot_loader);
+    boot_image_free(img);
+    memcpy(text, "Minix", 5);
+    img = open_ok(elf);
+    g_assert_null(img->version);
+    g_assert_cmpstr(img->boot_loader, ==, "GRUB");
+    boot_image_free(img);
+    img = open_ok(fake_kernel_elf(0));
+    g_assert_null(img->boot_loader);
+    boot_image_free(img);
+}
+
 static void test_legacy_section(void)
 {
     struct boot_image *img = open_ok(fake_kernel_elf(FAKE_LEGACY));
@@ -417,6 +441,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/boot/image/every-wrapping", test_wrappings);
     g_test_add_func("/boot/image/plain-and-packed-elf", test_plain_and_packed_elf);
+    g_test_add_func("/boot/image/boot-loader", test_boot_loader);
     g_test_add_func("/boot/image/legacy-section", test_legacy_section);
     g_test_add_func("/boot/image/reads-only-the-front", test_file_front);
     g_test_add_func("/boot/image/open-errors", test_open_errors);
