@@ -15,6 +15,7 @@
 #define DESC_P        (1ull << 47)
 #define DESC_S        (1ull << 44)
 #define DESC_CODE     (1ull << 43)
+#define DESC_RW       (1ull << 41) /* code: readable, data: writable */
 #define DESC_CONFORM  (1ull << 42)
 #define DESC_L        (1ull << 53)
 #define DESC_DB       (1ull << 54)
@@ -127,7 +128,7 @@ static bool desc_load(struct pv_domain *d, struct vcpu *v, uint16_t selector, bo
 
     if ((selector & ~SEL_RPL) == 0 || !pv_descriptor(d, v, selector, &raw) ||
         (raw & (DESC_P | DESC_S)) != (DESC_P | DESC_S) || (raw & DESC_DPL3) != DESC_DPL3 ||
-        ((raw & DESC_CODE) != 0) != code || (!code && (raw & 1ull << 41) == 0)) {
+        ((raw & DESC_CODE) != 0) != code || (!code && (raw & DESC_RW) == 0)) {
         return false;
     }
     desc_unpack(seg, selector, raw);
@@ -150,6 +151,21 @@ bool pv_load_code(struct pv_domain *d, struct vcpu *v, uint16_t cs, uint16_t ss,
     v->cpu.seg[CPU_CS] = code;
     v->cpu.seg[CPU_SS] = stack;
     return true;
+}
+
+bool pv_load_data(struct pv_domain *d, struct vcpu *v, unsigned seg, uint16_t selector)
+{
+    const bool null = (selector & ~SEL_RPL) == 0;
+    uint64_t raw;
+
+    if (!null && pv_descriptor(d, v, selector, &raw) &&
+        (raw & (DESC_P | DESC_S)) == (DESC_P | DESC_S) &&
+        (raw & (DESC_CODE | DESC_RW)) != DESC_CODE) {
+        desc_unpack(&v->cpu.seg[seg], selector, raw);
+        return true;
+    }
+    v->cpu.seg[seg] = (struct cpu_segment){.unusable = true};
+    return null;
 }
 
 /* --- Hypercalls ------------------------------------------------------------------------- */
@@ -228,18 +244,12 @@ int64_t pv_op_update_descriptor(struct hypercall *h)
 /* The selector of the user's GS: its base becomes that of the mode that does not run. */
 static void desc_load_user_gs(struct pv_domain *d, struct vcpu *v, uint16_t selector)
 {
-    struct cpu_segment seg = {0};
-    uint64_t raw;
+    struct cpu_segment *gs = &v->cpu.seg[CPU_GS];
+    uint64_t base = gs->base;
 
-    if ((selector & ~SEL_RPL) != 0 && pv_descriptor(d, v, selector, &raw) &&
-        (raw & (DESC_P | DESC_S)) == (DESC_P | DESC_S)) {
-        desc_unpack(&seg, selector, raw);
-    } else {
-        seg.unusable = true; /* a bad one is a null one */
-    }
-    v->cpu.kernel_gs_base = seg.base;
-    seg.base = v->cpu.seg[CPU_GS].base;
-    v->cpu.seg[CPU_GS] = seg;
+    pv_load_data(d, v, CPU_GS, selector); /* a bad one is a null one */
+    v->cpu.kernel_gs_base = gs->base;
+    gs->base = base;
 }
 
 int64_t pv_op_set_segment_base(struct hypercall *h)

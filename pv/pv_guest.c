@@ -184,6 +184,11 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
                                         (c->flags & VGCF_failsafe_disables_events) != 0};
     pc->syscall = (struct pv_callback){c->syscall_callback_eip,
                                        (c->flags & VGCF_syscall_disables_events) != 0};
+    pc->fresh = true;
+    pc->selector[0] = c->user_regs.ds;
+    pc->selector[1] = c->user_regs.es;
+    pc->selector[2] = c->user_regs.fs;
+    pc->selector[3] = c->user_regs.gs;
     pc->kernel_ss = (uint16_t)c->kernel_ss | 3;
     pc->kernel_sp = c->kernel_sp;
     pc->iopl = c->user_regs.rflags >> 12 & 3;

@@ -90,6 +90,8 @@ struct pv_cpu {
     uint64_t ldt_gva;
     unsigned ldt_entries;
     unsigned iopl;
+    bool fresh; /* from VCPUOP_initialise: selector[] (DS, ES, FS, GS) is to be loaded */
+    uint16_t selector[4];
     uint64_t io_bitmap_gva;
     unsigned io_bitmap_ports;
 };
@@ -187,6 +189,9 @@ void pv_trap(struct pv_domain *d, struct vcpu *v, const struct vcpu_trap *trap);
 bool pv_software_int(struct pv_domain *d, struct vcpu *v, uint8_t vector, uint64_t next_rip);
 bool pv_syscall(struct pv_domain *d, struct vcpu *v);
 bool pv_sysenter(struct pv_domain *d, struct vcpu *v);
+/* A vCPU comes up: if VCPUOP_initialise has filled it in, its data segments are loaded; if one
+ * of them cannot be, it begins at the failsafe callback. Board lock; the vCPU does not run. */
+void pv_guest_up(struct pv_domain *d, struct vcpu *v);
 void pv_event(struct pv_domain *d, struct vcpu *v);
 
 /* --- pv_desc.c --- */
@@ -199,6 +204,8 @@ bool pv_descriptor_check(uint64_t *raw);
 /* Loads CS and SS as IRET does. false: one of them cannot be; *selector is which. */
 bool pv_load_code(struct pv_domain *d, struct vcpu *v, uint16_t cs, uint16_t ss,
                   uint16_t *selector);
+/* Loads DS, ES, FS or GS as MOV does, its base included. false: it is a null selector now. */
+bool pv_load_data(struct pv_domain *d, struct vcpu *v, unsigned seg, uint16_t selector);
 void pv_load_flat(struct cpu_x86 *cpu);
 
 /* --- pv_cpu.c --- */

@@ -27,6 +27,7 @@ struct bounce {
     struct pv_callback to;
     bool has_error;
     uint32_t error;
+    const uint16_t *selectors; /* DS, ES, FS, GS: a frame of the failsafe callback */
 };
 
 void pv_guest_crash(struct pv_domain *d, struct vcpu *v, const char *format, ...)
@@ -97,13 +98,16 @@ static void trap_bounce(struct pv_domain *d, struct vcpu *v, const struct bounce
     const bool masked = trap_masked(d, v);
     uint16_t cs = cpu->seg[CPU_CS].selector;
     uint64_t rsp = from_kernel ? cpu->gpr[CPU_RSP] : pv_cpu_of(d, v)->kernel_sp;
-    uint64_t frame[8];
+    uint64_t frame[12];
     unsigned n = 0;
 
     frame[n++] = cpu->gpr[CPU_RCX];
     frame[n++] = cpu->gpr[CPU_R11];
     if (b->has_error) {
         frame[n++] = b->error;
+    }
+    for (unsigned i = 0; b->selectors != NULL && i < 4; i++) {
+        frame[n++] = b->selectors[i];
     }
     frame[n++] = cpu->rip;
     frame[n++] = (from_kernel ? cs & ~SEL_RPL : cs) | (uint64_t)masked << 32;
@@ -146,6 +150,29 @@ void pv_event(struct pv_domain *d, struct vcpu *v)
     }
     b.to.mask_events = true;
     trap_bounce(d, v, &b);
+}
+
+void pv_guest_up(struct pv_domain *d, struct vcpu *v)
+{
+    static const unsigned segments[4] = {CPU_DS, CPU_ES, CPU_FS, CPU_GS};
+    struct pv_cpu *pc = pv_cpu_of(d, v);
+    struct bounce b = {.to = pc->failsafe, .selectors = pc->selector};
+    bool good = true;
+
+    for (unsigned i = 0; pc->fresh && i < 4; i++) {
+        const uint64_t base = v->cpu.seg[segments[i]].base;
+
+        good = pv_load_data(d, v, segments[i], pc->selector[i]) && good;
+        if (base != 0 || v->cpu.seg[segments[i]].unusable) {
+            v->cpu.seg[segments[i]].base = base; /* of FS and GS: the context has a field */
+        }
+    }
+    if (!good && b.to.address == 0) {
+        pv_guest_crash(d, v, "a selector that cannot be loaded, without a failsafe callback");
+    } else if (!good) {
+        trap_bounce(d, v, &b);
+    }
+    pc->fresh = false;
 }
 
 void pv_guest_flush_other(struct pv_domain *d, unsigned vcpu)

@@ -296,6 +296,9 @@ static int64_t vcpu_up(struct hypercall *h, unsigned id)
         return 0;
     }
     pv->up = true;
+    if (d->guest != NULL && pv_vcpu_cpu(d, id) != NULL) {
+        pv_guest_up(d, pv_vcpu_cpu(d, id));
+    }
     if (pv->sleep == PV_SLEEP_DOWN) {
         pv_sched_up(d, id);
     } else if (d->board->ops->vcpu_start != NULL) {

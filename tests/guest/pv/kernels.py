@@ -20,6 +20,7 @@ ROWS = [
     ("traps", 0, "powered off", b"checks passed"),
     ("user", 0, "powered off", b"checks passed"),
     ("cpu", 0, "powered off", b"checks passed"),
+    ("failsafe", 0, "powered off", b"checks passed"),
     ("wild_no_handler", 112, "no handler for vector 6", b""),
     ("wild_no_stack", 112, "no stack at 0x", b""),
     ("wild_stack_in_hypervisor", 112, "no stack at 0xffff8000", b""),
@@ -36,7 +37,7 @@ OPS = [(f"{name}_{kind}_{way}", 0, "powered off", b"checks passed") for kind in 
 
 def run(kernel, engine, runtime, ops):
     env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime)
-    kind = ["-machine", "pvh" if "_pvh_" in kernel else "pv", "-smp", "1,max=2" if ops else "1"]
+    kind = ["-machine", "pvh" if "_pvh_" in kernel else "pv", "-smp", "1,max=2" if ops or kernel == "failsafe" else "1"]
     command = [PVEMU, "-kernel", os.path.join(KERNELS, ("ops_" if ops else "pv_") + kernel + ".elf"), *kind, "-accel", engine,
                "-m", "32M", "-net", "none", "-timeout", "60"]
     try:
