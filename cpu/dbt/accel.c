@@ -119,6 +119,7 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
     d->interp.dropped = accel_dropped;
     d->interp.code_written = dbt_code_written;
     d->interp.code_changed = dbt_code_changed;
+    d->interp.code_live = dbt_code_live;
     interp_stack_forget(&d->interp);
     d->interp.poll_go = &d->go;
     d->interp.poll_stop = d->trap;

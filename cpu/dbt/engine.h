@@ -45,8 +45,8 @@ struct tb_code {
 };
 
 struct tb {
-    const struct op *ops; /* of the block when it was translated */
     struct block *block;
+    uint32_t edition; /* of the block when it was translated */
     uint32_t generation; /* of the frame, as long as it is not dead */
     uint32_t need;       /* classes of native instructions inside */
     uint32_t next;       /* in d->frames */
@@ -239,6 +239,7 @@ bool dbt_tb_revive(struct dbt *d, struct tb *t);
 /* The hooks of struct interp and of core/memory. */
 void dbt_code_written(struct interp *e, uint32_t frame);
 void dbt_code_changed(struct interp *e);
+unsigned dbt_code_live(const struct interp *e, uint32_t frame);
 void dbt_code_watch(void *opaque, uint32_t frame);
 /* The tables of jumps: after changes of page tables; by rip. */
 void dbt_jumps_check(struct dbt *d, unsigned index);

@@ -103,7 +103,7 @@ struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip)
     const struct block *b = interp_jump(&d->interp, rip);
     struct tb *t = b != NULL ? b->translation : NULL;
 
-    if (t == NULL || t->dead || t->ops != b->ops || t->code[index].far == 0 ||
+    if (t == NULL || t->dead || t->edition != b->edition || t->code[index].far == 0 ||
         t->generation != b->generation || b->generation != atomic_load(b->generation_now)) {
         return NULL;
     }
@@ -185,7 +185,7 @@ bool dbt_tb_revive(struct dbt *d, struct tb *t)
             (void)interp_code_mark(&d->interp, t->block->frame, p->at, p->len);
         }
     }
-    if (t->ops != t->block->ops || dbt_peek_hash(d, t) != t->peek_hash) {
+    if (t->edition != t->block->edition || dbt_peek_hash(d, t) != t->peek_hash) {
         return false;
     }
     d->counts.n[COUNT_REVIVALS]++;
@@ -218,6 +218,19 @@ void dbt_code_written(struct interp *e, uint32_t frame)
 {
     dbt_of(e)->counts.n[COUNT_STORES_TO_CODE]++;
     links_check(dbt_of(e), dbt_frame_slot(frame));
+}
+
+unsigned dbt_code_live(const struct interp *e, uint32_t frame)
+{
+    enum { ENOUGH = 16 };
+    const struct dbt *d = (const struct dbt *)(const void *)e;
+    unsigned n = 0;
+
+    for (uint32_t at = d->frames[dbt_frame_slot(frame)]; at != 0 && n < ENOUGH;
+         at = d->tbs[at].next) {
+        n++;
+    }
+    return n;
 }
 
 void dbt_code_watch(void *opaque, uint32_t frame)

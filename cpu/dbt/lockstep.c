@@ -427,7 +427,7 @@ bool dbt_lockstep_free(const struct dbt *d, const struct tb *t)
 {
     const struct lockstep_runs *runs = &d->lockstep->runs[t - d->tbs];
 
-    return runs->ops == t->ops && runs->n > LOCKSTEP_ALWAYS;
+    return runs->block == t->block && runs->edition == t->edition && runs->n > LOCKSTEP_ALWAYS;
 }
 
 static bool lockstep_choose(struct lockstep *l, const struct tb *t, uint64_t rip)
@@ -435,8 +435,8 @@ static bool lockstep_choose(struct lockstep *l, const struct tb *t, uint64_t rip
     struct lockstep_runs *runs = &l->runs[t - l->d->tbs];
     unsigned one_in = l->d->options.lockstep;
 
-    if (runs->ops != t->ops) {
-        *runs = (struct lockstep_runs){.ops = t->ops};
+    if (runs->block != t->block || runs->edition != t->edition) {
+        *runs = (struct lockstep_runs){.block = t->block, .edition = t->edition};
     }
     runs->n++;
     l->chain = one_in != 1;

@@ -87,7 +87,8 @@ struct lockstep {
         uint32_t hits, runs;
     } suspects[1024];
     struct lockstep_runs {
-        const struct op *ops;
+        const struct block *block;
+        uint32_t edition;
         uint32_t n;
     } *runs; /* of each struct tb */
     uint64_t compared, insns, skipped, unchecked, idle, races, differences;

@@ -21,9 +21,9 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
         interp_attend(&d->interp, ATTENTION_DROP, true);
         return NULL;
     }
-    if (t == NULL || t->dead || t->ops != b->ops) {
+    if (t == NULL || t->dead || t->edition != b->edition) {
         t = &d->tbs[d->nr_tbs];
-        *t = (struct tb){.ops = b->ops, .block = b, .generation = b->generation};
+        *t = (struct tb){.edition = b->edition, .block = b, .generation = b->generation};
     }
     interp_fpu_home(&d->interp);
     if (!dbt_translate(d, t, index)) {
@@ -50,7 +50,7 @@ static struct tb *run_find(struct dbt *d, struct op *op, unsigned index)
     struct block *b = d->interp.current;
     struct tb *t = b->translation;
 
-    if (likely(t != NULL && t->ops == b->ops && t->code[index].far != 0) &&
+    if (likely(t != NULL && t->edition == b->edition && t->code[index].far != 0) &&
         (likely(!t->dead) || dbt_tb_revive(d, t))) {
         return t;
     }
@@ -205,6 +205,13 @@ const void *dbt_go(struct dbt *d)
     return d->rx + t->code[index].mem[0];
 }
 
+/* Stores may go unseen to a page whose translations have not been taken back yet: another vCPU
+ * has opened it. */
+static bool run_opened(const struct interp *e)
+{
+    return e->break_block || (atomic_load(&e->attention) & ATTENTION_CODE) != 0;
+}
+
 const void *dbt_slow(struct dbt *d, uint32_t number)
 {
     const struct rec *rec = &d->recs[number];
@@ -221,7 +228,7 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
     if (!interp_generic(e, in)) {
         return dbt_fault(d);
     }
-    if (e->break_block || e->v->cpu.rip != next || rec->resume == 0) {
+    if (run_opened(e) || e->v->cpu.rip != next || rec->resume == 0) {
         return NULL;
     }
     return dbt_resume(d, rec->tb, rec->resume);
@@ -244,7 +251,7 @@ bool dbt_fill(struct dbt *d, uint64_t va, bool write)
     uint8_t *hva;
 
     return interp_resolve(e, va, write ? X86_WRITE : X86_READ, &hva, &gpa) &&
-           (write ? en->write : en->read) == PAGE_BASE(va);
+           (write ? en->write : en->read) == PAGE_BASE(va) && !(write && run_opened(e));
 }
 
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
@@ -257,6 +264,8 @@ bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
         !interp_canonical(page)) {
         return false; /* over a page boundary */
     }
+    e->current = d->recs[d->rec & ~(uint32_t)DBT_REC_WRITE].tb->block;
+    e->break_block = false;
     ok = dbt_fill(d, page, (d->rec & DBT_REC_WRITE) != 0);
     d->counts.n[COUNT_TLB_FILLS] += ok;
     if (resident && !e->fpu_resident) {

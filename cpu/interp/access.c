@@ -106,7 +106,13 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
 
     if ((access & X86_WRITE) != 0 && unlikely(access_held(e, va))) {
         *hva = (uint8_t *)(uintptr_t)(va + en->addend);
-        return likely(e->shadow == NULL) || e->shadow(e, access, hva);
+        if (unlikely(e->shadow != NULL)) {
+            return e->shadow(e, access, hva);
+        }
+        if (interp_code_open(e, *hva)) {
+            interp_tlb_allow(e, va);
+        }
+        return true;
     }
     if (((access & X86_WRITE) != 0  ? en->write
          : (access & X86_EXEC) != 0 ? en->exec
@@ -335,61 +341,4 @@ uint64_t interp_mref_load(struct interp *e, const struct mref *m)
 void interp_mref_store(struct interp *e, const struct mref *m, uint64_t val)
 {
     interp_mref_write(e, m, &val);
-}
-
-/*
- * A page with data next to code, or a code page that was given a new life as data: after a
- * number of writes without its code having run in between, the page becomes plain data again;
- * its blocks stay and are compared with their bytes when they are next entered (block.c).
- * Returns true then.
- */
-static bool access_code_weigh(struct interp *e, uint32_t frame, unsigned weight)
-{
-    enum { ENOUGH = 128 };
-    uint64_t *slot = &e->code_misses[frame % PAGE_HASH_SIZE];
-
-    if (*slot >> 8 != frame) {
-        *slot = (uint64_t)frame << 8;
-    }
-    *slot += weight;
-    if ((*slot & 0xff) < ENOUGH || (e->current != NULL && e->current->frame == frame)) {
-        *slot -= (*slot & 0xff) >= ENOUGH ? weight : 0;
-        return false;
-    }
-    *slot = (uint64_t)frame << 8;
-    atomic_fetch_and(&mem_frame_info(e->v->mem, frame)->flags, (uint8_t)~MEM_CODE);
-    return true;
-}
-
-bool interp_code_spared(struct interp *e, const uint8_t *hva, unsigned len)
-{
-    const struct mem_frame_info *info = mem_ram_info(e->v->mem, hva);
-    unsigned at = (unsigned)(uintptr_t)hva & (MEM_PAGE_SIZE - 1);
-
-    return (atomic_load(&info->code_lines) & mem_lines(at, len)) == 0 &&
-           !access_code_weigh(e, mem_hva_frame(e->v->mem, hva), 1);
-}
-
-void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len)
-{
-    enum { WEIGHT_HIT = 8, WEIGHT_PAGE = 128 };
-    const struct mem_frame_info *info = mem_ram_info(e->v->mem, hva);
-    unsigned at = (unsigned)(uintptr_t)hva & (MEM_PAGE_SIZE - 1);
-    uint32_t frame = mem_hva_frame(e->v->mem, hva);
-    bool hit;
-
-    atomic_thread_fence(memory_order_seq_cst); /* the bytes first, as in mem_written_at() */
-    hit = (atomic_load(&info->code_lines) & mem_lines(at, len)) != 0;
-    if (!access_code_weigh(e, frame,
-                           len > MEM_PAGE_SIZE / 2 ? WEIGHT_PAGE : hit ? WEIGHT_HIT : 1) &&
-        !hit) {
-        return;
-    }
-    mem_code_changed(e->v->mem, frame, e);
-    if (e->code_written != NULL) {
-        e->code_written(e, frame);
-    }
-    if (e->current != NULL && (e->current->frame == frame || e->current->crosses)) {
-        e->break_block = true;
-    }
 }

@@ -81,29 +81,6 @@ struct draft {
     struct window w;
 };
 
-/* Marks, then reads: a write after the mark bumps the generation (memory.h). */
-uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigned len)
-{
-    struct mem_frame_info *info = mem_frame_info(e->v->mem, frame);
-    uint64_t lines = mem_lines(at, len);
-    uint32_t generation;
-
-    do {
-        if ((atomic_load(&info->code_lines) & lines) != lines) {
-            atomic_fetch_or(&info->code_lines, lines);
-        }
-        if ((atomic_load(&info->flags) & MEM_CODE) == 0 &&
-            (atomic_fetch_or(&info->flags, MEM_CODE) & MEM_CODE) == 0) {
-            interp_tlb_protect(e, frame);
-            interp_smp_protect(e);
-        }
-        generation = atomic_load(&info->code_generation);
-    } while ((atomic_load(&info->flags) & MEM_CODE) == 0 ||
-             (atomic_load(&info->code_lines) & lines) != lines);
-    e->code_misses[frame % PAGE_HASH_SIZE] = 0;
-    return generation;
-}
-
 /* Whether cpu.rip + len - 1 is inside the code segment; 64-bit code has no limit. */
 static bool block_fetch_ok(struct interp *e, unsigned len)
 {
@@ -152,8 +129,7 @@ static void block_emit(struct interp *e, struct draft *d, const struct insn *in,
 {
     struct op *op = &d->ops[d->nr_ops];
 
-    op->ip = (uint16_t)ip;
-    op->len = in->len;
+    *op = (struct op){.ip = (uint16_t)ip, .len = in->len};
     if ((e->mode & MODE_SLOW) == 0 && hot_select(e, op, in)) {
         return;
     }
@@ -169,20 +145,28 @@ static void block_emit(struct interp *e, struct draft *d, const struct insn *in,
     }
 }
 
-/* From the draft to the arena: header, records, instructions, source lie together. */
+/* From the draft to the arena: records, instructions, source lie together, where those of an
+ * edition before did if there is room. */
 static void block_settle(struct interp *e, struct block *b, const struct draft *d)
 {
-    struct insn *insns;
+    size_t ops = (d->nr_ops + 1) * sizeof(struct op), insns = d->nr_insns * sizeof(struct insn);
+    struct insn *in;
 
-    b->nr_ops = (uint16_t)d->nr_ops;
-    b->ops = block_alloc(e, (d->nr_ops + 1) * sizeof(struct op));
-    memcpy(b->ops, d->ops, (d->nr_ops + 1) * sizeof(struct op));
-    insns = block_alloc(e, d->nr_insns * sizeof(struct insn));
-    memcpy(insns, d->insns, d->nr_insns * sizeof(struct insn));
-    for (unsigned i = 0; i < d->nr_insns; i++) {
-        b->ops[d->owner[i]].in = &insns[i];
+    if (b->room < ops + insns + b->bytes) {
+        b->room = (uint32_t)((ops + insns + b->bytes + 15) & ~(size_t)15);
+        b->ops = block_alloc(e, b->room);
+    } else {
+        e->link_slot = NULL; /* which may be in there */
     }
-    b->source = block_alloc(e, b->bytes);
+    b->edition++;
+    b->nr_ops = (uint16_t)d->nr_ops;
+    in = (struct insn *)(void *)((uint8_t *)b->ops + ops);
+    b->source = (uint8_t *)in + insns;
+    memcpy(b->ops, d->ops, ops);
+    memcpy(in, d->insns, insns);
+    for (unsigned i = 0; i < d->nr_insns; i++) {
+        b->ops[d->owner[i]].in = &in[i];
+    }
     memcpy(b->source, d->w.bytes, b->bytes);
 }
 
@@ -265,9 +249,9 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
             in.flags &= ~(uint32_t)INSN_F_BRANCH;
         }
         if (b->crosses) {
-            d->ops[d->nr_ops++].fn = interp_op_check_second;
+            d->ops[d->nr_ops++] = (struct op){.fn = interp_op_check_second};
         } else if (at == 0 && e->mode == MODE_64 && e->entry != NULL) {
-            d->ops[d->nr_ops++].fn = e->entry;
+            d->ops[d->nr_ops++] = (struct op){.fn = e->entry};
         }
         insns++;
         at += in.len;
@@ -281,33 +265,9 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
             break;
         }
     }
-    d->ops[d->nr_ops].fn = interp_op_end;
-    d->ops[d->nr_ops].ip = (uint16_t)(b->offset + at);
-    d->ops[d->nr_ops].number = (uint8_t)insns;
+    d->ops[d->nr_ops] = (struct op){
+        .fn = interp_op_end, .ip = (uint16_t)(b->offset + at), .number = (uint8_t)insns};
     return at;
-}
-
-static bool block_source_same(struct interp *e, const struct block *b, const uint8_t *source)
-{
-    const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
-    unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
-
-    if (memcmp(source, page + b->offset, first) != 0) {
-        return false;
-    }
-    return !b->crosses || memcmp(source + first, mem_frame_hva(e->v->mem, b->frame2),
-                                 b->bytes - first) == 0;
-}
-
-/* Takes note of the generations of the bytes that are about to be compared. */
-static void block_mark(struct interp *e, struct block *b)
-{
-    unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
-
-    b->generation = interp_code_mark(e, b->frame, b->offset, first);
-    if (b->crosses) {
-        b->generation2 = interp_code_mark(e, b->frame2, 0, INSN_MAX_LEN);
-    }
 }
 
 /*
@@ -323,7 +283,6 @@ static bool block_fill(struct interp *e, struct block *b)
 
     b->generation_now = &mem_frame_info(e->v->mem, b->frame)->code_generation;
     for (unsigned tries = 0; tries < TRIES; tries++) {
-        memset(d.ops, 0, sizeof(d.ops));
         d.nr_ops = d.nr_insns = 0;
         b->crosses = false;
         d.w.second = false;
@@ -333,21 +292,14 @@ static bool block_fill(struct interp *e, struct block *b)
         if (b->bytes == 0) {
             return false; /* e->fault */
         }
-        block_mark(e, b);
-        if (block_source_same(e, b, d.w.bytes)) {
+        interp_block_mark(e, b);
+        if (interp_block_same(e, b, d.w.bytes)) {
             break;
         }
         b->generation--;
     }
     block_settle(e, b, &d);
     return true;
-}
-
-/* The frames still hold what was decoded? Takes note of the new generations. */
-static bool block_check(struct interp *e, struct block *b)
-{
-    block_mark(e, b);
-    return block_source_same(e, b, b->source);
 }
 
 /* The second half of a page-crossing block lies where it was decoded from? */
@@ -394,21 +346,13 @@ static struct block *block_make(struct interp *e, uint32_t frame, unsigned offse
     return b;
 }
 
-/* Decodes again in place. When the arena is full everything goes, and the caller starts over.
- */
-static bool block_redo(struct interp *e, struct block *b)
+bool interp_block_redo(struct interp *e, struct block *b)
 {
     if (e->arena_size - e->arena_used < ARENA_RESERVE) {
         interp_blocks_drop(e);
         return false;
     }
     return block_fill(e, b);
-}
-
-bool interp_block_renew(struct interp *e, struct block *b)
-{
-    interp_fpu_home(e);
-    return block_check(e, b) || (!b->crosses && block_redo(e, b));
 }
 
 /* Finds or makes the block for frame:offset; crossing ones are checked against the current
@@ -421,10 +365,10 @@ static struct block *block_at(struct interp *e, uint32_t frame, unsigned offset)
         return block_make(e, frame, offset);
     }
     if (b->crosses && !block_second_same(e, b)) {
-        return block_redo(e, b) ? b : NULL;
+        return interp_block_redo(e, b) ? b : NULL;
     }
     if (*b->generation_now != b->generation || b->crosses) {
-        if (!block_check(e, b) && !block_redo(e, b)) {
+        if (!interp_block_check(e, b) && !interp_block_redo(e, b)) {
             return NULL;
         }
     }

@@ -83,6 +83,15 @@ struct interp_stack {
 };
 #define STACK_NONE (1ull << 63) /* not canonical */
 
+/* Frames with code that this vCPU has opened for stores (code.c), and the write tag it has given
+ * itself since; tags: 2: several. */
+enum { OPENED = 64 };
+struct opened {
+    uint32_t frame;
+    uint16_t slot;
+    uint8_t table, tags;
+};
+
 /* What distinguishes two decodings of the same bytes. */
 enum interp_mode {
     MODE_16 = INSN_MODE_16,
@@ -136,6 +145,7 @@ struct block {
     struct op *ops;
     _Atomic uint32_t *generation_now;
     uint32_t generation;
+    uint32_t edition; /* counts decodings: ops is other code, if at the same place */
     uint32_t frame;
     uint16_t offset;
     uint8_t mode;
@@ -143,9 +153,10 @@ struct block {
     uint16_t bytes; /* how many source bytes */
     uint16_t nr_ops;
     uint32_t frame2, generation2;
-    void *translation; /* the upper engine's (interp.entry); good while ops is the same */
+    void *translation; /* the upper engine's (interp.entry); of one edition */
     struct block *hash_next;
     uint8_t *source;
+    uint32_t room; /* bytes at ops */
 };
 
 enum { JUMP_BITS = 14, JUMP_SIZE = 1 << JUMP_BITS };
@@ -232,6 +243,8 @@ struct interp {
     /* This vCPU wrote to a frame with code; others did (ATTENTION_CODE). */
     void (*code_written)(struct interp *e, uint32_t frame);
     void (*code_changed)(struct interp *e);
+    /* How much would be lost if this frame's code changed; more than a few do not count. */
+    unsigned (*code_live)(const struct interp *e, uint32_t frame);
     /* Where translated code reads a word, for its effect only: a page that is not mapped while
      * there is attention. */
     const uint32_t *_Atomic poll;
@@ -246,6 +259,7 @@ struct interp {
     size_t arena_used, arena_size;
     /* frame << 8 | weight of the writes since code was last made of it, or checked */
     uint64_t code_misses[PAGE_HASH_SIZE];
+    struct opened opened[OPENED];
     uint64_t large_regions[128];          /* filter of regions cached from large pages */
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
@@ -287,12 +301,30 @@ bool interp_linear(struct interp *e, enum cpu_segreg seg, uint64_t offset, unsig
 uint64_t interp_offset(const struct interp *e, const struct insn *in);
 bool interp_fault(struct interp *e, uint8_t vector); /* no error code; returns false */
 bool interp_fault_code(struct interp *e, uint8_t vector, uint32_t error);
+
+/* code.c */
+/* Bytes [at, at + len) of a frame are about to be read as code. Returns its generation. */
+uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigned len);
 /* A store of len bytes, in one page, went to a frame that may hold code. */
 void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len);
-/* The same before the store: true when it may be made without a word. */
-bool interp_code_spared(struct interp *e, const uint8_t *hva, unsigned len);
+/* One is about to go to a frame with code. true: it is plain data from now on. */
+bool interp_code_open(struct interp *e, const uint8_t *hva);
+/* A write tag for the page at hva, whose frame had no MEM_CODE just now and may have a writer, is
+ * about to be given in this place. false: not now. */
+bool interp_code_tag(struct interp *e, struct mem_frame_info *info, const uint8_t *hva,
+                     unsigned table, unsigned slot);
+/* Marks a block's bytes and takes note of the generations. */
+void interp_block_mark(struct interp *e, struct block *b);
+/* Does memory hold these bytes where the block lies? */
+bool interp_block_same(const struct interp *e, const struct block *b, const uint8_t *source);
+/* Both, for the bytes it was made from. */
+bool interp_block_check(struct interp *e, struct block *b);
+/* The generation moved on: the same block, checked or decoded anew. false: look it up again. */
+bool interp_block_renew(struct interp *e, struct block *b);
 
 /* tlb.c */
+/* The entry for va, which has been held back because of code, gets its write tag. */
+void interp_tlb_allow(struct interp *e, uint64_t va);
 void interp_tlb_init(struct interp *e);
 void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva);
 void interp_tlb_forget(struct interp *e, bool keep_global);
@@ -373,15 +405,13 @@ void interp_native_enter_thread(struct interp *e);
 void interp_native_leave_thread(struct interp *e);
 
 /* block.c */
-/* Bytes [at, at + len) of a frame are about to be read as code. Returns its generation. */
-uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigned len);
 bool interp_blocks_init(struct interp *e, GError **err);
 void interp_blocks_fini(struct interp *e);
 /* The block at cpu.rip for e->mode; NULL: e->fault. */
 struct block *interp_block_find(struct interp *e);
 void interp_blocks_drop(struct interp *e);
-/* The generation moved on: the same block, checked or decoded anew. false: look it up again. */
-bool interp_block_renew(struct interp *e, struct block *b);
+/* Decodes again in place. false: the arena was full and everything is gone. */
+bool interp_block_redo(struct interp *e, struct block *b);
 
 /* host.c: what the host must have, and the MXCSR bits it knows. */
 bool interp_host_probe(GError **err);
@@ -477,6 +507,15 @@ static inline void interp_stack_forget(struct interp *e)
     e->stack.base = STACK_NONE;
     for (unsigned i = 0; i < TLB_NR; i++) {
         e->stacks[i].base = STACK_NONE;
+    }
+}
+
+/* That of the page at this host address is. */
+static inline void interp_stack_forget_page(struct interp *e, uint64_t hva)
+{
+    if (e->stack.base == hva || e->stacks[TLB_USER].base == hva ||
+        e->stacks[TLB_SUPERVISOR].base == hva || e->stacks[TLB_SUPERVISOR_AC].base == hva) {
+        interp_stack_forget(e);
     }
 }
 

@@ -83,13 +83,14 @@ static void space_put_away(struct interp *e, struct space *s)
     }
 }
 
-/* The frame has become code since it was put away? */
+/* The frame has become code since it was put away? If it is no longer, somebody may count on
+ * being the only writer. */
 static bool space_write_lost(const struct interp *e, const struct tlb_entry *en)
 {
     const struct mem_frame_info *info =
         mem_ram_info(e->v->mem, (void *)(uintptr_t)(en->write + en->addend));
 
-    return (atomic_load(&info->flags) & MEM_CODE) != 0;
+    return (atomic_load(&info->flags) & MEM_CODE) != 0 || atomic_load(&info->writer) != 0;
 }
 
 static void space_put_back(struct interp *e, struct space *s)

@@ -314,6 +314,30 @@ static void tlb_stress(struct interp *e, unsigned slot)
     e->stress.tlb_ring[at].slot = slot;
 }
 
+/* The frame's flags first, then its writer: code.c depends on it. */
+static void tlb_give_write(struct interp *e, uint64_t va, struct mem_frame_info *info)
+{
+    unsigned slot = tlb_slot(va);
+    struct tlb_entry *en = &e->tlb->entry[slot];
+    const uint8_t *hva = (uint8_t *)(uintptr_t)(va + en->addend);
+    uint8_t flags = atomic_load(&info->flags);
+
+    e->tlb->held[slot] = (flags & MEM_CODE) != 0;
+    if ((flags & MEM_CODE) != 0 ||
+        (atomic_load(&info->writer) != 0 &&
+         !interp_code_tag(e, info, hva, (unsigned)(e->tlb - e->tlbs), slot))) {
+        return;
+    }
+    if ((flags & MEM_DIRTY) == 0) {
+        atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
+    }
+    en->write = PAGE_BASE(va);
+    /* Another vCPU has opened the page that runs. */
+    if (e->current != NULL && mem_hva_frame(e->v->mem, hva) == e->current->frame) {
+        e->break_block = true;
+    }
+}
+
 void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
                      const struct x86_mapping *map, uint8_t *hva)
 {
@@ -322,7 +346,6 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
     struct tlb_entry *en = &e->tlb->entry[slot], now;
     uint64_t addend = (uint64_t)(uintptr_t)hva - va;
     struct mem_frame_info *info;
-    uint8_t flags;
 
     now = *en;
     if ((now.read != page && now.exec != page) || now.addend != addend ||
@@ -347,14 +370,13 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
     en->read = page;
     if (tlb_may_write(e, map, access)) {
         info = mem_ram_info(e->v->mem, hva);
-        flags = atomic_load(&info->flags);
-        if ((flags & MEM_CODE) == 0) {
-            if ((flags & MEM_DIRTY) == 0) {
-                atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
-            }
-            en->write = page;
-        } else {
-            e->tlb->held[slot] = true;
-        }
+        tlb_give_write(e, va, info);
     }
+}
+
+void interp_tlb_allow(struct interp *e, uint64_t va)
+{
+    const struct tlb_entry *en = &e->tlb->entry[tlb_slot(va)];
+
+    tlb_give_write(e, va, mem_ram_info(e->v->mem, (void *)(uintptr_t)(va + en->addend)));
 }

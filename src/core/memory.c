@@ -307,13 +307,16 @@ void mem_written_at(struct mem *mem, uint32_t frame, unsigned at, unsigned len)
     }
 }
 
-void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
+/*
+ * With MEM_CHANGING held. In this order: a store that finds its line gone comes after the
+ * generation; and marks that are made in between are not complete before the lock is gone.
+ */
+static void mem_code_change(struct mem *mem, uint32_t frame, const void *self)
 {
     unsigned nr = atomic_load_explicit(&mem->nr_watches, memory_order_acquire);
 
-    /* In this order: who marks lines in between finds them gone, or the generation old. */
-    atomic_store(&mem->ram.info[frame].code_lines, 0);
     atomic_fetch_add(&mem->ram.info[frame].code_generation, 1);
+    atomic_store(&mem->ram.info[frame].code_lines, 0);
     for (unsigned i = 0; i < nr; i++) {
         void *opaque = atomic_load_explicit(&mem->watches[i].opaque, memory_order_acquire);
 
@@ -321,6 +324,34 @@ void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
             mem->watches[i].fn(opaque, frame);
         }
     }
+}
+
+void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
+{
+    struct mem_frame_info *info = &mem->ram.info[frame];
+
+    while ((atomic_fetch_or(&info->flags, MEM_CHANGING) & MEM_CHANGING) != 0) {
+        g_thread_yield();
+    }
+    mem_code_change(mem, frame, self);
+    atomic_fetch_and(&info->flags, (uint8_t)~MEM_CHANGING);
+}
+
+bool mem_code_open(struct mem *mem, uint32_t frame, uint16_t writer, const void *self)
+{
+    const uint8_t code = MEM_CODE;
+    struct mem_frame_info *info = &mem->ram.info[frame];
+    uint8_t flags = atomic_load(&info->flags);
+
+    if ((flags & (MEM_CODE | MEM_SETTLING | MEM_CHANGING)) != code ||
+        !atomic_compare_exchange_strong(&info->flags, &flags, flags | MEM_CHANGING)) {
+        return false;
+    }
+    /* Nobody has a write tag, and nobody gets one before MEM_CODE is gone. */
+    atomic_store(&info->writer, writer);
+    mem_code_change(mem, frame, self);
+    atomic_fetch_and(&info->flags, (uint8_t)~(MEM_CODE | MEM_CHANGING));
+    return true;
 }
 
 void mem_watch_code(struct mem *mem, mem_code_fn fn, void *opaque)

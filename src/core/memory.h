@@ -10,9 +10,9 @@
  *
  * Code tracking: every frame has a generation. An engine that caches anything derived from a
  * frame's bytes sets MEM_CODE and the bits of their lines, notes the generation, sees that flag
- * and bits are still set, and then reads the bytes. Whoever has written to such a line clears all
- * lines of the frame and bumps the generation. Cached code is good while its generation is the
- * frame's.
+ * and bits are still set and nobody is changing them, and then reads the bytes. Whoever has
+ * written to such a line bumps the generation and clears all lines of the frame. Cached code is
+ * good while its generation is the frame's.
  */
 #ifndef PVEMU_CORE_MEMORY_H
 #define PVEMU_CORE_MEMORY_H
@@ -29,12 +29,20 @@ enum { MEM_PAGE_SHIFT = 12, MEM_PAGE_SIZE = 1 << MEM_PAGE_SHIFT };
 #define MEM_HIGH_START 0x100000000ull
 
 enum mem_access { MEM_READ = 1, MEM_WRITE = 2 };
-enum mem_frame_flags { MEM_CODE = 1 << 0, MEM_DIRTY = 1 << 1 };
+enum mem_frame_flags {
+    MEM_CODE = 1 << 0,
+    MEM_DIRTY = 1 << 1,
+    MEM_SETTLING = 1 << 2, /* MEM_CODE was set, but somebody may still write unseen */
+    MEM_CHANGING = 1 << 3, /* a lock: the generation moves on, then the lines are cleared */
+};
 
 struct mem_frame_info {
     _Atomic uint64_t code_lines; /* 64-byte lines that cached code was made from: mem_lines() */
     _Atomic uint32_t code_generation;
     _Atomic uint8_t flags; /* enum mem_frame_flags */
+    /* Number of the only vCPU, plus 1, that may write to this frame unseen since MEM_CODE was
+     * taken away; 0: any may. Good until MEM_CODE is set (cpu/interp/code.c). */
+    _Atomic uint16_t writer;
 };
 
 /* The lines that bytes [at, at + len) of a page are in. len is not 0. */
@@ -165,5 +173,8 @@ void mem_watch_code(struct mem *mem, mem_code_fn fn, void *opaque);
 void mem_unwatch_code(struct mem *mem, const void *opaque);
 /* The generation moves on; everybody but `self` is told. */
 void mem_code_changed(struct mem *mem, uint32_t frame, const void *self);
+/* The same, and the frame is plain data from then on, with this `writer`. false: not now; nothing
+ * has happened. */
+bool mem_code_open(struct mem *mem, uint32_t frame, uint16_t writer, const void *self);
 
 #endif

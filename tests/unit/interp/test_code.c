@@ -169,6 +169,51 @@ static void test_code_data_code(void)
     guest_free(g);
 }
 
+GUEST_CODE(fresh, "mov $1, %ebp\n"
+                  "xor %ebx, %ebx\n"
+                  "1: mov %ebp, %eax\n" /* 61 places, 33 bytes apart, over and over */
+                  "xor %edx, %edx\n"
+                  "mov $61, %ecx\n"
+                  "div %ecx\n"
+                  "imul $33, %edx, %edi\n"
+                  "add $0x200000, %edi\n"
+                  "mov %edi, %edx\n"
+                  "lea 3f(%rip), %rsi\n"
+                  "mov $(4f-3f), %ecx\n"
+                  "rep movsb\n"
+                  "mov %ebp, 7(%rdx)\n"
+                  "call *%rdx\n"
+                  "add %eax, %ebx\n"
+                  "inc %ebp\n"
+                  "cmp $5000, %ebp\n"
+                  "jbe 1b\n"
+                  "hlt\n"
+                  "3: xor %eax, %eax\n"
+                  "push $3\n"
+                  "pop %rcx\n"
+                  "nop\n"
+                  "5: add $0x12345678, %eax\n"
+                  "nop\n"
+                  "crc32l %ecx, %esi\n"
+                  "dec %ecx\n"
+                  "jnz 5b\n"
+                  "ret\n"
+                  "4:");
+/* Code that is written, run once and written over: its loop begins within its first block. */
+static void test_fresh_code(void)
+{
+    struct guest *g = guest_new();
+    uint32_t want = 0;
+
+    for (uint32_t i = 1; i <= 5000; i++) {
+        want += 3 * i;
+    }
+    GUEST_LOAD(g, fresh);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint((uint32_t)g->cpu->gpr[CPU_RBX], ==, want);
+    guest_free(g);
+}
+
 GUEST_CODE(mov_imm32, "mov $0x11223344, %eax\nhlt");
 /* An instruction over a page boundary, whose second page changes under it. */
 static void test_page_crossing(void)
@@ -439,6 +484,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/code/unwound", test_unwound);
     g_test_add_func("/interp/code/ret-nowhere", test_ret_nowhere);
     g_test_add_func("/interp/code/code-data-code", test_code_data_code);
+    g_test_add_func("/interp/code/fresh-code", test_fresh_code);
     g_test_add_func("/interp/code/page-crossing", test_page_crossing);
     g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);
     g_test_add_func("/interp/code/cache-overflow", test_cache_overflow);

@@ -15,17 +15,24 @@ static gpointer smp_thread(gpointer opaque)
     return NULL;
 }
 
-/* Runs the second vCPU at `at` beside the first (whose rip is set) until both halt. */
-static void smp_run(struct guest *g, uint64_t at)
+/* Runs the second vCPU beside the first, both from where they are, until both halt. */
+static void smp_run_both(struct guest *g, struct vcpu *v)
 {
-    struct vcpu *v = guest_second(g);
     GThread *thread;
 
-    v->cpu.rip = at;
     v->cpu.gpr[CPU_RSP] = G_STACK - 0x4000;
     thread = g_thread_new("vcpu1", smp_thread, v);
     guest_run(g, EXIT_HALT);
     g_thread_join(thread);
+}
+
+/* The second one at `at`. */
+static void smp_run(struct guest *g, uint64_t at)
+{
+    struct vcpu *v = guest_second(g);
+
+    v->cpu.rip = at;
+    smp_run_both(g, v);
 }
 
 /* rsi: ready at 0, done at 8; rdi: the immediate of the function. */
@@ -77,6 +84,43 @@ static void test_cross_modify(void)
     guest_free(g);
 }
 
+/* rdi: a function of its own in a page that both have; ebx: a step. */
+GUEST_CODE(compiler, "mov $1, %ecx\n"
+                     "1: mov %ecx, %eax\n"
+                     "imul %ebx, %eax\n"
+                     "movb $0xb8, (%rdi)\n"
+                     "mov %eax, 1(%rdi)\n"
+                     "movb $0xc3, 5(%rdi)\n"
+                     "mov %eax, %edx\n"
+                     "call *%rdi\n"
+                     "cmp %eax, %edx\n"
+                     "jne 2f\n"
+                     "inc %ecx\n"
+                     "cmp $20000, %ecx\n"
+                     "jbe 1b\n"
+                     "mov %rcx, 8(%rsi)\n"
+                     "2: hlt");
+
+/* Both write code to one page and run it at once: each closes what the other has opened. */
+static void test_two_compilers(void)
+{
+    struct guest *g = guest_new();
+    struct vcpu *second;
+
+    GUEST_LOAD(g, compiler);
+    second = guest_second(g);
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDI] = G_DATA + 0x3010;
+    g->cpu->gpr[CPU_RBX] = 3;
+    second->cpu.gpr[CPU_RSI] = G_DATA + 0x1000;
+    second->cpu.gpr[CPU_RDI] = G_DATA + 0x3f00;
+    second->cpu.gpr[CPU_RBX] = 0x10001;
+    smp_run_both(g, second);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 8), ==, ROUNDS + 1);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 0x1008), ==, ROUNDS + 1);
+    guest_free(g);
+}
+
 GUEST_CODE(counter, "mov $20000, %ecx\n"
                     "1: lock incl (%rsi)\n"
                     "mov $1, %eax\n"
@@ -111,6 +155,7 @@ int main(int argc, char **argv)
         return 0;
     }
     g_test_add_func("/interp/smp/cross-modifying-code", test_cross_modify);
+    g_test_add_func("/interp/smp/two-compilers", test_two_compilers);
     g_test_add_func("/interp/smp/locked-counters", test_locked_counters);
     return g_test_run();
 }
