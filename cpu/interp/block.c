@@ -271,6 +271,53 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
 }
 
 /*
+ * b begins in the middle of the block that ran just now, as the body of a loop does: the rest of
+ * that one, copied. Code that runs once or twice is not decoded twice then.
+ */
+static bool block_tail(struct interp *e, struct block *b)
+{
+    const struct block *from = e->current;
+    unsigned k = 0, skip;
+    struct draft d;
+
+    if (from == NULL || from == b || from->frame != b->frame || from->mode != b->mode ||
+        from->crosses || (b->mode & MODE_SLOW) != 0 || b->offset <= from->offset ||
+        b->offset >= from->offset + from->bytes ||
+        from->generation != atomic_load(from->generation_now)) {
+        return false;
+    }
+    while (k < from->nr_ops && from->ops[k].ip != b->offset) {
+        k++;
+    }
+    if (k == from->nr_ops) {
+        return false;
+    }
+    d.nr_ops = d.nr_insns = 0;
+    if (e->mode == MODE_64 && e->entry != NULL) {
+        d.ops[d.nr_ops++] = (struct op){.fn = e->entry};
+    }
+    skip = from->ops[k].number - 1u;
+    for (; k <= from->nr_ops; k++) {
+        struct op *op = &d.ops[d.nr_ops++];
+
+        *op = from->ops[k];
+        op->number = (uint8_t)(op->number - skip);
+        if (op->fn == interp_op_generic || op->fn == interp_op_system ||
+            op->fn == interp_op_native) {
+            d.insns[d.nr_insns] = *op->in;
+            d.owner[d.nr_insns++] = (uint8_t)(d.nr_ops - 1);
+        }
+    }
+    d.nr_ops--; /* the end is not counted */
+    b->crosses = false;
+    b->generation = from->generation;
+    b->bytes = (uint16_t)(from->offset + from->bytes - b->offset);
+    memcpy(d.w.bytes, from->source + (b->offset - from->offset), b->bytes);
+    block_settle(e, b, &d);
+    return true;
+}
+
+/*
  * Decodes what is at cpu.rip into *b (frame, offset and mode are set), from a copy: which lines
  * it is made of is known behind that only. When they changed meanwhile, once more; if that goes
  * on, the block is as good as any, and checked before it is used again.
@@ -282,6 +329,9 @@ static bool block_fill(struct interp *e, struct block *b)
     const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
 
     b->generation_now = &mem_frame_info(e->v->mem, b->frame)->code_generation;
+    if (block_tail(e, b)) {
+        return true;
+    }
     for (unsigned tries = 0; tries < TRIES; tries++) {
         d.nr_ops = d.nr_insns = 0;
         b->crosses = false;
