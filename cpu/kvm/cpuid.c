@@ -111,8 +111,13 @@ static unsigned cpuid_subleaves(uint32_t leaf)
         return 3;
     case 0x8000001d:
         return 4;
+    case 0x40000003: /* Xen's */
+        return 3;
+    case 0x40000004:
+    case 0x40000005:
+        return 1;
     default:
-        return (leaf & 0xf0000000u) == 0x40000000u ? 3 : 0; /* Xen's have some */
+        return 0;
     }
 }
 

@@ -162,7 +162,13 @@ static void cpuid_dynamic_xsave(const struct vcpu *v, uint32_t subleaf, uint32_t
 static bool cpuid_has_subleaves(uint32_t leaf)
 {
     return leaf == 2 || leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd ||
-           leaf == 0x8000001d || (leaf >= LEAF_XEN && leaf < 0x80000000u);
+           leaf == 0x8000001d || leaf == LEAF_XEN + 3;
+}
+
+/* Of these only subleaf 0 is there; the hypervisor's others ignore ECX (xen/arch-x86/cpuid.h). */
+static bool cpuid_has_one_subleaf(uint32_t leaf)
+{
+    return leaf == LEAF_XEN + 4 || leaf == LEAF_XEN + 5;
 }
 
 void x86_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
@@ -171,7 +177,7 @@ void x86_cpuid(struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t out[4])
     const struct cpuid_leaf *l = NULL;
     unsigned nr = cpuid_nr_vcpus(v);
 
-    if (m != NULL) {
+    if (m != NULL && !(cpuid_has_one_subleaf(leaf) && subleaf != 0)) {
         l = cpuid_find(m, leaf, cpuid_has_subleaves(leaf) ? subleaf : 0);
     }
     out[0] = l != NULL ? l->eax : 0;

@@ -125,6 +125,34 @@ static void test_topology(void)
     fake_board_free(fb);
 }
 
+/* ECX of a caller that has no subleaf in mind is what it happens to be. */
+static void test_xen_subleaves(void)
+{
+    struct fake_board *fb = fake_board_new(1, 0, 0);
+    struct cpu_model *m = host_model();
+    struct vcpu *v = fb->vcpus[0];
+    uint32_t out[4];
+
+    for (uint32_t i = 0; i < 6; i++) {
+        struct cpuid_leaf leaf = {.leaf = 0x40000000 + i, .eax = 0x100 + i};
+
+        cpu_model_set(m, &leaf);
+    }
+    cpu_model_set(m, &(struct cpuid_leaf){.leaf = 0x40000003, .subleaf = 2, .eax = 0x132});
+    v->model = m;
+    for (uint32_t i = 0; i < 6; i++) {
+        x86_cpuid(v, 0x40000000 + i, 0, out);
+        g_assert_cmphex(out[0], ==, 0x100 + i);
+        x86_cpuid(v, 0x40000000 + i, 2, out);
+        g_assert_cmphex(out[0], ==, i < 3 ? 0x100 + i : i == 3 ? 0x132 : 0);
+        x86_cpuid(v, 0x40000000 + i, 0xc, out);
+        g_assert_cmphex(out[0], ==, i < 3 ? 0x100 + i : 0);
+    }
+    v->model = NULL;
+    cpu_model_free(m);
+    fake_board_free(fb);
+}
+
 static void test_tsc(void)
 {
     struct cpu_model *m = host_model();
@@ -236,6 +264,7 @@ int main(int argc, char **argv)
     g_test_add_func("/x86/cpuid/profile", test_profile);
     g_test_add_func("/x86/cpuid/xsave-sizes", test_xsave_sizes);
     g_test_add_func("/x86/cpuid/topology", test_topology);
+    g_test_add_func("/x86/cpuid/xen-subleaves", test_xen_subleaves);
     g_test_add_func("/x86/cpuid/tsc-rate", test_tsc);
     g_test_add_func("/x86/msr/homes", test_msrs);
     g_test_add_func("/x86/msr/tsc", test_tsc_msrs);
