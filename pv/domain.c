@@ -162,6 +162,7 @@ static void domain_start_over(struct pv_domain *d)
     pv_sched_reset(d);
     d->hypercall_page = 0;
     d->vm_assist = 0;
+    d->shared_32bit = false;
     domain_clear_pages(d);
     if (d->guest != NULL) {
         pv_guest_reset(d);
@@ -266,6 +267,7 @@ static void domain_state_vcpu(struct pv_domain *d, unsigned i, struct state *s)
     state_u32(s, "vcpu-info-frame", &pv->vcpu_info_frame);
     state_u16(s, "vcpu-info-offset", &pv->vcpu_info_offset);
     state_u64(s, "runstate-gva", &pv->runstate_gva);
+    state_bool(s, "runstate-32bit", &pv->runstate_32bit);
     state_u64(s, "time-gva", &pv->time_gva);
     if (pv->vcpu_info_frame != MEM_HOLE &&
         (pv->vcpu_info_frame >= d->ram_pages + PV_EXTRA_FRAMES ||
@@ -294,6 +296,7 @@ void pv_domain_state(struct pv_domain *d, struct state *s)
         state_u64(s, "hvm-param", &d->hvm_params[i]);
     }
     state_u32(s, "vm-assist", &d->vm_assist);
+    state_bool(s, "shared-info-32bit", &d->shared_32bit);
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         domain_state_vcpu(d, i, s);
     }

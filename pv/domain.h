@@ -92,6 +92,7 @@ struct pv_vcpu {
     uint32_t vcpu_info_frame; /* VCPUOP_register_vcpu_info; MEM_HOLE: in shared info */
     uint16_t vcpu_info_offset;
     uint64_t runstate_gva, time_gva; /* 0: not registered */
+    bool runstate_32bit;             /* by a 32-bit caller: fields at multiples of 4 */
     struct timer singleshot, periodic;
     uint64_t singleshot_ns; /* guest time; 0: not set */
     uint64_t periodic_ns;   /* period; 0: not set */
@@ -145,6 +146,7 @@ struct pv_domain {
     uint32_t store_port, console_port; /* event channels made by the toolstack at start */
     uint64_t hvm_params[64];
     uint32_t vm_assist;                  /* bit VMASST_TYPE_* */
+    bool shared_32bit;                   /* shared info has the 32-bit layout (shared.h) */
     uint64_t extra_gfn[PV_EXTRA_FRAMES]; /* where each extra frame lies, or PV_NO_GFN */
     uint64_t ram_holes;                  /* RAM gfns that the guest gave back */
     struct pv_vcpu vcpu[PV_MAX_VCPUS];
@@ -173,7 +175,8 @@ void pv_domain_state(struct pv_domain *d, struct state *s);
 /* vcpu_board_ops.hypercall forwards here with the lock held. Sleeps never: see
  * pv_vcpu_sleeping. */
 void pv_hypercall(struct pv_domain *d, struct vcpu *v);
-/* MSR 0x40000000: writes the hypercall page at the gpa in value. false: #GP. */
+/* MSR 0x40000000: writes the hypercall page at the gpa in value. false: #GP. v is the vCPU whose
+ * WRMSR it is; NULL: the page is only written again. */
 bool pv_write_hypercall_msr(struct pv_domain *d, struct vcpu *v, uint64_t value);
 /* Adds the Xen CPUID leaves for this domain kind to a profile: rows {leaf, subleaf, eax, ebx,
  * ecx, edx}. Returns how many (at most max). Leaf 4 EBX (the vCPU id) is filled in per vCPU by

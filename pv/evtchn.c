@@ -19,6 +19,7 @@
 #include "pv/evtchn_priv.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/shared.h"
 #include "pv/xen_abi.h"
 
 struct evtchn_table *evtchn_new(struct pv_domain *d)
@@ -50,6 +51,14 @@ static struct evtchn_port *evtchn_lookup(struct pv_domain *d, uint32_t port)
         return NULL;
     }
     return &d->evtchn->port[port];
+}
+
+/* Ports there can be: a 32-bit guest has 1024 with the 2-level ABI. */
+static uint32_t evtchn_ports(const struct pv_domain *d)
+{
+    const unsigned bits = pv_shared_word_bits(d);
+
+    return d->evtchn->fifo != NULL ? EVTCHN_MAX_PORTS : MIN(bits * bits, EVTCHN_MAX_PORTS);
 }
 
 /* --- Raising ---------------------------------------------------------------------------- */
@@ -86,7 +95,9 @@ void evtchn_mark_all(struct pv_domain *d, unsigned vcpu)
 {
     struct vcpu_info *info = pv_vcpu_info(d, vcpu);
 
-    __atomic_store_n(&info->evtchn_pending_sel, ~0ull, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < pv_shared_word_bits(d) / 32; i++) {
+        __atomic_store_n(&pv_shared_selector(d, vcpu)[i], UINT32_MAX, __ATOMIC_SEQ_CST);
+    }
     __atomic_store_n(&info->evtchn_upcall_pending, 1, __ATOMIC_SEQ_CST);
     pv_vcpu_info_written(d, vcpu);
     evtchn_inject(d, vcpu);
@@ -95,9 +106,7 @@ void evtchn_mark_all(struct pv_domain *d, unsigned vcpu)
 /* The port became pending and is not masked. */
 static void evtchn_mark_selector(struct pv_domain *d, uint32_t port, unsigned vcpu)
 {
-    uint64_t *selector = (uint64_t *)&pv_vcpu_info(d, vcpu)->evtchn_pending_sel;
-
-    if (!bits_test_and_set(selector, port / 64)) {
+    if (!bits_test_and_set(pv_shared_selector(d, vcpu), port / pv_shared_word_bits(d))) {
         evtchn_mark_upcall(d, vcpu);
     }
 }
@@ -116,7 +125,6 @@ static void evtchn_wake_pollers(struct pv_domain *d, uint32_t port)
 
 static void evtchn_set_pending(struct pv_domain *d, uint32_t port)
 {
-    struct shared_info *si = pv_shared_info(d);
     unsigned vcpu = d->evtchn->port[port].vcpu;
 
     if (d->evtchn->fifo != NULL) {
@@ -125,10 +133,10 @@ static void evtchn_set_pending(struct pv_domain *d, uint32_t port)
         }
         return;
     }
-    if (bits_test_and_set((uint64_t *)si->evtchn_pending, port)) {
+    if (port >= evtchn_ports(d) || bits_test_and_set(pv_shared_pending(d), port)) {
         return;
     }
-    if (!bits_test((uint64_t *)si->evtchn_mask, port)) {
+    if (!bits_test(pv_shared_mask(d), port)) {
         evtchn_mark_selector(d, port, vcpu);
     }
     evtchn_wake_pollers(d, port);
@@ -139,7 +147,7 @@ bool evtchn_is_pending(struct pv_domain *d, uint32_t port)
     if (d->evtchn->fifo != NULL) {
         return evtchn_fifo_is_pending(d, port);
     }
-    return bits_test((uint64_t *)pv_shared_info(d)->evtchn_pending, port);
+    return port < evtchn_ports(d) && bits_test(pv_shared_pending(d), port);
 }
 
 void evtchn_virq(struct pv_domain *d, unsigned vcpu, unsigned virq)
@@ -154,7 +162,7 @@ void evtchn_virq(struct pv_domain *d, unsigned vcpu, unsigned virq)
 /* The number of a free port, or 0. */
 static uint32_t evtchn_find_free(const struct evtchn_table *t)
 {
-    for (uint32_t i = 1; i < EVTCHN_MAX_PORTS; i++) {
+    for (uint32_t i = 1; i < evtchn_ports(t->domain); i++) {
         if (t->port[i].kind == EVTCHN_CLOSED &&
             (t->fifo == NULL || !evtchn_fifo_is_busy(t->domain, i))) {
             return i;
@@ -196,8 +204,8 @@ static void evtchn_close_port(struct pv_domain *d, uint32_t port)
     /* A new owner of the number must not inherit an event. */
     if (d->evtchn->fifo != NULL) {
         evtchn_fifo_clear_pending(d, port);
-    } else {
-        bits_test_and_clear((uint64_t *)pv_shared_info(d)->evtchn_pending, port);
+    } else if (port < evtchn_ports(d)) {
+        bits_test_and_clear(pv_shared_pending(d), port);
     }
 }
 
@@ -443,17 +451,14 @@ static int64_t evtchn_bind_vcpu(struct pv_domain *d, const struct evtchn_bind_vc
 
 static int64_t evtchn_unmask(struct pv_domain *d, uint32_t port)
 {
-    struct shared_info *si = pv_shared_info(d);
-
-    if (port == 0 || port >= EVTCHN_MAX_PORTS) {
+    if (port == 0 || port >= evtchn_ports(d)) {
         return -EINVAL;
     }
     if (d->evtchn->fifo != NULL) {
         evtchn_fifo_unmask(d, port);
         return 0;
     }
-    if (bits_test_and_clear((uint64_t *)si->evtchn_mask, port) &&
-        bits_test((uint64_t *)si->evtchn_pending, port)) {
+    if (bits_test_and_clear(pv_shared_mask(d), port) && bits_test(pv_shared_pending(d), port)) {
         evtchn_mark_selector(d, port, d->evtchn->port[port].vcpu);
     }
     return 0;

@@ -307,12 +307,28 @@ static int64_t gnttab_setup_table(struct hypercall *h, uint64_t gva)
 {
     struct pv_domain *d = h->d;
     struct gnttab_setup_table op;
+    struct { /* the 32-bit layout, which is the same up to the list */
+        uint16_t dom;
+        uint32_t nr_frames;
+        int16_t status;
+        uint32_t frame_list;
+    } op32;
+    const size_t entry = h->compat ? sizeof(uint32_t) : sizeof(uint64_t);
     uint64_t list;
 
-    if (!guest_read(h->v, gva, &op, sizeof(op))) {
-        return -EFAULT;
+    if (h->compat) {
+        if (!guest_read(h->v, gva, &op32, sizeof(op32))) {
+            return -EFAULT;
+        }
+        op.dom = op32.dom;
+        op.nr_frames = op32.nr_frames;
+        list = op32.frame_list;
+    } else {
+        if (!guest_read(h->v, gva, &op, sizeof(op))) {
+            return -EFAULT;
+        }
+        list = (uint64_t)(uintptr_t)op.frame_list.p;
     }
-    list = (uint64_t)(uintptr_t)op.frame_list.p;
     op.status = gnttab_domid_status(d, op.dom);
     if (op.status == GNTST_okay && !gnttab_grow(d, op.nr_frames)) {
         op.status = GNTST_general_error;
@@ -321,11 +337,14 @@ static int64_t gnttab_setup_table(struct hypercall *h, uint64_t gva)
         uint64_t gfn = d->guest != NULL ? pv_extra_mfn(d, PV_FRAME_GRANT0 + i)
                                              : d->extra_gfn[PV_FRAME_GRANT0 + i];
 
-        if (!guest_write(h->v, list + (uint64_t)i * sizeof(gfn), &gfn, sizeof(gfn))) {
+        if (!guest_write(h->v, list + i * entry, &gfn, entry)) {
             op.status = GNTST_bad_virt_addr;
         }
     }
-    return guest_write(h->v, gva, &op, sizeof(op)) ? 0 : -EFAULT;
+    return guest_write(h->v, gva + offsetof(struct gnttab_setup_table, status), &op.status,
+                       sizeof(op.status))
+               ? 0
+               : -EFAULT;
 }
 
 static int64_t gnttab_set_version(struct hypercall *h, uint64_t gva)
@@ -393,6 +412,16 @@ static void gnttab_side_close(struct pv_domain *d, const struct gnttab_side *sid
     }
 }
 
+/* struct gnttab_copy as 32-bit code has it. */
+struct gnttab_copy_32 {
+    struct {
+        uint32_t page; /* a grant, or a gmfn */
+        uint16_t domid, offset;
+    } source, dest;
+    uint16_t len, flags;
+    int16_t status;
+};
+
 static int16_t gnttab_copy_one(struct pv_domain *d, const struct gnttab_copy *op)
 {
     struct gnttab_side src = {.write = false};
@@ -429,6 +458,7 @@ static int64_t gnttab_batch(struct hypercall *h, size_t size, size_t status_at,
 {
     union {
         struct gnttab_copy copy;
+        struct gnttab_copy_32 copy32;
         struct gnttab_map_grant_ref map;
         struct gnttab_unmap_grant_ref unmap;
     } op;
@@ -462,6 +492,20 @@ static int16_t gnttab_batch_copy(struct pv_domain *d, const void *op)
     return gnttab_copy_one(d, op);
 }
 
+static int16_t gnttab_batch_copy_32(struct pv_domain *d, const void *op)
+{
+    const struct gnttab_copy_32 *op32 = op;
+    struct gnttab_copy copy = {.len = op32->len, .flags = op32->flags};
+
+    copy.source.domid = op32->source.domid;
+    copy.source.offset = op32->source.offset;
+    copy.source.u.gmfn = op32->source.page; /* the grant is its low half */
+    copy.dest.domid = op32->dest.domid;
+    copy.dest.offset = op32->dest.offset;
+    copy.dest.u.gmfn = op32->dest.page;
+    return gnttab_copy_one(d, &copy);
+}
+
 /* Domains that map each other's pages are not offered: there is only one, and its own pages it
  * has. */
 static int16_t gnttab_batch_map(struct pv_domain *d, const void *op)
@@ -493,16 +537,13 @@ int64_t gnttab_op(struct hypercall *h)
         return gnttab_set_version(h, gva);
     case GNTTABOP_get_version:
         return gnttab_get_version(h, gva);
-    default:
-        break;
-    }
-    if (h->compat) {
-        return -ENOSYS; /* the rest has wider structures in 64-bit mode */
-    }
-    switch (cmd) {
     case GNTTABOP_setup_table:
         return count != 1 ? -EINVAL : gnttab_setup_table(h, gva);
     case GNTTABOP_copy:
+        if (h->compat) {
+            return gnttab_batch(h, sizeof(struct gnttab_copy_32),
+                                offsetof(struct gnttab_copy_32, status), gnttab_batch_copy_32);
+        }
         return gnttab_batch(h, sizeof(struct gnttab_copy), offsetof(struct gnttab_copy, status),
                             gnttab_batch_copy);
     case GNTTABOP_map_grant_ref:

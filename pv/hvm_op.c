@@ -10,6 +10,7 @@
 #include "pv/evtchn.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/shared.h"
 #include "pv/xen_abi.h"
 
 enum { HVM_MIN_VECTOR = 16 };
@@ -89,6 +90,7 @@ static int64_t hvm_set_param(struct hypercall *h)
     }
     d->hvm_params[op.index] = op.value;
     if (op.index == HVM_PARAM_CALLBACK_IRQ) {
+        pv_shared_latch(d, h->v);
         for (unsigned i = 0; i < d->max_vcpus; i++) {
             if (pv_pending_vector(d, i) >= 0) {
                 evtchn_inject(d, i);

@@ -3,9 +3,8 @@
  * The hypercall table (xen/xen.h; xen-abi 2.1): numbers, conventions, privilege, multicall, and
  * the calls that are one line long.
  *
- * 32-bit callers (CS.L clear) get the calls whose structures are the same in both modes or are
- * converted in the handler; the others answer -ENOSYS. Shared info keeps the 64-bit layout for
- * them.
+ * Callers in 32-bit code (CS.L clear) have structures of their own where pointers or longs are
+ * in them; the handlers convert those. The layout of shared info is another matter: shared.h.
  */
 #include "pv/hypercall.h"
 
@@ -20,6 +19,7 @@
 #include "pv/gnttab.h"
 #include "pv/guest_access.h"
 #include "pv/pv_guest.h"
+#include "pv/shared.h"
 #include "pv/xen_abi.h"
 
 enum {
@@ -141,17 +141,58 @@ static int64_t mmuext_op(struct hypercall *h)
 
 /* --- Multicall -------------------------------------------------------------------------- */
 
+/* struct multicall_entry as 32-bit code has it. */
+struct multicall_entry_32 {
+    uint32_t op, result, args[6];
+};
+
+static size_t multicall_entry_size(const struct hypercall *h)
+{
+    return h->compat ? sizeof(struct multicall_entry_32) : sizeof(struct multicall_entry);
+}
+
+static bool multicall_read(struct hypercall *h, struct multicall_entry *entry)
+{
+    struct multicall_entry_32 entry32;
+
+    if (!h->compat) {
+        return guest_read(h->v, h->arg[0], entry, sizeof(*entry));
+    }
+    if (!guest_read(h->v, h->arg[0], &entry32, sizeof(entry32))) {
+        return false;
+    }
+    entry->op = entry32.op;
+    for (unsigned i = 0; i < 6; i++) {
+        entry->args[i] = entry32.args[i];
+    }
+    return true;
+}
+
+static bool multicall_write(struct hypercall *h, const struct multicall_entry *entry)
+{
+    struct multicall_entry_32 entry32 = {(uint32_t)entry->op, (uint32_t)entry->result, {0}};
+
+    if (!h->compat) {
+        return guest_write(h->v, h->arg[0], entry, sizeof(*entry));
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        entry32.args[i] = (uint32_t)entry->args[i];
+    }
+    return guest_write(h->v, h->arg[0], &entry32, sizeof(entry32));
+}
+
 static int64_t multicall(struct hypercall *h)
 {
     while ((uint32_t)h->arg[1] > 0) {
         struct multicall_entry entry;
-        struct hypercall sub = {.d = h->d, .v = h->v, .nested = true};
+        struct hypercall sub = {
+            .d = h->d, .v = h->v, .compat = h->compat, .nested = true};
 
         if (!hypercall_spend(h, 1)) {
             h->again = true;
             return 0;
         }
-        if (!guest_read(h->v, h->arg[0], &entry, sizeof(entry))) {
+        if (!multicall_read(h, &entry)) {
             return -EFAULT;
         }
         sub.nr = entry.op > UINT32_MAX ? UINT32_MAX : (uint32_t)entry.op;
@@ -172,14 +213,14 @@ static int64_t multicall(struct hypercall *h)
             }
             h->again = true;
         }
-        if (!guest_write(h->v, h->arg[0], &entry, sizeof(entry))) {
+        if (!multicall_write(h, &entry)) {
             h->again = false;
             return -EFAULT;
         }
         if (h->again) {
             return 0;
         }
-        h->arg[0] += sizeof(entry);
+        h->arg[0] += multicall_entry_size(h);
         h->arg[1]--;
         if (h->v->cpu.halted) {
             /* It sleeps (block, poll, shutdown): the rest of the list when it runs again. */
@@ -196,8 +237,7 @@ enum hypercall_flags {
     FOR_HVM = 1, /* PVH and PVHVM */
     FOR_PV = 2,
     FOR_ALL = 3,
-    FOR_COMPAT = 4, /* 32-bit callers too: same structures, or converted in the handler */
-    NOT_NESTED = 8, /* not from a multicall */
+    NOT_NESTED = 4, /* not from a multicall */
 };
 
 struct hypercall_entry {
@@ -214,45 +254,45 @@ static const struct hypercall_entry hypercall_table[] = {
     [__HYPERVISOR_set_callbacks] = {"set_callbacks", pv_op_set_callbacks, FOR_PV},
     [__HYPERVISOR_fpu_taskswitch] = {"fpu_taskswitch", pv_op_fpu_taskswitch, FOR_PV},
     [__HYPERVISOR_sched_op_compat] = {"sched_op_compat", pv_op_sched_compat, FOR_PV},
-    [__HYPERVISOR_platform_op] = {"platform_op", hypercall_denied, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_platform_op] = {"platform_op", hypercall_denied, FOR_ALL},
     [__HYPERVISOR_set_debugreg] = {"set_debugreg", pv_op_set_debugreg, FOR_PV},
     [__HYPERVISOR_get_debugreg] = {"get_debugreg", pv_op_get_debugreg, FOR_PV},
     [__HYPERVISOR_update_descriptor] = {"update_descriptor", pv_op_update_descriptor, FOR_PV},
-    [__HYPERVISOR_memory_op] = {"memory_op", memory_op, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_memory_op] = {"memory_op", memory_op, FOR_ALL},
     [__HYPERVISOR_multicall] = {"multicall", multicall, FOR_ALL | NOT_NESTED},
     [__HYPERVISOR_update_va_mapping] = {"update_va_mapping", pv_op_update_va_mapping, FOR_PV},
-    [__HYPERVISOR_set_timer_op] = {"set_timer_op", set_timer_op, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_set_timer_op] = {"set_timer_op", set_timer_op, FOR_ALL},
     [__HYPERVISOR_event_channel_op_compat] = {"event_channel_op_compat", pv_op_evtchn_compat,
                                               FOR_PV},
-    [__HYPERVISOR_xen_version] = {"xen_version", version_op, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_console_io] = {"console_io", console_io, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_xen_version] = {"xen_version", version_op, FOR_ALL},
+    [__HYPERVISOR_console_io] = {"console_io", console_io, FOR_ALL},
     [__HYPERVISOR_physdev_op_compat] = {"physdev_op_compat", pv_op_physdev_compat, FOR_PV},
-    [__HYPERVISOR_grant_table_op] = {"grant_table_op", gnttab_op, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_vm_assist] = {"vm_assist", vm_assist, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_grant_table_op] = {"grant_table_op", gnttab_op, FOR_ALL},
+    [__HYPERVISOR_vm_assist] = {"vm_assist", vm_assist, FOR_ALL},
     [__HYPERVISOR_update_va_mapping_otherdomain] = {"update_va_mapping_otherdomain",
                                                     pv_op_update_va_mapping_otherdomain,
                                                     FOR_PV},
     [__HYPERVISOR_iret] = {"iret", pv_op_iret, FOR_PV},
-    [__HYPERVISOR_vcpu_op] = {"vcpu_op", vcpu_op, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_vcpu_op] = {"vcpu_op", vcpu_op, FOR_ALL},
     [__HYPERVISOR_set_segment_base] = {"set_segment_base", pv_op_set_segment_base, FOR_PV},
     [__HYPERVISOR_mmuext_op] = {"mmuext_op", mmuext_op, FOR_ALL},
     [__HYPERVISOR_xsm_op] = {"xsm_op", NULL, FOR_ALL},
     [__HYPERVISOR_nmi_op] = {"nmi_op", pv_op_nmi, FOR_PV},
-    [__HYPERVISOR_sched_op] = {"sched_op", sched_op, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_sched_op] = {"sched_op", sched_op, FOR_ALL},
     [__HYPERVISOR_callback_op] = {"callback_op", pv_op_callback, FOR_PV},
     [__HYPERVISOR_xenoprof_op] = {"xenoprof_op", NULL, FOR_PV},
     [__HYPERVISOR_event_channel_op] = {"event_channel_op", hypercall_evtchn,
-                                       FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_physdev_op] = {"physdev_op", physdev_op, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_hvm_op] = {"hvm_op", hvm_op, FOR_HVM | FOR_COMPAT},
-    [__HYPERVISOR_sysctl] = {"sysctl", hypercall_denied, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_domctl] = {"domctl", hypercall_denied, FOR_ALL | FOR_COMPAT},
+                                       FOR_ALL},
+    [__HYPERVISOR_physdev_op] = {"physdev_op", physdev_op, FOR_ALL},
+    [__HYPERVISOR_hvm_op] = {"hvm_op", hvm_op, FOR_HVM},
+    [__HYPERVISOR_sysctl] = {"sysctl", hypercall_denied, FOR_ALL},
+    [__HYPERVISOR_domctl] = {"domctl", hypercall_denied, FOR_ALL},
     [__HYPERVISOR_kexec_op] = {"kexec_op", hypercall_denied, FOR_PV},
     [__HYPERVISOR_tmem_op] = {"tmem_op", NULL, FOR_PV},
-    [__HYPERVISOR_argo_op] = {"argo_op", hypercall_unsupported, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_argo_op] = {"argo_op", hypercall_unsupported, FOR_ALL},
     [__HYPERVISOR_xenpmu_op] = {"xenpmu_op", NULL, FOR_ALL},
-    [__HYPERVISOR_dm_op] = {"dm_op", hypercall_denied, FOR_ALL | FOR_COMPAT},
-    [__HYPERVISOR_hypfs_op] = {"hypfs_op", hypercall_denied, FOR_ALL | FOR_COMPAT},
+    [__HYPERVISOR_dm_op] = {"dm_op", hypercall_denied, FOR_ALL},
+    [__HYPERVISOR_hypfs_op] = {"hypfs_op", hypercall_denied, FOR_ALL},
     [__HYPERVISOR_arch_0] = {"mca", NULL, FOR_PV},
 };
 
@@ -263,7 +303,7 @@ int64_t hypercall_dispatch(struct hypercall *h)
     const unsigned kind = h->d->kind == PV_KIND_PV ? FOR_PV : FOR_HVM;
 
     if (e == NULL || e->fn == NULL || (e->flags & kind) == 0 ||
-        (h->compat && (e->flags & FOR_COMPAT) == 0) ||
+        (h->compat && kind == FOR_PV) || /* there are no 32-bit PV guests */
         (h->nested && (e->flags & NOT_NESTED) != 0)) {
         return -ENOSYS;
     }
@@ -378,6 +418,9 @@ bool pv_write_hypercall_msr(struct pv_domain *d, struct vcpu *v, uint64_t value)
         return false; /* there is one page, index 0 */
     }
     d->hypercall_page = value;
+    if (v != NULL) {
+        pv_shared_latch(d, v);
+    }
     memset(page, 0xcc, sizeof(page));
     for (unsigned nr = 0; nr < HYPERCALL_PAGE_STUBS; nr++) {
         uint8_t *stub = page + (size_t)nr * HYPERCALL_STUB_SIZE;

@@ -21,6 +21,7 @@
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
 #include "pv/pv_guest.h"
+#include "pv/shared.h"
 #include "pv/xen_abi.h"
 
 enum {
@@ -217,6 +218,57 @@ static unsigned memory_extent_cost(unsigned order, bool populate)
     return (1u << order) + (populate ? 1 : 4);
 }
 
+/* struct xen_memory_reservation as the caller's mode lays it out; *list is its extent_start. */
+static bool memory_read_reservation(struct hypercall *h, struct xen_memory_reservation *op,
+                                    uint64_t *list)
+{
+    struct {
+        uint32_t extent_start, nr_extents, extent_order, mem_flags;
+        uint16_t domid;
+    } op32;
+
+    if (!h->compat) {
+        bool ok = guest_read(h->v, h->arg[1], op, sizeof(*op));
+
+        *list = ok ? (uint64_t)(uintptr_t)op->extent_start.p : 0;
+        return ok;
+    }
+    if (!guest_read(h->v, h->arg[1], &op32, sizeof(op32))) {
+        return false;
+    }
+    *list = op32.extent_start;
+    *op = (struct xen_memory_reservation){.nr_extents = op32.nr_extents,
+                                          .extent_order = op32.extent_order,
+                                          .mem_flags = op32.mem_flags,
+                                          .domid = op32.domid};
+    return true;
+}
+
+/* Extents that a list can have: each is counted in a result and in a continued cmd. */
+static uint64_t memory_max_extents(const struct hypercall *h)
+{
+    return h->compat ? UINT32_MAX >> MEMORY_CMD_BITS
+                     : INT64_MAX >> (MEMORY_CMD_BITS + 3);
+}
+
+/* Reads n xen_pfn_t or xen_ulong_t from index i of a list: 4 bytes each in 32-bit mode. */
+static bool memory_read_list(struct hypercall *h, uint64_t list, uint64_t i, uint64_t *values,
+                             size_t n)
+{
+    uint32_t values32[MEMORY_LIST_BATCH];
+
+    if (!h->compat) {
+        return guest_read(h->v, list + i * sizeof(*values), values, n * sizeof(*values));
+    }
+    if (!guest_read(h->v, list + i * sizeof(*values32), values32, n * sizeof(*values32))) {
+        return false;
+    }
+    for (size_t k = 0; k < n; k++) {
+        values[k] = values32[k];
+    }
+    return true;
+}
+
 /* populate_physmap, decrease_reservation. Returns the number of extents done in all. */
 static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t start)
 {
@@ -227,24 +279,23 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
     uint64_t i = start;
     int64_t error;
 
-    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+    if (!memory_read_reservation(h, &op, &list)) {
         return (int64_t)start;
     }
     if (!hypercall_domid_self(d, op.domid, &error)) {
         return (int64_t)start;
     }
-    list = (uint64_t)(uintptr_t)op.extent_start.p;
     /* As in Xen: a start beyond the list, or more extents than a result can count, is nothing
      * done. */
     if (op.extent_order > MEMORY_MAX_ORDER || start > op.nr_extents ||
-        op.nr_extents > INT64_MAX >> (MEMORY_CMD_BITS + 3)) {
+        op.nr_extents > memory_max_extents(h)) {
         return (int64_t)start;
     }
     while (i < op.nr_extents) {
         uint64_t gfns[MEMORY_LIST_BATCH];
         uint64_t n = MIN(op.nr_extents - i, (uint64_t)MEMORY_LIST_BATCH);
 
-        if (!guest_read(h->v, list + i * sizeof(uint64_t), gfns, n * sizeof(uint64_t))) {
+        if (!memory_read_list(h, list, i, gfns, n)) {
             break;
         }
         for (uint64_t k = 0; k < n; k++, i++) {
@@ -323,15 +374,49 @@ static int64_t memory_add_to_physmap(struct hypercall *h)
     if (op.gpfn == PV_NO_GFN) {
         return -EINVAL;
     }
+    if (op.space == XENMAPSPACE_shared_info) {
+        pv_shared_latch(h->d, h->v);
+    }
     return memory_map_space(h->d, op.space, op.idx, op.gpfn);
+}
+
+/* struct xen_add_to_physmap_batch, its lists as addresses. */
+struct memory_batch {
+    uint16_t domid, space, size;
+    uint64_t idxs, gfns, errs;
+};
+
+static bool memory_read_batch(struct hypercall *h, struct memory_batch *batch)
+{
+    struct xen_add_to_physmap_batch op;
+    struct {
+        uint16_t domid, space, size, foreign;
+        uint32_t idxs, gfns, errs;
+    } op32;
+
+    if (h->compat) {
+        if (!guest_read(h->v, h->arg[1], &op32, sizeof(op32))) {
+            return false;
+        }
+        *batch = (struct memory_batch){op32.domid, op32.space, op32.size,
+                                       op32.idxs,  op32.gfns,  op32.errs};
+        return true;
+    }
+    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+        return false;
+    }
+    *batch = (struct memory_batch){
+        op.domid, op.space, op.size, (uintptr_t)op.idxs.p, (uintptr_t)op.gpfns.p,
+        (uintptr_t)op.errs.p};
+    return true;
 }
 
 static int64_t memory_add_batch(struct hypercall *h, uint64_t start)
 {
-    struct xen_add_to_physmap_batch op;
+    struct memory_batch op;
     int64_t error;
 
-    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+    if (!memory_read_batch(h, &op)) {
         return -EFAULT;
     }
     if (!hypercall_domid_self(h->d, op.domid, &error)) {
@@ -341,8 +426,7 @@ static int64_t memory_add_batch(struct hypercall *h, uint64_t start)
         return -EILSEQ;
     }
     for (uint64_t i = start; i < op.size; i++) {
-        xen_ulong_t idx;
-        xen_pfn_t gfn;
+        uint64_t idx, gfn;
         int result;
 
         if (!hypercall_spend(h, 1)) {
@@ -350,15 +434,12 @@ static int64_t memory_add_batch(struct hypercall *h, uint64_t start)
             h->again = true;
             return 0;
         }
-        if (!guest_read(h->v, (uint64_t)(uintptr_t)op.idxs.p + i * sizeof(idx), &idx,
-                        sizeof(idx)) ||
-            !guest_read(h->v, (uint64_t)(uintptr_t)op.gpfns.p + i * sizeof(gfn), &gfn,
-                        sizeof(gfn))) {
+        if (!memory_read_list(h, op.idxs, i, &idx, 1) ||
+            !memory_read_list(h, op.gfns, i, &gfn, 1)) {
             return -EFAULT;
         }
         result = gfn == PV_NO_GFN ? -EINVAL : (int)memory_map_space(h->d, op.space, idx, gfn);
-        if (!guest_write(h->v, (uint64_t)(uintptr_t)op.errs.p + i * sizeof(result), &result,
-                         sizeof(result))) {
+        if (!guest_write(h->v, op.errs + i * sizeof(result), &result, sizeof(result))) {
             return -EFAULT;
         }
     }
@@ -368,10 +449,22 @@ static int64_t memory_add_batch(struct hypercall *h, uint64_t start)
 static int64_t memory_remove_from_physmap(struct hypercall *h)
 {
     struct xen_remove_from_physmap op;
+    struct {
+        uint16_t domid;
+        uint32_t gpfn;
+    } op32;
     uint32_t frame;
     int64_t error;
+    bool ok;
 
-    if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
+    if (h->compat) {
+        ok = guest_read(h->v, h->arg[1], &op32, sizeof(op32));
+        op.domid = op32.domid;
+        op.gpfn = op32.gpfn;
+    } else {
+        ok = guest_read(h->v, h->arg[1], &op, sizeof(op));
+    }
+    if (!ok) {
         return -EFAULT;
     }
     if (!hypercall_domid_self(h->d, op.domid, &error)) {
@@ -500,13 +593,6 @@ int64_t memory_op(struct hypercall *h)
         return -EPERM;
     case XENMEM_get_vnumainfo:
         return -EOPNOTSUPP;
-    default:
-        break;
-    }
-    if (h->compat) {
-        return -ENOSYS; /* the rest has wider structures in 64-bit mode */
-    }
-    switch (cmd) {
     case XENMEM_populate_physmap:
     case XENMEM_decrease_reservation:
         return memory_reservation(h, cmd, start);

@@ -19,6 +19,7 @@
 #include "pv/evtchn.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/shared.h"
 #include "pv/xen_abi.h"
 
 enum {
@@ -29,6 +30,12 @@ enum {
 #define TIME_NS_PER_S     1000000000ull
 
 __extension__ typedef unsigned __int128 u128;
+
+/* struct vcpu_runstate_info as 32-bit code has it. */
+struct time_runstate_32 {
+    int32_t state;
+    uint64_t state_entry_time, time[4];
+} __attribute__((packed));
 
 struct pv_time {
     struct pv_time_scale scale;
@@ -157,18 +164,18 @@ bool pv_time_write_area(struct pv_domain *d, unsigned vcpu)
            guest_write(v, gva, &version, sizeof(version));
 }
 
-static void pv_time_write_wallclock(struct pv_domain *d)
+void pv_time_write_wallclock(struct pv_domain *d)
 {
-    struct shared_info *si = pv_shared_info(d);
+    const struct pv_wallclock wc = pv_shared_wallclock(d);
     uint64_t epoch_ns = (uint64_t)g_get_real_time() * 1000 - d->time->ns0;
     uint64_t sec = epoch_ns / TIME_NS_PER_S;
-    uint32_t version = __atomic_load_n(&si->wc_version, __ATOMIC_RELAXED) | 1;
+    uint32_t version = __atomic_load_n(wc.version, __ATOMIC_RELAXED) | 1;
 
-    __atomic_store_n(&si->wc_version, version, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&si->wc_sec, (uint32_t)sec, __ATOMIC_RELAXED);
-    __atomic_store_n(&si->wc_sec_hi, (uint32_t)(sec >> 32), __ATOMIC_RELAXED);
-    __atomic_store_n(&si->wc_nsec, (uint32_t)(epoch_ns % TIME_NS_PER_S), __ATOMIC_RELAXED);
-    __atomic_store_n(&si->wc_version, version + 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(wc.version, version, __ATOMIC_SEQ_CST);
+    __atomic_store_n(wc.sec, (uint32_t)sec, __ATOMIC_RELAXED);
+    __atomic_store_n(wc.sec_hi, (uint32_t)(sec >> 32), __ATOMIC_RELAXED);
+    __atomic_store_n(wc.nsec, (uint32_t)(epoch_ns % TIME_NS_PER_S), __ATOMIC_RELAXED);
+    __atomic_store_n(wc.version, version + 1, __ATOMIC_SEQ_CST);
 }
 
 /* --- Timers ----------------------------------------------------------------------------- */
@@ -298,6 +305,21 @@ void pv_time_get_runstate(struct pv_domain *d, unsigned vcpu, struct vcpu_runsta
     }
 }
 
+bool pv_time_put_runstate(struct vcpu *v, uint64_t gva, bool is_32bit,
+                          const struct vcpu_runstate_info *info)
+{
+    struct time_runstate_32 info32 = {.state = info->state,
+                                      .state_entry_time = info->state_entry_time};
+
+    if (!is_32bit) {
+        return guest_write(v, gva, info, sizeof(*info));
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        info32.time[i] = info->time[i];
+    }
+    return guest_write(v, gva, &info32, sizeof(info32));
+}
+
 void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu)
 {
     const struct pv_vcpu *pv = &d->vcpu[vcpu];
@@ -307,7 +329,9 @@ void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu)
         .state_entry_time = pv->runstate.entry_ns,
     };
     const uint64_t at =
-        pv->runstate_gva + offsetof(struct vcpu_runstate_info, state_entry_time);
+        pv->runstate_gva + (pv->runstate_32bit
+                                ? offsetof(struct time_runstate_32, state_entry_time)
+                                : offsetof(struct vcpu_runstate_info, state_entry_time));
 
     if (pv->runstate_gva == 0 || v == NULL) {
         return;
@@ -317,12 +341,12 @@ void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu)
     }
     /* Failures are the guest's own: the area is simply not updated (xen-abi 4.5). */
     if ((d->vm_assist & 1u << VMASST_TYPE_runstate_update_flag) == 0) {
-        guest_write(v, pv->runstate_gva, &info, sizeof(info));
+        pv_time_put_runstate(v, pv->runstate_gva, pv->runstate_32bit, &info);
         return;
     }
     info.state_entry_time |= XEN_RUNSTATE_UPDATE;
     if (guest_write(v, at, &info.state_entry_time, sizeof(uint64_t)) &&
-        guest_write(v, pv->runstate_gva, &info, sizeof(info))) {
+        pv_time_put_runstate(v, pv->runstate_gva, pv->runstate_32bit, &info)) {
         info.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
         guest_write(v, at, &info.state_entry_time, sizeof(uint64_t));
     }

@@ -40,6 +40,8 @@ void pv_time_arm(struct pv_domain *d, struct timer *t, uint64_t guest_ns);
 void pv_time_set_singleshot(struct pv_domain *d, unsigned vcpu, uint64_t deadline_ns);
 void pv_time_set_periodic(struct pv_domain *d, unsigned vcpu, uint64_t period_ns);
 
+/* Writes the wall clock into shared info. */
+void pv_time_write_wallclock(struct pv_domain *d);
 /* Writes vcpu_time_info of a vCPU. */
 void pv_time_write_vcpu(struct pv_domain *d, unsigned vcpu);
 /* Writes the copy at vcpu.time_gva (VCPUOP_register_vcpu_time_memory_area), through the page
@@ -51,7 +53,11 @@ bool pv_time_write_area(struct pv_domain *d, unsigned vcpu);
 void pv_time_runstate(struct pv_domain *d, unsigned vcpu, uint32_t state);
 /* The runstate now, as VCPUOP_get_runstate_info shows it. */
 struct vcpu_runstate_info;
+struct vcpu;
 void pv_time_get_runstate(struct pv_domain *d, unsigned vcpu, struct vcpu_runstate_info *info);
 void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu);
+/* Writes *info for the guest in the 64-bit or 32-bit layout, through v's page tables. */
+bool pv_time_put_runstate(struct vcpu *v, uint64_t gva, bool is_32bit,
+                          const struct vcpu_runstate_info *info);
 
 #endif

@@ -70,20 +70,18 @@ static int64_t vcpu_register_runstate(struct hypercall *h, unsigned id)
 {
     uint64_t gva;
 
-    if (h->compat) {
-        return -ENOSYS; /* another layout */
-    }
     if (!vcpu_read_address(h, &gva)) {
         return -EFAULT;
     }
     h->d->vcpu[id].runstate_gva = gva;
+    h->d->vcpu[id].runstate_32bit = h->compat;
     if (id == h->v->id) {
         pv_time_write_runstate(h->d, id);
     } else if (gva != 0) {
         struct vcpu_runstate_info info;
 
         pv_time_get_runstate(h->d, id, &info);
-        guest_write(h->v, gva, &info, sizeof(info));
+        pv_time_put_runstate(h->v, gva, h->compat, &info);
     }
     return 0;
 }
@@ -92,20 +90,14 @@ static int64_t vcpu_get_runstate(struct hypercall *h, unsigned id)
 {
     struct vcpu_runstate_info info;
 
-    if (h->compat) {
-        return -ENOSYS;
-    }
     pv_time_get_runstate(h->d, id, &info);
-    return guest_write(h->v, h->arg[2], &info, sizeof(info)) ? 0 : -EFAULT;
+    return pv_time_put_runstate(h->v, h->arg[2], h->compat, &info) ? 0 : -EFAULT;
 }
 
 static int64_t vcpu_register_time(struct hypercall *h, unsigned id)
 {
     uint64_t gva;
 
-    if (h->compat) {
-        return -ENOSYS;
-    }
     if (!vcpu_read_address(h, &gva)) {
         return -EFAULT;
     }

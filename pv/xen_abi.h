@@ -37,6 +37,7 @@
 #include <xen/io/protocols.h>
 #include <xen/io/xenbus.h>
 #include <xen/io/xs_wire.h>
+#include <xen/foreign/x86_32.h>
 #pragma GCC diagnostic pop
 
 /* Later than the package: defined here so that they can be refused by name. */

@@ -180,7 +180,7 @@ static void accel_switch(struct machine *m, const struct accel_ops *to)
     if (to->needs_hypercall_port && m->kernel_end != 0) {
         accel_patch_hypercalls(m, m->kernel_start, m->kernel_end);
         if (m->pv->hypercall_page != 0) {
-            pv_write_hypercall_msr(m->pv, &m->vcpus[0]->vcpu, m->pv->hypercall_page);
+            pv_write_hypercall_msr(m->pv, NULL, m->pv->hypercall_page);
         }
     }
 }

@@ -18,6 +18,8 @@ ROWS = [
     ("poweroff by hypercall", "xen_poweroff", [], 0, r"PASS: the guest powered off", None),
     ("hypercalls by the page, bt", "xen_page", ["-accel", "bt"], 0, r"PASS: the guest powered off", None),
     ("hypercalls by the page, interp", "xen_page", ["-accel", "interp"], 0, r"PASS: the guest powered off", None),
+    ("hypercalls of 32-bit code", "calls32", [], 0, r"PASS: the guest ended with code 0", None),
+    ("the same on the interpreter", "calls32", ["-accel", "interp"], 0, r"PASS: the guest ended with code 0", None),
     ("exit code", "exit_code", [], 42, r"FAIL: the guest ended with code 42", None),
     ("exit code 0", "exit_zero", [], 0, r"PASS: the guest ended with code 0", None),
     ("exit code clamped", "exit_wild", [], 111, r"FAIL: the guest ended with code 111", None),

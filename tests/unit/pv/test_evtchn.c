@@ -43,7 +43,7 @@ static void test_send(void)
     uint32_t port = ipi_new(g, 1);
 
     g_assert_cmpint(port_send(g, port), ==, 0);
-    g_assert_true(bits_test((uint64_t *)si->evtchn_pending, port));
+    g_assert_true(bits_test((uint32_t *)si->evtchn_pending, port));
     g_assert_cmphex(si->vcpu_info[1].evtchn_pending_sel, ==, 1ull << (port / 64));
     g_assert_cmpint(si->vcpu_info[1].evtchn_upcall_pending, ==, 1);
     g_assert_cmpint(si->vcpu_info[0].evtchn_upcall_pending, ==, 0);
@@ -55,7 +55,7 @@ static void test_send(void)
     /* Taken by the guest: the next one raises again. */
     si->vcpu_info[1].evtchn_upcall_pending = 0;
     si->vcpu_info[1].evtchn_pending_sel = 0;
-    bits_test_and_clear((uint64_t *)si->evtchn_pending, port);
+    bits_test_and_clear((uint32_t *)si->evtchn_pending, port);
     g_assert_cmpint(port_send(g, port), ==, 0);
     g_assert_cmpuint(g->fb->apic_irqs[1], ==, 2);
     g_assert_cmpint(port_send(g, 0), ==, -EINVAL);
@@ -72,13 +72,13 @@ static void test_mask(void)
     uint32_t port = ipi_new(g, 0);
     struct evtchn_unmask op = {.port = port};
 
-    bits_test_and_set((uint64_t *)si->evtchn_mask, port);
+    bits_test_and_set((uint32_t *)si->evtchn_mask, port);
     g_assert_cmpint(port_send(g, port), ==, 0);
-    g_assert_true(bits_test((uint64_t *)si->evtchn_pending, port));
+    g_assert_true(bits_test((uint32_t *)si->evtchn_pending, port));
     g_assert_cmpint(si->vcpu_info[0].evtchn_upcall_pending, ==, 0);
     g_assert_cmphex(si->vcpu_info[0].evtchn_pending_sel, ==, 0);
     g_assert_cmpint(EV_OP(g, EVTCHNOP_unmask, &op), ==, 0);
-    g_assert_false(bits_test((uint64_t *)si->evtchn_mask, port));
+    g_assert_false(bits_test((uint32_t *)si->evtchn_mask, port));
     g_assert_cmpint(si->vcpu_info[0].evtchn_upcall_pending, ==, 1);
     g_assert_cmpuint(g->fb->apic_irqs[0], ==, 1);
     /* Not masked: unmask does nothing even if pending. */

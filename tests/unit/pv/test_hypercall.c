@@ -246,40 +246,6 @@ static void test_multicall(void)
     xen_guest_free(g);
 }
 
-static void test_compat(void)
-{
-    struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
-    struct cpu_x86 *cpu = &g->fb->vcpus[0]->cpu;
-    const struct {
-        uint16_t domid, size;
-        uint32_t space, idx, gpfn;
-    } add = {.domid = DOMID_SELF, .space = XENMAPSPACE_shared_info, .gpfn = 0x77};
-
-    cpu->efer = 0;
-    cpu->seg[CPU_CS].attr = CPU_SEG_P | CPU_SEG_S | CPU_SEG_DB | 0xb;
-    memcpy(xg_at(g, XG_ARGS), &add, sizeof(add));
-    cpu->gpr[CPU_RAX] = __HYPERVISOR_memory_op;
-    cpu->gpr[CPU_RBX] =
-        0xdead00000000ull | XENMEM_add_to_physmap; /* upper halves do not count */
-    cpu->gpr[CPU_RCX] = XG_ARGS;
-    pv_hypercall(g->d, g->fb->vcpus[0]);
-    g_assert_cmpuint(cpu->gpr[CPU_RAX], ==, 0);
-    g_assert_true(xg_at(g, 0x77000) == (void *)pv_shared_info(g->d));
-    /* Structures that differ are refused, with a 32-bit error. */
-    cpu->gpr[CPU_RAX] = __HYPERVISOR_memory_op;
-    cpu->gpr[CPU_RBX] = XENMEM_decrease_reservation;
-    pv_hypercall(g->d, g->fb->vcpus[0]);
-    g_assert_cmphex(cpu->gpr[CPU_RAX], ==, (uint32_t)-ENOSYS);
-    cpu->gpr[CPU_RAX] = __HYPERVISOR_multicall;
-    pv_hypercall(g->d, g->fb->vcpus[0]);
-    g_assert_cmphex(cpu->gpr[CPU_RAX], ==, (uint32_t)-ENOSYS);
-    cpu->gpr[CPU_RAX] = __HYPERVISOR_xen_version;
-    cpu->gpr[CPU_RBX] = XENVER_version;
-    pv_hypercall(g->d, g->fb->vcpus[0]);
-    g_assert_cmphex(cpu->gpr[CPU_RAX], ==, 0x40011);
-    xen_guest_free(g);
-}
-
 static void test_console(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
@@ -526,7 +492,6 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/hypercall/hvm-params", test_hvm_params);
     g_test_add_func("/pv/hypercall/version", test_version);
     g_test_add_func("/pv/hypercall/multicall", test_multicall);
-    g_test_add_func("/pv/hypercall/compat", test_compat);
     g_test_add_func("/pv/hypercall/console", test_console);
     g_test_add_func("/pv/hypercall/page", test_hypercall_page);
     g_test_add_func("/pv/hypercall/latency", test_latency);

@@ -116,8 +116,11 @@ void xen_guest_free(struct xen_guest *g)
 int64_t xg_call(struct xen_guest *g, unsigned vcpu, uint32_t nr, const uint64_t arg[6],
                 unsigned *again)
 {
-    static const uint8_t regs[6] = {CPU_RDI, CPU_RSI, CPU_RDX, CPU_R10, CPU_R8, CPU_R9};
+    static const uint8_t regs64[6] = {CPU_RDI, CPU_RSI, CPU_RDX, CPU_R10, CPU_R8, CPU_R9};
+    static const uint8_t regs32[6] = {CPU_RBX, CPU_RCX, CPU_RDX, CPU_RSI, CPU_RDI, CPU_RBP};
     struct vcpu *v = g->fb->vcpus[vcpu];
+    const bool is_32bit = !cpu_is_code64(&v->cpu);
+    const uint8_t *regs = is_32bit ? regs32 : regs64;
     unsigned repeated = 0;
 
     for (unsigned i = 0; i < 6; i++) {
@@ -139,7 +142,21 @@ int64_t xg_call(struct xen_guest *g, unsigned vcpu, uint32_t nr, const uint64_t 
     if (again != NULL) {
         *again = repeated;
     }
+    if (is_32bit) {
+        g_assert_cmphex(v->cpu.gpr[CPU_RAX] >> 32, ==, 0);
+        return (int32_t)v->cpu.gpr[CPU_RAX];
+    }
     return (int64_t)v->cpu.gpr[CPU_RAX];
+}
+
+void xg_set_mode(struct xen_guest *g, unsigned vcpu, bool is_32bit)
+{
+    struct cpu_x86 *cpu = &g->fb->vcpus[vcpu]->cpu;
+
+    cpu->efer = is_32bit ? 0 : CPU_EFER_LME | CPU_EFER_LMA;
+    cpu->seg[CPU_CS].attr =
+        CPU_SEG_P | CPU_SEG_S | (is_32bit ? CPU_SEG_DB : CPU_SEG_L) | 0xb;
+    cpu->seg[CPU_CS].base = 0;
 }
 
 int64_t xg_op(struct xen_guest *g, unsigned vcpu, uint32_t nr, uint64_t cmd, void *arg,

@@ -31,7 +31,7 @@ struct xen_guest {
 struct xen_guest *xen_guest_new(enum pv_kind kind, unsigned vcpus);
 void xen_guest_free(struct xen_guest *g);
 
-/* One execution of VMCALL on vCPU `vcpu` (64-bit mode); the result in RAX. If the call asks to
+/* One execution of VMCALL on vCPU `vcpu`; the result in RAX. If the call asks to
  * be executed again that is done, and counted in *again (may be NULL). Takes the board lock. */
 int64_t xg_call(struct xen_guest *g, unsigned vcpu, uint32_t nr, const uint64_t arg[6],
                 unsigned *again);
@@ -43,6 +43,10 @@ int64_t xg_op(struct xen_guest *g, unsigned vcpu, uint32_t nr, uint64_t cmd, voi
 #define XG_OP(g, nr, cmd, arg) xg_op(g, 0, nr, cmd, arg, sizeof(*(arg)))
 int64_t xg_vcpu_op(struct xen_guest *g, unsigned vcpu, uint64_t cmd, unsigned target, void *arg,
                    size_t len);
+
+/* Has a vCPU be in 32-bit protected mode, or in 64-bit mode again; xg_call and the others follow:
+ * other registers, a result of 32 bits. */
+void xg_set_mode(struct xen_guest *g, unsigned vcpu, bool is_32bit);
 
 /* Guest memory by address, for tests. */
 void *xg_at(struct xen_guest *g, uint64_t gpa);
