@@ -5,7 +5,7 @@
 #   images/busybox-root.sh OUT.img [KERNEL_DIR...]
 #
 # ext4, labelled pvemu-demo: busybox, a shell on the console, DHCP on eth0, and the Xen driver modules of
-# the kernels given (folders printed by images/kernel.sh).
+# the kernels given (folders printed by images/kernel.sh). With PVEMU_ARCH=i386 the programs are 32-bit ones.
 . "$(dirname "$0")/lib.sh"
 
 [ $# -ge 1 ] || die "usage: images/busybox-root.sh OUT.img [KERNEL_DIR...]"
@@ -15,7 +15,16 @@ need busybox-static e2fsprogs fakeroot kmod
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 mkdir -p "$tree"/{bin,sbin,etc,proc,sys,dev,tmp,root,run,mnt,lib/modules,usr/bin,usr/sbin,usr/share/udhcpc,var}
-cp /bin/busybox "$tree/bin/busybox"
+busybox=/bin/busybox
+if [ "${PVEMU_ARCH:-amd64}" = i386 ]; then
+    busybox=$PVEMU_CACHE/busybox-i386/bin/busybox
+    if [ ! -x "$busybox" ]; then
+        step "fetching busybox for i386"
+        apt_i386_update
+        fetch_i386 busybox-static "$PVEMU_CACHE/busybox-i386"
+    fi
+fi
+cp "$busybox" "$tree/bin/busybox"
 for applet in $(/bin/busybox --list-full); do
     [ -e "$tree/$applet" ] || { mkdir -p "$tree/$(dirname "$applet")"; ln -s /bin/busybox "$tree/$applet"; }
 done

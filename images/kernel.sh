@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Fetches a stock Debian kernel, unchanged, and unpacks it without installing it.
 #
-#   images/kernel.sh [cloud|generic]     prints the folder that holds vmlinuz, release and modules/
+#   images/kernel.sh [cloud|generic|686-pae]     prints the folder that holds vmlinuz, release and modules/
 #
+# 686-pae is the 32-bit kernel; it is fetched without adding an architecture to the system.
 # The version is whatever the package index says today; a later run with a newer index makes a new folder.
 . "$(dirname "$0")/lib.sh"
 
@@ -11,24 +12,27 @@ flavour=${1:-cloud}
 case $flavour in
 cloud) meta=linux-image-cloud-amd64 ;;
 generic) meta=linux-image-amd64 ;;
-*) die "usage: images/kernel.sh [cloud|generic]" ;;
+686-pae) meta=linux-image-686-pae ;;
+*) die "usage: images/kernel.sh [cloud|generic|686-pae]" ;;
 esac
 
-resolve() { apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image/ {print $2; exit}'; }
+update() { if [ "$flavour" = 686-pae ]; then apt_i386_update; else apt_update_once; fi; }
+apt() { if [ "$flavour" = 686-pae ]; then apt_i386 "$@"; else "$@"; fi; }
+resolve() { apt apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image/ {print $2; exit}'; }
 
 package=$(resolve)
 if [ -z "$package" ]; then
-    apt_update_once
+    update
     package=$(resolve)
 fi
 need kmod # depmod
 [ -n "$package" ] || die "the package index knows no $meta"
-version=$(apt-cache show --no-all-versions "$package" | awk '/^Version:/ {print $2; exit}')
+version=$(apt apt-cache show --no-all-versions "$package" | awk '/^Version:/ {print $2; exit}')
 dir=$PVEMU_CACHE/kernel/${package}_$version
 if [ ! -f "$dir/release" ]; then
     step "fetching $package $version"
     mkdir -p "$dir.tmp"
-    (cd "$dir.tmp" && { apt-get download -qq "$package" || { apt_update_once && apt-get download -qq "$package"; }; }) >&2 ||
+    (cd "$dir.tmp" && { apt apt-get download -qq "$package" || { update && apt apt-get download -qq "$package"; }; }) >&2 ||
         die "cannot fetch $package"
     dpkg-deb -x "$dir.tmp"/*.deb "$dir.tmp/x"
     release=$(basename "$dir.tmp"/x/boot/vmlinuz-*)

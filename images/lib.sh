@@ -59,6 +59,51 @@ need() {
         die "cannot install: ${missing[*]}"
 }
 
+# apt_i386 PROGRAM ARGUMENT...: apt-get or apt-cache for i386 packages, with lists, caches and settings of its own in
+# $PVEMU_CACHE: the system keeps its one architecture, and nothing is installed. Needs no root. The package sources
+# are the system's own.
+apt_i386() {
+    local root=$PVEMU_CACHE/apt-i386 file
+    if [ ! -f "$root/apt.conf" ]; then
+        rm -rf "$root"
+        mkdir -p "$root"/etc/apt/{apt.conf.d,preferences.d,sources.list.d} "$root"/var/lib/apt/lists/partial \
+            "$root"/var/cache/apt/archives/partial "$root"/var/lib/dpkg
+        : >"$root/var/lib/dpkg/status"
+        for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+            if [ -s "$file" ] && grep -q bookworm "$file" && grep -Eq '^(URIs:|deb) .*debian' "$file"; then
+                cp "$file" "$root/etc/apt/sources.list.d/"
+            fi
+        done
+        {
+            apt-config dump | grep -E '^Acquire::(http|https|Retries|Check-)' || true # a proxy, say
+            printf '%s;\n' "Dir \"$root\"" "Dir::State::status \"$root/var/lib/dpkg/status\"" \
+                'Dir::Etc::trustedparts "/etc/apt/trusted.gpg.d"' 'APT::Architecture "i386"' \
+                'APT::Architectures { "i386"; }' 'APT::Sandbox::User "root"' 'Acquire::Languages "none"'
+        } >"$root/apt.conf.tmp"
+        mv "$root/apt.conf.tmp" "$root/apt.conf"
+    fi
+    APT_CONFIG=$root/apt.conf "$@"
+}
+
+# fetch_i386 PACKAGE DIR: unpacks the newest version of an i386 package into a folder.
+fetch_i386() {
+    local package=$1 dir=$2
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    dir=$(realpath "$dir")
+    (cd "$dir" && apt_i386 apt-get download -qq "$package") >&2 || die "cannot fetch $package for i386"
+    dpkg-deb -x "$dir"/*.deb "$dir"
+    rm -f "$dir"/*.deb
+}
+
+# The package lists for i386, once in a run. A source whose mirror is being renewed is left out.
+apt_i386_update() {
+    if [ -z "${PVEMU_APT_I386_UPDATED:-}" ]; then
+        apt_i386 apt-get update -qq >&2 || say "not all package lists for i386 could be read"
+        export PVEMU_APT_I386_UPDATED=1
+    fi
+}
+
 # What building pvemu needs.
 need_build() {
     need gcc meson ninja-build pkg-config python3 libglib2.0-dev libjson-glib-dev libslirp-dev libext2fs-dev \

@@ -358,7 +358,7 @@ static bool judge_modules(const struct initrd_request *req, const struct root_ch
     return true;
 }
 
-static GBytes *join_archives(GBytes *modules)
+static GBytes *join_archives(const struct boot_image *image, GBytes *modules)
 {
     GByteArray *out = g_byte_array_new();
     size_t len;
@@ -366,7 +366,11 @@ static GBytes *join_archives(GBytes *modules)
 
     cpio_dir(out, "dev");
     cpio_char_device(out, "dev/console", 5, 1);
-    cpio_file(out, "init", 0755, init_program, init_program_size);
+    if (image->elf_class == 32) {
+        cpio_file(out, "init", 0755, init_program32, init_program32_size);
+    } else {
+        cpio_file(out, "init", 0755, init_program, init_program_size);
+    }
     cpio_end(out);
     g_byte_array_append(out, bytes, (guint)len);
     return g_byte_array_free_to_bytes(out);
@@ -405,7 +409,7 @@ bool initrd_make(const struct initrd_request *req, struct initrd *out, GError **
     ok = judge_modules(req, &check, out, err);
     /* Not needed when the kernel's own list says that all is built in. */
     if (ok && !(set.folder_found && set.modules->len == 0 && set.missing->len == 0)) {
-        out->bytes = join_archives(modules);
+        out->bytes = join_archives(req->image, modules);
     }
     g_bytes_unref(modules);
     module_set_clear(&set);

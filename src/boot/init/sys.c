@@ -1,24 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* System calls by hand (x86-64 ABI) and the handful of functions a libc would have given. */
+/* System calls (sys_call() itself is in start.S) and the handful of functions a libc would have given. */
 #include "sys.h"
 
 #include <asm/unistd.h>
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/time.h>
-
-long sys_call(long number, long a, long b, long c, long d, long e)
-{
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    long ret;
-
-    __asm__ volatile("syscall"
-                     : "=a"(ret)
-                     : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
-    return ret;
-}
 
 long sys_open(const char *path, int flags)
 {
@@ -37,7 +24,8 @@ long sys_read(int fd, void *buf, size_t len)
 
 long sys_pread(int fd, void *buf, size_t len, uint64_t offset)
 {
-    return sys_call(__NR_pread64, fd, (long)buf, (long)len, (long)offset, 0);
+    return sys_call(__NR_pread64, fd, (long)buf, (long)len, (long)offset,
+                    (long)(offset >> 32)); /* a fifth argument on i386 only */
 }
 
 long sys_write(int fd, const void *buf, size_t len)
@@ -83,7 +71,7 @@ uint64_t sys_now_ms(void)
     } t = {0, 0};
 
     sys_call(__NR_clock_gettime, CLOCK_MONOTONIC, (long)&t, 0, 0, 0);
-    return (uint64_t)t.sec * 1000 + (uint64_t)t.nsec / 1000000;
+    return (uint64_t)t.sec * 1000 + (uint64_t)(t.nsec / 1000000);
 }
 
 _Noreturn void sys_exit(int status)

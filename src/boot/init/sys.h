@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* start.S, start32.S */
 long sys_call(long number, long a, long b, long c, long d, long e);
 
 long sys_open(const char *path, int flags);
