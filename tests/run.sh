@@ -124,6 +124,17 @@ if [ "$mode" != --quick ]; then
     else
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}" doctor exit_code smp_ipi cost "disk and network" "hand-over, 2"
     fi
+    pae=$("$pvemu_top/images/kernel.sh" 686-pae)
+    PVEMU_ARCH=i386 "$pvemu_top/images/busybox-root.sh" "$PVEMU_CACHE/busybox-686.img" "$pae"
+    "$pvemu_top/images/grub-disk.sh" "$PVEMU_CACHE/grub-686.img" "$PVEMU_CACHE/busybox-686.img" "$pae"
+    i386=("${env[@]}" "${grub[@]}" PVEMU_686="$pae" PVEMU_BUSYBOX_686="$PVEMU_CACHE/busybox-686.img"
+        PVEMU_GRUB_686="$PVEMU_CACHE/grub-686.img"
+        python3 "$pvemu_top/tests/boot/i386.py")
+    if [ "$mode" = --slow ]; then
+        suite "32-bit guests and GRUB" plain "${i386[@]}"
+    else
+        suite "32-bit guests and GRUB" plain "${i386[@]}" 686_smp grub_cloud
+    fi
     suite "modes of the translator" plain "${env[@]}" python3 "$pvemu_top/tests/boot/modes.py"
     if [ "$mode" = --slow ]; then
         [ -f "$PVEMU_CACHE/debian.img" ] || "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/debian.img" "$cloud" "$generic"

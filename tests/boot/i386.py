@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""32-bit guests: Debian's 686-pae kernel by PVH, and GRUB for PVH, which is 32-bit code whatever it boots.
+
+Environment (tests/run.sh sets it): PVEMU the binary, PVEMU_686 a folder from images/kernel.sh 686-pae, PVEMU_BUSYBOX_686
+an image from images/busybox-root.sh with PVEMU_ARCH=i386, PVEMU_GRUB_686 and PVEMU_GRUB_CLOUD disks from
+images/grub-disk.sh. GRUB comes from the package grub-xen-host.
+"""
+import hashlib
+import os
+import subprocess
+import sys
+
+from harness import FileServer, Guest, main, sample
+
+PVEMU = os.environ["PVEMU"]
+KERNEL = os.environ["PVEMU_686"] + "/vmlinuz"
+IMAGE = os.environ["PVEMU_BUSYBOX_686"]
+GRUB = os.environ.get("PVEMU_GRUB", "/usr/lib/grub-xen/grub-i386-xen_pvh.bin")
+PROMPT = r"^(/|~) # "
+
+
+def ready(guest):
+    guest.wait("Welcome to pvemu")
+    guest.wait(PROMPT)
+
+
+def check_session(guest, server, machine):
+    """What a guest must do once there is a shell: disk, network, no warning, power-off."""
+    guest.run("dmesg -n 1")
+    assert machine in guest.run("uname -m").split()
+    guest.run(f"wget -q -O /root/file http://10.0.2.2:{server.port}/file; sync; echo 3 >/proc/sys/vm/drop_caches")
+    assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /root/file")
+    assert "WARNING" not in guest.run("dmesg | grep -w WARNING: || true")
+    guest.type("poweroff\n")
+    guest.finish(0, r"PASS: the guest powered off")
+
+
+def session(folder, *args, cpus=1):
+    disk = os.path.join(folder, "root.img")
+    subprocess.run(["cp", "--sparse=always", IMAGE, disk], check=True)
+    server = FileServer(sample(1 << 20))
+    try:
+        with Guest(PVEMU, ["-kernel", KERNEL, "-disk", disk, "-smp", str(cpus), *args], folder) as guest:
+            ready(guest)
+            assert guest.run("nproc").split() == [str(cpus)]
+            for cpu in range(cpus):
+                guest.run(f"taskset -c {cpu} md5sum /bin/busybox")
+            check_session(guest, server, "i686")
+    finally:
+        server.close()
+    subprocess.run(["/sbin/e2fsck", "-fn", disk], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_686(folder):
+    session(folder)
+
+
+def test_686_smp(folder):
+    session(folder, cpus=2)
+
+
+def test_686_interpreter(folder):
+    session(folder, "-accel", "interp")
+
+
+def test_686_reset(folder):
+    """A second boot of the same machine: shared info is laid out anew."""
+    with Guest(PVEMU, ["-kernel", KERNEL, "-disk", IMAGE + ",snapshot", "-net", "none", "-on", "reboot=reset"], folder) as guest:
+        ready(guest)
+        guest.type("reboot -f\n")
+        ready(guest)
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def grub(folder, image, machine, *args):
+    """GRUB finds its disk, reads partition, file system and menu, and what it boots reaches user space."""
+    server = FileServer(sample(1 << 20))
+    try:
+        with Guest(PVEMU, ["-kernel", GRUB, "-disk", image + ",snapshot", *args], folder) as guest:
+            guest.wait("Welcome to GRUB")
+            ready(guest)
+            assert "BOOT_IMAGE=/boot/vmlinuz" in guest.run("cat /proc/cmdline")
+            check_session(guest, server, machine)
+    finally:
+        server.close()
+
+
+def test_grub_686(folder):
+    grub(folder, os.environ["PVEMU_GRUB_686"], "i686")
+
+
+def test_grub_cloud(folder):
+    grub(folder, os.environ["PVEMU_GRUB_CLOUD"], "x86_64")
+
+
+def test_grub_cloud_smp(folder):
+    grub(folder, os.environ["PVEMU_GRUB_CLOUD"], "x86_64", "-smp", "2")
+
+
+if __name__ == "__main__":
+    sys.exit(main([(name[5:], function) for name, function in list(globals().items()) if name.startswith("test_")]))
