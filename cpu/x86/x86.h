@@ -95,6 +95,11 @@ bool x86_nmi(struct vcpu *v);
  */
 bool x86_system_insn(struct vcpu *v, const struct insn *in, struct x86_fault *fault);
 
+/* pv_native.c. A paravirtual guest's instruction at cpu.rip ran by itself and raised *fault, a
+ * #GP: the hypervisor carries it out, or an exception is delivered. Vector registers need not be
+ * home. */
+void x86_pv_protection(struct vcpu *v, const struct x86_fault *fault);
+
 /* Checks that an instruction of class INSN_NATIVE may run now: CR0.EM/TS/MP,
  * CR4.OSFXSR/OSXSAVE, XCR0, and the profile's features: #UD or #NM. Also used for integer
  * instructions with a feature bit. */
