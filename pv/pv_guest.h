@@ -28,7 +28,7 @@ enum {
     PV_L4_HV_FIRST = 256,
     PV_L4_HV_LAST = 271,
     PV_TABLE_ENTRIES = 512,
-    PV_GDT_FRAMES = 14,                 /* the guest's; Xen's descriptors follow */
+    PV_GDT_FRAMES = VCPU_PV_GDT_FRAMES, /* the guest's; Xen's descriptors follow */
     PV_GDT_ENTRIES = PV_GDT_FRAMES * 512,
     PV_LDT_ENTRIES = 8192,
     PV_SEL_CS32 = 0xe023,
@@ -101,6 +101,7 @@ struct pv_guest {
     uint32_t nr_frames;
     uint64_t window_mfn; /* of the first extra frame */
     uint64_t m2p_root;   /* mfn of the L3 table in L4 slot 256 */
+    uint64_t engine_entry; /* what an engine wants in L4 slot 257; 0: nothing */
     uint32_t m2p_frame;  /* first of the table's frames, in order of mfn */
     uint64_t m2p_mfns;   /* entries */
     uint64_t store_mfn, console_mfn;

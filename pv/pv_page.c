@@ -169,7 +169,11 @@ static void page_table_hv_slots(struct pv_domain *d, uint32_t frame)
     uint64_t m2p = d->guest->m2p_root << MEM_PAGE_SHIFT | PV_PTE_P | PV_PTE_U | PV_PTE_A;
 
     for (unsigned i = PV_L4_HV_FIRST; i <= PV_L4_HV_LAST; i++) {
-        __atomic_store_n(&table[i], i == PV_L4_HV_FIRST ? m2p : 0, __ATOMIC_SEQ_CST);
+        uint64_t entry = i == PV_L4_HV_FIRST        ? m2p
+                         : i == PV_L4_HV_FIRST + 1 ? d->guest->engine_entry
+                                                   : 0;
+
+        __atomic_store_n(&table[i], entry, __ATOMIC_SEQ_CST);
     }
 }
 

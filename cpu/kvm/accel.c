@@ -42,6 +42,7 @@ static void accel_vcpu_fini(struct vcpu *v)
         k->vm->sys->close(k->fd);
     }
     kvm_vm_put(k->vm);
+    g_free(k->pv);
     g_free(k);
 }
 
@@ -80,6 +81,15 @@ static void accel_state_changed(struct vcpu *v)
     k->regs_away = k->sregs_away = k->deep_away = false;
 }
 
+/* Other guests' flushes are seen by the processor itself. */
+static void accel_tlb_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+{
+    (void)kind, (void)gva;
+    if (v->pv != NULL) {
+        kvm_pv_flush(v->engine);
+    }
+}
+
 const struct accel_ops kvm_accel_ops = {
     .name = "kvm",
     .needs_hypercall_port = true,
@@ -91,6 +101,7 @@ const struct accel_ops kvm_accel_ops = {
     .kick = kvm_kick,
     .sync = kvm_sync,
     .state_changed = accel_state_changed,
+    .tlb_flush = accel_tlb_flush,
     .set_debug = kvm_set_debug,
     .dirty_log = kvm_dirty_log,
     .stats = kvm_stats,

@@ -194,6 +194,9 @@ bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err)
     int ret;
 
     debug = debug != NULL ? debug : &nothing;
+    if (v->pv != NULL) {
+        return error_set(err, PVEMU_ERROR_USAGE, "PV guests cannot be debugged with KVM");
+    }
     if (debug->nr_points > VCPU_POINTS) {
         return error_set(err, PVEMU_ERROR_LIMIT, "there are only %u breakpoints", VCPU_POINTS);
     }

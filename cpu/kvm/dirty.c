@@ -89,6 +89,10 @@ bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err)
     bool on = vm->log_frames != NULL;
     int ret = 0;
 
+    if (v->pv != NULL) { /* the shim writes to struct vcpu_info by another slot */
+        return error_set(err, PVEMU_ERROR_USAGE,
+                         "what PV guests write to is not known with KVM");
+    }
     if (what == VCPU_DIRTY_START && !on) {
         ret = dirty_start(vm);
     } else if (what == VCPU_DIRTY_STOP && on) {

@@ -27,6 +27,8 @@ enum {
 enum { KVM_SLOT_LOW, KVM_SLOT_HIGH, KVM_SLOT_WINDOW, KVM_SLOT_SHIM, KVM_SLOT_TEST,
        KVM_SLOT_FIRST_OUTSIDE };
 
+struct kvm_pv_cpu;
+
 /* One VM for all vCPUs of a board. */
 struct kvm_vm {
     const struct kvm_sys *sys;
@@ -47,6 +49,8 @@ struct kvm_vm {
     bool debug_tried, debug_points, debug_int3; /* debug.c: breakpoints that come out */
     uint32_t msrs[KVM_MSRS_MAX]; /* those that KVM holds for v->cpu */
     unsigned nr_msrs;
+    GMutex pv_lock;
+    uint8_t *pv_shim;     /* a PV guest's: KVM_SLOT_SHIM; NULL: not made yet */
 };
 
 struct kvm_engine {
@@ -75,6 +79,7 @@ struct kvm_engine {
     uint64_t xen_next;    /* behind it */
     uint64_t exits[KVM_EXITS], hypercalls, apic, entries, signals; /* counters */
     struct kvm_sregs sregs; /* that KVM has, when v->cpu's were last compared */
+    struct kvm_pv_cpu *pv;  /* of a PV guest, once it has run */
 };
 
 /* --- accel.c --- */
@@ -168,5 +173,12 @@ bool kvm_run_failed(struct exit *exit, const char *what, int error);
 bool kvm_run_mmio(struct kvm_engine *k, struct exit *exit);
 /* An exit that is an error, whatever it is; false. */
 bool kvm_run_error(struct kvm_engine *k, struct exit *exit);
+
+/* --- pv_memory.c, pv_state.c, pv_run.c: PV guests --- */
+
+void kvm_pv_run(struct kvm_engine *k, struct exit *exit);
+void kvm_pv_sync(struct kvm_engine *k);
+void kvm_pv_flush(struct kvm_engine *k);
+void kvm_pv_memory_free(struct kvm_vm *vm);
 
 #endif

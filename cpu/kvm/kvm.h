@@ -10,4 +10,9 @@
 
 extern const struct accel_ops kvm_accel_ops;
 
+/* What each L4 table of a PV guest has in its slot 257: the engine's own pages, outside guest
+ * memory and for CPL 0 only. */
+#define KVM_PV_SHIM_GPA  0xfd000000ull
+#define KVM_PV_L4_ENTRY  (KVM_PV_SHIM_GPA | 0x23) /* present, writable, accessed */
+
 #endif

@@ -439,6 +439,10 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
 
     exit->kind = EXIT_KICK;
     exit->message[0] = '\0';
+    if (v->pv != NULL) {
+        kvm_pv_run(k, exit);
+        return;
+    }
     if (kvm_debug_hypercall(k)) {
         exit->kind = v->cpu.halted ? EXIT_HALT : EXIT_DEBUG;
         exit->stop = VCPU_STOP_STEP;
@@ -468,6 +472,10 @@ void kvm_sync(struct vcpu *v)
 {
     struct kvm_engine *k = v->engine;
 
+    if (v->pv != NULL) {
+        kvm_pv_sync(k);
+        return;
+    }
     if (!k->load_all && kvm_fetch_all(k) < 0) {
         /* Its file descriptor is gone: nothing better is to be had. */
         k->regs_away = k->sregs_away = k->deep_away = false;

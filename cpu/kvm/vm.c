@@ -338,6 +338,7 @@ void kvm_vm_put(struct kvm_vm *vm)
         munmap(vm->view, vm->view_size);
     }
     g_free(vm->log_frames);
+    kvm_pv_memory_free(vm);
     g_hash_table_destroy(vm->outside);
     g_array_unref(vm->free_slots);
     g_free(vm);

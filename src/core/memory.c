@@ -263,6 +263,13 @@ void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t coun
     mem->window_frame = mem->extra_first + index;
 }
 
+uint32_t mem_window(const struct mem *mem, uint64_t *gfn, uint32_t *frame)
+{
+    *gfn = mem->window_gfn;
+    *frame = mem->window_frame;
+    return (uint32_t)mem->window_pages;
+}
+
 void mem_clear(struct mem *mem)
 {
     uint64_t pages = mem->ram.low_pages + mem->ram.high_pages;

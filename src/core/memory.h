@@ -128,6 +128,8 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame);
 /* Shows the extra frames from `index` on at gfn, gfn + 1, ... too, for good. Outside RAM; before
  * the guest starts. */
 void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t count);
+/* Where that is: its pages (0: there is none), *gfn and the first frame; the others follow. */
+uint32_t mem_window(const struct mem *mem, uint64_t *gfn, uint32_t *frame);
 
 /*
  * For an engine that gives the layout to the host's kernel: `frame` (or MEM_HOLE) is now at gfn;

@@ -118,6 +118,8 @@ struct vcpu_trap {
     uint64_t dr6; /* #DB: bits to merge */
 };
 
+enum { VCPU_PV_GDT_FRAMES = 14 }; /* the hypervisor's own descriptors follow */
+
 enum vcpu_pv_write { VCPU_PV_WRITE_DONE, VCPU_PV_WRITE_CHANGED, VCPU_PV_WRITE_REFUSED };
 
 struct vcpu_pv_ops {
@@ -133,6 +135,9 @@ struct vcpu_pv_ops {
     void (*event)(struct vcpu *v);
     /* The 8 bytes of a descriptor that may be loaded, harmless to the hypervisor. false: none. */
     bool (*descriptor)(struct vcpu *v, uint16_t selector, uint64_t *raw);
+    /* For an engine that has the processor use the guest's GDT: its first frames, 512 descriptors
+     * each, in mfns[VCPU_PV_GDT_FRAMES]; the others are 0. On the vCPU's own thread. */
+    void (*gdt)(struct vcpu *v, uint64_t *mfns);
     /* Whether IN and OUT, or CLI and STI (size 0), do not fault now. */
     bool (*io_allowed)(struct vcpu *v, uint16_t port, unsigned size);
     /* Privileged registers, from the kernel. false: #GP(0). */

@@ -63,16 +63,13 @@ const char *machine_engine(unsigned index, bool *usable, GError **err)
 
 bool accel_for_kind(struct machine *m, GError **err)
 {
-    if (m->kind != PV_KIND_PV || m->accel != &kvm_accel_ops) {
+    if (m->kind != PV_KIND_PV || m->accel != &kvm_accel_ops ||
+        g_strcmp0(m->config->accel, kvm_accel_ops.name) == 0) {
         return true;
     }
-    if (g_strcmp0(m->config->accel, kvm_accel_ops.name) == 0) {
-        error_set(err, PVEMU_ERROR_USAGE, "-accel kvm does not run PV guests");
-        error_hint(err, "-accel auto takes another engine for them");
-        return false;
-    }
     m->accel = accel_software();
-    m->accel_note = g_strdup_printf("-accel %s: PV guests do not run with KVM", m->accel->name);
+    m->accel_note = g_strdup_printf("-accel %s: PV guests run with KVM only by -accel kvm",
+                                    m->accel->name);
     return m->accel->probe(err);
 }
 

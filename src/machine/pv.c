@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "boot/boot_image.h"
 #include "boot/pv_build.h"
+#include "cpu/kvm/kvm.h"
 #include "pv/pv_guest.h"
 
 static struct machine *pv_machine(const struct vcpu *v)
@@ -176,6 +177,16 @@ static bool guest_descriptor(struct vcpu *v, uint16_t selector, uint64_t *raw)
     return ok;
 }
 
+/* Only the vCPU's own calls change it. */
+static void guest_gdt(struct vcpu *v, uint64_t *mfns)
+{
+    const struct pv_cpu *pc = pv_cpu_of(pv_machine(v)->pv, v);
+
+    for (unsigned i = 0; i < PV_GDT_FRAMES; i++) {
+        mfns[i] = i * 512u < pc->gdt_entries ? pc->gdt_mfn[i] : 0;
+    }
+}
+
 static bool guest_io_allowed(struct vcpu *v, uint16_t port, unsigned size)
 {
     bool ok;
@@ -244,6 +255,7 @@ static const struct vcpu_pv_ops pv_guest_ops = {
     .sysenter = guest_sysenter,
     .event = guest_event,
     .descriptor = guest_descriptor,
+    .gdt = guest_gdt,
     .io_allowed = guest_io_allowed,
     .read_cr = guest_read_cr,
     .write_cr = guest_write_cr,
@@ -319,6 +331,7 @@ bool pv_create(struct machine *m, GError **err)
         return false;
     }
     m->pv->guest->cr4_settable = pv_cr4_settable(m);
+    m->pv->guest->engine_entry = m->accel == &kvm_accel_ops ? KVM_PV_L4_ENTRY : 0;
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         m->vcpus[i]->vcpu.board_ops = &pv_board_ops;
         m->vcpus[i]->vcpu.pv = &pv_guest_ops;

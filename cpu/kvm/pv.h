@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * PV guests on KVM (docs/kvm.md): what the pv_*.c files share.
+ *
+ * The guest's kernel and programs run at CPL 3 on the guest's own page tables. In L4 slot 257
+ * each table has the shim: IDT, GDT, TSS, stacks and a page of code for CPL 0, per vCPU, outside
+ * guest memory. Whatever would enter CPL 0 on a real machine gets to a HLT there, and so here.
+ * The guest goes on by the shim's IRET, which also loads CR3 and the bases.
+ *
+ * The guest cannot map the shim. If it got to its frames in spite of that it would be at CPL 0 of
+ * its own virtual machine: what is read from the shim is not trusted.
+ */
+#ifndef PVEMU_CPU_KVM_PV_H
+#define PVEMU_CPU_KVM_PV_H
+
+#define KVM_PV_BASE 0xffff808000000000 /* linear: the first vCPU's pages */
+#define KVM_PV_STRIDE 0x200000         /* to the next one's: an L1 table */
+
+/* Pages of a vCPU, by L1 index. The code finds its data by RIP. */
+#define KVM_PV_PAGE_XEN_GDT 14 /* behind the guest's */
+#define KVM_PV_PAGE_IDT 16
+#define KVM_PV_PAGE_TSS 17
+#define KVM_PV_PAGE_STACK 18   /* IST 1: all vectors but those of 19 */
+#define KVM_PV_PAGE_STACK2 19  /* IST 2: #DB, its lower half; IST 3: NMI, #DF, #MC */
+#define KVM_PV_PAGE_CODE 20
+#define KVM_PV_PAGE_DATA 21
+
+#define KVM_PV_VECTOR_BYTES 2 /* of a vector's entry in the code */
+#define KVM_PV_DATA 0x1000    /* from the code */
+/* In the data page. */
+#define KVM_PV_DATA_CR3 0
+#define KVM_PV_DATA_FS 8
+#define KVM_PV_DATA_GS 16
+
+#define KVM_PV_CS0 0xe008
+#define KVM_PV_SS0 0xe010
+#define KVM_PV_TR 0xe040
+#define KVM_PV_CS32 0xe023
+#define KVM_PV_DS 0xe02b
+#define KVM_PV_CS64 0xe033
+
+#ifndef __ASSEMBLER__
+
+#include "cpu/kvm/engine.h"
+
+/* pv_shim.S */
+extern const uint8_t kvm_pv_shim[], kvm_pv_shim_end[];
+extern const uint8_t kvm_pv_shim_syscall[], kvm_pv_shim_syscall32[], kvm_pv_shim_sysenter[];
+extern const uint8_t kvm_pv_shim_resume[], kvm_pv_shim_iret[];
+
+enum { KVM_PV_VECTORS = 256 };
+
+struct kvm_pv_data {
+    uint64_t cr3, fs_base, gs_base;
+};
+
+/* What an exception leaves at the top of its stack, seen from below. */
+struct kvm_pv_frame {
+    uint64_t error; /* when the vector has one */
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+/* Of a vCPU. What KVM has of it, as far as it is compared before entering. */
+struct kvm_pv_cpu {
+    uint64_t linear;  /* of its pages */
+    uint64_t *l1;
+    uint8_t *stack, *stack2;
+    struct kvm_pv_data *data;
+    uint64_t gdt[VCPU_PV_GDT_FRAMES]; /* as mapped */
+    struct cpu_segment seg[CPU_NR_SEG];
+    uint64_t cr0, cr4, xcr0, tsc_aux, spec_ctrl;
+    uint64_t dr[8];
+    bool at_shim;  /* KVM is at CPL 0 */
+    bool direct;   /* without the shim's IRET: it has just failed */
+    bool flush;    /* CR3 has to be loaded */
+    bool pge;      /* CR4.PGE that KVM has: changed to have it drop translations */
+};
+
+/* --- pv_memory.c --- */
+
+/* The shim and the guest's window in KVM, and this vCPU's pages: k->pv. 0 or a negated errno. */
+int kvm_pv_prepare(struct kvm_engine *k);
+/* The guest's descriptors where the processor looks for them; its translations are to be
+ * dropped when that changes something. */
+void kvm_pv_map_gdt(struct kvm_engine *k);
+/* A place in the shim, in this vCPU's addresses. */
+static inline uint64_t kvm_pv_code(const struct kvm_pv_cpu *pv, const uint8_t *at)
+{
+    return pv->linear + KVM_PV_PAGE_CODE * 4096ull + (uint64_t)(at - kvm_pv_shim);
+}
+
+/* --- pv_state.c: 0 or a negated errno --- */
+
+/* All of v->cpu. */
+int kvm_pv_load_all(struct kvm_engine *k);
+/* What has changed, and where to go on. */
+int kvm_pv_load(struct kvm_engine *k);
+/* From an exit at CPL 3. */
+void kvm_pv_fetch(struct kvm_engine *k);
+/* From an exit in the shim: general and data segment registers. */
+void kvm_pv_fetch_data(struct kvm_engine *k);
+/* CS and SS by their selectors. */
+void kvm_pv_fetch_code(struct kvm_engine *k, uint16_t cs, uint16_t ss);
+
+#endif
+#endif
