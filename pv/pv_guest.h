@@ -201,6 +201,7 @@ bool pv_sysenter(struct pv_domain *d, struct vcpu *v);
 /* A vCPU comes up: if VCPUOP_initialise has filled it in, its data segments are loaded; if one
  * of them cannot be, it begins at the failsafe callback. Board lock; the vCPU does not run. */
 void pv_guest_up(struct pv_domain *d, struct vcpu *v);
+void pv_entry(struct pv_domain *d, struct vcpu *v, struct vcpu_pv_entry *entry);
 void pv_event(struct pv_domain *d, struct vcpu *v);
 
 /* --- pv_desc.c --- */

@@ -302,6 +302,25 @@ bool pv_sysenter(struct pv_domain *d, struct vcpu *v)
     return true;
 }
 
+void pv_entry(struct pv_domain *d, struct vcpu *v, struct vcpu_pv_entry *entry)
+{
+    const struct pv_cpu *pc = pv_cpu_of(d, v);
+    const uint64_t stack = pc->kernel_sp & ~15ull, frame = 7 * sizeof(uint64_t);
+    const bool plain = (d->vm_assist & 1u << VMASST_TYPE_architectural_iopl) == 0;
+    const uint8_t *info = (const uint8_t *)pv_vcpu_info(d, v->id);
+
+    *entry = (struct vcpu_pv_entry){
+        .kernel_root = pc->kernel_root << MEM_PAGE_SHIFT,
+        .user_root = pc->user_root == PV_MFN_NONE ? 0 : pc->user_root << MEM_PAGE_SHIFT,
+        .stack = stack,
+        .syscall = plain && trap_stack_ok(stack - frame, frame) ? pc->syscall.address : 0,
+        .syscall_masks = pc->syscall.mask_events,
+        .plain_iret = plain,
+        .info_frame = mem_hva_frame(d->mem, info),
+        .info_offset = (uintptr_t)info & (MEM_PAGE_SIZE - 1),
+    };
+}
+
 /* --- iret ------------------------------------------------------------------------------- */
 
 struct iret_frame { /* struct iret_context, from RSP on */

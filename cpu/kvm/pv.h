@@ -24,6 +24,7 @@
 #define KVM_PV_PAGE_STACK2 19  /* IST 2: #DB, its lower half; IST 3: NMI, #DF, #MC */
 #define KVM_PV_PAGE_CODE 20
 #define KVM_PV_PAGE_DATA 21
+#define KVM_PV_PAGE_INFO 22    /* the guest's own, with its struct vcpu_info */
 
 #define KVM_PV_VECTOR_BYTES 2 /* of a vector's entry in the code */
 #define KVM_PV_DATA 0x1000    /* from the code */
@@ -31,6 +32,27 @@
 #define KVM_PV_DATA_CR3 0
 #define KVM_PV_DATA_FS 8
 #define KVM_PV_DATA_GS 16
+#define KVM_PV_DATA_USER 24 /* bytes: a program runs; SYSCALL and iret without stopping */
+#define KVM_PV_DATA_FAST_CALL 25
+#define KVM_PV_DATA_FAST_BACK 26
+#define KVM_PV_DATA_CALL_MASKS 27
+#define KVM_PV_DATA_KERNEL_ROOT 32
+#define KVM_PV_DATA_USER_ROOT 40
+#define KVM_PV_DATA_STACK 48
+#define KVM_PV_DATA_CALL 56
+#define KVM_PV_DATA_USER_GS 64 /* of the mode that does not run */
+#define KVM_PV_DATA_KERNEL_GS 72
+#define KVM_PV_DATA_INFO 80
+#define KVM_PV_DATA_RAX 88
+#define KVM_PV_DATA_RCX 96
+#define KVM_PV_DATA_RDX 104
+#define KVM_PV_DATA_RSP 112
+#define KVM_PV_DATA_NEW_RCX 120
+#define KVM_PV_DATA_NEW_R11 128
+#define KVM_PV_DATA_FRAME 136
+
+#define KVM_PV_HYPERCALL_IRET 23
+#define KVM_PV_CALL_FLAGS 0x74500 /* AC, VM, RF, NT, DF, TF: clear in the kernel's entry */
 
 #define KVM_PV_CS0 0xe008
 #define KVM_PV_SS0 0xe010
@@ -47,12 +69,23 @@
 extern const uint8_t kvm_pv_shim[], kvm_pv_shim_end[];
 extern const uint8_t kvm_pv_shim_syscall[], kvm_pv_shim_syscall32[], kvm_pv_shim_sysenter[];
 extern const uint8_t kvm_pv_shim_resume[], kvm_pv_shim_iret[];
+extern const uint8_t kvm_pv_shim_call[], kvm_pv_shim_call_saved[], kvm_pv_shim_call_gs[];
+extern const uint8_t kvm_pv_shim_back[], kvm_pv_shim_back_saved[], kvm_pv_shim_back_gs[];
+extern const uint8_t kvm_pv_shim_back_refused[], kvm_pv_shim_fast_end[];
 
 enum { KVM_PV_VECTORS = 256 };
 
 struct kvm_pv_data {
     uint64_t cr3, fs_base, gs_base;
+    uint8_t user, fast_call, fast_back, call_masks;
+    uint64_t kernel_root, user_root, stack, call;
+    uint64_t user_gs, kernel_gs, info;
+    uint64_t rax, rcx, rdx, rsp, new_rcx, new_r11, frame[5];
 };
+G_STATIC_ASSERT(offsetof(struct kvm_pv_data, user) == KVM_PV_DATA_USER);
+G_STATIC_ASSERT(offsetof(struct kvm_pv_data, kernel_root) == KVM_PV_DATA_KERNEL_ROOT);
+G_STATIC_ASSERT(offsetof(struct kvm_pv_data, info) == KVM_PV_DATA_INFO);
+G_STATIC_ASSERT(offsetof(struct kvm_pv_data, frame) == KVM_PV_DATA_FRAME);
 
 /* What an exception leaves at the top of its stack, seen from below. */
 struct kvm_pv_frame {
@@ -66,6 +99,9 @@ struct kvm_pv_cpu {
     uint64_t *l1;
     uint8_t *stack, *stack2;
     struct kvm_pv_data *data;
+    uint8_t *info;       /* the page that the shim sees as KVM_PV_PAGE_INFO: */
+    uint32_t info_frame;
+    struct vcpu_pv_entry entry; /* as the shim was told */
     uint64_t gdt[VCPU_PV_GDT_FRAMES]; /* as mapped */
     struct cpu_segment seg[CPU_NR_SEG];
     uint64_t cr0, cr4, xcr0, tsc_aux, spec_ctrl;
@@ -101,6 +137,18 @@ void kvm_pv_fetch(struct kvm_engine *k);
 void kvm_pv_fetch_data(struct kvm_engine *k);
 /* CS and SS by their selectors. */
 void kvm_pv_fetch_code(struct kvm_engine *k, uint16_t cs, uint16_t ss);
+
+/* --- pv_fast.c --- */
+
+/* Tells the shim what it may do and with what. */
+void kvm_pv_fast_load(struct kvm_engine *k);
+/* What it has done: which mode runs, its CR3, the other one's GS base. */
+void kvm_pv_fast_home(struct kvm_engine *k);
+
+enum kvm_pv_fast { KVM_PV_ELSEWHERE, KVM_PV_AT_ENTRY, KVM_PV_DONE };
+/* KVM stopped at rip in the shim; its registers are home. AT_ENTRY: v->cpu is as right after the
+ * SYSCALL instruction. DONE: as behind the call, in the other mode. */
+enum kvm_pv_fast kvm_pv_fast_stopped(struct kvm_engine *k, uint64_t rip);
 
 #endif
 #endif

@@ -25,6 +25,7 @@ enum {
     SHIM_STACK,
     SHIM_STACK2,
     SHIM_DATA,
+    SHIM_INFO,
     SHIM_VCPU_PAGES,
     SHIM_MAX_VCPUS = 128,
     SHIM_PAGES = SHIM_FIRST_VCPU + SHIM_VCPU_PAGES * SHIM_MAX_VCPUS,
@@ -140,6 +141,7 @@ static void shim_fill_vcpu(struct kvm_vm *vm, struct kvm_pv_cpu *pv, unsigned id
         {KVM_PV_PAGE_XEN_GDT, SHIM_XEN_GDT}, {KVM_PV_PAGE_IDT, SHIM_IDT},
         {KVM_PV_PAGE_TSS, SHIM_TSS},         {KVM_PV_PAGE_STACK, SHIM_STACK},
         {KVM_PV_PAGE_STACK2, SHIM_STACK2},   {KVM_PV_PAGE_DATA, SHIM_DATA},
+        {KVM_PV_PAGE_INFO, SHIM_INFO},
     };
     const unsigned first = SHIM_FIRST_VCPU + id * SHIM_VCPU_PAGES;
 
@@ -148,6 +150,8 @@ static void shim_fill_vcpu(struct kvm_vm *vm, struct kvm_pv_cpu *pv, unsigned id
     pv->stack = shim_page(vm, first + SHIM_STACK);
     pv->stack2 = shim_page(vm, first + SHIM_STACK2);
     pv->data = shim_page(vm, first + SHIM_DATA);
+    pv->info = shim_page(vm, first + SHIM_INFO);
+    pv->info_frame = MEM_HOLE;
     for (unsigned i = 0; i < G_N_ELEMENTS(data); i++) {
         pv->l1[data[i].index] = shim_gpa(first + data[i].page) | PTE_DATA;
     }

@@ -76,8 +76,12 @@ static bool run_is_at(const struct kvm_engine *k, uint64_t rip, const uint8_t *e
 /* SYSCALL and SYSENTER. false: rip is not there. */
 static bool run_call(struct kvm_engine *k, uint64_t rip)
 {
-    if (run_is_at(k, rip, kvm_pv_shim_syscall)) {
+    const enum kvm_pv_fast fast = kvm_pv_fast_stopped(k, rip);
+
+    if (fast == KVM_PV_AT_ENTRY) {
         run_syscall(k, true);
+    } else if (fast == KVM_PV_DONE) {
+        k->pv->direct = false;
     } else if (run_is_at(k, rip, kvm_pv_shim_syscall32)) {
         run_syscall(k, false);
     } else if (run_is_at(k, rip, kvm_pv_shim_sysenter)) {
@@ -132,6 +136,7 @@ static bool run_nested(struct kvm_engine *k, const struct kvm_pv_frame *frame,
     }
     kvm_pv_fetch_data(k);
     k->v->cpu.gpr[CPU_RSP] = frame->rsp;
+    k->pv->flush = false;
     return run_call(k, frame->rip) || run_lost(k, exit);
 }
 

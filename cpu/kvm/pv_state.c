@@ -35,7 +35,7 @@ static int state_load_msrs(struct kvm_engine *k)
         {.index = 0x175, .data = pv->linear + (KVM_PV_PAGE_STACK + 1) * 4096ull},
         {.index = 0x176, .data = kvm_pv_code(pv, kvm_pv_shim_sysenter)},
         {.index = 0x277, .data = cpu->pat},
-        {.index = 0xc0000081, .data = (uint64_t)KVM_PV_CS0 << 32},
+        {.index = 0xc0000081, .data = (uint64_t)KVM_PV_CS0 << 32 | (uint64_t)KVM_PV_CS32 << 48},
         {.index = 0xc0000082, .data = kvm_pv_code(pv, kvm_pv_shim_syscall)},
         {.index = 0xc0000083, .data = kvm_pv_code(pv, kvm_pv_shim_syscall32)},
         {.index = 0xc0000084, .data = STATE_SYSCALL_MASK},
@@ -253,8 +253,9 @@ static void state_enter_shim(struct kvm_engine *k)
         k->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
         pv->at_shim = true;
     }
-    *pv->data = (struct kvm_pv_data){.cr3 = cpu->cr3, .fs_base = cpu->seg[CPU_FS].base,
-                                     .gs_base = cpu->seg[CPU_GS].base};
+    pv->data->cr3 = cpu->cr3;
+    pv->data->fs_base = cpu->seg[CPU_FS].base;
+    pv->data->gs_base = cpu->seg[CPU_GS].base;
     memcpy(pv->stack + 4096 - sizeof(frame), &frame, sizeof(frame));
     kvm_put_regs(k);
     r->rflags = 2;
@@ -273,6 +274,7 @@ int kvm_pv_load(struct kvm_engine *k)
         return ret;
     }
     kvm_pv_map_gdt(k);
+    kvm_pv_fast_load(k);
     state_load_changed(k);
     if (pv->direct || ((cs | ss) & STATE_SELECTOR_LOCAL) != 0) {
         state_enter_direct(k);
@@ -301,6 +303,7 @@ void kvm_pv_fetch_data(struct kvm_engine *k)
     cpu->seg[CPU_FS] = kvm_segment_home(&s->fs);
     cpu->seg[CPU_GS] = kvm_segment_home(&s->gs);
     memcpy(pv->seg, cpu->seg, sizeof(pv->seg));
+    kvm_pv_fast_home(k);
 }
 
 void kvm_pv_fetch(struct kvm_engine *k)

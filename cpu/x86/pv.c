@@ -89,6 +89,12 @@ static bool pv_msr_native(const struct x86_system *s, uint32_t index)
     }
 }
 
+/* Those that CPUID offers and a kernel writes to: SPEC_CTRL, PRED_CMD. */
+static bool pv_msr_speculation(uint32_t index)
+{
+    return index == 0x48 || index == 0x49;
+}
+
 /* Privileged, and emulated for the kernel only. */
 static enum x86_pv_result pv_privileged(struct x86_system *s)
 {
@@ -117,6 +123,9 @@ static enum x86_pv_result pv_privileged(struct x86_system *s)
         return X86_PV_DONE;
     case INSN_WRMSR:
         value = pv_edx_eax(cpu);
+        if (pv_msr_speculation((uint32_t)cpu->gpr[CPU_RCX])) {
+            return pv_done_or_gp(s, x86_wrmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], value));
+        }
         return pv_done_or_gp(s, s->v->pv->wrmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], value));
     case INSN_XSETBV:
         return pv_xsetbv(s);

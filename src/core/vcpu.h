@@ -118,6 +118,17 @@ struct vcpu_trap {
     uint64_t dr6; /* #DB: bits to merge */
 };
 
+/* What an engine needs to do a SYSCALL to the guest's kernel and a plain iret from it itself. */
+struct vcpu_pv_entry {
+    uint64_t kernel_root, user_root; /* for CR3; user_root 0: none */
+    uint64_t stack;                  /* where the kernel's begins for a program's call */
+    uint64_t syscall;                /* its 64-bit callback; 0: not by the engine */
+    bool syscall_masks;              /* events */
+    bool plain_iret;                 /* iret to a program changes registers and the mask alone */
+    uint32_t info_frame;             /* of struct vcpu_info, and where in it */
+    uint16_t info_offset;
+};
+
 enum { VCPU_PV_GDT_FRAMES = 14 }; /* the hypervisor's own descriptors follow */
 
 enum vcpu_pv_write { VCPU_PV_WRITE_DONE, VCPU_PV_WRITE_CHANGED, VCPU_PV_WRITE_REFUSED };
@@ -138,6 +149,8 @@ struct vcpu_pv_ops {
     /* For an engine that has the processor use the guest's GDT: its first frames, 512 descriptors
      * each, in mfns[VCPU_PV_GDT_FRAMES]; the others are 0. On the vCPU's own thread. */
     void (*gdt)(struct vcpu *v, uint64_t *mfns);
+    /* As it is until the vCPU calls again. On its own thread. */
+    void (*entry)(struct vcpu *v, struct vcpu_pv_entry *entry);
     /* Whether IN and OUT, or CLI and STI (size 0), do not fault now. */
     bool (*io_allowed)(struct vcpu *v, uint16_t port, unsigned size);
     /* Privileged registers, from the kernel. false: #GP(0). */

@@ -187,6 +187,11 @@ static void guest_gdt(struct vcpu *v, uint64_t *mfns)
     }
 }
 
+static void guest_entry(struct vcpu *v, struct vcpu_pv_entry *entry)
+{
+    pv_entry(pv_machine(v)->pv, v, entry);
+}
+
 static bool guest_io_allowed(struct vcpu *v, uint16_t port, unsigned size)
 {
     bool ok;
@@ -256,6 +261,7 @@ static const struct vcpu_pv_ops pv_guest_ops = {
     .event = guest_event,
     .descriptor = guest_descriptor,
     .gdt = guest_gdt,
+    .entry = guest_entry,
     .io_allowed = guest_io_allowed,
     .read_cr = guest_read_cr,
     .write_cr = guest_write_cr,

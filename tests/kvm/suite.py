@@ -235,7 +235,6 @@ def cases(digest, machine):
         pv_linux("disk and network", "devices", rf"^{whole}", rf"^{second}", rf"^{whole}  -\s*^GUEST-END",
                  options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;"),
         handover("hand-over, PV, 1 CPU", "-machine pv", PV_CMDLINE),
-        handover("hand-over, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
     ]
     return [c for c in chosen if not vtx or not c.name.startswith("hand-over")]  # no other engine there

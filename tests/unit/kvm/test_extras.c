@@ -216,7 +216,9 @@ static void test_kick(void)
     kvm_run_guest(v, &last);
     g_assert_cmpint(last.kind, ==, EXIT_KICK);
     kt_teardown();
-    kvm_kick(v); /* no engine: nothing happens */
+    kt_setup_board(); /* no engine: nothing happens */
+    kvm_kick(v);
+    kt_teardown();
 }
 
 static void fill_tpr_page(struct kvm_run *run)
