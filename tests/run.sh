@@ -151,6 +151,8 @@ if [ "$mode" != --quick ]; then
         done
         suite "load and boots, PVH and PV" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-both.img" \
             python3 "$pvemu_top/tests/boot/pv_soak.py"
+        page=$("$pvemu_top/images/guest-kernel.sh" linux-6.1)
+        suite "hypercall page" plain "${env[@]}" PVEMU_PAGE_KERNEL="$page" python3 "$pvemu_top/tests/boot/hypercall_page.py"
         suite "ten million oracle cases" plain "$pvemu_top/build-gcc/tests/cpu/oracle_insn" -n 10000000
     fi
 fi

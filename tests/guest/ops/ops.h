@@ -26,6 +26,13 @@ enum { IS_PVH = 0 };
 /* The first frame of the grant table; `frame` is what setup_table said. */
 struct grant_entry_v1 *map_grants(uint64_t frame);
 
+static inline void mask_all(struct shared_info *si)
+{
+    for (unsigned i = 0; i < sizeof(si->evtchn_mask) / sizeof(si->evtchn_mask[0]); i++) {
+        __atomic_store_n(&si->evtchn_mask[i], ~0ul, __ATOMIC_SEQ_CST);
+    }
+}
+
 #define EVTCHN(cmd, op) HC2(event_channel_op, EVTCHNOP_##cmd, op)
 
 #endif

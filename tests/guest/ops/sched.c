@@ -183,6 +183,9 @@ void test(void)
 #endif
     CHECK(EVTCHN(bind_virq, &op), 0);
     timer_port = op.port;
+    mask_all(si);
+    si->evtchn_mask[timer_port / 64] &= ~(1ull << timer_port % 64);
+    forget(0);
     si->vcpu_info[0].evtchn_upcall_mask = !IS_PVH;
     check_timers();
     check_poll();
