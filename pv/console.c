@@ -256,6 +256,11 @@ void pv_console_connect(struct pv_console *c)
     console_bind(c);
 }
 
+void pv_console_rebind(struct pv_console *c)
+{
+    console_bind(c);
+}
+
 void pv_console_set_tap(struct pv_console *c, pv_console_tap_fn fn, void *opaque)
 {
     c->tap = fn;

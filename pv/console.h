@@ -23,6 +23,8 @@ void pv_console_free(struct pv_console *c);
 /* Clears the ring page and serves it through d->console_port. After pv_domain_new; again after
  * pv_domain_reset. */
 void pv_console_connect(struct pv_console *c);
+/* The guest came out of a suspend: serves the ring as it is through the new d->console_port. */
+void pv_console_rebind(struct pv_console *c);
 void pv_console_set_tap(struct pv_console *c, pv_console_tap_fn fn, void *opaque);
 /* Passes on what is in the ring, as far as the stream takes it: before a reset or the end. */
 void pv_console_flush(struct pv_console *c);

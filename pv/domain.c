@@ -93,6 +93,7 @@ void pv_vcpu_init(struct pv_domain *d, unsigned vcpu)
 
     pv->up = false;
     pv->initialised = false;
+    pv->held = false;
     pv->runstate_gva = pv->time_gva = 0; /* paging is off: they would be physical addresses */
     pv_sched_init_vcpu(d, vcpu);
     pv_time_runstate(d, vcpu, RUNSTATE_offline);
@@ -106,6 +107,7 @@ static void domain_reset_vcpu(struct pv_domain *d, unsigned i)
     pv->id = i;
     pv->up = i == 0;
     pv->initialised = i == 0;
+    pv->held = false;
     pv->upcall_vector = 0;
     pv->vcpu_info_frame = MEM_HOLE;
     pv->vcpu_info_offset = 0;
@@ -259,6 +261,7 @@ static void domain_state_vcpu(struct pv_domain *d, unsigned i, struct state *s)
 
     state_bool(s, "up", &pv->up);
     state_bool(s, "initialised", &pv->initialised);
+    state_bool(s, "held", &pv->held);
     state_u8(s, "upcall-vector", &pv->upcall_vector);
     state_u32(s, "vcpu-info-frame", &pv->vcpu_info_frame);
     state_u16(s, "vcpu-info-offset", &pv->vcpu_info_offset);
@@ -278,10 +281,6 @@ void pv_domain_state(struct pv_domain *d, struct state *s)
     uint32_t kind = d->kind;
     uint32_t max_vcpus = d->max_vcpus;
 
-    if (d->guest != NULL) {
-        state_fail(s, "a PV guest cannot be saved yet");
-        return;
-    }
     state_u32(s, "domain-kind", &kind);
     state_u32(s, "max-vcpus", &max_vcpus);
     if (kind != (uint32_t)d->kind || max_vcpus != d->max_vcpus) {
@@ -302,5 +301,8 @@ void pv_domain_state(struct pv_domain *d, struct state *s)
     evtchn_state(d, s);
     gnttab_state(d, s);
     pv_time_state(d, s);
+    if (d->guest != NULL) {
+        pv_guest_state(d, s);
+    }
     xenstore_state(d->xenstore, s);
 }

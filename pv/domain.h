@@ -87,6 +87,7 @@ struct pv_vcpu {
     unsigned id;
     bool up;                  /* VCPUOP_is_up */
     bool initialised;         /* VCPUOP_initialise was done */
+    bool held;                /* VCPUOP_down by another vCPU: its thread runs nothing */
     uint8_t upcall_vector;    /* HVMOP_set_evtchn_upcall_vector, 0 = none */
     uint32_t vcpu_info_frame; /* VCPUOP_register_vcpu_info; MEM_HOLE: in shared info */
     uint16_t vcpu_info_offset;
@@ -150,6 +151,7 @@ struct pv_domain {
     struct pv_watchdog watchdog[PV_WATCHDOGS];
     int shutdown_code; /* SHUTDOWN_* of the guest, or -1 */
     int shutdown_hint; /* SCHEDOP_shutdown_code, or -1 */
+    uint64_t suspend_mfn; /* what came with SHUTDOWN_suspend: a PV guest's start info */
     /* Early console: CONSOLEIO_write and port 0xe9. */
     void (*debug_out)(void *opaque, const char *buf, size_t len);
     void *debug_opaque;
@@ -225,13 +227,24 @@ int pv_pending_vector(struct pv_domain *d, unsigned vcpu);
  */
 void pv_time_update(struct pv_domain *d);
 
-/* The end of SCHEDOP_shutdown(suspend): the call returns 1 (cancelled: everything is as
- * before). */
-void pv_domain_resume(struct pv_domain *d);
+/*
+ * The end of SCHEDOP_shutdown(suspend), all vCPUs stopped; pv_time_update() has to follow.
+ * cancelled: the call returns 1, and everything is as before. Else it returns 0 in what a guest
+ * must take for a new domain (docs/xen.md 7): RAM, registers and xenstore's nodes are the old
+ * ones; event channels, grants, registered areas, watches and timers are gone. Then the owners of
+ * the back ends have reset them just before, and serve the console again just after
+ * (pv_console_rebind). false: it is not suspended, or its start info is none; nothing has
+ * changed.
+ */
+bool pv_domain_resume(struct pv_domain *d, bool cancelled, GError **err);
 
 /* Xenstore-borne requests of the toolstack: "poweroff", "reboot", "halt", "suspend". The word
  * is written in any case; false when the guest never said that it listens for it. */
 bool pv_domain_request_shutdown(struct pv_domain *d, const char *word);
+/* Why the guest will not notice such a request, or NULL. */
+const char *pv_domain_deaf(struct pv_domain *d, const char *word);
+/* Takes a request back. false: the guest has taken it already. */
+bool pv_domain_withdraw_shutdown(struct pv_domain *d, const char *word);
 
 /* The toolstack wants vCPUs 0 to nr - 1 on line and no others (cpu/N/availability). Stays so over
  * a reset. */

@@ -24,6 +24,7 @@ int64_t pv_op_sched_compat(struct hypercall *h)
         if (h->arg[1] > SHUTDOWN_soft_reset) {
             return -EINVAL;
         }
+        pv_sched_set_start_info(h->d, h->arg[2]);
         pv_sched_shutdown(h->d, h->v, (unsigned)h->arg[1]);
         return 0;
     default:

@@ -114,6 +114,26 @@ bool pv_guest_boot(struct pv_domain *d, const struct pv_boot *boot)
     return true;
 }
 
+static void guest_drop_root(struct pv_domain *d, uint64_t mfn)
+{
+    uint32_t frame = mfn == PV_MFN_NONE ? MEM_HOLE : pv_page_own(d, mfn);
+
+    if (frame != MEM_HOLE && d->guest->pages[frame].type == PV_PAGE_L4) {
+        pv_page_put(d, frame);
+    }
+}
+
+void pv_guest_forget_vcpu(struct pv_domain *d, unsigned vcpu)
+{
+    struct pv_cpu *pc = &d->guest->cpu[vcpu];
+
+    pv_set_gdt(d, pc, NULL, 0);
+    guest_drop_root(d, pc->kernel_root);
+    guest_drop_root(d, pc->user_root);
+    memset(pc, 0, sizeof(*pc));
+    pc->kernel_root = pc->user_root = PV_MFN_NONE;
+}
+
 /* A selector and address of VCPUOP_initialise's context. */
 static bool guest_context_ok(const struct vcpu_guest_context *c)
 {

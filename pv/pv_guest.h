@@ -117,6 +117,13 @@ struct pv_guest *pv_guest_new(struct pv_domain *d);
 void pv_guest_free(struct pv_guest *g);
 /* As after making: no types, no tables, M2P as at boot. Memory was cleared. */
 void pv_guest_reset(struct pv_domain *d);
+/* A vCPU is as if it never was initialised; it does not run. */
+void pv_guest_forget_vcpu(struct pv_domain *d, unsigned vcpu);
+/* Saves and loads. When loading, guest memory and its layout are loaded already. */
+void pv_guest_state(struct pv_domain *d, struct state *s);
+/* Makes types and contexts anew by saving and loading them. false: the guest's tables are not
+ * valid any more; nothing has changed. */
+bool pv_guest_rebuild(struct pv_domain *d, GError **err);
 /* A frame's place behind RAM. */
 uint64_t pv_extra_mfn(const struct pv_domain *d, unsigned extra);
 /* The frames of RAM, by pseudo-physical number: what the domain builder hands out. */
@@ -168,6 +175,7 @@ bool pv_page_is_table(const struct pv_domain *d, uint32_t frame);
 /* --- pv_m2p.c --- */
 
 void pv_m2p_init(struct pv_domain *d);
+void pv_m2p_tables(struct pv_domain *d); /* only the tables that map it */
 uint64_t pv_m2p_window(uint64_t ram_bytes); /* where the window begins */
 uint64_t pv_m2p_entries(uint64_t ram_bytes);
 /* The table's entry for a frame of RAM. */

@@ -54,7 +54,7 @@ static uint64_t *m2p_page(const struct pv_domain *d, uint32_t extra)
     return mem_frame_hva(d->mem, mem_extra_frame(d->mem, extra));
 }
 
-static void m2p_fill_tables(struct pv_domain *d)
+void pv_m2p_tables(struct pv_domain *d)
 {
     const uint64_t flags = PV_PTE_P | PV_PTE_U | PV_PTE_A;
     const uint64_t entries = d->guest->m2p_mfns;
@@ -109,7 +109,7 @@ uint64_t pv_extra_mfn(const struct pv_domain *d, unsigned extra)
 
 void pv_m2p_init(struct pv_domain *d)
 {
-    m2p_fill_tables(d);
+    pv_m2p_tables(d);
     for (uint64_t i = 0; i < d->guest->m2p_mfns / M2P_PER_PAGE; i++) {
         memset(m2p_slot(d, i * M2P_PER_PAGE), 0xff, MEM_PAGE_SIZE);
     }

@@ -202,17 +202,21 @@ void pv_sched_shutdown(struct pv_domain *d, struct vcpu *v, unsigned reason)
     }
 }
 
-void pv_domain_resume(struct pv_domain *d)
+void pv_sched_set_start_info(struct pv_domain *d, uint64_t mfn)
 {
-    if (d->shutdown_code != SHUTDOWN_suspend) {
-        return;
+    if (d->shutdown_code < 0) {
+        d->suspend_mfn = mfn;
     }
+}
+
+void pv_sched_resume(struct pv_domain *d, uint64_t result)
+{
     d->shutdown_code = -1;
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         struct vcpu *v = pv_vcpu_cpu(d, i);
 
         if (v != NULL && d->vcpu[i].sleep == PV_SLEEP_SHUTDOWN) {
-            v->cpu.gpr[CPU_RAX] = 1;
+            v->cpu.gpr[CPU_RAX] = result;
             sched_end_sleep(d, i);
         }
     }
@@ -228,6 +232,7 @@ static int64_t sched_shutdown(struct hypercall *h)
     if (op.reason > SCHED_SHUTDOWN_MAX) {
         return -EINVAL;
     }
+    pv_sched_set_start_info(h->d, h->arg[2]);
     pv_sched_shutdown(h->d, h->v, op.reason);
     return 0;
 }
@@ -365,17 +370,23 @@ void pv_sched_init_vcpu(struct pv_domain *d, unsigned vcpu)
     pv->yield = false;
 }
 
+void pv_sched_stop_watchdogs(struct pv_domain *d)
+{
+    for (unsigned i = 0; i < PV_WATCHDOGS; i++) {
+        d->board->ops->timer_cancel(d->board, &d->watchdog[i].timer);
+        d->watchdog[i].used = false;
+    }
+}
+
 void pv_sched_reset(struct pv_domain *d)
 {
     for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
         pv_sched_init_vcpu(d, i);
     }
-    for (unsigned i = 0; i < PV_WATCHDOGS; i++) {
-        d->board->ops->timer_cancel(d->board, &d->watchdog[i].timer);
-        d->watchdog[i].used = false;
-    }
+    pv_sched_stop_watchdogs(d);
     d->shutdown_code = -1;
     d->shutdown_hint = -1;
+    d->suspend_mfn = 0;
 }
 
 void pv_sched_state(struct pv_domain *d, struct state *s)
@@ -385,6 +396,7 @@ void pv_sched_state(struct pv_domain *d, struct state *s)
 
     state_u32(s, "shutdown-code", &code);
     state_u32(s, "shutdown-hint", &hint);
+    state_u64(s, "suspend-mfn", &d->suspend_mfn);
     if ((code != UINT32_MAX && code > SCHED_SHUTDOWN_MAX) ||
         (hint != UINT32_MAX && hint > SCHED_SHUTDOWN_MAX)) {
         state_fail(s, "shutdown code out of range");

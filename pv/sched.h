@@ -13,6 +13,11 @@ void pv_sched_up(struct pv_domain *d, unsigned vcpu);
 /* The domain shuts down with a SHUTDOWN_* code; v (or NULL) is the vCPU that asked, and stops
  * here. */
 void pv_sched_shutdown(struct pv_domain *d, struct vcpu *v, unsigned reason);
+/* Just before it: what a PV guest gives along with SHUTDOWN_suspend, its start info. */
+void pv_sched_set_start_info(struct pv_domain *d, uint64_t mfn);
+/* Those who asked go on, with this result. */
+void pv_sched_resume(struct pv_domain *d, uint64_t result);
+void pv_sched_stop_watchdogs(struct pv_domain *d);
 
 /* INIT: whatever the vCPU waited for is forgotten. */
 void pv_sched_init_vcpu(struct pv_domain *d, unsigned vcpu);

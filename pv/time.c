@@ -389,6 +389,25 @@ void pv_time_reset(struct pv_domain *d)
     }
 }
 
+void pv_time_renew(struct pv_domain *d)
+{
+    const uint64_t host_tsc = pv_time_host_tsc(d);
+    const uint64_t now = pv_time_unpaused(d, host_tsc);
+
+    pv_time_stop_timers(d);
+    for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
+        uint32_t state = d->vcpu[i].up ? RUNSTATE_running : RUNSTATE_offline;
+
+        d->vcpu[i].runstate = (struct pv_runstate){.state = state, .entry_ns = now};
+    }
+    pv_time_start(d, host_tsc, now);
+    for (unsigned i = 0; d->kind == PV_KIND_PV && i < d->max_vcpus; i++) {
+        if (d->vcpu[i].up) {
+            pv_time_set_periodic(d, i, TIME_PERIODIC_PV_NS);
+        }
+    }
+}
+
 void pv_time_update(struct pv_domain *d)
 {
     uint64_t host_tsc = pv_time_host_tsc(d);

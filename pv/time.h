@@ -17,6 +17,9 @@ struct timer;
 struct pv_time *pv_time_new(struct pv_domain *d);
 void pv_time_free(struct pv_time *t);
 void pv_time_reset(struct pv_domain *d);
+/* The clock of a domain that comes out of a suspend: guest time goes on from where it stopped, no
+ * timer is set, runstates count from 0. */
+void pv_time_renew(struct pv_domain *d);
 void pv_time_state(struct pv_domain *d, struct state *s);
 
 /* ns = (ticks << shift, or >> -shift) * mul >> 32. mul has its top bit set. */

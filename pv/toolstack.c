@@ -199,7 +199,18 @@ void toolstack_publish(struct pv_domain *d)
     }
 }
 
-bool pv_domain_request_shutdown(struct pv_domain *d, const char *word)
+void toolstack_publish_resumed(struct pv_domain *d)
+{
+    toolstack_write_uint(d, "store/port", d->store_port);
+    if (d->has_console) {
+        toolstack_write_uint(d, "console/port", d->console_port);
+    }
+    toolstack_write(d, "control/shutdown", "");
+}
+
+/* --- Requests --------------------------------------------------------------------------- */
+
+static bool toolstack_offered(struct pv_domain *d, const char *word)
 {
     char feature[64];
     char path[TOOLSTACK_PATH_MAX];
@@ -208,9 +219,43 @@ bool pv_domain_request_shutdown(struct pv_domain *d, const char *word)
     /* Linux offers "halt" without naming it: it means the same as poweroff to it. */
     g_snprintf(feature, sizeof(feature), "control/feature-%s",
                strcmp(word, "halt") == 0 ? "poweroff" : word);
-    toolstack_write(d, "control/shutdown", word);
     return xs_read_uint(d->xenstore, toolstack_path(d, feature, path), 1, &has) && has == 1;
 }
+
+bool pv_domain_request_shutdown(struct pv_domain *d, const char *word)
+{
+    toolstack_write(d, "control/shutdown", word);
+    return toolstack_offered(d, word);
+}
+
+const char *pv_domain_deaf(struct pv_domain *d, const char *word)
+{
+    char path[TOOLSTACK_PATH_MAX];
+
+    if (!xs_guest_watches(d->xenstore, toolstack_path(d, "control/shutdown", path))) {
+        return "it does not watch control/shutdown in xenstore: its kernel has not come so far "
+               "yet, or has no such driver";
+    }
+    if (!toolstack_offered(d, word)) {
+        return "its kernel does not offer it: there is no control/feature- node for it in "
+               "xenstore that says 1";
+    }
+    return NULL;
+}
+
+bool pv_domain_withdraw_shutdown(struct pv_domain *d, const char *word)
+{
+    char path[TOOLSTACK_PATH_MAX];
+    g_autofree char *now = xs_read(d->xenstore, toolstack_path(d, "control/shutdown", path));
+
+    if (g_strcmp0(now, word) != 0) {
+        return false;
+    }
+    toolstack_write(d, "control/shutdown", "");
+    return true;
+}
+
+/* --- CPUID ------------------------------------------------------------------------------ */
 
 unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leaves)[6],
                          unsigned max)

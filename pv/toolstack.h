@@ -10,5 +10,7 @@ struct pv_domain;
 void toolstack_publish(struct pv_domain *d);
 /* Where the rings lie, again, after d->store_gfn and d->console_gfn changed. */
 void toolstack_publish_rings(struct pv_domain *d);
+/* The new ports of a domain that was suspended. No shutdown is asked for any more. */
+void toolstack_publish_resumed(struct pv_domain *d);
 
 #endif

@@ -296,7 +296,10 @@ static int64_t vcpu_up(struct hypercall *h, unsigned id)
         return 0;
     }
     pv->up = true;
-    if (pv->sleep == PV_SLEEP_DOWN) {
+    if (pv->held) {
+        pv->held = false;
+        d->board->ops->vcpu_request(d->board, id, VCPU_REQ_IRQ);
+    } else if (pv->sleep == PV_SLEEP_DOWN) {
         pv_sched_up(d, id);
     } else if (d->board->ops->vcpu_start != NULL) {
         d->board->ops->vcpu_start(d->board, id);
@@ -320,12 +323,14 @@ static int64_t vcpu_down(struct hypercall *h, unsigned id)
                           SHUTDOWN_poweroff); /* nobody is left who could bring it up */
         return 0;
     }
-    if (id != h->v->id) {
-        return -EOPNOTSUPP; /* only a vCPU itself knows where it can stop */
-    }
     d->vcpu[id].up = false;
     d->vcpu[id].initialised = true;
-    pv_sched_sleep(d, h->v, PV_SLEEP_DOWN);
+    if (id == h->v->id) {
+        pv_sched_sleep(d, h->v, PV_SLEEP_DOWN);
+    } else { /* it stops soon, wherever it is: Linux does it to those that wait for a resume */
+        d->vcpu[id].held = true;
+        d->board->ops->vcpu_request(d->board, id, VCPU_REQ_STOP);
+    }
     return 0;
 }
 

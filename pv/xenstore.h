@@ -49,6 +49,9 @@ struct xs_watch *xs_watch_add(struct xenstore *xs, const char *path, xs_watch_fn
                               void *opaque);
 void xs_watch_remove(struct xenstore *xs, struct xs_watch *w);
 
+/* Whether the guest watches path or what is above it. */
+bool xs_guest_watches(const struct xenstore *xs, const char *path);
+
 /* Memory held by nodes, watches, transactions and unread output. */
 size_t xenstore_bytes(const struct xenstore *xs);
 

@@ -189,6 +189,16 @@ int xs_guest_watch_remove(struct xenstore *xs, const char *path, const char *tok
     return 0;
 }
 
+bool xs_guest_watches(const struct xenstore *xs, const char *path)
+{
+    for (const struct xs_guest_watch *w = xs->conn.watches; w != NULL; w = w->next) {
+        if (xs_path_under(path, w->path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void xs_guest_watch_clear(struct xenstore *xs)
 {
     while (xs->conn.watches != NULL) {

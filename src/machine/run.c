@@ -53,7 +53,7 @@ static bool vcpu_awake(struct machine *m, struct vcpu_thread *vt)
     struct vcpu *v = &vt->vcpu;
     bool in_hypercall;
 
-    if (vt->off) {
+    if (vt->off || m->pv->vcpu[v->id].held) {
         return false;
     }
     in_hypercall = pv_vcpu_sleeping(m->pv, v);
@@ -115,7 +115,8 @@ static bool run_all_dead(const struct machine *m)
 {
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         const struct vcpu_thread *vt = m->vcpus[i];
-        const bool waits = vt->off || vt->dead || m->pv->vcpu[i].sleep == PV_SLEEP_DOWN;
+        const struct pv_vcpu *pv = &m->pv->vcpu[i];
+        const bool waits = vt->off || vt->dead || pv->held || pv->sleep == PV_SLEEP_DOWN;
 
         if (!waits || vt->init || vt->sipi >= 0 || vt->start ||
             (vt->dead && (atomic_load(&vt->vcpu.request) & VCPU_REQ_NMI) != 0)) {
@@ -133,6 +134,19 @@ void run_reset_vcpu(struct vcpu_thread *vt, bool off)
     vt->off = off;
     vt->dead = vt->init = vt->start = false;
     vt->sipi = -1;
+}
+
+void run_forget_down(struct machine *m)
+{
+    for (unsigned i = 0; i < m->nr_vcpus; i++) {
+        struct vcpu_thread *vt = m->vcpus[i];
+
+        if (!m->pv->vcpu[i].up && !vt->off) {
+            vt->off = true;
+            vt->dead = false;
+            vt->vcpu.cpu.halted = true;
+        }
+    }
 }
 
 /* What INIT leaves alone: the clocks. */
@@ -288,7 +302,7 @@ static bool run_may_go(struct vcpu_thread *vt, bool *asleep)
     if (go) {
         run_power(vt);
     }
-    *asleep = vt->off || vt->vcpu.cpu.halted;
+    *asleep = vt->off || vt->vcpu.cpu.halted || m->pv->vcpu[vt->vcpu.id].held;
     g_mutex_unlock(&m->board.lock);
     return go;
 }

@@ -312,7 +312,7 @@ static void step_life(struct target *t)
     } else if (what % 16 == 1) {
         pv_domain_reset(t->g->d);
     } else {
-        pv_domain_resume(t->g->d);
+        pv_domain_resume(t->g->d, (what & 32) != 0, NULL);
         pv_vcpu_blocked(t->g->d, what & 1);
         pv_vcpu_running(t->g->d, what & 1);
     }

@@ -258,6 +258,64 @@ static void test_storm(void)
     g_assert_true(seen[PV_PAGE_L1] && seen[PV_PAGE_L2] && seen[PV_PAGE_L3] && seen[PV_PAGE_L4]);
 }
 
+/* Types and counts follow from what is pinned: loaded, they are what they were. */
+static void test_rebuild(void)
+{
+    for (uint32_t seed = 1; seed <= 40; seed++) {
+        struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+        GRand *r = g_rand_new_with_seed(seed);
+        uint32_t held[RAM_FRAMES] = {0};
+        g_autofree struct pv_page *before = NULL;
+        g_autoptr(GError) err = NULL;
+
+        for (unsigned i = 0; i < 3000; i++) {
+            random_step(g, r, held);
+        }
+        for (uint32_t f = 0; f < RAM_FRAMES; f++) {
+            if (g->d->guest->pages[f].pinned && g->d->guest->pages[f].type == PV_PAGE_SEGDESC) {
+                pv_page_unpin(g->d, f); /* no guest can pin that */
+            }
+            for (; held[f] > 0; held[f]--) {
+                pv_page_put(g->d, f);
+            }
+        }
+        before = g_memdup2(g->d->guest->pages, g->d->guest->nr_frames * sizeof(before[0]));
+        g_assert_true(pv_guest_rebuild(g->d, &err));
+        check_counts(g, held);
+        for (uint32_t f = 0; f < g->d->guest->nr_frames; f++) {
+            const struct pv_page *now = &g->d->guest->pages[f];
+
+            g_assert_cmpuint(now->count, ==, before[f].count);
+            g_assert_cmpint(now->pinned, ==, before[f].pinned);
+            g_assert_true(now->count == 0 || now->type == before[f].type);
+        }
+        g_rand_free(r);
+        xen_guest_free(g);
+    }
+}
+
+/* What a device wrote into a table shows then; the guest keeps what it had. */
+static void test_rebuild_fails(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    uint32_t none[RAM_FRAMES] = {0};
+    g_autoptr(GError) err = NULL;
+
+    g->d->guest->cpu[0].kernel_sp = 0x1234;
+    table(g, 10)[0] = pte(20, PV_PTE_P | PV_PTE_RW);
+    g_assert_cmpint(pv_page_pin(g->d, 10, PV_PAGE_L1), ==, 0);
+    table(g, 10)[1] = pte(10, PV_PTE_P | PV_PTE_RW); /* itself, writable */
+    g_assert_false(pv_guest_rebuild(g->d, &err));
+    g_assert_cmpstr(err->message, ==, "PV guest: a pinned table is not valid");
+    g_assert_cmpuint(g->d->guest->pages[20].count, ==, 1);
+    g_assert_cmphex(g->d->guest->cpu[0].kernel_sp, ==, 0x1234);
+    table(g, 10)[1] = 0;
+    g_assert_true(pv_guest_rebuild(g->d, NULL));
+    g_assert_cmphex(g->d->guest->cpu[0].kernel_sp, ==, 0x1234);
+    check_counts(g, none);
+    xen_guest_free(g);
+}
+
 /* A back end writes into tables: the counts are wrong then, and stay harmless. */
 static void test_scribbled(void)
 {
@@ -348,6 +406,8 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/page/hypervisor-frames", test_hypervisor_frames);
     g_test_add_func("/pv/page/storm", test_storm);
     g_test_add_func("/pv/page/scribbled", test_scribbled);
+    g_test_add_func("/pv/page/rebuild", test_rebuild);
+    g_test_add_func("/pv/page/rebuild-fails", test_rebuild_fails);
     g_test_add_func("/pv/desc/check", test_descriptors);
     g_test_add_func("/pv/desc/loading", test_loading);
     return g_test_run();
