@@ -42,7 +42,7 @@ struct config {
     uint64_t timeout_ns;       /* 0: none */
     char *expect, *fail;       /* regular expressions */
     GPtrArray *sends;          /* char *, the argument of each -send */
-    enum config_action on_panic, on_reboot, on_poweroff;
+    enum config_action on_panic, on_reboot, on_poweroff, on_suspend;
     bool quiet;
     bool dry_run;              /* -n */
     bool paused;               /* -paused, -S */

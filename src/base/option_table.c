@@ -321,6 +321,9 @@ static enum config_action *on_event(struct config *c, const char *event)
     if (strcmp(event, "reboot") == 0) {
         return &c->on_reboot;
     }
+    if (strcmp(event, "suspend") == 0) {
+        return &c->on_suspend;
+    }
     return strcmp(event, "poweroff") == 0 ? &c->on_poweroff : NULL;
 }
 
@@ -331,13 +334,15 @@ static bool apply_on(struct config *c, const char *value, GError **err)
     enum config_action *field = words[0] == NULL ? NULL : on_event(c, words[0]);
 
     for (unsigned i = ACTION_EXIT; field != NULL && i < G_N_ELEMENTS(action_names); i++) {
-        if (g_strcmp0(words[1], action_names[i]) == 0) {
+        if (g_strcmp0(words[1], action_names[i]) == 0 &&
+            (field != &c->on_suspend || i != ACTION_RESET)) {
             *field = (enum config_action)i;
             return true;
         }
     }
     return error_set(err, PVEMU_ERROR_USAGE,
-                     "-on: '%s' is not panic, reboot or poweroff = exit, reset or pause",
+                     "-on: '%s' is not panic, reboot or poweroff = exit, reset or pause, or "
+                     "suspend = exit or pause",
                      value);
 }
 
@@ -443,8 +448,9 @@ const struct option options[] = {
          apply_send),
     WORDS("on", "EVENT=ACTION", OPTION_UNATTENDED,
           "panic=exit panic=reset panic=pause reboot=exit reboot=reset reboot=pause "
-          "poweroff=exit poweroff=reset poweroff=pause",
-          "panic, reboot or poweroff = exit, reset or pause", apply_on),
+          "poweroff=exit poweroff=reset poweroff=pause suspend=exit suspend=pause",
+          "panic, reboot or poweroff = exit, reset or pause; suspend = exit or pause",
+          apply_on),
 
     SWITCH("n", OPTION_OTHER, "show what would run, then stop", apply_dry_run),
     SWITCH("paused", OPTION_OTHER, "wait for `pvemu unpause` before the first instruction",
@@ -471,6 +477,8 @@ const struct verb verbs[] = {
     {"stats", "[VM]", "what the translator has counted"},
     {"pause", "[VM]", "stop a guest's CPUs and its clock"},
     {"unpause", "[VM]", "let it go on"},
+    {"suspend", "[VM]", "ask a guest to suspend, and wait until it has"},
+    {"resume", "[-cancel] [VM]", "let it go on, devices connecting again; -cancel: as it was"},
     {"shutdown", "[-w] [VM]", "ask a guest to power off; -w waits until it has"},
     {"destroy", "[VM]", "end a guest at once"},
     {"mem-set", "[VM] SIZE", "have the guest use that much memory, up to max= of its -m"},

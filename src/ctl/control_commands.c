@@ -98,6 +98,32 @@ static JsonNode *command_powerdown(const struct control_target *t, const char **
     return *why == NULL ? qmp_object() : NULL;
 }
 
+static JsonNode *command_suspend(const struct control_target *t, const char **why)
+{
+    *why = session_suspend(t->session);
+    return *why == NULL ? qmp_object() : NULL;
+}
+
+static bool argument_true(const struct control_target *t, const char *name)
+{
+    JsonNode *node = t->arguments != NULL ? json_object_get_member(t->arguments, name) : NULL;
+
+    return node != NULL && JSON_NODE_HOLDS_VALUE(node) &&
+           json_node_get_value_type(node) == G_TYPE_BOOLEAN && json_node_get_boolean(node);
+}
+
+/* QEMU's name for it; the argument is ours. */
+static JsonNode *command_wakeup(const struct control_target *t, const char **why)
+{
+    g_autoptr(GError) err = NULL;
+
+    if (session_wake(t->session, argument_true(t, "cancel"), &err)) {
+        return qmp_object();
+    }
+    *why = g_intern_string(err->message); /* there are few of them */
+    return NULL;
+}
+
 static JsonNode *command_quit(const struct control_target *t, const char **why)
 {
     (void)why;
@@ -186,6 +212,8 @@ static const struct {
     {"stop", command_stop},
     {"cont", command_cont},
     {"system_powerdown", command_powerdown},
+    {"suspend", command_suspend},
+    {"system_wakeup", command_wakeup},
     {"quit", command_quit},
     {"vcpu-set", command_vcpu_set},
     {"balloon", command_balloon},

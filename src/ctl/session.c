@@ -24,6 +24,7 @@ enum {
     PANIC_WAIT_MS = 2000, /* for the crash notice behind a panic's text: the backtrace */
     EXPECT_WAIT_MS = 200, /* for the rest of the line, when there is a -fail it could match */
     TYPE_MS = 10,         /* between two tries to type what -send says */
+    SUSPEND_WAIT_MS = 60000, /* for the guest, which has to stop all its processes */
 };
 
 /* Something seen on the console. */
@@ -44,13 +45,15 @@ struct session {
     struct verdict verdict;
     const char *held;    /* stopped for good but kept: QMP's word for why; NULL: no */
     bool suspected;      /* paused for the text of a panic: may be a mistake, so it may go on */
+    bool suspend_asked; /* by the user: the guest's answer is no end of the run */
+    bool suspended;
     bool has_run;
     gint64 started_us;
 
     GMutex queue_lock;
     GQueue queue;           /* struct session_event *; queue_lock */
     GSource *queue_source;
-    GSource *panic_timer, *timeout_timer, *expect_timer, *type_timer;
+    GSource *panic_timer, *timeout_timer, *expect_timer, *type_timer, *suspend_timer;
     GSource *signals[3];
     GString *typing;        /* -send text the guest has not taken yet */
 };
@@ -107,6 +110,8 @@ static void session_hold(struct session *s, bool panicked, enum stop_reason reas
 static void session_forget_boot(struct session *s)
 {
     session_drop_source(&s->panic_timer);
+    session_drop_source(&s->suspend_timer);
+    s->suspend_asked = false;
     verdict_reset(&s->verdict);
     g_mutex_lock(session_board_lock(s));
     watch_reset(s->watch);
@@ -132,6 +137,31 @@ static void session_tell_panic(struct session *s, enum config_action action)
 
 static void session_take_events(struct session *s);
 
+static void session_suspended(struct session *s)
+{
+    session_drop_source(&s->suspend_timer);
+    s->suspend_asked = false;
+    s->suspended = true;
+    report_info("the guest is suspended (`pvemu resume` lets it go on)");
+    control_event(s->control, "SUSPEND", NULL);
+}
+
+/* The guest may still do it later, if it has heard: then it counts as asked for. */
+static gboolean session_suspend_timeout(gpointer data)
+{
+    struct session *s = data;
+    const bool heard = !machine_withdraw_suspend(s->machine);
+
+    session_drop_source(&s->suspend_timer);
+    s->suspend_asked = heard;
+    control_event(s->control, "SUSPEND_FAILED",
+                  heard ? "{\"reason\":\"it took the request and has not suspended within a "
+                          "minute; its kernel's messages may say what it could not stop\"}"
+                        : "{\"reason\":\"it did not take the request (control/shutdown in "
+                          "xenstore) within a minute\"}");
+    return G_SOURCE_REMOVE;
+}
+
 static enum config_action session_stopped(void *opaque, const struct machine_end *end)
 {
     struct session *s = opaque;
@@ -139,6 +169,11 @@ static enum config_action session_stopped(void *opaque, const struct machine_end
     bool panicked;
 
     session_take_events(s);
+    if (end->reason == STOP_SUSPEND && !s->verdict.ended &&
+        (s->suspend_asked || s->config->on_suspend == ACTION_PAUSE)) {
+        session_suspended(s);
+        return ACTION_PAUSE;
+    }
     if (end->reason == STOP_TRIPLE_FAULT && !s->verdict.ended) {
         report_note("triple fault: %s", end->message);
     }
@@ -415,6 +450,9 @@ const char *session_status(const struct session *s)
     if (s->held != NULL) {
         return s->held;
     }
+    if (s->suspended) {
+        return "suspended";
+    }
     switch (machine_state(s->machine)) {
     case MACHINE_RUNNING: return "running";
     case MACHINE_ENDED: return "shutdown";
@@ -427,12 +465,47 @@ const char *session_resume(struct session *s)
     if (s->held != NULL) {
         return "the guest has ended and is held as it is: it cannot go on";
     }
+    if (s->suspended) {
+        return "the guest is suspended: `pvemu resume` lets it go on";
+    }
     if (s->suspected) {
         s->suspected = false;
         session_forget_boot(s);
     }
     machine_resume(s->machine);
     return NULL;
+}
+
+const char *session_suspend(struct session *s)
+{
+    const char *why;
+
+    if (s->suspended) {
+        return "it is suspended already";
+    }
+    if (s->suspend_timer != NULL) {
+        return "it was asked to already, and has not answered yet";
+    }
+    why = machine_suspend(s->machine);
+    if (why == NULL) {
+        s->suspend_asked = true;
+        s->suspend_timer = session_timer(s, SUSPEND_WAIT_MS, session_suspend_timeout);
+    }
+    return why;
+}
+
+bool session_wake(struct session *s, bool cancelled, GError **err)
+{
+    if (!s->suspended) {
+        return error_set(err, PVEMU_ERROR_USAGE, "it is not suspended");
+    }
+    s->suspended = false; /* events that follow show it as it will be */
+    if (!machine_resume_suspended(s->machine, cancelled, err)) {
+        s->suspended = true;
+        return false;
+    }
+    control_event(s->control, "WAKEUP", NULL);
+    return true;
 }
 
 const char *session_power_down(struct session *s)
@@ -491,6 +564,7 @@ void session_free(struct session *s)
     }
     GSource **const sources[] = {
         &s->queue_source, &s->panic_timer, &s->timeout_timer, &s->expect_timer, &s->type_timer,
+        &s->suspend_timer,
         &s->signals[0], &s->signals[1], &s->signals[2],
     };
 

@@ -39,6 +39,14 @@ void session_quit(struct session *s);
 const char *session_status(const struct session *s);
 /* Lets a paused guest go on. NULL, or why it cannot (a constant). */
 const char *session_resume(struct session *s);
+/*
+ * Asks the guest to suspend. NULL, or why it cannot hear (a constant). When it has, the status is
+ * "suspended" and the event SUSPEND is sent; SUSPEND_FAILED with a reason when it has not after a
+ * minute.
+ */
+const char *session_suspend(struct session *s);
+/* Lets a suspended guest go on: cancelled, as if nothing had been, else as in a new domain. */
+bool session_wake(struct session *s, bool cancelled, GError **err);
 /* Asks the guest to power off. NULL, or why it cannot hear (a constant). */
 const char *session_power_down(struct session *s);
 

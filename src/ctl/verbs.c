@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* list, pause, unpause, shutdown, destroy: thin clients of the control socket. */
+/* list, pause, suspend, shutdown, destroy and others: thin clients of the control socket. */
 #include "ctl/verbs.h"
 
 #include <errno.h>
@@ -16,7 +16,8 @@
 #include "base/report.h"
 #include "ctl/runtime_dir.h"
 
-enum { LINE_MAX_BYTES = 256 << 10, DESTROY_SECONDS = 20 };
+enum { LINE_MAX_BYTES = 256 << 10, DESTROY_SECONDS = 20,
+       SUSPEND_SECONDS = 90 /* of silence; the guest's pvemu gives up before */ };
 
 /* --- talking to a guest --- */
 
@@ -268,6 +269,84 @@ static int verb_parse(const struct verb_command *v, int argc, char *const *argv)
     return verb_command(v, word, wait);
 }
 
+/* --- suspend, resume --- */
+
+/* What the guest made of the request: NULL, or why it is not suspended (caller frees). */
+static char *wait_for_suspend(int fd)
+{
+    struct timeval limit = {.tv_sec = SUSPEND_SECONDS};
+    char *line;
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    while ((line = read_line(fd)) != NULL) {
+        g_autofree char *owned = line;
+        g_autoptr(JsonNode) node = json_from_string(owned, NULL);
+        const bool good = node != NULL && JSON_NODE_HOLDS_OBJECT(node);
+        JsonObject *o = good ? json_node_get_object(node) : NULL;
+        JsonObject *data = good ? answer_object(o, "data") : NULL;
+        const char *event = good ? text_of(o, "event") : "";
+
+        if (strcmp(event, "SUSPEND") == 0) {
+            return NULL;
+        }
+        if (strcmp(event, "SUSPEND_FAILED") == 0) {
+            return g_strdup(data != NULL ? text_of(data, "reason") : "it did not");
+        }
+        if (strcmp(event, "SHUTDOWN") == 0) {
+            break;
+        }
+    }
+    return g_strdup("it has ended, or does not answer");
+}
+
+/* suspend [VM] */
+static int verb_suspend(const char *word)
+{
+    GError *err = NULL;
+    g_autofree char *name = guest_choose(word, &err);
+    g_autofree char *why = NULL;
+    g_autoptr(JsonObject) answer = NULL;
+    auto_fd fd = -1;
+
+    if (name == NULL) {
+        return verb_fail(err);
+    }
+    fd = guest_open(name);
+    answer = fd < 0 ? NULL : ask(fd, "suspend", NULL, &why);
+    if (answer != NULL) {
+        why = wait_for_suspend(fd);
+        if (why == NULL) {
+            return EXIT_STATUS_OK;
+        }
+    }
+    error_set(&err, PVEMU_ERROR_HOST, "cannot suspend guest '%s': %s", name,
+              why != NULL ? why : "it does not answer");
+    return verb_fail(err);
+}
+
+/* suspend [VM]; resume [-cancel] [VM] */
+static int verb_sleep(int argc, char *const *argv)
+{
+    const bool resume = strcmp(argv[1], "resume") == 0;
+    struct verb_command v = {"resume", "system_wakeup", false, 0, NULL};
+    const char *word = NULL;
+
+    for (int a = 2; a < argc; a++) {
+        if (resume && strcmp(argv[a], "-cancel") == 0) {
+            v.arguments = "{\"cancel\":true}";
+        } else if (argv[a][0] == '-') {
+            report_error("%s: unknown option '%s'", argv[1], argv[a]);
+            return EXIT_STATUS_CANNOT_RUN;
+        } else if (word != NULL) {
+            report_error("%s: '%s' is too much; it takes one guest", argv[1], argv[a]);
+            return EXIT_STATUS_CANNOT_RUN;
+        } else {
+            word = argv[a];
+        }
+    }
+    return resume ? verb_command(&v, word, false) : verb_suspend(word);
+}
+
 /* accel [VM] ENGINE */
 static int verb_accel(int argc, char *const *argv)
 {
@@ -318,6 +397,10 @@ static int verb_mem_set(int argc, char *const *argv)
 
 bool verbs_run(int argc, char *const *argv, int *status)
 {
+    if (strcmp(argv[1], "suspend") == 0 || strcmp(argv[1], "resume") == 0) {
+        *status = verb_sleep(argc, argv);
+        return true;
+    }
     if (strcmp(argv[1], "mem-set") == 0) {
         *status = verb_mem_set(argc, argv);
         return true;

@@ -8,6 +8,9 @@
  */
 #include "machine/machine_private.h"
 
+#include <string.h>
+
+#include "base/error.h"
 #include "base/log.h"
 #include "pv/console.h"
 #include "pv/pv_guest.h"
@@ -189,6 +192,67 @@ bool machine_request_shutdown(struct machine *m, const char *word)
     heard = m->state == MACHINE_RUNNING && pv_domain_request_shutdown(m->pv, word);
     g_mutex_unlock(&m->board.lock);
     return heard;
+}
+
+const char *machine_suspend(struct machine *m)
+{
+    const char *why;
+
+    if (m->state != MACHINE_RUNNING) {
+        return "it does not run";
+    }
+    g_mutex_lock(&m->board.lock);
+    why = pv_domain_deaf(m->pv, "suspend");
+    if (why == NULL) {
+        pv_domain_request_shutdown(m->pv, "suspend");
+    }
+    g_mutex_unlock(&m->board.lock);
+    return why;
+}
+
+bool machine_withdraw_suspend(struct machine *m)
+{
+    bool ok;
+
+    g_mutex_lock(&m->board.lock);
+    ok = pv_domain_withdraw_shutdown(m->pv, "suspend");
+    g_mutex_unlock(&m->board.lock);
+    return ok;
+}
+
+bool machine_resume_suspended(struct machine *m, bool cancelled, GError **err)
+{
+    bool ok;
+
+    if (m->state != MACHINE_PAUSED || !atomic_load(&m->stop_posted) ||
+        m->end.reason != STOP_SUSPEND) {
+        return error_set(err, PVEMU_ERROR_GUEST, "the guest is not suspended");
+    }
+    if (!cancelled) {
+        devices_reset_back_ends(m); /* what is in flight ends in the old rings */
+    }
+    g_mutex_lock(&m->board.lock);
+    ok = pv_domain_resume(m->pv, cancelled, err);
+    if (ok && !cancelled) {
+        run_forget_down(m);
+        pv_console_rebind(m->pv_console);
+    }
+    for (unsigned i = 0; ok && i < m->nr_vcpus; i++) {
+        struct vcpu *v = &m->vcpus[i]->vcpu;
+
+        if (v->accel->state_changed != NULL) {
+            v->accel->state_changed(v);
+        }
+    }
+    if (ok) {
+        memset(&m->end, 0, sizeof(m->end));
+        atomic_store(&m->stop_posted, false);
+    }
+    g_mutex_unlock(&m->board.lock);
+    if (ok) {
+        machine_resume(m);
+    }
+    return ok;
 }
 
 unsigned machine_vcpus(struct machine *m)

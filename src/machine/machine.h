@@ -57,6 +57,15 @@ enum machine_run_state machine_state(const struct machine *m);
 void machine_flush_console(struct machine *m);
 /* Asks the guest through xenstore: "poweroff" or "reboot". false when it cannot hear. */
 bool machine_request_shutdown(struct machine *m, const char *word);
+/* Asks the guest to suspend: its run stops with STOP_SUSPEND when it has. NULL, or why it cannot
+ * hear (a constant). */
+const char *machine_suspend(struct machine *m);
+/* Takes that back. false: the guest has heard it. */
+bool machine_withdraw_suspend(struct machine *m);
+/* Lets a guest go on that stopped with STOP_SUSPEND and was paused by `stopped`. cancelled: as if
+ * nothing had been; else as in a new domain, its devices connecting again. An error leaves it
+ * suspended. */
+bool machine_resume_suspended(struct machine *m, bool cancelled, GError **err);
 /* Back to a fresh boot of the same kernel. */
 bool machine_reset(struct machine *m, GError **err);
 /* Keyboard input for the guest; returns how much was taken. */

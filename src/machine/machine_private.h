@@ -137,6 +137,8 @@ void run_join(struct machine *m);
 void run_wake(struct vcpu_thread *vt);
 /* A parked vCPU as after power-on; off: it waits for SIPI or vcpu_start. Lock held. */
 void run_reset_vcpu(struct vcpu_thread *vt, bool off);
+/* Parked vCPUs whose registers are not the guest's any more wait for a start. Lock held. */
+void run_forget_down(struct machine *m);
 /* struct apic_bus and struct board_ops. */
 void run_init_sipi(void *opaque, unsigned vcpu, bool sipi, uint8_t vector);
 void run_vcpu_start(struct board *b, unsigned vcpu);

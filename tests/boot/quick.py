@@ -412,6 +412,52 @@ def test_vcpu_set(folder, *args):
         guest.finish(0)
 
 
+def verb(folder, *words):
+    return subprocess.run([PVEMU, *words], check=True, capture_output=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
+
+
+def suspend_session(folder, cpus, *args):
+    """Suspended and resumed both ways, three times each, while it writes: disk, network, clock and console go on."""
+    server = FileServer(sample(256 << 10))
+    odd = "dmesg | grep -vE 'IKCONFIG|command line|Command line' | grep -cE " \
+        "'WARNING|BUG:|Call Trace|rcu: INFO|soft lockup|I/O error|not quiescent|disabled for further use' || true"
+    try:
+        with boot(folder, "-name", "sleeper", "-smp", str(cpus), *args) as guest:
+            ready(guest)
+            guest.run("dmesg -n 1; mkdir /root/w; dd if=/dev/urandom of=/root/file bs=64k count=32 2>/dev/null; "
+                      "md5sum /root/file >/root/sum; sync")
+            guest.type("(i=0; while test ! -e /run/stop; do i=$((i+1)); dd if=/dev/urandom bs=64k count=4 2>/dev/null | "
+                       "tee /root/w/$((i%8)) | md5sum >/run/w$((i%8)); sync; done; echo $i >/run/writes) >/dev/null &\n")
+            begin = float(guest.run("cut -d ' ' -f1 /proc/uptime"))
+            for number in range(6):
+                verb(folder, "suspend", "sleeper")
+                assert b" suspended " in verb(folder, "list").stdout
+                verb(folder, "resume", *(["-cancel"] if number % 2 == 0 else []), "sleeper")
+                guest.run("echo 3 >/proc/sys/vm/drop_caches; md5sum -c /root/sum >/dev/null")
+                guest.run(f"wget -q -O /run/file http://10.0.2.2:{server.port}/file")
+                assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /run/file")
+                now, date = (float(word) for word in guest.run("cut -d ' ' -f1 /proc/uptime; date +%s").split())
+                assert begin <= now < begin + 600, (begin, now)
+                assert abs(date - time.time()) < 60, (date, time.time())
+                begin = now
+                assert guest.run(odd).split() == ["0"], guest.run("dmesg | tail -60")
+            guest.run("touch /run/stop; wait; echo 3 >/proc/sys/vm/drop_caches; test $(cat /run/writes) -gt 8; "
+                      "for i in 0 1 2 3 4 5 6 7; do md5sum </root/w/$i | cmp - /run/w$i || exit 1; done")
+            assert guest.run("nproc").split()[-1] == str(cpus)
+            guest.type("poweroff\n")
+            guest.finish(0, r"PASS: the guest powered off")
+    finally:
+        server.close()
+
+
+def test_suspend_pvh(folder):
+    suspend_session(folder, 2)
+
+
+def test_suspend_pv(folder):
+    suspend_session(folder, 2, "-machine", "pv")
+
+
 def test_mem_set(folder):
     """The guest gives memory back to the host and takes it again."""
     with boot(folder, "-m", "192M,max=384M", "-net", "none", "-name", "memory") as guest:

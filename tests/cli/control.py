@@ -13,8 +13,8 @@ import time
 from harness import (PVEMU, Control, Guest, Skip, boot_args, check, check_match, environment, main, run, test,
                      wait_until)
 
-COMMANDS = ["query-commands", "query-status", "query-name", "query-pvemu", "query-stats", "stop", "cont", "system_powerdown", "quit",
-            "vcpu-set", "balloon", "query-balloon", "accel-kvm", "accel-bt", "accel-interp"]
+COMMANDS = ["query-commands", "query-status", "query-name", "query-pvemu", "query-stats", "stop", "cont", "system_powerdown",
+            "suspend", "system_wakeup", "quit", "vcpu-set", "balloon", "query-balloon", "accel-kvm", "accel-bt", "accel-interp"]
 
 
 def start(folder, name="clock", *args):
@@ -405,6 +405,42 @@ def pause_verbs(folder):
     guest.close()
     result = run(folder, "pause", "x")
     check((result.returncode, result.stderr), (125, b"pvemu: error: which guest? xy, xyz\n"))
+
+
+@test
+def suspend_verbs(folder):
+    """suspend says why nobody hears; a suspended guest is resumed or destroyed, and nothing else"""
+    def fails(words, text):
+        result = run(folder, *words)
+        check((result.returncode, result.stderr), (125, f"pvemu: error: {text}\n".encode()))
+
+    guest = start(folder)
+    fails(["suspend"], "cannot suspend guest 'x': it does not watch control/shutdown in xenstore: its kernel has not "
+                       "come so far yet, or has no such driver")
+    fails(["resume", "-cancel", "x"], "cannot resume guest 'x': it is not suspended")
+    check(run(folder, "pause").returncode, 0)
+    fails(["suspend", "x"], "cannot suspend guest 'x': it does not run")
+    fails(["suspend", "-now"], "suspend: unknown option '-now'")
+    fails(["suspend", "-cancel"], "suspend: unknown option '-cancel'")
+    fails(["resume", "x", "y"], "resume: 'y' is too much; it takes one guest")
+    guest.close()
+    for words in ([], ["-cancel"]):
+        guest = start(folder, "suspend", "-on", "suspend=pause")
+        wait_until(lambda: listed(folder)[0][2] == "suspended", "the guest to suspend itself")
+        fails(["suspend"], "cannot suspend guest 'x': it is suspended already")
+        fails(["unpause"], "cannot unpause guest 'x': the guest is suspended: `pvemu resume` lets it go on")
+        fails(["shutdown"], "cannot shutdown guest 'x': the guest does not run: it cannot hear")
+        client = Control(guest.socket_path())
+        check(run(folder, "pause").returncode, 0)
+        check(run(folder, "resume", *words).returncode, 0)
+        check([client.event()["event"], client.event()["event"]], ["RESUME", "WAKEUP"])
+        check(listed(folder)[0][2], "running")
+        fails(["resume"], "cannot resume guest 'x': it is not suspended")
+        guest.close()
+    guest = start(folder, "suspend", "-on", "suspend=pause")
+    wait_until(lambda: listed(folder)[0][2] == "suspended", "the guest to suspend itself")
+    check(run(folder, "destroy").returncode, 0)
+    check(guest.end(), 0)
 
 
 @test

@@ -47,7 +47,8 @@ USAGE = [
     ("-expect (", "error: -expect: '(' is not a regular expression: missing terminating )"),
     ("-fail *x", "error: -fail: '*x' is not a regular expression: nothing to repeat"),
     ("-send (=>x", "error: -send: '(' is not a regular expression: missing terminating )"),
-    ("-on x=y", "error: -on: 'x=y' is not panic, reboot or poweroff = exit, reset or pause"),
+    ("-on x=y", "error: -on: 'x=y' is not panic, reboot or poweroff = exit, reset or pause, or suspend = exit "
+               "or pause"),
     ("-sandbox x", "error: -sandbox: 'x' is not one of: on off log"),
     ("-d x", "error: -d: unknown word 'x'"),
     ("-disk a,format=qcow2", "error: -disk: format 'qcow2' is not supported; raw is"),

@@ -109,7 +109,7 @@ def check_options(pvemu):
                 named |= {(path.name, o) for o in re.findall(r"\s--?([a-z]\w*)", line.split("  ")[0].split(";")[0])}
     yield from (f"command-line.md does not list -{o}" for o in sorted(options - listed))
     yield from (f"command-line.md lists -{o}, which pvemu does not know" for o in sorted(listed - options))
-    yield from (f"{name} names -{o}, which pvemu does not know" for name, o in sorted(named) if o not in options | {"w"})
+    yield from (f"{name} names -{o}, which pvemu does not know" for name, o in sorted(named) if o not in options | {"w", "cancel"})
     shown = " ".join(re.findall(r"^\|(.*?)\|", section(text, "Verbs"), re.MULTILINE))
     documented = set(re.findall(r"`([a-z][a-z-]*)", shown))
     yield from (f"command-line.md does not list the verb {v}" for v in sorted(verbs - documented))

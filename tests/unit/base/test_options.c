@@ -169,8 +169,12 @@ static void test_errors(void)
         {"-kernel k -smp 2,max=40", "-smp: a guest has at most 32 CPUs"},
         {"-kernel k -smp 4,max=2", "-smp: max=2 is less than 4"},
         {"-kernel k -smp 4,2", "-smp: '4,2' is not N or N,max=M"},
-        {"-on panic", "-on: 'panic' is not panic, reboot or poweroff = exit, reset or pause"},
-        {"-on panic=", "-on: 'panic=' is not panic, reboot or poweroff = exit, reset or pause"},
+        {"-on panic", "-on: 'panic' is not panic, reboot or poweroff = exit, reset or pause, or suspend "
+                     "= exit or pause"},
+        {"-on panic=", "-on: 'panic=' is not panic, reboot or poweroff = exit, reset or pause, or suspend "
+                     "= exit or pause"},
+        {"-on suspend=reset", "-on: 'suspend=reset' is not panic, reboot or poweroff = exit, reset "
+                              "or pause, or suspend = exit or pause"},
         {"-disk ,ro", "-disk: the file name is missing in ',ro'"},
         {"-disk a,format=qcow2", "-disk: format 'qcow2' is not supported; raw is"},
         {"-disk a,rw", "-disk: 'rw' is not one of: ro snapshot format=raw"},
