@@ -57,7 +57,7 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
         if (!rec->tb->dead) {
             dbt_tb_kill(d, rec->tb);
         }
-        rec->tb->ops = NULL; /* never to be revived */
+        rec->tb->edition--; /* as if its block had been decoded anew: never to be revived */
     }
     return true;
 }
