@@ -156,7 +156,7 @@ static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
     }
     room = down ? in_page + s->size : MEM_PAGE_SIZE - in_page;
     en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
-    p->code = (access & X86_WRITE) != 0 && en->write != PAGE_BASE(va);
+    p->code = (access & X86_WRITE) != 0 && en->write != PAGE_BASE(va) && e->shadow == NULL;
     if (*n * s->size > room && !p->code && interp_is64(e) && e->shadow == NULL) {
         room = string_extend(e, va, access, down, room, *n * s->size);
     }
