@@ -120,6 +120,7 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
     d->interp.code_written = dbt_code_written;
     d->interp.code_changed = dbt_code_changed;
     interp_stack_forget(&d->interp);
+    dbt_near_init(d);
     d->interp.poll_go = &d->go;
     d->interp.poll_stop = d->trap;
     interp_attend(&d->interp, ATTENTION_KICK, true);

@@ -86,6 +86,7 @@ void dbt_cache_drop(struct dbt *d)
     d->nr_tbs = 1;
     d->nr_peeks = 0;
     d->link = 0;
+    memset(d->near_never, 0, sizeof(d->near_never));
     memset(d->frames, 0, sizeof(d->frames));
     for (unsigned i = 0; i < TLB_NR; i++) {
         for (unsigned slot = 0; slot < DBT_JUMPS; slot++) {

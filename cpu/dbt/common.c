@@ -9,6 +9,8 @@
  *     stack   r10d: number               has dbt_stack() look for the page of the stack
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  *     jump    r10: rip                   is called when the table of jumps has no entry
+ *     near    r10: slot, r11: address    is called when an access is not in the page of its
+ *             less the slot's page       slot, which gets another
  */
 #include "engine.h"
 
@@ -109,6 +111,14 @@ static void common_call(struct emit *c, const void *fn)
     common_leave(c);
 }
 
+/* Has the interpreter execute d->rec. */
+static void common_interpret(const struct dbt *d, struct emit *c)
+{
+    emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
+    emit_bytes(c, (const uint8_t[]){0x41, 0x0f, 0xba, 0xf2, 30}, 5); /* btr $30,%r10d */
+    emit_jmp_to(c, d->common_slow);
+}
+
 /* Calls fn(d, r11 or r10, r10), which finds what was missing and comes back; where that was in
  * vain the interpreter executes d->rec. */
 static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned arg)
@@ -133,9 +143,78 @@ static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned 
     emit_byte(c, 0xc3);
     emit_patch(c->start, slow, emit_offset(c));
     emit_lea(c, RSP, RSP, 8);
-    emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
-    emit_bytes(c, (const uint8_t[]){0x41, 0x0f, 0xba, 0xf2, 30}, 5); /* btr $30,%r10d */
-    emit_jmp_to(c, d->common_slow);
+    common_interpret(d, c);
+}
+
+/* The slot is to be emptied when tags go. r10: its place. Changes r9. */
+static void common_near_used(struct emit *c)
+{
+    struct emit_mem used = {.base = EMIT_NO_REG, .index = HOST_R9, .scale = 4,
+                            .disp = (int32_t)GS(interp.near.used)};
+    size_t nr = GS(interp.near.nr_used);
+
+    emit_op32_gs(c, EMIT_LOAD, HOST_R9, nr);
+    emit_byte(c, 0x65); /* mov %r10d, gs:.. */
+    emit_byte(c, 0x40 | emit_rex_mem(HOST_R10, &used));
+    emit_byte(c, EMIT_STORE);
+    emit_modrm_mem(c, HOST_R10, &used);
+    emit_bytes(c, (const uint8_t[]){0x65, 0xff, 0x04, 0x25}, 4); /* incl gs:.. */
+    emit_u32(c, (uint32_t)nr);
+    emit_bytes(c, (const uint8_t[]){0x65, 0x41, 0xff, 0x42}, 4); /* incl gs:..(%r10) */
+    emit_byte(c, offsetof(struct interp_near, used));
+}
+
+/*
+ * r10: place of the slot, r11: address less its page, d->rec. Comes back to have the check made
+ * again; an access over the end of the page that the slot has already is the interpreter's.
+ */
+static void common_near(struct dbt *d, struct emit *c, bool write)
+{
+    size_t entry = GS(interp.tlbs) + TLB_USER * sizeof(struct tlb);
+    size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
+    uint32_t often, straddle, missing, known;
+
+    d->common_near[write] = emit_offset(c);
+    emit_op_gs(c, EMIT_STORE, HOST_R9, GS(near_keep));
+    emit_op_gs_index(c, EMIT_ADD_LOAD, HOST_R11, HOST_R10, 0);
+    emit_mov(c, HOST_R9, HOST_R11);
+    emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe1, 0, 0xf0, 0xff, 0xff}, 7); /* and r9 */
+    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R9, HOST_R10, 0);
+    straddle = emit_jcc(c, 4);
+    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 12 - TLB_ENTRY_SHIFT}, 4); /* shr r11 */
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3);                       /* and r11d */
+    emit_u32(c, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R9, HOST_R11, entry + tag);
+    missing = emit_jcc(c, 5);
+    emit_op_gs_index(c, EMIT_LOAD, HOST_R11, HOST_R11,
+                     entry + offsetof(struct tlb_entry, addend));
+    emit_op_gs_index(c, EMIT_STORE, HOST_R9, HOST_R10, offsetof(struct interp_near, page));
+    emit_op_gs_index(c, EMIT_STORE, HOST_R11, HOST_R10, offsetof(struct interp_near, addend));
+    emit_op_reg(c, EMIT_ADD_LOAD, HOST_R9, HOST_R11);
+    emit_op_gs_index(c, EMIT_STORE, HOST_R9, HOST_R10, offsetof(struct interp_near, host));
+    emit_bytes(c, (const uint8_t[]){0x65, 0x41, 0x83, 0x7a}, 4); /* cmpl $0, gs:..(%r10) */
+    emit_byte(c, offsetof(struct interp_near, used));
+    emit_byte(c, 0);
+    known = emit_jcc(c, 5);
+    common_near_used(c);
+    emit_patch(c->start, known, emit_offset(c));
+    emit_bytes(c, (const uint8_t[]){0x65, 0x41, 0xff, 0x42}, 4); /* incl gs:..(%r10) */
+    emit_byte(c, offsetof(struct interp_near, misses));
+    often = emit_jcc(c, 4);
+    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
+    emit_byte(c, 0xc3);
+    emit_patch(c->start, often, emit_offset(c));
+    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
+    emit_jmp_to(c, d->common_often);
+    emit_patch(c->start, missing, emit_offset(c));
+    emit_mov(c, HOST_R10, HOST_R11);
+    emit_mov(c, HOST_R11, HOST_R9);
+    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
+    emit_jmp_to(c, d->common_miss);
+    emit_patch(c->start, straddle, emit_offset(c));
+    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
+    emit_lea(c, RSP, RSP, 8);
+    common_interpret(d, c);
 }
 
 /* Caches another page of the stack if the TLB has it. r10: a host address in it by the old
@@ -242,6 +321,10 @@ void dbt_common_emit(struct dbt *d)
     common_miss(d, c, (const void *)(uintptr_t)dbt_miss, HOST_R11);
     d->common_jump = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_jump, HOST_R10);
+    d->common_often = emit_offset(c);
+    common_miss(d, c, (const void *)(uintptr_t)dbt_near_often, HOST_R11);
+    common_near(d, c, false);
+    common_near(d, c, true);
     common_return(d, c);
     for (unsigned i = 0; i < TLB_NR; i++) {
         common_page(d, c, i);

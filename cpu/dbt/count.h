@@ -29,6 +29,7 @@ enum dbt_count {
     COUNT_STACK,
     COUNT_RETURNS,
     COUNT_STORES_TO_CODE,
+    COUNT_NEAR_NEVER,
     COUNT_NR
 };
 

@@ -19,6 +19,7 @@
 enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
 enum { TLB_ENTRY_SHIFT = 5 };
 G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
+enum { DBT_NEAR_BITS = 1 << 15 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
 /* Where to go on for a rip: an entry `far`. */
@@ -97,6 +98,8 @@ struct dbt {
     uint64_t jump_at;  /* of this TLB in jumps */
     struct dbt *self;
     uint32_t link, rec;
+    uint64_t near_keep;
+    uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
     const void *helper; /* tr_call_c() */
     struct dbt_jump jumps[TLB_NR][DBT_JUMPS];
 
@@ -111,6 +114,10 @@ struct dbt {
     bool no_returns;      /* they cannot be used */
     uint64_t stack_base; /* interp.stack.base as translated code has checked it */
 
+    unsigned near_next;                      /* slot to be given out */
+    uint64_t near_since[2 * NEAR_SLOTS + 1]; /* TSC when misses was started */
+    uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
+
     struct dbt_options options;
     struct lockstep *lockstep; /* NULL: off */
     bool comparing;            /* the run that is on: it must come back soon */
@@ -123,8 +130,8 @@ struct dbt {
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
-        common_stack, common_return, common_bottom;
-    uint32_t common_page[TLB_NR];
+        common_stack, common_return, common_bottom, common_often;
+    uint32_t common_page[TLB_NR], common_near[2];
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -266,6 +273,13 @@ void dbt_stack_switch(struct dbt *d, unsigned index);
 /* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
+/* near.c: accesses that look into interp.near. Is it worth it for the one at an offset in a
+ * frame? */
+bool dbt_near_good(const struct dbt *d, uint32_t frame, unsigned at);
+void dbt_near_init(struct dbt *d);
+/* Called by translated code when the counter at a place in *d has run out, or other_misses, by
+ * the access of d->rec. Always true. */
+bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place);
 /* No entry in the table for rip. true: now there is. */
 bool dbt_jump(struct dbt *d, uint64_t rip);
 /* Fills the current TLB for a data access to the page at va, without side effects other than A

@@ -190,18 +190,10 @@ void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to)
                      entry + offsetof(struct tlb_entry, addend));
 }
 
-void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
-    uint32_t retry;
+    uint32_t retry = emit_offset(&t->c);
 
-    if (op->base == CPU_RSP && !op->bits && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
-        op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
-        *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
-                               .disp = (int32_t)op->disp};
-        return;
-    }
-    tr_clobber(t);
-    retry = emit_offset(&t->c);
     check_addresses(t, op);
     if (op->locked && op->size > 1) {
         emit_bytes(&t->c, (const uint8_t[]){0x41, 0xf6, 0xc2}, 3); /* test $.., %r10b */
@@ -210,4 +202,18 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     }
     tr_lookup(t, retry, op->write, HOST_R11);
     check_host(t, op, m);
+}
+
+void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    if (op->base == CPU_RSP && !op->bits && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
+        op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
+        *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
+                               .disp = (int32_t)op->disp};
+        return;
+    }
+    tr_clobber(t);
+    if (!tr_check_near(t, op, m)) {
+        tr_check_tlb(t, op, m);
+    }
 }

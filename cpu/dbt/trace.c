@@ -113,6 +113,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_STACK] = "stack-page-changes",
     [COUNT_RETURNS] = "returns-mispredicted",
     [COUNT_STORES_TO_CODE] = "stores-to-code-pages",
+    [COUNT_NEAR_NEVER] = "sites-of-many-pages",
 };
 
 static const char *const flush_names[] = {

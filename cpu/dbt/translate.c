@@ -224,6 +224,12 @@ static void stub_emit(struct tr *t, const struct fixup *f)
     case FIX_STACK:
         tr_stack_stub(t, (uint32_t)f->to);
         break;
+    case FIX_NEAR:
+        tr_near_stub(t, (unsigned)f->to);
+        break;
+    case FIX_OTHER:
+        tr_other_stub(t, (unsigned)f->to);
+        break;
     case FIX_FPU:
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
         emit_jmp_to(&t->c, t->d->common_fpu);
@@ -504,7 +510,7 @@ static void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->b = tb->block;
     t->t = tb;
     t->index = index;
-    t->nr_fix = 0;
+    t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
     tr_decode(t);
 }

@@ -19,6 +19,8 @@ enum fix_kind {
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_JUMP,  /* so is the table of jumps */
     FIX_STACK, /* another page of the stack is to be cached */
+    FIX_NEAR,  /* another page is to be the one of near[to] */
+    FIX_OTHER, /* an access is not in the page of the stack: other[to] */
     FIX_FPU,   /* the vector state is wanted, then `rec` */
     FIX_LINK,  /* to an offset in the page */
     FIX_BACK,  /* the same, behind a call that has returned */
@@ -35,6 +37,35 @@ struct fixup {
     uint8_t live; /* flags that matter there */
     int32_t sp;
     uint64_t to;
+};
+
+/* memory.c */
+struct tr_operand {
+    uint8_t base, index, scale, seg; /* as in struct insn */
+    int64_t disp;
+    unsigned size;
+    bool write, locked;
+    bool bits;    /* the operand is beyond that by a bit offset, which is */
+    uint8_t bit;  /* in this register */
+};
+
+/* tr_near.c: a slot of interp.near, and who uses it in a block. */
+struct tr_slot {
+    uint8_t base, index;
+    uint16_t slot;
+};
+
+/* An access by a slot. */
+struct tr_near {
+    uint32_t retry; /* where its check is */
+    uint32_t slot;  /* its place in struct dbt */
+    bool write;
+};
+
+/* An access that may be in the page of the stack; where it goes on with its host address. */
+struct tr_other {
+    struct tr_operand op;
+    uint32_t back;
 };
 
 struct tr {
@@ -64,6 +95,10 @@ struct tr {
     uint8_t live_taken[BLOCK_MAX_OPS];      /* where its branch leads */
     struct peek peeks[DBT_PEEKS];
     unsigned nr_peeks;
+    struct tr_slot slot[2 * BLOCK_MAX_OPS];
+    struct tr_other other[2 * BLOCK_MAX_OPS];
+    struct tr_near near[2 * BLOCK_MAX_OPS];
+    unsigned nr_slots, nr_others, nr_nears;
     struct fixup fix[8 * BLOCK_MAX_OPS];
 };
 
@@ -95,16 +130,10 @@ void tr_interpret(struct tr *t);
 uint8_t tr_peek(struct tr *t, int64_t at, uint8_t pending);
 
 /* memory.c: checks the operand, all flags saved; *m is where it is on the host. */
-struct tr_operand {
-    uint8_t base, index, scale, seg; /* as in struct insn */
-    int64_t disp;
-    unsigned size;
-    bool write, locked;
-    bool bits;    /* the operand is beyond that by a bit offset, which is */
-    uint8_t bit;  /* in this register */
-};
 bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op);
 void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+/* The same by the TLB, whatever else is known. */
+void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 /*
  * r10: guest address of the first byte, r11: of the last one. The addend of their page to `to`;
  * on a miss the TLB is filled and the check, which began at `retry`, made again.
@@ -130,6 +159,12 @@ void tr_stack_check(struct tr *t);
 void tr_stack_stub(struct tr *t, uint32_t check);
 /* Does the instruction change RSP by *delta? false: by something unknown. */
 bool tr_stack_delta(const struct insn *in, int32_t *delta);
+
+/* tr_near.c: tr_check() of accesses that are likely to meet the page they met last. false: not
+ * this one, nothing was emitted. */
+bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+void tr_near_stub(struct tr *t, unsigned number);
+void tr_other_stub(struct tr *t, unsigned number);
 
 /* flow.c */
 void tr_flow(struct tr *t, const struct insn *in);

@@ -83,6 +83,23 @@ struct interp_stack {
 };
 #define STACK_NONE (1ull << 63) /* not canonical */
 
+/*
+ * For the translator: pages that accesses of user code met last, which have a tag of that kind
+ * in TLB_USER. page and host are NEAR_NONE otherwise.
+ */
+enum { NEAR_SLOTS = 1024 };
+struct interp_near {
+    uint64_t page, host, addend; /* page: guest address, host: page + addend */
+    uint32_t misses;             /* up to 0 */
+    uint32_t used;               /* since NEAR_NONE */
+};
+struct interp_nears {
+    struct interp_near slot[2 * NEAR_SLOTS]; /* the second half: that may be written */
+    uint32_t used[2 * NEAR_SLOTS]; /* that are not NEAR_NONE: their places in struct dbt */
+    uint32_t nr_used;
+};
+#define NEAR_NONE (1ull << 63) /* not canonical, nor is it with an addend */
+
 /* What distinguishes two decodings of the same bytes. */
 enum interp_mode {
     MODE_16 = INSN_MODE_16,
@@ -237,6 +254,7 @@ struct interp {
     const uint32_t *_Atomic poll;
     const uint32_t *poll_go, *poll_stop;
     struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
+    struct interp_nears near;
     struct interp_stress stress;
     uint64_t flushes[VCPU_FLUSH_PCIDS + 1]; /* of the TLB, by kind */
 
@@ -471,12 +489,16 @@ static inline bool interp_special(const struct interp *e)
     return (atomic_load_explicit(&e->attention, memory_order_relaxed) & ATTENTION_SPECIAL) != 0;
 }
 
-/* Write tags are going. */
+/* Tags are going: so does what the translator derived from them. */
+void interp_near_forget(struct interp *e);
 static inline void interp_stack_forget(struct interp *e)
 {
     e->stack.base = STACK_NONE;
     for (unsigned i = 0; i < TLB_NR; i++) {
         e->stacks[i].base = STACK_NONE;
+    }
+    if (e->near.nr_used != 0) {
+        interp_near_forget(e);
     }
 }
 

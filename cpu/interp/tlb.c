@@ -11,6 +11,17 @@ static unsigned tlb_slot(uint64_t va)
     return (unsigned)(va >> 12) & (TLB_SIZE - 1);
 }
 
+void interp_near_forget(struct interp *e)
+{
+    for (unsigned i = 0; i < e->near.nr_used; i++) {
+        struct interp_near *near = (struct interp_near *)(void *)((char *)e + e->near.used[i]);
+
+        near->page = near->host = NEAR_NONE;
+        near->used = 0;
+    }
+    e->near.nr_used = 0;
+}
+
 void interp_tlb_put(struct tlb *t, unsigned slot, const struct tlb_entry *en, unsigned shift,
                     bool global)
 {
