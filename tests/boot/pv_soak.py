@@ -22,6 +22,8 @@ ACCEL = os.environ.get("PVEMU_ACCEL", "bt")
 SECONDS = int(os.environ.get("PVEMU_SOAK_SECONDS", "60"))
 BOOTS = int(os.environ.get("PVEMU_SOAK_BOOTS", "200"))
 LONG = 4 * LIMIT
+# systemd gives a device 90 seconds to appear, and a guest on a busy host then has no login.
+PATIENT = "systemd.default_timeout_start_sec=900 systemd.default_device_timeout_sec=900"
 COMBINATIONS = [(flavour, machine, cpus) for cpus in (1, 4) for machine in ("pvh", "pv") for flavour in ("cloud", "generic")]
 TRACES = re.compile(rb"WARNING: CPU|BUG: |Call Trace|Oops|rcu: INFO|soft lockup|blocked for more than|Kernel panic")
 
@@ -135,8 +137,8 @@ def session(folder, flavour, machine, cpus):
     data = sample(2 << 20)
     host = TcpHost(data)
     try:
-        with start(folder, flavour, machine, cpus, DEBIAN, "-m", "1G") as guest:
-            guest.wait("login: $", LONG)
+        with start(folder, flavour, machine, cpus, DEBIAN, "-m", "1G", "-append", PATIENT) as guest:
+            guest.wait("pvemu-guest login: ", LONG)
             guest.type("root\n")
             guest.wait(r"root@pvemu-guest:~# ", LONG)
             guest.run("stty -echo; dmesg -n 1; cd /root")
@@ -170,7 +172,7 @@ def boots(folder):
     for number in range(BOOTS):
         which = COMBINATIONS[number % len(COMBINATIONS)]
         if number % 20 == 19 or number >= BOOTS - 4:  # 20 and 8: the odd ones only; the last four are PV with four CPUs too
-            with start(folder, *which, DEBIAN, "-m", "1G", "-append", "pvemu.poweroff") as guest:
+            with start(folder, *which, DEBIAN, "-m", "1G", "-append", "pvemu.poweroff " + PATIENT) as guest:
                 guest.wait("BOOTED", LONG)
                 guest.finish(0, None, LONG)
                 check_console(guest)
