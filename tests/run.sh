@@ -3,7 +3,8 @@
 # Installs what is missing, builds and runs the tests.
 #
 #   tests/run.sh            what every commit must pass
-#   tests/run.sh --slow     a Debian system with systemd, long transfers, 50 boots, real programs, 10 million oracle cases
+#   tests/run.sh --slow     a Debian system with systemd, long transfers, 250 boots, real programs, mixed load by PVH and PV
+#                           with 1 and 4 CPUs, 10 million oracle cases
 #   tests/run.sh --quick    only the compiled tests, no booting of distribution kernels
 #
 # Called as root it installs by package name and then runs the tests as an unprivileged user; otherwise it
@@ -129,14 +130,16 @@ if [ "$mode" != --quick ]; then
         suite "long boots" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" python3 "$pvemu_top/tests/boot/slow.py"
         suite "modes of the translator, Debian" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" \
             python3 "$pvemu_top/tests/boot/modes.py"
-        if [ ! -f "$PVEMU_CACHE/programs.img" ]; then
+        if [ ! -f "$PVEMU_CACHE/programs-both.img" ]; then
             PVEMU_EXTRA=gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,sqlite3,perl,nodejs,xz-utils,bzip2,bc \
-                PVEMU_ROOT_SIZE=3G "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/programs.img" "$cloud"
+                PVEMU_ROOT_SIZE=3G "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/programs-both.img" "$cloud" "$generic"
         fi
         for accel in bt interp; do
-            suite "programs in a guest, $accel" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs.img" \
+            suite "programs in a guest, $accel" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-both.img" \
                 PVEMU_ACCEL=$accel python3 "$pvemu_top/tests/boot/programs.py"
         done
+        suite "load and boots, PVH and PV" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-both.img" \
+            python3 "$pvemu_top/tests/boot/pv_soak.py"
         suite "ten million oracle cases" plain "$pvemu_top/build-gcc/tests/cpu/oracle_insn" -n 10000000
     fi
 fi
