@@ -106,6 +106,9 @@ static int fake_run(void)
     fake_kvm.immediate_exit = run->immediate_exit != 0;
     fake_kvm.valid_regs = run->kvm_valid_regs;
     fake_kvm.window = run->request_interrupt_window != 0;
+    if (fake_kvm.die) {
+        _exit(3);
+    }
     if ((run->kvm_dirty_regs & KVM_SYNC_X86_REGS) != 0) {
         fake_kvm.regs = run->s.regs.regs;
         run->kvm_dirty_regs = 0;

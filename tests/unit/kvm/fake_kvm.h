@@ -33,6 +33,7 @@ struct fake_kvm {
     unsigned long count_request; /* how often this call came: */
     unsigned count;
     bool no_mmap;                /* of the vCPU */
+    bool die;                    /* KVM_RUN ends the process */
     bool poor_cpuid;             /* KVM_GET_SUPPORTED_CPUID offers nothing, else all */
     struct fake_exit exits[FAKE_EXITS];
     unsigned nr_exits, next_exit;

@@ -123,6 +123,162 @@ static void test_slots_end(void)
     kt_teardown();
 }
 
+static void test_slot_again(void)
+{
+    struct kvm_vm *vm;
+
+    kt_setup();
+    vm = ((struct kvm_engine *)v->engine)->vm;
+    g_assert_true(mem_set_gfn(v->mem, 0xfe700, mem_extra_frame(v->mem, 0)));
+    g_assert_true(mem_set_gfn(v->mem, 0xfe700, MEM_HOLE));
+    g_assert_true(mem_set_gfn(v->mem, 0xfe701, mem_extra_frame(v->mem, 1)));
+    g_assert_cmpuint(vm->next_slot, ==, KVM_SLOT_FIRST_OUTSIDE + 1);
+    g_assert_cmpuint(fake_kvm.slots, ==, 2);
+    kt_teardown();
+}
+
+/* --- events that KVM had begun --- */
+
+static struct kvm_vcpu_events in_flight;
+
+static void fill_events(struct kvm_run *run)
+{
+    fake_kvm.events = in_flight;
+    fake_kvm.regs.rip = 0x2000;
+    vcpu_request(v, VCPU_REQ_STOP);
+}
+
+/* Real mode, handlers at 0100:vector * 16; the run ends with a kick. */
+static void run_events(enum exit_kind kind, uint16_t idt_limit)
+{
+    kt_setup();
+    for (uint32_t i = 0; i < 32; i++) {
+        uint32_t entry = 0x0100u << 16 | i * 16;
+
+        mem_write(v->mem, i * 4, &entry, sizeof(entry));
+    }
+    v->cpu.seg[CPU_CS].base = v->cpu.seg[CPU_CS].selector = 0;
+    v->cpu.gpr[CPU_RSP] = 0x8000;
+    v->cpu.idtr.limit = idt_limit;
+    kt_add(KVM_EXIT_IRQ_WINDOW_OPEN, fill_events);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, kind);
+}
+
+static void test_events(void)
+{
+    static const struct {
+        struct kvm_vcpu_events events;
+        uint64_t rip;
+    } rows[] = {
+        {{.exception = {.injected = 1, .nr = CPU_UD}}, CPU_UD * 16},
+        {{.exception = {.pending = 1, .nr = CPU_DB}}, CPU_DB * 16},
+        {{.exception = {.injected = 1, .nr = CPU_BP}}, 0x2000}, /* RIP is at the INT3 still */
+        {{.nmi = {.injected = 1, .masked = 1}}, CPU_NMI * 16},
+        {{.interrupt = {.injected = 1, .nr = 17}}, 17 * 16},
+        {{.interrupt = {.injected = 1, .nr = 17, .soft = 1}}, 0x2000}, /* at the INT n */
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        in_flight = rows[i].events;
+        run_events(EXIT_KICK, 0x3ff);
+        g_assert_cmphex(v->cpu.rip, ==, rows[i].rip);
+        g_assert_true(((struct kvm_engine *)v->engine)->load_all);
+        kt_teardown();
+    }
+    in_flight = (struct kvm_vcpu_events){.nmi = {.pending = 1}};
+    run_events(EXIT_KICK, 0x3ff);
+    g_assert_true(v->cpu.nmi_pending);
+    kt_teardown();
+    in_flight = rows[0].events; /* it cannot be delivered: no table */
+    run_events(EXIT_ERROR, 0);
+    kt_teardown();
+}
+
+/* --- kicks, the TPR, the TSC --- */
+
+static gpointer kick_thread(gpointer data)
+{
+    vcpu_request(data, VCPU_REQ_STOP);
+    return NULL;
+}
+
+static void fill_kick(struct kvm_run *run)
+{
+    g_thread_join(g_thread_new("kick", kick_thread, v)); /* sends this thread a signal */
+    g_assert_cmpuint(run->immediate_exit, ==, 1);
+}
+
+static void test_kick(void)
+{
+    kt_setup();
+    kt_add(KVM_EXIT_INTR, fill_kick);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_KICK);
+    kt_teardown();
+    kt_setup_board(); /* no engine: nothing happens */
+    kvm_kick(v);
+    kt_teardown();
+}
+
+static void fill_tpr_page(struct kvm_run *run)
+{
+    run->mmio.phys_addr = 0xfee00080;
+    run->mmio.len = 4;
+    run->mmio.is_write = 1;
+}
+
+static void fill_tpr_msr(struct kvm_run *run)
+{
+    struct kvm_engine *k = v->engine;
+
+    g_assert_cmpuint(k->cr8, ==, 3);
+    k->cr8 = run->cr8 = 0;
+    run->msr.index = 0x808;
+}
+
+static void test_tpr(void)
+{
+    kt_setup();
+    ((struct kvm_engine *)v->engine)->cr8 = 0;
+    kt_add(KVM_EXIT_MMIO, fill_tpr_page);
+    kt_add(KVM_EXIT_X86_WRMSR, fill_tpr_msr);
+    kt_run_to_halt();
+    g_assert_cmpuint(((struct kvm_engine *)v->engine)->cr8, ==, 3); /* as the board says */
+    kt_teardown();
+}
+
+/* A kernel that has no attribute for the TSC's offset: the TSC itself is set. */
+static void test_tsc(void)
+{
+    bool seen = false;
+
+    kt_setup_board();
+    fake_kvm.fail_request = KVM_HAS_DEVICE_ATTR;
+    fake_kvm.fail_error = ENXIO;
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    kt_run_to_halt();
+    for (unsigned i = 0; i < fake_kvm.nr_msrs; i++) {
+        seen = seen || (fake_kvm.msr_index[i] == 0x10 && fake_kvm.msrs[i] != 0);
+    }
+    g_assert_true(seen);
+    v->cpu.tsc_offset += 5; /* changed while it slept, and refused */
+    fake_kvm.fail_request = KVM_SET_MSRS;
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_ERROR);
+    kt_teardown();
+}
+
+static void test_no_irq(void)
+{
+    kt_setup();
+    v->cpu.rflags |= CPU_IF;
+    vcpu_request(v, VCPU_REQ_IRQ); /* the board has none after all */
+    kt_run_to_halt();
+    g_assert_cmpuint(fake_kvm.interrupt, ==, 0);
+    kt_teardown();
+}
+
 /* --- registers come out when they are wanted --- */
 
 static void fill_out(struct kvm_run *run)
@@ -236,7 +392,7 @@ static const struct vcpu_debug points = {
 
 static void test_points(void)
 {
-    g_autoptr(GError) err = NULL;
+    g_autoptr(GError) err = NULL, err2 = NULL;
     struct vcpu_debug bad = points;
 
     kt_setup();
@@ -260,6 +416,10 @@ static void test_points(void)
     kt_add(KVM_EXIT_DEBUG, fill_int3);
     kvm_run_guest(v, &last);
     g_assert_cmphex(last.stop, ==, VCPU_STOP_INT3);
+    bad.nr_points = VCPU_POINTS + 1;
+    g_assert_false(kvm_accel_ops.set_debug(v, &bad, &err2));
+    g_assert_nonnull(strstr(err2->message, "only 4"));
+    bad = points;
     bad.points[1].gva = 0x2001;
     g_assert_false(kvm_accel_ops.set_debug(v, &bad, &err));
     g_assert_nonnull(strstr(err->message, "breakpoint 1"));
@@ -287,6 +447,33 @@ static void test_no_points(void)
     g_assert_false(kvm_accel_ops.set_debug(v, &one, &err3));
     g_assert_nonnull(strstr(err3->message, "cannot debug guests"));
     kt_teardown();
+}
+
+/* What is needed to try them fails. */
+static void test_points_fail(void)
+{
+    static const struct {
+        unsigned long request;
+        const char *text;
+    } rows[] = {
+        {KVM_SET_CPUID2, "does not take the guest's CPUID"},
+        {KVM_SET_USER_MEMORY_REGION, "cannot be tried: Cannot allocate memory"},
+        {KVM_SET_SREGS, "does not stop a guest"},
+        {KVM_SET_GUEST_DEBUG, "does not stop a guest"},
+        {KVM_RUN, "does not stop a guest"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autoptr(GError) err = NULL;
+
+        kt_setup();
+        fake_kvm.fail_request = rows[i].request;
+        fake_kvm.fail_error = rows[i].request == KVM_RUN ? EINTR : ENOMEM; /* a storm of kicks */
+        g_assert_false(kvm_accel_ops.set_debug(v, &points, &err));
+        g_assert_nonnull(strstr(err->message, rows[i].text));
+        fake_kvm.fail_request = 0;
+        kt_teardown();
+    }
 }
 
 /* --- the log --- */
@@ -480,6 +667,13 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/extras/run-fails", test_run_fails);
     g_test_add_func("/kvm/extras/msrs-fail", test_msrs_fail);
     g_test_add_func("/kvm/extras/slots-end", test_slots_end);
+    g_test_add_func("/kvm/extras/slot-again", test_slot_again);
+    g_test_add_func("/kvm/extras/events", test_events);
+    g_test_add_func("/kvm/extras/kick", test_kick);
+    g_test_add_func("/kvm/extras/tpr", test_tpr);
+    g_test_add_func("/kvm/extras/tsc", test_tsc);
+    g_test_add_func("/kvm/extras/no-irq", test_no_irq);
+    g_test_add_func("/kvm/extras/points-fail", test_points_fail);
     g_test_add_func("/kvm/extras/registers-stay", test_registers_stay);
     g_test_add_func("/kvm/extras/step", test_step);
     g_test_add_func("/kvm/extras/step-hypercall", test_step_hypercall);

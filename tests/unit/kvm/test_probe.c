@@ -196,6 +196,20 @@ static void test_slow(void)
     assert_refused(KVM_PROBE_SLOW, "too slowly", false);
 }
 
+/* The probe's process ends by itself: a bug of the host, but never pvemu's end. */
+static void test_died(void)
+{
+    struct kvm_probe p;
+    g_autoptr(GError) err = NULL;
+
+    fake_kvm_reset();
+    fake_kvm.die = true;
+    kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
+    g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
+    g_assert_false(kvm_probe_judge(&p, &err));
+    g_assert_nonnull(strstr(err->message, "could not be run to its end"));
+}
+
 /* The watchdog: a KVM_RUN that never comes back, and a child that works. */
 static void test_watchdog(void)
 {
@@ -229,5 +243,6 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/probe/stub", test_stub);
     g_test_add_func("/kvm/probe/slow", test_slow);
     g_test_add_func("/kvm/probe/watchdog", test_watchdog);
+    g_test_add_func("/kvm/probe/died", test_died);
     return g_test_run();
 }
