@@ -32,6 +32,10 @@ static bool guest_kvm_init(struct vcpu *v, GError **err)
         g_error("no profile for KVM");
     }
     v->model = model;
+    if (!cpu_model_has(model, INSN_FEAT_XSAVE)) { /* Bochs */
+        v->cpu.cr4 &= ~(uint64_t)CPU_CR4_OSXSAVE;
+        v->cpu.xcr0 = 1;
+    }
     kvm_board_ops = *v->board_ops;
     kvm_board_ops.read_cr8 = kvm_read_cr8;
     kvm_board_ops.write_cr8 = kvm_write_cr8;

@@ -38,7 +38,7 @@ $B mount -t proc proc /proc; $B mount -t sysfs sys /sys; $B mount -t devtmpfs de
 $B --install -s /bin; export PATH=/bin
 . /work.sh
 echo "GUEST-END $?"
-dmesg -r | grep -E '^<[0-4]>' | grep -v -e 'Grant table init' -e PCI -e 'spinlock event irq' | sed 's/^/GUEST-WARNS /'
+dmesg -r | grep -E '^<[0-4]>' | grep -v -e 'Grant table init' -e PCI -e 'spinlock event irq' -e 'hrtimer: interrupt took' | sed 's/^/GUEST-WARNS /'
 poweroff -f
 """
 
@@ -65,7 +65,8 @@ wget -q -O - http://10.0.2.2:8099/disk | sha256sum
 
 
 # As long as it takes to change engines: checksums, floating point, processes, time that never goes back, and beside
-# that a disk that is written and read, and a network. Nothing new in the kernel's log.
+# that a disk that is written and read, and a network. Nothing new in the kernel's log, but that an interrupt took long:
+# two virtual CPUs share one processor.
 SWITCH = """
 insmod /xen-blkfront.ko; n=0; while [ ! -b /dev/xvda ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
 insmod /xen-netfront.ko; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip route add default via 10.0.2.2
@@ -87,7 +88,7 @@ net() {
     done
     echo "net $rounds bad $bad" > /tmp/net
 }
-wget -q -O - http://10.0.2.2:8099/piece > /dev/null; sleep 0.2; echo 4 > /proc/sys/vm/drop_caches; dmesg > /tmp/before
+wget -q -O - http://10.0.2.2:8099/piece > /dev/null; sleep 0.2; echo 4 > /proc/sys/vm/drop_caches; dmesg | grep -v 'hrtimer: interrupt took' > /tmp/before
 disk & net &
 echo READY
 start=$(cut -d. -f1 /proc/uptime); last=0; rounds=0; bad=0
@@ -100,7 +101,7 @@ while now=$(tr -d . < /proc/uptime | cut -d' ' -f1); [ $now -lt $(( (start + 6) 
 done
 touch /tmp/stop; wait
 echo "rounds $rounds bad $bad"; cat /tmp/disk /tmp/net
-dmesg > /tmp/after; cmp -s /tmp/before /tmp/after && echo "no new message" || tail -n +$(($(wc -l < /tmp/before) + 1)) /tmp/after
+dmesg | grep -v 'hrtimer: interrupt took' > /tmp/after; cmp -s /tmp/before /tmp/after && echo "no new message" || tail -n +$(($(wc -l < /tmp/before) + 1)) /tmp/after
 """.replace("@PIECE@", hashlib.sha256(sample()[:PIECE]).hexdigest())
 
 
