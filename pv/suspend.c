@@ -92,6 +92,7 @@ static void suspend_renew_pages(struct pv_domain *d)
     }
     pv_memory_place(d, PV_FRAME_SHARED_INFO, PV_NO_GFN);
     memset(si, 0, MEM_PAGE_SIZE);
+    d->shared_32bit = false; /* until the guest sets itself up again */
     if (d->kind == PV_KIND_PV) { /* as Xen's tools leave it */
         memset(si->evtchn_mask, 0xff, sizeof(si->evtchn_mask));
         for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {

@@ -30,7 +30,7 @@ def session(folder, machine, accel, *args):
             guest.wait("Welcome to pvemu: kernel .*-hypercall-page", 2 * LIMIT)
             guest.wait(PROMPT)
             booted = guest.run("dmesg")
-            assert ("Booting paravirtualized kernel on Xen" + (" PVH" if machine == "pvh" else "")) in booted, booted
+            assert ("Booting kernel on Xen" + (" PVH\n" if machine == "pvh" else "\n")) in booted, booted
             assert "10.0.2.15" in guest.run("ip addr show eth0")
             guest.run(f"wget -q -O /root/file http://10.0.2.2:{server.port}/file")
             assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /root/file")

@@ -92,10 +92,10 @@ static uint64_t now(void)
     return info->time.system_time;
 }
 
-/* wc_sec; the layout is the 64-bit one. */
+/* In the layout of 32-bit guests. */
 static uint32_t wall_clock(void)
 {
-    return *(volatile uint32_t *)(SHARED + 0xc04);
+    return ((volatile struct shared_info *)SHARED)->wc_sec;
 }
 
 /* As a kernel does while it boots; the number of an IPI's port. */
