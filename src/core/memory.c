@@ -316,14 +316,14 @@ void mem_written_at(struct mem *mem, uint32_t frame, unsigned at, unsigned len)
 
 /*
  * With MEM_CHANGING held. In this order: a store that finds its line gone comes after the
- * generation; and marks that are made in between are not complete before the lock is gone.
+ * generation and the watches; and marks that are made in between are not complete before the lock
+ * is gone.
  */
 static void mem_code_change(struct mem *mem, uint32_t frame, const void *self)
 {
     unsigned nr = atomic_load_explicit(&mem->nr_watches, memory_order_acquire);
 
     atomic_fetch_add(&mem->ram.info[frame].code_generation, 1);
-    atomic_store(&mem->ram.info[frame].code_lines, 0);
     for (unsigned i = 0; i < nr; i++) {
         void *opaque = atomic_load_explicit(&mem->watches[i].opaque, memory_order_acquire);
 
@@ -331,6 +331,7 @@ static void mem_code_change(struct mem *mem, uint32_t frame, const void *self)
             mem->watches[i].fn(opaque, frame);
         }
     }
+    atomic_store(&mem->ram.info[frame].code_lines, 0);
 }
 
 void mem_code_changed(struct mem *mem, uint32_t frame, const void *self)
