@@ -51,11 +51,15 @@ static uint8_t take8(struct program *p)
 /* Races are its purpose; the stores are single bytes and words as a guest makes them. */
 static void flip_once(struct blk_front *f, uint64_t random)
 {
-    uint8_t *slot = f->ring + 64 + (random >> 8) % (4096 - 64);
+    /* The other thread goes from queue to queue, and while it connects there may be none. */
+    uint8_t *ring = __atomic_load_n(&f->ring, __ATOMIC_RELAXED);
     uint8_t *indirect = front_page(f, INDIRECT_GFN) + (random >> 24) % 64;
     uint16_t *flags =
         &front_grant_entry(f, front_ref(FRONT_DATA_GFN) + (random >> 40) % REFS)->flags;
 
+    if (ring == NULL) {
+        return;
+    }
     switch (random % 8) {
     case 0:
         __atomic_fetch_xor(flags, (uint16_t)(1u << (random >> 50) % 16), __ATOMIC_RELAXED);
@@ -65,7 +69,8 @@ static void flip_once(struct blk_front *f, uint64_t random)
         __atomic_store_n(indirect, (uint8_t)(random >> 56), __ATOMIC_RELAXED);
         break;
     default:
-        __atomic_store_n(slot, (uint8_t)((random >> 60) % 9), __ATOMIC_RELAXED);
+        __atomic_store_n(ring + 64 + (random >> 8) % (4096 - 64),
+                         (uint8_t)((random >> 60) % 9), __ATOMIC_RELAXED);
         break;
     }
 }
@@ -296,6 +301,8 @@ static void begin(struct target *t, uint8_t how)
     g_mutex_unlock(&f->fb->board.lock);
     front_set_state(f, XenbusStateInitialised);
     g_assert_true(f->b->running);
+    /* The table is as large as it gets: the flipper, which has no lock, must not see it grow. */
+    front_grant_entry(f, front_ref(FRONT_QUEUE_GFN + FRONT_VCPUS * 16));
     set_flipper(t, (how & 8) != 0);
 }
 
