@@ -114,7 +114,7 @@ if [ "$mode" != --quick ]; then
     grub=(PVEMU_GRUB_GENERIC="$PVEMU_CACHE/grub-generic.img" PVEMU_GRUB_CLOUD="$PVEMU_CACHE/grub-cloud.img")
     suite "boots by GRUB" plain "${env[@]}" "${grub[@]}" python3 "$pvemu_top/tests/boot/grub.py"
     need qemu-system-x86
-    kvm=(python3 "$pvemu_top/tests/kvm/suite.py" amd "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/kvm/kvm_bare"
+    kvm=(python3 "$pvemu_top/tests/kvm/suite.py" amd "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/kvm"
         "$pvemu_top/build-gcc/tests/guest")
     if [ "$mode" = --slow ]; then
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}"
