@@ -165,14 +165,14 @@ void kvm_kick(struct vcpu *v);
 void kvm_sync(struct vcpu *v);
 /* The signal of kicks gets its handler. */
 void kvm_install_signal(void);
-/* The calling thread is the vCPU's. */
-void kvm_know_thread(struct kvm_engine *k);
 /* An engine error; false. */
 bool kvm_run_failed(struct exit *exit, const char *what, int error);
 /* The exit's access, in pieces of 1, 2, 4 or 8 bytes; true. */
 bool kvm_run_mmio(struct kvm_engine *k, struct exit *exit);
-/* An exit that is an error, whatever it is; false. */
-bool kvm_run_error(struct kvm_engine *k, struct exit *exit);
+/* An exit that ends the run: a triple fault, or an error, whatever it is; false. */
+bool kvm_run_ended(struct kvm_engine *k, struct exit *exit);
+/* Whose thread it is, and the CPUID, which KVM gets at the first run. false: an engine error. */
+bool kvm_run_begin(struct kvm_engine *k, struct exit *exit);
 
 /* --- pv_memory.c, pv_state.c, pv_run.c: PV guests --- */
 

@@ -242,12 +242,8 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
         return kvm_run_mmio(k, exit);
     case KVM_EXIT_INTR:
         return run_interrupted(k, exit);
-    case KVM_EXIT_SHUTDOWN:
-        exit->kind = EXIT_SHUTDOWN;
-        g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
-        return false;
     default:
-        return kvm_run_error(k, exit);
+        return kvm_run_ended(k, exit);
     }
 }
 
@@ -329,14 +325,8 @@ static bool run_begin(struct kvm_engine *k, struct exit *exit)
 {
     int ret = 0;
 
-    kvm_know_thread(k);
-    if (!k->cpuid_set) { /* not sooner: the board adds Xen's leaves */
-        g_autoptr(GError) err = NULL;
-
-        k->cpuid_set = kvm_set_cpuid(k, &err);
-        if (!k->cpuid_set) {
-            return kvm_run_failed(exit, "it does not take the guest's CPUID", EINVAL);
-        }
+    if (!kvm_run_begin(k, exit)) {
+        return false;
     }
     if (k->pv == NULL) {
         ret = kvm_pv_prepare(k);

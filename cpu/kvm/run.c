@@ -53,7 +53,7 @@ void kvm_install_signal(void)
     sigaction(SANDBOX_KICK_SIGNAL, &sa, NULL);
 }
 
-void kvm_know_thread(struct kvm_engine *k)
+static void run_know_thread(struct kvm_engine *k)
 {
     uintptr_t self = (uintptr_t)pthread_self();
 
@@ -187,7 +187,7 @@ static bool run_xen(struct kvm_engine *k, struct exit *exit)
     int ret;
 
     if (k->run->xen.type != KVM_EXIT_XEN_HCALL) {
-        return kvm_run_error(k, exit);
+        return kvm_run_ended(k, exit);
     }
     ret = kvm_fetch_regs(k);
     if (ret < 0) {
@@ -302,7 +302,7 @@ static bool run_wrmsr(struct kvm_engine *k, struct exit *exit)
     return ret >= 0 || kvm_run_failed(exit, "cannot set the TSC", -ret);
 }
 
-bool kvm_run_error(struct kvm_engine *k, struct exit *exit)
+static bool run_error(struct kvm_engine *k, struct exit *exit)
 {
     const struct kvm_run *run = k->run;
     uint64_t rip = kvm_fetch_regs(k) >= 0 ? k->v->cpu.rip : 0;
@@ -324,6 +324,16 @@ bool kvm_run_error(struct kvm_engine *k, struct exit *exit)
                    "KVM: exit %u, which pvemu does not know, at rip 0x%" PRIx64,
                    run->exit_reason, rip);
     }
+    return false;
+}
+
+bool kvm_run_ended(struct kvm_engine *k, struct exit *exit)
+{
+    if (k->run->exit_reason != KVM_EXIT_SHUTDOWN) {
+        return run_error(k, exit);
+    }
+    exit->kind = EXIT_SHUTDOWN;
+    g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
     return false;
 }
 
@@ -355,12 +365,8 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
     case KVM_EXIT_INTR:
     case KVM_EXIT_SET_TPR:
         return true;
-    case KVM_EXIT_SHUTDOWN:
-        exit->kind = EXIT_SHUTDOWN;
-        g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
-        return false;
     default:
-        return kvm_run_error(k, exit);
+        return kvm_run_ended(k, exit);
     }
 }
 
@@ -406,12 +412,9 @@ static bool run_once(struct kvm_engine *k, struct exit *exit)
     return run_enter(k, exit);
 }
 
-static bool run_begin(struct kvm_engine *k, struct exit *exit)
+bool kvm_run_begin(struct kvm_engine *k, struct exit *exit)
 {
-    const struct cpu_x86 *cpu = &k->v->cpu;
-    int ret;
-
-    kvm_know_thread(k);
+    run_know_thread(k);
     if (!k->cpuid_set) { /* not sooner: the board adds Xen's leaves */
         g_autoptr(GError) err = NULL;
 
@@ -419,6 +422,17 @@ static bool run_begin(struct kvm_engine *k, struct exit *exit)
         if (!k->cpuid_set) {
             return kvm_run_failed(exit, "it does not take the guest's CPUID", EINVAL);
         }
+    }
+    return true;
+}
+
+static bool run_begin(struct kvm_engine *k, struct exit *exit)
+{
+    const struct cpu_x86 *cpu = &k->v->cpu;
+    int ret;
+
+    if (!kvm_run_begin(k, exit)) {
+        return false;
     }
     if (k->load_all) {
         k->unfinished = false;

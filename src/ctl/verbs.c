@@ -221,6 +221,15 @@ static int verb_fail(GError *err)
     return EXIT_STATUS_CANNOT_RUN;
 }
 
+static int verb_refused(const char *verb, const char *name, const char *why)
+{
+    GError *err = NULL;
+
+    error_set(&err, PVEMU_ERROR_HOST, "cannot %s guest '%s': %s", verb, name,
+              why != NULL ? why : "it does not answer");
+    return verb_fail(err);
+}
+
 static int verb_command(const struct verb_command *v, const char *word, bool wait)
 {
     GError *err = NULL;
@@ -235,9 +244,7 @@ static int verb_command(const struct verb_command *v, const char *word, bool wai
     fd = guest_open(name);
     answer = fd < 0 ? NULL : ask(fd, v->command, v->arguments, &why);
     if (answer == NULL) {
-        error_set(&err, PVEMU_ERROR_HOST, "cannot %s guest '%s': %s", v->verb, name,
-                  why != NULL ? why : "it does not answer");
-        return verb_fail(err);
+        return verb_refused(v->verb, name, why);
     }
     if (json_object_has_member(answer, "text")) {
         fputs(text_of(answer, "text"), stdout);
@@ -319,9 +326,7 @@ static int verb_suspend(const char *word)
             return EXIT_STATUS_OK;
         }
     }
-    error_set(&err, PVEMU_ERROR_HOST, "cannot suspend guest '%s': %s", name,
-              why != NULL ? why : "it does not answer");
-    return verb_fail(err);
+    return verb_refused("suspend", name, why);
 }
 
 /* suspend [VM]; resume [-cancel] [VM] */
