@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry of a 64-bit PVH test kernel: into long mode with 1 GiB mapped as it is, and into C. */
 #include <xen/elfnote.h>
+#include "../pv/call.h"
 
     .section .note.Xen, "a", @note
     .align 4
@@ -52,11 +53,7 @@ start:
     .globl hypercall_inline
 hypercall_inline: /* (nr, a1, a2, a3, a4) */
     movq %rdi, %rax
-    movq %rsi, %rdi
-    movq %rdx, %rsi
-    movq %rcx, %rdx
-    movq %r8, %r10
-    movq %r9, %r8
+    CALL_ARGUMENTS
     cmpb $0, amd(%rip)
     jne hypercall_amd
     jmp hypercall_intel
@@ -69,18 +66,6 @@ hypercall_amd:
 hypercall_intel:
     .byte 0x0f, 0x01, 0xc1 /* vmcall */
     ret
-
-    .globl hypercall_by_page
-hypercall_by_page:
-    movl %edi, %eax
-    shll $5, %eax
-    movq %rsi, %rdi
-    movq %rdx, %rsi
-    movq %rcx, %rdx
-    movq %r8, %r10
-    movq %r9, %r8
-    addq $hypercall_page, %rax
-    jmp *%rax
 
     .data
     .align 8

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry of a PV test kernel: its notes, a hypercall page, the way into C, and trap stubs. */
 #include <xen/elfnote.h>
+#include "call.h"
 
 .macro NOTE type, value:vararg
     .align 4
@@ -37,25 +38,9 @@ start:
     .globl hypercall_inline
 hypercall_inline: /* (nr, a1, a2, a3, a4) */
     movq %rdi, %rax
-    movq %rsi, %rdi
-    movq %rdx, %rsi
-    movq %rcx, %rdx
-    movq %r8, %r10
-    movq %r9, %r8
+    CALL_ARGUMENTS
     syscall
     ret
-
-    .globl hypercall_by_page
-hypercall_by_page:
-    movl %edi, %eax
-    shll $5, %eax
-    movq %rsi, %rdi
-    movq %rdx, %rsi
-    movq %rcx, %rdx
-    movq %r8, %r10
-    movq %r9, %r8
-    addq $hypercall_page, %rax
-    jmp *%rax
 
 /*
  * The stubs of all vectors and callbacks: a frame of one form for trap_handler(), which may
