@@ -35,8 +35,7 @@ void xenstore_free(struct xenstore *xs)
     if (xs == NULL) {
         return;
     }
-    xs_conn_drop(xs);
-    evtchn_host_unbind(&xs->conn.host);
+    xs_conn_down(xs);
     xs_watch_free_all(xs);
     xs_tree_fini(&xs->tree);
     g_assert(xs->ledger.bytes == 0);
@@ -45,9 +44,7 @@ void xenstore_free(struct xenstore *xs)
 
 void xenstore_reset(struct xenstore *xs)
 {
-    xs_conn_drop(xs);
-    evtchn_host_unbind(&xs->conn.host);
-    xs->conn.up = false;
+    xs_conn_down(xs);
     xs_tree_rm_owned(&xs->tree, PV_DOMID);
 }
 

@@ -105,6 +105,7 @@ struct xenstore {
     struct xs_watch *watches;
     GQueue ready;          /* watches of domain 0 with pending paths */
     struct work watch_work, ring_work;
+    struct timer ring_timer;
     struct xs_conn conn;
     char home[32];         /* "/local/domain/1" */
 };
@@ -147,6 +148,7 @@ void xs_out_drop_watch(struct xenstore *xs, struct xs_guest_watch *watch);
 void xs_conn_kick(struct xenstore *xs);
 void xs_conn_drop(struct xenstore *xs); /* watches, transactions, partial messages */
 void xs_conn_init(struct xenstore *xs);
+void xs_conn_down(struct xenstore *xs); /* the ring is served no more */
 void xs_conn_resume(struct xenstore *xs); /* after loading: bind and go on */
 
 /* ---- xenstore_ops.c ---- */

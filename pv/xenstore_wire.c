@@ -7,6 +7,10 @@
  *
  * Requests wait while more than XS_OUT_BACKLOG bytes of output are unread, so the guest's own
  * reading bounds what is kept for it.
+ *
+ * Linux (xs_comms in 6.1, xb_write and xb_read) looks at our index right behind moving its own,
+ * with no barrier between: the processor may do the load first, and an event that we wait for
+ * is not sent. So whatever was moved, the ring is looked at once more a little later.
  */
 #include "pv/xenstore_priv.h"
 
@@ -16,7 +20,10 @@
 #include "core/memory.h"
 #include "pv/domain.h"
 
-enum { HEADER = sizeof(struct xsd_sockmsg) };
+enum {
+    HEADER = sizeof(struct xsd_sockmsg),
+    LOOK_AGAIN_NS = 1000000, /* far more than a store can take to be seen */
+};
 
 /* ---- output queue ---- */
 
@@ -309,8 +316,11 @@ static void conn_run(void *opaque)
         xs_conn_kick(xs);
     }
     if (moved) {
+        struct board *b = xs->domain->board;
+
         mem_written(xs->domain->mem, conn_frame(xs));
         evtchn_host_notify(&conn->host);
+        b->ops->timer_arm(b, &xs->ring_timer, board_now_ns(b) + LOOK_AGAIN_NS);
     }
 }
 
@@ -326,6 +336,16 @@ void xs_conn_init(struct xenstore *xs)
     xs->conn.host.opaque = xs;
     xs->ring_work.fn = conn_run;
     xs->ring_work.opaque = xs;
+    xs->ring_timer.fn = conn_run;
+    xs->ring_timer.opaque = xs;
+}
+
+void xs_conn_down(struct xenstore *xs)
+{
+    xs_conn_drop(xs);
+    evtchn_host_unbind(&xs->conn.host);
+    xs->domain->board->ops->timer_cancel(xs->domain->board, &xs->ring_timer);
+    xs->conn.up = false;
 }
 
 static void conn_bind(struct xenstore *xs)

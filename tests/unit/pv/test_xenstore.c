@@ -438,6 +438,30 @@ static void test_quota(void)
     store_guest_free(g);
 }
 
+/* A message in two parts, with an event for the first only, as Linux can do it. */
+static void test_lost_event(void)
+{
+    struct store_guest *g = store_guest_new();
+    const struct xsd_sockmsg header = {.type = XS_READ, .req_id = 9, .len = 5};
+
+    fake_board_advance(g->fb, 10000000);
+    store_guest_put(g, &header, sizeof(header));
+    store_guest_kick(g, STORE_PORT);
+    g_assert_cmpuint(g->page->req_cons, ==, sizeof(header));
+    store_guest_put(g, "data", 5);
+    fake_board_run(g->fb);
+    g_assert_cmpuint(g->page->req_cons, ==, sizeof(header));
+    fake_board_advance(g->fb, 10000000);
+    fake_board_run(g->fb);
+    g_assert_cmpuint(g->page->rsp_prod, >, 0);
+    g_assert_true(store_guest_read(g));
+    g_assert_cmpuint(g->header.req_id, ==, 9);
+    fake_board_advance(g->fb, 10000000);
+    fake_board_run(g->fb);
+    g_assert_null(g->fb->timers); /* nothing moves: nobody looks */
+    store_guest_free(g);
+}
+
 static void test_bad_index(void)
 {
     struct store_guest *g = store_guest_new();
@@ -724,6 +748,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/xenstore/transaction-conflict", test_transaction_conflict);
     g_test_add_func("/pv/xenstore/quota", test_quota);
     g_test_add_func("/pv/xenstore/bad-index", test_bad_index);
+    g_test_add_func("/pv/xenstore/lost-event", test_lost_event);
     g_test_add_func("/pv/xenstore/bad-length", test_bad_length);
     g_test_add_func("/pv/xenstore/reconnect", test_reconnect);
     g_test_add_func("/pv/xenstore/dom0-watch", test_dom0_watch);
