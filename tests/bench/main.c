@@ -236,13 +236,20 @@ static int tsc(void)
     return 0;
 }
 
+static bool wants_smp(const struct options *o)
+{
+    const struct workload *w = workload_find(o->names[0]);
+
+    return strcmp(w != NULL ? w->group : o->names[0], "smp") == 0;
+}
+
 /* A guest has one CPU: two processes that take turns shall do so on one here, too. */
 static void pin(const struct options *o)
 {
     cpu_set_t set;
     int cpu = sched_getcpu();
 
-    if (cpu >= 0 && strcmp(o->names[0], "smp") != 0) {
+    if (cpu >= 0 && !wants_smp(o)) {
         CPU_ZERO(&set);
         CPU_SET((unsigned)cpu, &set);
         sched_setaffinity(0, sizeof(set), &set);
