@@ -20,6 +20,8 @@ ROWS = [
     ("hypercalls by the page, interp", "xen_page", ["-accel", "interp"], 0, r"PASS: the guest powered off", None),
     ("hypercalls of 32-bit code", "calls32", [], 0, r"PASS: the guest ended with code 0", None),
     ("the same on the interpreter", "calls32", ["-accel", "interp"], 0, r"PASS: the guest ended with code 0", None),
+    ("hypercalls of a program, bt", "user_call", ["-accel", "bt"], 0, r"PASS: the guest ended with code 0", None),
+    ("hypercalls of a program, interp", "user_call", ["-accel", "interp"], 0, r"PASS: the guest ended with code 0", None),
     ("exit code", "exit_code", [], 42, r"FAIL: the guest ended with code 42", None),
     ("exit code 0", "exit_zero", [], 0, r"PASS: the guest ended with code 0", None),
     ("exit code clamped", "exit_wild", [], 111, r"FAIL: the guest ended with code 111", None),
