@@ -64,18 +64,19 @@ struct kvm_engine {
     int tid;
     bool cpuid_set;
     bool load_all;        /* v->cpu is what counts, all of it */
+    /* Set by every entry, so next to each other. */
     bool regs_away;       /* general registers are KVM's; false between runs */
     bool sregs_away;      /* segments and control registers are KVM's */
     bool deep_away;       /* the deep state is KVM's */
+    bool unfinished;      /* an exit that KVM completes when it is entered again */
+    bool xen_pending;     /* the last exit was a VMCALL that KVM is going to finish */
     bool regs_dirty;      /* v->cpu's registers are newer than KVM's */
     unsigned near;        /* so many entries more, KVM gives registers with the exit: only when
                              an exit has needed them lately, since that costs 600 instructions */
-    bool unfinished;      /* an exit that KVM completes when it is entered again */
     bool irq_ready;       /* an interrupt can be given to KVM now */
     int64_t tsc_offset;   /* that KVM has */
     uint64_t cr8;         /* as the board sees it */
     struct kvm_guest_debug debug; /* what a debugger wants; control 0: nothing */
-    bool xen_pending;     /* the last exit was a VMCALL that KVM is going to finish */
     uint64_t xen_next;    /* behind it */
     uint64_t exits[KVM_EXITS], hypercalls, apic, entries, signals; /* counters */
     struct kvm_sregs sregs; /* that KVM has, when v->cpu's were last compared */
@@ -177,7 +178,8 @@ bool kvm_run_begin(struct kvm_engine *k, struct exit *exit);
 /* --- pv_memory.c, pv_state.c, pv_run.c: PV guests --- */
 
 void kvm_pv_run(struct kvm_engine *k, struct exit *exit);
-void kvm_pv_sync(struct kvm_engine *k);
+/* Vector registers home. 0 or a negated errno, and then they are lost. */
+int kvm_pv_sync(struct kvm_engine *k);
 void kvm_pv_flush(struct kvm_engine *k);
 void kvm_pv_memory_free(struct kvm_vm *vm);
 

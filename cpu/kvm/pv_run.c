@@ -61,6 +61,7 @@ static void run_sysenter(struct kvm_engine *k)
     struct vcpu *v = k->v;
 
     k->pv->direct = false;
+    v->cpu.rip = 0; /* SYSENTER keeps none; Xen shows 0 too */
     kvm_pv_fetch_code(k, KVM_PV_CS32, KVM_PV_DS);
     if (!v->pv->sysenter(v)) {
         x86_raise(v, &(struct x86_fault){.vector = CPU_GP, .has_error = true});
@@ -230,6 +231,15 @@ static bool run_interrupted(struct kvm_engine *k, struct exit *exit)
     return run_pending(k, exit, false) && run_shim(k, exit);
 }
 
+/* VMCALL or VMMCALL, where KVM hands it out: a PV guest's processor runs no virtual machine. KVM
+ * sees that RIP is elsewhere when it is entered again, and leaves it. */
+static bool run_vmcall(struct kvm_engine *k)
+{
+    k->pv->at_shim = k->pv->direct = k->pv->flush = false;
+    kvm_pv_fetch(k);
+    return run_deliver(k, &(struct x86_fault){.vector = CPU_UD});
+}
+
 /* --- the loop --- */
 
 static bool run_exit(struct kvm_engine *k, struct exit *exit)
@@ -242,6 +252,8 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
         return kvm_run_mmio(k, exit);
     case KVM_EXIT_INTR:
         return run_interrupted(k, exit);
+    case KVM_EXIT_XEN:
+        return run_vmcall(k);
     default:
         return kvm_run_ended(k, exit);
     }
@@ -346,21 +358,27 @@ void kvm_pv_run(struct kvm_engine *k, struct exit *exit)
     while (run_once(k, exit)) {
     }
     if (exit->kind == EXIT_KICK) {
-        kvm_pv_sync(k);
+        int ret = kvm_pv_sync(k);
+
+        if (ret < 0) {
+            kvm_run_failed(exit, "it does not give the guest's state", -ret);
+        }
     }
 }
 
 /* Vector registers; the guest cannot change anything else that is not home. */
-void kvm_pv_sync(struct kvm_engine *k)
+int kvm_pv_sync(struct kvm_engine *k)
 {
     struct cpu_x86 *cpu = &k->v->cpu;
     const uint64_t xcr0 = cpu->xcr0;
+    int ret = 0;
 
     if (k->deep_away && !k->load_all) {
-        kvm_fetch_xsave(k);
+        ret = kvm_fetch_xsave(k);
         cpu->xcr0 = xcr0;
         k->deep_away = false;
     }
+    return ret;
 }
 
 void kvm_pv_flush(struct kvm_engine *k)

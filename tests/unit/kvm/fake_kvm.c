@@ -111,8 +111,11 @@ static int fake_run(void)
     }
     if ((run->kvm_dirty_regs & KVM_SYNC_X86_REGS) != 0) {
         fake_kvm.regs = run->s.regs.regs;
-        run->kvm_dirty_regs = 0;
     }
+    if ((run->kvm_dirty_regs & KVM_SYNC_X86_SREGS) != 0) {
+        fake_kvm.sregs = run->s.regs.sregs;
+    }
+    run->kvm_dirty_regs = 0;
     fake_sync(run);
     if (fake_kvm.immediate_exit) {
         return -EINTR; /* this exit is the next one's */
