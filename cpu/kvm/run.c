@@ -113,14 +113,12 @@ static bool run_give_nmi(struct kvm_engine *k, struct exit *exit)
     return ret >= 0 || kvm_run_failed(exit, "cannot give an NMI", -ret);
 }
 
-/* Requests of others. false: leave. */
-static bool run_requests(struct kvm_engine *k, struct exit *exit)
+/* Requests of others, or something else that is seldom. false: leave. */
+static bool run_requests(struct kvm_engine *k, uint32_t request, struct exit *exit)
 {
     struct vcpu *v = k->v;
-    uint32_t request = atomic_load(&v->request);
     int error = atomic_load(&k->vm->failed);
 
-    k->run->request_interrupt_window = 0;
     if (error != 0) {
         return kvm_run_failed(exit, "the guest's memory cannot be laid out", error);
     }
@@ -205,28 +203,58 @@ static bool run_xen(struct kvm_engine *k, struct exit *exit)
     return true;
 }
 
-static bool run_io(struct kvm_engine *k, struct exit *exit)
+/* Ports' values, without a call of memcpy(). */
+static uint64_t run_io_get(const uint8_t *data, unsigned size)
+{
+    uint32_t low = 0;
+    uint16_t half;
+
+    if (size == 1) {
+        return *data;
+    }
+    if (size == 2) {
+        memcpy(&half, data, sizeof(half));
+        return half;
+    }
+    memcpy(&low, data, sizeof(low));
+    return low;
+}
+
+/* Several at once, and IN. */
+static void run_io_string(struct kvm_engine *k)
 {
     struct kvm_run *run = k->run;
-    struct vcpu *v = k->v;
     uint8_t *data = (uint8_t *)run + run->io.data_offset;
+    struct vcpu *v = k->v;
     unsigned size = run->io.size;
 
-    if (run->io.port == VCPU_HYPERCALL_PORT && size == 1 && run->io.count == 1 &&
-        run->io.direction == KVM_EXIT_IO_OUT) {
-        return run_hypercall(k, exit);
-    }
     for (uint32_t i = 0; i < run->io.count; i++, data += size) {
-        uint64_t value = 0;
-
         if (run->io.direction == KVM_EXIT_IO_OUT) {
-            memcpy(&value, data, size);
-            v->board_ops->pio_write(v, run->io.port, size, value);
+            v->board_ops->pio_write(v, run->io.port, size, run_io_get(data, size));
         } else {
-            value = v->board_ops->pio_read(v, run->io.port, size);
+            uint64_t value = v->board_ops->pio_read(v, run->io.port, size);
+
             memcpy(data, &value, size);
         }
     }
+}
+
+static bool run_io(struct kvm_engine *k, struct exit *exit)
+{
+    const struct kvm_run *run = k->run;
+    struct vcpu *v = k->v;
+    unsigned size = run->io.size;
+
+    k->unfinished = true;
+    if (run->io.direction != KVM_EXIT_IO_OUT || run->io.count != 1) {
+        run_io_string(k);
+        return true;
+    }
+    if (run->io.port == VCPU_HYPERCALL_PORT && size == 1) {
+        return run_hypercall(k, exit);
+    }
+    v->board_ops->pio_write(v, run->io.port, size,
+                            run_io_get((const uint8_t *)run + run->io.data_offset, size));
     return true;
 }
 
@@ -337,13 +365,10 @@ bool kvm_run_ended(struct kvm_engine *k, struct exit *exit)
     return false;
 }
 
-/* What KVM came back with. */
+/* What KVM came back with, but ports. */
 static bool run_exit(struct kvm_engine *k, struct exit *exit)
 {
     switch (k->run->exit_reason) {
-    case KVM_EXIT_IO:
-        k->unfinished = true;
-        return run_io(k, exit);
     case KVM_EXIT_MMIO:
         k->unfinished = true;
         return kvm_run_mmio(k, exit);
@@ -372,40 +397,67 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
 
 /* --- the loop --- */
 
-static bool run_enter(struct kvm_engine *k, struct exit *exit)
+/* What it has to be told before it is entered. */
+static void run_prepare(struct kvm_engine *k)
 {
     struct kvm_run *run = k->run;
-    int ret;
 
     if (k->regs_dirty) {
         kvm_put_regs(k);
     }
     run->cr8 = k->cr8;
-    run->kvm_valid_regs = k->near > 0 ? KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS : 0;
-    k->near -= k->near > 0;
+    run->kvm_valid_regs = 0;
+    if (k->near > 0) {
+        run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+        k->near--;
+    }
     k->unfinished = k->xen_pending = false;
     k->regs_away = k->sregs_away = k->deep_away = true;
-    ret = k->vm->sys->ioctl(k->fd, KVM_RUN, 0);
-    atomic_store(&k->inside, false);
-    k->irq_ready = run->ready_for_interrupt_injection != 0;
-    if (run->cr8 != k->cr8) {
-        k->cr8 = run->cr8;
-        k->v->board_ops->write_cr8(k->v, k->cr8);
-    }
-    k->entries++;
+}
+
+static bool run_not_run(struct kvm_engine *k, struct exit *exit, int ret)
+{
     if (ret == -EINTR || ret == -EAGAIN) {
         k->signals++;
         return true;
     }
+    return kvm_run_failed(exit, "cannot run the guest", -ret);
+}
+
+/* Short: every exit goes this way (docs/kvm.md, Costs). */
+static bool run_enter(struct kvm_engine *k, struct exit *exit)
+{
+    struct kvm_run *run = k->run;
+    int ret;
+
+    run_prepare(k);
+    ret = k->vm->sys->ioctl(k->fd, KVM_RUN, 0);
+    atomic_store_explicit(&k->inside, false, memory_order_release);
+    k->irq_ready = run->ready_for_interrupt_injection != 0;
+    if (G_UNLIKELY(run->cr8 != k->cr8)) {
+        k->cr8 = run->cr8;
+        k->v->board_ops->write_cr8(k->v, k->cr8);
+    }
+    k->entries++;
+    if (G_UNLIKELY(ret < 0)) {
+        return run_not_run(k, exit, ret);
+    }
     k->exits[MIN(run->exit_reason, KVM_EXITS - 1)]++;
-    return ret < 0 ? kvm_run_failed(exit, "cannot run the guest", -ret) : run_exit(k, exit);
+    return run->exit_reason == KVM_EXIT_IO ? run_io(k, exit) : run_exit(k, exit);
 }
 
 static bool run_once(struct kvm_engine *k, struct exit *exit)
 {
-    __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-    atomic_store(&k->inside, true);
-    if (!run_requests(k, exit)) {
+    struct vcpu *v = k->v;
+    uint32_t request;
+
+    __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_RELAXED);
+    atomic_store(&k->inside, true); /* and whoever kicks sees the other store too */
+    request = atomic_load(&v->request);
+    k->run->request_interrupt_window = 0;
+    if (G_UNLIKELY(request != 0 || v->cpu.nmi_pending ||
+                   atomic_load_explicit(&k->vm->failed, memory_order_relaxed) != 0) &&
+        !run_requests(k, request, exit)) {
         atomic_store(&k->inside, false);
         return false;
     }

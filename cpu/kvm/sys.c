@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int sys_open(const char *path)
@@ -15,11 +15,16 @@ static int sys_open(const char *path)
     return fd >= 0 ? fd : -errno;
 }
 
+/* Without the C library: it is the way of every exit, and errno is not wanted. */
 static int sys_ioctl(int fd, unsigned long request, uintptr_t arg)
 {
-    int ret = ioctl(fd, request, arg);
+    long ret;
 
-    return ret >= 0 ? ret : -errno;
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "0"((long)SYS_ioctl), "D"((long)fd), "S"(request), "d"(arg)
+                     : "rcx", "r11", "memory");
+    return (int)ret;
 }
 
 static void *sys_mmap(int fd, size_t len)

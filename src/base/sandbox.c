@@ -67,7 +67,7 @@ static bool sandbox_read_program(int fd, struct sock_fprog *program)
 
 /*
  * KVM_RUN is the one system call that is made a hundred thousand times a second: it is let through
- * before anything else is looked at. (The kernel keeps its own list of calls that are always
+ * before anything else is looked at, and vCPU threads have no filter but this one. (The kernel keeps its own list of calls that are always
  * allowed, but none whose arguments count. Of the request it takes 32 bits.)
  */
 static void sandbox_kvm_run_first(struct sock_fprog *program)
@@ -98,7 +98,7 @@ static void sandbox_compile(struct sandbox *s, enum sandbox_class cls)
         s->seccomp_errno = errno;
         atomic_fetch_or(&s->missing, MISSING_SECCOMP);
         g_clear_pointer(&s->programs[cls].filter, g_free);
-    } else if (s->options.kvm && (cls == SANDBOX_CLASS_VCPU || cls == SANDBOX_PROCESS)) {
+    } else if (s->options.kvm && cls == SANDBOX_PROCESS) {
         sandbox_kvm_run_first(&s->programs[cls]);
     }
 }

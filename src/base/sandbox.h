@@ -59,7 +59,8 @@ void sandbox_free(struct sandbox *s);
 void sandbox_restrict(struct sandbox *s, enum sandbox_class cls);
 /* For all threads of the process, also those of libraries: the union of main, vCPU and I/O. */
 void sandbox_filter_process(struct sandbox *s);
-/* For the calling thread, on top of what it has. */
+/* For the calling thread, on top of what it has. Not for a vCPU's with KVM: every exit would pay
+ * for it (docs/sandbox.md). */
 void sandbox_filter_thread(struct sandbox *s, enum sandbox_class cls);
 /* sandbox_restrict() and sandbox_filter_thread(), for a process with one thread. */
 void sandbox_enter(enum config_sandbox mode, enum sandbox_class cls);

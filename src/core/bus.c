@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A bus: a short array of ranges, searched in order of last use. */
+/* A bus: an array of ranges, sorted by address. A guest's every exit looks here. */
 #include "core/bus.h"
 
 #include "core/device.h"
@@ -33,6 +33,8 @@ void bus_free(struct bus *bus)
 
 void bus_add(struct bus *bus, uint64_t base, uint64_t len, struct device *dev, uint64_t offset0)
 {
+    unsigned at;
+
     g_assert(len > 0);
     for (unsigned i = 0; i < bus->nr_ranges; i++) {
         const struct bus_range *r = &bus->ranges[i];
@@ -40,19 +42,28 @@ void bus_add(struct bus *bus, uint64_t base, uint64_t len, struct device *dev, u
         g_assert(base + len <= r->base || r->base + r->len <= base);
     }
     bus->ranges = g_renew(struct bus_range, bus->ranges, bus->nr_ranges + 1);
-    bus->ranges[bus->nr_ranges++] = (struct bus_range){base, len, offset0, dev};
+    for (at = bus->nr_ranges++; at > 0 && bus->ranges[at - 1].base > base; at--) {
+        bus->ranges[at] = bus->ranges[at - 1];
+    }
+    bus->ranges[at] = (struct bus_range){base, len, offset0, dev};
 }
 
-static const struct bus_range *bus_find(const struct bus *bus, uint64_t addr, unsigned size)
+static inline const struct bus_range *bus_find(const struct bus *bus, uint64_t addr, unsigned size)
 {
-    for (unsigned i = 0; i < bus->nr_ranges; i++) {
-        const struct bus_range *r = &bus->ranges[i];
+    unsigned first = 0, last = bus->nr_ranges; /* the ranges that may begin at or below it */
+    const struct bus_range *r;
 
-        if (addr >= r->base && addr - r->base + size <= r->len) {
-            return r;
+    while (first < last) {
+        unsigned middle = (first + last) / 2;
+
+        if (bus->ranges[middle].base <= addr) {
+            first = middle + 1;
+        } else {
+            last = middle;
         }
     }
-    return NULL;
+    r = first > 0 ? &bus->ranges[first - 1] : NULL;
+    return r != NULL && addr - r->base + size <= r->len ? r : NULL;
 }
 
 static uint64_t bus_all_ones(unsigned size)
@@ -78,13 +89,10 @@ uint64_t bus_read(struct bus *bus, uint64_t addr, unsigned size)
     return value & bus_all_ones(size);
 }
 
-void bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
+/* Apart, so that a write that nobody wants is short. */
+static G_GNUC_NO_INLINE void bus_give(struct bus *bus, const struct bus_range *r, uint64_t addr,
+                                      unsigned size, uint64_t value)
 {
-    const struct bus_range *r = bus_find(bus, addr, size);
-
-    if (r == NULL || r->dev->ops->write == NULL) {
-        return;
-    }
     value &= bus_all_ones(size);
     if (r->dev->ops->lockless) {
         r->dev->ops->write(r->dev, addr - r->base + r->offset0, size, value);
@@ -93,4 +101,13 @@ void bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
     g_mutex_lock(bus->lock);
     r->dev->ops->write(r->dev, addr - r->base + r->offset0, size, value);
     g_mutex_unlock(bus->lock);
+}
+
+void bus_write(struct bus *bus, uint64_t addr, unsigned size, uint64_t value)
+{
+    const struct bus_range *r = bus_find(bus, addr, size);
+
+    if (r != NULL && r->dev->ops->write != NULL) {
+        bus_give(bus, r, addr, size, value);
+    }
 }

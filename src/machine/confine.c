@@ -60,7 +60,10 @@ void confine_filter(struct machine *m)
     }
 }
 
+/* With KVM each exit would pay for a second filter: the process's has to do (docs/sandbox.md). */
 void confine_vcpu(struct machine *m)
 {
-    sandbox_filter_thread(m->sandbox, SANDBOX_CLASS_VCPU);
+    if (m->accel != &kvm_accel_ops) {
+        sandbox_filter_thread(m->sandbox, SANDBOX_CLASS_VCPU);
+    }
 }

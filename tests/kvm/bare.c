@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The least an exit can cost: a guest that writes to a port 1000 times, and a loop of KVM_RUN that
- * does nothing. Prints the TSC ticks for each; tests/guest/exit_cost.S prints pvemu's.
+ * The least an exit can cost: a guest that writes to a port 100 times, and a loop of KVM_RUN that
+ * does nothing. Prints the TSC ticks for each, the best of 20 times; tests/guest/exit_cost.S prints
+ * pvemu's.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -11,7 +12,7 @@
 #include <sys/mman.h>
 #include <x86intrin.h>
 
-enum { ROUNDS = 1000, SIZE = 0x10000, CODE = 0x1000 };
+enum { ROUNDS = 100, TIMES = 20, SIZE = 0x10000, CODE = 0x1000 };
 
 /* Real mode: OUT AL to 0x80, for ever. */
 static const unsigned char program[] = {0xe6, 0x80, 0xeb, 0xfc};
@@ -29,7 +30,7 @@ int main(void)
     struct kvm_userspace_memory_region slot = {.memory_size = SIZE};
     struct kvm_regs regs = {.rip = CODE, .rflags = 2};
     struct kvm_sregs sregs;
-    unsigned long long start;
+    unsigned long long start, ticks, best = ~0ull;
     struct kvm_run *run;
     char *memory;
     int vcpu;
@@ -51,14 +52,16 @@ int main(void)
         ioctl(vcpu, KVM_SET_REGS, &regs) < 0) {
         return failed("its CPU");
     }
-    for (int round = 0; round < 2; round++) { /* the first time fills caches */
+    for (int time = 0; time < TIMES; time++) {
         start = __rdtsc();
         for (int i = 0; i < ROUNDS; i++) {
             if (ioctl(vcpu, KVM_RUN, 0) < 0 || run->exit_reason != KVM_EXIT_IO) {
                 return failed("KVM_RUN");
             }
         }
+        ticks = (__rdtsc() - start) / ROUNDS;
+        best = ticks < best ? ticks : best;
     }
-    printf("bare %llu\n", (__rdtsc() - start) / ROUNDS);
+    printf("bare %llu\n", best);
     return 0;
 }

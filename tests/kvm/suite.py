@@ -19,7 +19,7 @@ import outer
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NEEDS = ("busybox", "ldd")
 LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "900"))  # seconds of the host for the whole run
-OWN_PORT, OWN_CALL = 700, 1850  # instructions above the bare loop that an exit may cost (amd)
+OWN_PORT, OWN_CALL = 400, 1700  # instructions above the bare loop that an exit may cost (amd)
 DISK_BYTES = 4 << 20
 PIECE = 256 << 10  # of it, for what is done over and over
 PROGRAMS = ("bare", "debug", "state")
@@ -203,6 +203,7 @@ def cases(digest, machine):
         small("poweroff", 0),
         small("xen_poweroff", 0),
         small("xen_page", 0),
+        small("user_call", 0),
         small("acpi_off", 0),
         small("triple", 115),
         small("crash", 112),

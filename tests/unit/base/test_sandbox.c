@@ -269,7 +269,8 @@ static void test_kvm(void)
         io = sandbox_program(s, SANDBOX_CLASS_IO);
         g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, KVM_RUN, 0), ==, want);
         if (kvm) { /* KVM_RUN is found at once */
-            const struct sock_fprog first = {.len = 7, .filter = vcpu->filter};
+            const struct sock_fprog *process = sandbox_program(s, SANDBOX_PROCESS);
+            const struct sock_fprog first = {.len = 7, .filter = process->filter};
 
             g_assert_cmphex(outcome(&first, SYS_ioctl, 9, KVM_RUN, 0), ==, SEEN_ALLOW);
         }
@@ -283,6 +284,8 @@ static void test_kvm(void)
                         SEEN_KILL);
         for (unsigned i = 0; i < G_N_ELEMENTS(never); i++) {
             g_assert_cmphex(outcome(vcpu, SYS_ioctl, 9, never[i], 0), ==, SEEN_KILL);
+            g_assert_cmphex(outcome(sandbox_program(s, SANDBOX_PROCESS), SYS_ioctl, 9, never[i],
+                                    0), ==, SEEN_KILL);
         }
         sandbox_free(s);
     }
