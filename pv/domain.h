@@ -58,6 +58,8 @@ struct pv_domain_config {
     bool has_console;
     bool amd;          /* the CPU model is AMD or Hygon: VMMCALL in the hypercall page */
     bool tsc_unstable; /* the host's TSC is not invariant: no XEN_PVCLOCK_TSC_STABLE_BIT */
+    bool slow_eoi;     /* guests are not shown upcalls by the local APIC, which want an EOI each;
+                          they take the vector of parameter 0, which wants none */
 };
 
 struct evtchn_table;

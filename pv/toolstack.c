@@ -277,7 +277,7 @@ unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leave
         {base + 4, 0,
          pv ? 0
             : XEN_HVM_CPUID_VCPU_ID_PRESENT | XEN_HVM_CPUID_DOMID_PRESENT |
-                  XEN_HVM_CPUID_UPCALL_VECTOR,
+                  (config->slow_eoi ? 0 : XEN_HVM_CPUID_UPCALL_VECTOR),
          0, pv ? 0 : PV_DOMID, 0},
         {base + 5, 0, 0, 36, 0, 0}, /* machine addresses of 36 bits: grant table version 1 */
     };

@@ -93,6 +93,7 @@ static void accel_tlb_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
 const struct accel_ops kvm_accel_ops = {
     .name = "kvm",
     .needs_hypercall_port = true,
+    .slow_eoi = true,
     .probe = kvm_probe_host,
     .limit_model = accel_limit_model,
     .vcpu_init = accel_vcpu_init,

@@ -216,6 +216,8 @@ struct accel_ops {
     const char *name; /* the word of -accel */
     /* VMCALL and VMMCALL do not reach the board: kernels are patched to use the port. */
     bool needs_hypercall_port;
+    /* Each EOI leaves the guest: Xen's upcalls go without one where the guest lets them. */
+    bool slow_eoi;
     /* Whether this host can run it; *err says why not. */
     bool (*probe)(GError **err);
     /* Takes features away from the profile that this engine cannot give here. Before any vCPU

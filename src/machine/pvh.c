@@ -53,6 +53,7 @@ bool machine_make_domain(struct machine *m, enum pv_kind kind, GError **err)
         .tsc_hz = m->clock.tsc_hz,
         .has_console = true,
         .amd = cpu_model_is_amd(m->model),
+        .slow_eoi = m->accel->slow_eoi,
     };
 
     for (unsigned i = 0; i < sizeof(config.uuid); i++) {

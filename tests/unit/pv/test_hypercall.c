@@ -349,6 +349,9 @@ static void test_cpuid(void)
     g_assert_cmphex(rows[6][2], ==, 0x58);
     g_assert_cmpuint(rows[6][4], ==, PV_DOMID);
     g_assert_cmpuint(pv_cpuid_leaves(&config, rows, 3), ==, 3);
+    config.slow_eoi = true;
+    pv_cpuid_leaves(&config, rows, 16);
+    g_assert_cmphex(rows[6][2], ==, 0x18);
 }
 
 /* --- State ------------------------------------------------------------------------------ */
