@@ -44,6 +44,25 @@ static struct insn_status flags_shift(const struct insn *in)
     }
 }
 
+bool insn_stores(const struct insn *in)
+{
+    const struct insn_operand *mem = insn_mem_operand(in);
+
+    switch (in->id) {
+    case INSN_LEA:
+    case INSN_NOP:
+        return false;
+    case INSN_PUSH:
+    case INSN_PUSHF:
+    case INSN_CALL:
+    case INSN_MOVS:
+    case INSN_STOS:
+        return true;
+    default:
+        return mem != NULL && (mem->access & OPA_WRITE) != 0;
+    }
+}
+
 struct insn_status insn_status_flags(const struct insn *in)
 {
     switch (in->id) {

@@ -4,13 +4,28 @@
  * is in the same page. The bytes looked at are remembered by a hash: when the page has changed
  * the translation is good only if they are still the same (links.c).
  *
- * A flag is dead when everything behind overwrites it before it is looked at. Like within a
- * block, an instruction in between that faults does not bring it back, nor does code that is
- * changed in between.
+ * A flag is dead when everything behind overwrites it before it is looked at. Where the code may
+ * change before it is run, all are looked at: at stores and polls (tr_looks()). A load in between
+ * that faults does not bring it back.
  */
 #include "translate.h"
 
 enum { PEEK_INSNS = 12, PEEK_DEPTH = 3 };
+
+uint8_t tr_looks(const struct insn *in, unsigned ip)
+{
+    int64_t to = (int64_t)ip + in->len + (int64_t)in->imm;
+
+    if (insn_stores(in)) {
+        return (in->flags & INSN_F_BRANCH) != 0
+                   ? FLAG_ALL
+                   : (uint8_t)(FLAG_ALL & ~insn_status_flags(in).kills);
+    }
+    return (in->id == INSN_JMP || in->id == INSN_JCC) && in->op[0].kind == OPK_REL &&
+                   to <= (int64_t)ip
+               ? FLAG_ALL
+               : 0;
+}
 
 /* Decodes from the page itself, which is marked: a change kills the translation. */
 static bool peek_decode(const struct tr *t, struct insn *in, unsigned at)
@@ -56,8 +71,9 @@ static uint8_t peek_at(struct tr *t, int64_t at, uint8_t pending, unsigned depth
         if (!peek_decode(t, &in, end) || !peek_known(&in)) {
             break;
         }
-        end += in.len;
         s = insn_status_flags(&in);
+        s.reads |= tr_looks(&in, end);
+        end += in.len;
         live |= s.reads & pending;
         pending &= (uint8_t)~(s.kills | s.reads);
         if ((in.flags & INSN_F_BRANCH) != 0) {

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "engine.h"
 
+#include "insn.h"
+
 enum { NEVER = INT32_MAX };
 
 typedef void (*run_enter_fn)(struct dbt *d, const void *code);
@@ -205,13 +207,6 @@ const void *dbt_go(struct dbt *d)
     return d->rx + t->code[index].mem[0];
 }
 
-/* Stores may go unseen to a page whose translations have not been taken back yet: another vCPU
- * has opened it. */
-static bool run_opened(const struct interp *e)
-{
-    return e->break_block || (atomic_load(&e->attention) & ATTENTION_CODE) != 0;
-}
-
 const void *dbt_slow(struct dbt *d, uint32_t number)
 {
     const struct rec *rec = &d->recs[number];
@@ -228,7 +223,8 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
     if (!interp_generic(e, in)) {
         return dbt_fault(d);
     }
-    if (run_opened(e) || e->v->cpu.rip != next || rec->resume == 0) {
+    if (e->break_block || e->v->cpu.rip != next || rec->resume == 0 ||
+        (insn_stores(in) && (atomic_load(&e->attention) & ATTENTION_CODE) != 0)) {
         return NULL;
     }
     return dbt_resume(d, rec->tb, rec->resume);
@@ -246,12 +242,17 @@ const void *dbt_fpu(struct dbt *d, uint32_t number)
 bool dbt_fill(struct dbt *d, uint64_t va, bool write)
 {
     struct interp *e = &d->interp;
-    const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
     uint64_t gpa;
     uint8_t *hva;
 
-    return interp_resolve(e, va, write ? X86_WRITE : X86_READ, &hva, &gpa) &&
-           (write ? en->write : en->read) == PAGE_BASE(va) && !(write && run_opened(e));
+    if (!interp_resolve(e, va, write ? X86_WRITE : X86_READ, &hva, &gpa)) {
+        return false;
+    }
+    if (write && unlikely(e->break_block)) {
+        en->write = TLB_NONE; /* the interpreter makes that store, and leaves */
+    }
+    return (write ? en->write : en->read) == PAGE_BASE(va);
 }
 
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)

@@ -60,6 +60,7 @@ const void *dbt_stack(struct dbt *d, uint32_t number)
     d->counts.n[COUNT_STACK]++;
     d->why = "stack page";
     d->link = 0;
+    d->interp.current = t->block;
     v->cpu.rip = d->page + t->block->offset;
     if (PAGE_BASE(first) != PAGE_BASE(last) || !stack_cache(d, first)) {
         to = stack_plain(d, t, number % TLB_NR);

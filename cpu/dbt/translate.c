@@ -365,19 +365,40 @@ static void tr_decode(struct tr *t)
     t->bytes = (uint16_t)at;
 }
 
+/* A store to the stack as it was checked: the page has a write tag, so it holds no code. */
+static bool tr_store_covered(const struct tr *t, const struct insn *in)
+{
+    const struct insn_operand *mem = insn_mem_operand(in);
+
+    if (in->id == INSN_PUSH) {
+        return in->opsize == 8 && tr_stack_covers(t, -8, 8);
+    }
+    if (in->id == INSN_CALL || in->id == INSN_POP ||
+        (in->id >= INSN_BT && in->id <= INSN_BTC && in->op[1].kind == OPK_GPR)) {
+        return false; /* a near call polls, and before a far one all flags matter anyway */
+    }
+    return mem != NULL && in->base == CPU_RSP && in->index == INSN_NO_REG && in->addrsize == 8 &&
+           (in->flags & (INSN_F_VSIB | INSN_F_MODRM)) == INSN_F_MODRM &&
+           (in->prefixes & INSN_P_LOCK) == 0 && in->id != INSN_XCHG && in->id != INSN_PUSHF &&
+           in->id != INSN_MOVS && in->id != INSN_STOS && in->seg != CPU_FS &&
+           in->seg != CPU_GS && tr_stack_covers(t, in->disp, mem->size);
+}
+
 static void tr_liveness(struct tr *t)
 {
-    uint8_t live = FLAG_ALL;
+    uint8_t live = FLAG_ALL, entry;
 
     t->nr_peeks = 0;
     if (t->nr > 0 && (t->insn[t->nr - 1].flags & INSN_F_BRANCH) == 0) {
         live = tr_peek(t, t->b->offset + t->bytes, FLAG_ALL);
     }
-    t->live_before[t->nr] = live;
+    t->live_before[t->nr] = entry = live;
     for (unsigned i = t->nr; i-- > 0;) {
         const struct insn *in = &t->insn[i];
         struct insn_status s = insn_status_flags(in);
+        uint8_t looks = tr_looks(in, (unsigned)t->b->offset + t->at[i]);
 
+        t->sp = t->sps[i];
         t->live_taken[i] = FLAG_ALL;
         if ((in->flags & INSN_F_BRANCH) != 0) {
             int64_t next = (int64_t)t->b->offset + t->at[i] + in->len;
@@ -386,11 +407,15 @@ static void tr_liveness(struct tr *t)
                 t->live_taken[i] = tr_peek(t, next + (int64_t)in->imm, FLAG_ALL);
             }
             live = t->live_taken[i] | (in->id == INSN_JCC ? live : 0);
+            entry = t->live_taken[i] | (in->id == INSN_JCC ? entry : 0);
             s.kills = 0;
         }
         live = (uint8_t)((live & ~s.kills) | s.reads);
+        entry = (uint8_t)((entry & ~s.kills) | s.reads | looks);
+        live |= tr_store_covered(t, in) ? 0 : looks;
         t->live_before[i] = live;
     }
+    t->live_entry = entry;
 }
 
 /* ---- entries ---- */
@@ -413,7 +438,7 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     struct rec *rec = &d->recs[d->nr_recs];
 
     t->rec = d->nr_recs++;
-    t->live = t->live_before[0];
+    t->live = t->live_entry;
     t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
     *code = (struct tb_code){.far = emit_offset(&t->c)};
     *rec = (struct rec){.tb = t->t, .start = code->far, .ip = t->b->offset};
@@ -432,6 +457,7 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     }
     code->low = t->low;
     code->high = t->high;
+    t->live = t->live_before[0];
     tr_flags_host(t);
     code->host[2] = emit_offset(&t->c);
 }
@@ -441,7 +467,7 @@ static void tr_entry_stubs(struct tr *t, struct tb_code *code)
 {
     for (unsigned i = 0; i < 2; i++) {
         code->host[i] = code->mem[i] == code->mem[2] ? code->host[2] : code->mem[i];
-        if (t->live_before[0] != 0 && code->mem[i] != code->mem[2]) {
+        if (t->live_entry != 0 && code->mem[i] != code->mem[2]) {
             code->host[i] = emit_offset(&t->c);
             flags_save(t);
             emit_jmp_to(&t->c, code->mem[i]);

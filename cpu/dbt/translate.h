@@ -93,6 +93,7 @@ struct tr {
     int32_t sps[BLOCK_MAX_OPS + 1]; /* of each */
     uint8_t live_before[BLOCK_MAX_OPS + 1]; /* of the last: where it ends */
     uint8_t live_taken[BLOCK_MAX_OPS];      /* where its branch leads */
+    uint8_t live_entry; /* before the first, whatever the stack turns out to be */
     struct peek peeks[DBT_PEEKS];
     unsigned nr_peeks;
     struct tr_slot slot[2 * BLOCK_MAX_OPS];
@@ -126,7 +127,13 @@ void tr_go(struct tr *t, const struct emit_mem *code);
 void tr_direct(struct tr *t, int64_t to);
 void tr_interpret(struct tr *t);
 
-/* peek.c: of the flags `pending`, those that matter to the code at an offset from the page. */
+/*
+ * peek.c: flags that have to be right where the instruction is, at an offset in the page, though
+ * it does not look at them: code behind it may be changed by it, or by others before a poll is
+ * passed, and with it what overwrites them.
+ */
+uint8_t tr_looks(const struct insn *in, unsigned ip);
+/* Of the flags `pending`, those that matter to the code at an offset from the page. */
 uint8_t tr_peek(struct tr *t, int64_t at, uint8_t pending);
 
 /* memory.c: checks the operand, all flags saved; *m is where it is on the host. */

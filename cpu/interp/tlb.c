@@ -336,6 +336,17 @@ static void tlb_stress(struct interp *e, unsigned slot)
     e->stress.tlb_ring[at].slot = slot;
 }
 
+/*
+ * Another vCPU has opened the page that runs, or one whose translations have not been taken back
+ * yet: who stores to it unseen has to leave behind that instruction.
+ */
+static bool tlb_opened(const struct interp *e, const uint8_t *hva)
+{
+    return e->current != NULL &&
+           (mem_hva_frame(e->v->mem, hva) == e->current->frame ||
+            (atomic_load(&e->attention) & ATTENTION_CODE) != 0);
+}
+
 /* The frame's flags first, then its writer: code.c depends on it. */
 static void tlb_give_write(struct interp *e, uint64_t va, struct mem_frame_info *info)
 {
@@ -354,8 +365,7 @@ static void tlb_give_write(struct interp *e, uint64_t va, struct mem_frame_info 
         atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
     }
     en->write = PAGE_BASE(va);
-    /* Another vCPU has opened the page that runs. */
-    if (e->current != NULL && mem_hva_frame(e->v->mem, hva) == e->current->frame) {
+    if (unlikely(tlb_opened(e, hva))) {
         e->break_block = true;
     }
 }
@@ -392,7 +402,9 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
     en->read = page;
     if (tlb_may_write(e, map, access)) {
         info = mem_ram_info(e->v->mem, hva);
-        tlb_give_write(e, va, info);
+        if ((access & X86_WRITE) != 0 || likely(!tlb_opened(e, hva))) {
+            tlb_give_write(e, va, info);
+        }
     }
 }
 

@@ -214,6 +214,62 @@ static void test_fresh_code(void)
     guest_free(g);
 }
 
+/*
+ * Flags that are overwritten before anybody looks at them, until a store puts LAHF in the place
+ * of what overwrites them. 100 rounds store elsewhere, so the loop is translated by then.
+ */
+#define KILLED(name, before, store)                                                            \
+    GUEST_CODE(name, "mov $100, %ebp\n"                                                        \
+                     "lea 0x1000(%rsi), %rdi\n"                                                \
+                     "1: mov %rsp, %rbx\n"                                                     \
+                     "lea 8(%rdi), %rsp\n" /* of what pushes */                                \
+                     "mov $0x9f, %ecx\n"   /* lahf, nops */                                    \
+                     "xor %eax, %eax\n"                                                        \
+                     "movabs $0x909090909090909f, %rcx\n"                                      \
+                     "jmp 5f\n"                                                                \
+                     "5: mov (%rsi), %r8\n"                                                    \
+                     "mov $0x80, %dl\n"                                                        \
+                     "add %dl, %dl\n" /* carry, zero, overflow, parity */                      \
+                     before "mov (%rsi), %r8\n" store                                          \
+                     "4: xor %eax, %eax\n"                                                     \
+                     ".rept 6\nnop\n.endr\n"                                                   \
+                     "mov %rbx, %rsp\n"                                                        \
+                     "cmp $1, %ebp\n"                                                          \
+                     "lea 4b(%rip), %r9\n"                                                     \
+                     "cmove %r9, %rdi\n"                                                       \
+                     "dec %ebp\n"                                                              \
+                     "jns 1b\n"                                                                \
+                     "hlt")
+KILLED(killed_here, "", "mov %rcx, (%rdi)\n");
+KILLED(killed_behind, "", "mov %rcx, (%rdi)\njmp 4f\nnop\n");
+KILLED(killed_before, "jmp 2f\nnop\n2:", "mov %rcx, (%rdi)\n");
+KILLED(killed_branch, "js 4f\n", "mov %rcx, (%rdi)\njs 1b\n");
+KILLED(killed_push, "", "push %rcx\n");
+KILLED(killed_push_before, "jmp 2f\nnop\n2:", "push %rcx\n");
+KILLED(killed_string, "", "mov %rcx, %rax\nstosq\nlea -8(%rdi), %rdi\n");
+static void test_killer_goes(void)
+{
+    static const struct {
+        const uint8_t *start, *end;
+    } codes[] = {
+        {killed_here, killed_here_end},     {killed_behind, killed_behind_end},
+        {killed_before, killed_before_end}, {killed_branch, killed_branch_end},
+        {killed_push, killed_push_end},     {killed_push_before, killed_push_before_end},
+        {killed_string, killed_string_end},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(codes); i++) {
+        struct guest *g = guest_new();
+
+        g->cpu->gpr[CPU_RSI] = G_DATA;
+        guest_load(g, G_CODE, codes[i].start, (size_t)(codes[i].end - codes[i].start));
+        g_assert_cmpint(guest_vector(g), ==, -1);
+        g_test_message("case %u", i);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX] & 0xff00, ==, 0x4700);
+        guest_free(g);
+    }
+}
+
 GUEST_CODE(mov_imm32, "mov $0x11223344, %eax\nhlt");
 /* An instruction over a page boundary, whose second page changes under it. */
 static void test_page_crossing(void)
@@ -485,6 +541,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/code/ret-nowhere", test_ret_nowhere);
     g_test_add_func("/interp/code/code-data-code", test_code_data_code);
     g_test_add_func("/interp/code/fresh-code", test_fresh_code);
+    g_test_add_func("/interp/code/killer-of-flags-goes", test_killer_goes);
     g_test_add_func("/interp/code/page-crossing", test_page_crossing);
     g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);
     g_test_add_func("/interp/code/cache-overflow", test_cache_overflow);
