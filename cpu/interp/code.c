@@ -39,7 +39,7 @@ static void code_close(struct interp *e, uint32_t frame)
     }
 }
 
-/* The frame is marked as code: takes all write tags that there may be. */
+/* The frame is marked as code, by this vCPU: takes all write tags that there may be. */
 static void code_protect(struct interp *e, struct mem_frame_info *info, uint32_t frame)
 {
     if (atomic_load(&info->writer) == e->v->id + 1u) {
@@ -62,10 +62,13 @@ uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigne
         if ((atomic_load(&info->code_lines) & lines) != lines) {
             atomic_fetch_or(&info->code_lines, lines);
         }
-        /* Also where another vCPU has just marked it and still waits for tags to go. */
+        /* Only who sets MEM_SETTLING may take it away: others may still have tags. */
         if ((atomic_load(&info->flags) & (MEM_CODE | MEM_SETTLING)) != code) {
-            atomic_fetch_or(&info->flags, MEM_CODE | MEM_SETTLING);
-            code_protect(e, info, frame);
+            if ((atomic_fetch_or(&info->flags, MEM_CODE | MEM_SETTLING) & MEM_SETTLING) == 0) {
+                code_protect(e, info, frame);
+            } else {
+                interp_smp_settle(e, info);
+            }
         }
         generation = atomic_load(&info->code_generation);
     } while ((atomic_load(&info->flags) & (MEM_CODE | MEM_SETTLING | MEM_CHANGING)) != code ||

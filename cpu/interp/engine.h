@@ -443,6 +443,8 @@ uint64_t interp_host_secret(void);
  * used) between _pause and _resume.
  */
 void interp_smp_protect(struct interp *e);
+/* Returns when another vCPU, which is doing that for this frame, has done it. */
+void interp_smp_settle(struct interp *e, const struct mem_frame_info *info);
 void interp_smp_resume(struct interp *e);
 void interp_smp_pause(struct interp *e);
 void interp_smp_serve(struct interp *e);

@@ -48,19 +48,32 @@ void interp_smp_relax(struct interp *e)
     interp_smp_resume(e);
 }
 
+/* What others ask for is done while this one waits. */
+static void smp_spin(struct interp *e, unsigned spins)
+{
+    if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
+        interp_smp_serve(e);
+    }
+    if (spins < 200) {
+        __builtin_ia32_pause();
+    } else {
+        sched_yield();
+    }
+}
+
 static void smp_wait(struct interp *e, const struct interp *other)
 {
     for (unsigned spins = 0; (atomic_load(&other->attention) & ATTENTION_PROTECT) != 0 &&
                              atomic_load(&other->running);
          spins++) {
-        if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
-            interp_smp_serve(e);
-        }
-        if (spins < 200) {
-            __builtin_ia32_pause();
-        } else {
-            sched_yield();
-        }
+        smp_spin(e, spins);
+    }
+}
+
+void interp_smp_settle(struct interp *e, const struct mem_frame_info *info)
+{
+    for (unsigned spins = 0; (atomic_load(&info->flags) & MEM_SETTLING) != 0; spins++) {
+        smp_spin(e, spins);
     }
 }
 
