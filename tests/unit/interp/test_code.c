@@ -304,6 +304,82 @@ static void test_page_crossing(void)
     guest_free(g);
 }
 
+/* ebx: a function that returns what is stored to (%rdi) first, in AL; 100 rounds. */
+GUEST_CODE(cross_loop, "mov $100, %ebp\n"
+                       "1: mov %ebp, %ecx\n"
+                       "mov %cl, (%rdi)\n"
+                       "call *%rbx\n"
+                       "movzbl %al, %eax\n"
+                       "add %eax, %edx\n"
+                       "dec %ebp\n"
+                       "jnz 1b\n"
+                       "hlt");
+GUEST_CODE(cross_from, "mov $0, %eax\nret");
+GUEST_CODE(cross_by, "movb %cl, 1f+1(%rip)\n1: mov $0, %eax\nret");
+GUEST_CODE(cross_self, "1: addb $0, 1b+6(%rip)\nmovb 1b+6(%rip), %al\nret");
+/* A page boundary at every byte of code that is changed from elsewhere, by the instruction
+ * before, and by the very one that is run. */
+static void test_page_crossing_stores(void)
+{
+    static const struct {
+        const uint8_t *start, *end;
+        unsigned patch; /* what the loop stores to */
+        unsigned sum;
+    } cases[] = {
+        {cross_from, cross_from_end, 1, 5050},
+        {cross_by, cross_by_end, 0x800, 5050},
+        {cross_self, cross_self_end, 6, 10100},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        unsigned len = (unsigned)(cases[i].end - cases[i].start);
+
+        for (unsigned k = 0; k <= len; k++) {
+            struct guest *g = guest_new();
+            uint64_t at = G_DATA + 0x3000 - k;
+
+            guest_load(g, at, cases[i].start, len);
+            GUEST_LOAD(g, cross_loop);
+            g->cpu->gpr[CPU_RBX] = at;
+            g->cpu->gpr[CPU_RDI] = at + cases[i].patch;
+            g->cpu->gpr[CPU_RDX] = 0;
+            g_assert_cmpint(guest_vector(g), ==, -1);
+            g_test_message("case %u, %u bytes before the boundary", i, k);
+            g_assert_cmpuint((uint32_t)g->cpu->gpr[CPU_RDX], ==, cases[i].sum);
+            guest_free(g);
+        }
+    }
+}
+
+/* rdi: the entry of the second page, which is another one each time. */
+GUEST_CODE(cross_remap, "mov $100, %ebp\n"
+                        "1: xor %r12, (%rdi)\n"
+                        "invlpg (%r13)\n"
+                        "call *%rbx\n"
+                        "add %eax, %edx\n"
+                        "dec %ebp\n"
+                        "jnz 1b\n"
+                        "hlt");
+static void test_page_crossing_remap(void)
+{
+    struct guest *g = guest_new();
+    const uint64_t first = G_DATA + 0x3000, second = G_DATA + 0x8000;
+
+    guest_load(g, first - 2, cross_from, (size_t)(cross_from_end - cross_from));
+    memcpy(g->ram + second, g->ram + first, 16);
+    g->ram[first] = 1; /* the second byte of the immediate */
+    g->ram[second] = 3;
+    GUEST_LOAD(g, cross_remap);
+    g->cpu->gpr[CPU_RBX] = first - 2;
+    g->cpu->gpr[CPU_RDI] = G_PT0 + (first >> 12) * 8;
+    g->cpu->gpr[CPU_R12] = first ^ second;
+    g->cpu->gpr[CPU_R13] = first;
+    g->cpu->gpr[CPU_RDX] = 0;
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint((uint32_t)g->cpu->gpr[CPU_RDX], ==, 50 * 0x300 + 50 * 0x100);
+    guest_free(g);
+}
+
 GUEST_CODE(run_into, "inc %eax\ninc %eax\n"); /* and no end before the page's */
 /* Straight code runs into an unmapped page: what came before has happened. */
 static void test_fall_into_hole(void)
@@ -543,6 +619,8 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/code/fresh-code", test_fresh_code);
     g_test_add_func("/interp/code/killer-of-flags-goes", test_killer_goes);
     g_test_add_func("/interp/code/page-crossing", test_page_crossing);
+    g_test_add_func("/interp/code/page-crossing-stores", test_page_crossing_stores);
+    g_test_add_func("/interp/code/page-crossing-remap", test_page_crossing_remap);
     g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);
     g_test_add_func("/interp/code/cache-overflow", test_cache_overflow);
     g_test_add_func("/interp/code/real-mode", test_real_mode);
