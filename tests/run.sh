@@ -141,15 +141,15 @@ if [ "$mode" != --quick ]; then
         suite "long boots" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" python3 "$pvemu_top/tests/boot/slow.py"
         suite "modes of the translator, Debian" plain "${env[@]}" PVEMU_DEBIAN="$PVEMU_CACHE/debian.img" \
             python3 "$pvemu_top/tests/boot/modes.py"
-        if [ ! -f "$PVEMU_CACHE/programs-both.img" ]; then
-            PVEMU_EXTRA=gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,sqlite3,perl,nodejs,xz-utils,bzip2,bc \
-                PVEMU_ROOT_SIZE=3G "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/programs-both.img" "$cloud" "$generic"
+        if [ ! -f "$PVEMU_CACHE/programs-perf.img" ]; then
+            PVEMU_EXTRA=gcc,libc6-dev,make,python3,libpython3.11-testsuite,openssl,sqlite3,perl,nodejs,xz-utils,bzip2,bc,linux-perf \
+                PVEMU_ROOT_SIZE=3G "$pvemu_top/images/debian-root.sh" "$PVEMU_CACHE/programs-perf.img" "$cloud" "$generic"
         fi
         for accel in bt interp; do
-            suite "programs in a guest, $accel" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-both.img" \
+            suite "programs in a guest, $accel" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-perf.img" \
                 PVEMU_ACCEL=$accel python3 "$pvemu_top/tests/boot/programs.py"
         done
-        suite "load and boots, PVH and PV" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-both.img" \
+        suite "load and boots, PVH and PV" plain "${env[@]}" PVEMU_PROGRAMS="$PVEMU_CACHE/programs-perf.img" \
             python3 "$pvemu_top/tests/boot/pv_soak.py"
         page=$("$pvemu_top/images/guest-kernel.sh" linux-6.1)
         suite "hypercall page" plain "${env[@]}" PVEMU_PAGE_KERNEL="$page" python3 "$pvemu_top/tests/boot/hypercall_page.py"

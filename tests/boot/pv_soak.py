@@ -6,8 +6,8 @@ First a Debian system on each: login, a minute of compiling, forking, tar, dd an
 power-off. Then many boots over all of them, every twentieth with Debian. No hang, and no kernel warning but those in
 warnings.txt, where each has its reason.
 
-Environment as in quick.py; PVEMU_PROGRAMS is an image from images/debian-root.sh with gcc, libc6-dev and both kernels'
-modules. PVEMU_SOAK_SECONDS (60) of load, PVEMU_SOAK_BOOTS (200), PVEMU_ACCEL (bt)."""
+Environment as in quick.py; PVEMU_PROGRAMS is an image from images/debian-root.sh with gcc, libc6-dev, linux-perf and
+both kernels' modules. PVEMU_SOAK_SECONDS (60) of load, PVEMU_SOAK_BOOTS (200), PVEMU_ACCEL (bt)."""
 import os
 import re
 import sys
@@ -79,7 +79,7 @@ int main(int argc, char **argv)
 LOAD = r"""
 name=$1 end=$2 give=$3 take=$4 digest=$5 rounds=0
 compile() { gcc -O2 -o made messages.c && ./made 1; }
-messages() { ./messages 4; }
+messages() { ./messages 4 && perf bench sched messaging -g 2 -l 50 >perf.txt && grep -q 'Total time' perf.txt; }
 archive() {
     tar -C /usr/lib/gcc -cf a.tar . && sync a.tar && echo 1 >/proc/sys/vm/drop_caches && tar -C /usr/lib/gcc -df a.tar
 }
