@@ -31,6 +31,7 @@ enum {
     PV_GDT_FRAMES = VCPU_PV_GDT_FRAMES, /* the guest's; Xen's descriptors follow */
     PV_GDT_ENTRIES = PV_GDT_FRAMES * 512,
     PV_LDT_ENTRIES = 8192,
+    PV_SPACES = 8,
     PV_SEL_CS32 = 0xe023,
     PV_SEL_DS = 0xe02b,
     PV_SEL_CS64 = 0xe033,
@@ -46,6 +47,7 @@ enum pv_pte {
     PV_PTE_G = 1 << 8,
 };
 #define PV_PTE_ADDR   0x000ffffffffff000ull
+#define PV_PTE_NX     (1ull << 63)
 #define PV_PTE_KERNEL (1ull << 52) /* ours: the guest wanted it for its kernel only */
 
 enum pv_page_type {
@@ -78,6 +80,13 @@ struct pv_callback {
     bool mask_events;
 };
 
+/* An address space that a vCPU was in (pv_space.c). */
+struct pv_space {
+    uint64_t kernel_root, user_root; /* as when it was entered */
+    uint64_t number;                 /* for the engine; 0: none yet */
+    uint64_t changes;                /* pv_guest.changes then */
+};
+
 /* A vCPU's part. cpu.kernel_gs_base is the GS base of the mode that does not run. */
 struct pv_cpu {
     struct pv_gate gate[256];
@@ -85,6 +94,8 @@ struct pv_cpu {
     uint64_t kernel_sp;
     uint16_t kernel_ss;
     uint64_t kernel_root, user_root; /* mfn of L4; PV_MFN_NONE: none */
+    struct pv_space space[PV_SPACES];
+    unsigned space_now, space_next; /* the one it is in, the one to give up */
     uint64_t gdt_mfn[PV_GDT_FRAMES];
     unsigned gdt_entries;
     uint64_t ldt_gva;
@@ -107,6 +118,8 @@ struct pv_guest {
     uint64_t store_mfn, console_mfn;
     bool flush;          /* all vCPUs drop their translations before the guest goes on */
     uint32_t flush_clock; /* flushes of every vCPU so far */
+    uint64_t changes;    /* of entries of tables that a TLB may have cached */
+    uint64_t spaces;     /* numbers of address spaces given out */
     uint64_t flushed;    /* vCPUs asked to flush: who asked waits for them, without the lock */
     unsigned work;       /* units spent in page-table checks since it was set to 0 */
     uint64_t cr4_settable; /* by the guest; the machine knows the processor */
@@ -233,6 +246,13 @@ void pv_cpu_init(struct cpu_x86 *cpu, bool xsave);
 /* --- pv_mmu.c --- */
 
 int64_t pv_new_root(struct pv_domain *d, struct vcpu *v, uint64_t mfn, bool user);
+
+/* pv_space.c. The vCPU's kernel_root was loaded: the engine goes to that address space. */
+void pv_space_enter(struct pv_domain *d, struct vcpu *v);
+/* User mode is about to be entered: by the user_root that its space was used with? */
+void pv_space_user(struct pv_domain *d, struct vcpu *v);
+/* The engine has dropped all it had. */
+void pv_space_flushed(struct pv_domain *d, const struct vcpu *v);
 bool pv_table_page(struct pv_domain *d, struct vcpu *v, uint64_t gva, uint64_t *gpa);
 enum vcpu_pv_write pv_table_write(struct pv_domain *d, struct vcpu *v, uint64_t gpa,
                                   unsigned size, uint64_t *old, uint64_t value);

@@ -141,10 +141,15 @@ int64_t pv_op_mmu_update(struct hypercall *h)
 
 /* --- Flushing --------------------------------------------------------------------------- */
 
-static void mmu_flush_local(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+static void mmu_flush_local(struct hypercall *h, enum vcpu_flush kind, uint64_t gva)
 {
-    if (v->accel != NULL && v->accel->tlb_flush != NULL) {
-        v->accel->tlb_flush(v, kind, gva);
+    const struct accel_ops *accel = h->v->accel;
+
+    if (accel != NULL && accel->tlb_flush != NULL) {
+        accel->tlb_flush(h->v, kind, gva);
+    }
+    if (kind == VCPU_FLUSH_ALL) {
+        pv_space_flushed(h->d, h->v);
     }
 }
 
@@ -176,7 +181,7 @@ static int mmu_flush_some(struct hypercall *h, enum vcpu_flush kind, uint64_t gv
         return -EFAULT;
     }
     if ((vcpus >> h->v->id & 1) != 0) {
-        mmu_flush_local(h->v, kind, gva);
+        mmu_flush_local(h, kind, gva);
     }
     mmu_flush_others(h, &vcpus);
     return 0;
@@ -184,7 +189,7 @@ static int mmu_flush_some(struct hypercall *h, enum vcpu_flush kind, uint64_t gv
 
 static void mmu_flush_all(struct hypercall *h, enum vcpu_flush kind, uint64_t gva)
 {
-    mmu_flush_local(h->v, kind, gva);
+    mmu_flush_local(h, kind, gva);
     mmu_flush_others(h, NULL);
 }
 
@@ -206,7 +211,7 @@ static int64_t mmu_flush_by_flags(struct hypercall *h, uint64_t gva, uint64_t fl
         return 0;
     }
     if (target == UVMF_LOCAL) {
-        mmu_flush_local(h->v, kind, gva);
+        mmu_flush_local(h, kind, gva);
         return 0;
     }
     if (target == UVMF_ALL) {
@@ -275,10 +280,7 @@ int64_t pv_new_root(struct pv_domain *d, struct vcpu *v, uint64_t mfn, bool user
     if (user != v->cpu.pv_kernel && mfn != PV_MFN_NONE) {
         v->cpu.cr3 = mfn << MEM_PAGE_SHIFT;
     }
-    mmu_flush_local(v, VCPU_FLUSH_ALL, 0);
-    if (d->board->ops->nr_vcpus(d->board) == 1) {
-        d->guest->flush_clock++;
-    }
+    pv_space_enter(d, v);
     return 0;
 }
 
@@ -332,7 +334,7 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
 
     switch (op->cmd) {
     case MMUEXT_TLB_FLUSH_LOCAL:
-        mmu_flush_local(h->v, VCPU_FLUSH_ALL, 0);
+        mmu_flush_local(h, VCPU_FLUSH_ALL, 0);
         return 0;
     case MMUEXT_TLB_FLUSH_MULTI:
         return mmu_flush_some(h, VCPU_FLUSH_ALL, 0, bitmap);
@@ -351,7 +353,7 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
     if (op->cmd == MMUEXT_INVLPG_ALL) {
         mmu_flush_all(h, VCPU_FLUSH_PAGE, gva);
     } else {
-        mmu_flush_local(h->v, VCPU_FLUSH_PAGE, gva);
+        mmu_flush_local(h, VCPU_FLUSH_PAGE, gva);
     }
     return 0;
 }

@@ -151,6 +151,15 @@ static uint64_t page_entry_adjust(unsigned level, uint64_t entry)
     return (entry & PV_PTE_KERNEL) == 0 ? entry | PV_PTE_G : entry;
 }
 
+/* Of a present entry: may it have been cached as something that `now` is not? What only allows
+ * more is found out by the fault that a cached one causes; A and D are the processor's to set. */
+static bool page_entry_lessened(uint64_t old, uint64_t now)
+{
+    const uint64_t more = PV_PTE_RW | PV_PTE_A | PV_PTE_D, less = PV_PTE_NX;
+
+    return (old & PV_PTE_P) != 0 && (((now & ~old) & ~more) | ((old & ~now) & ~less)) != 0;
+}
+
 /* --- Tables ----------------------------------------------------------------------------- */
 
 static void page_table_put(struct pv_domain *d, uint32_t frame, unsigned level, unsigned count)
@@ -292,6 +301,7 @@ void pv_page_put(struct pv_domain *d, uint32_t frame)
         p->validating = true;
         page_table_put(d, frame, p->type, PV_TABLE_ENTRIES);
         p->validating = false;
+        d->guest->changes++; /* whatever is written there from now on goes unseen */
     }
 }
 
@@ -383,6 +393,10 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
         }
     } else if (!page_entry_store(d, frame, index, &old, entry, keep_ad)) {
         rc = -EBUSY;
+    }
+    if (rc == 0 && page_entry_lessened(keep_ad ? old & ~(uint64_t)(PV_PTE_A | PV_PTE_D) : old,
+                                       entry)) {
+        d->guest->changes++;
     }
     if (!again) {
         page_entry_put(d, level, frame, rc == 0 ? old : entry);

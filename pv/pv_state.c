@@ -198,6 +198,7 @@ void pv_guest_state(struct pv_domain *d, struct state *s)
     }
     if (state_loading(s)) {
         g->flush = false;
+        g->changes++;
         pv_request_all(d, VCPU_REQ_TLB_FLUSH);
     }
 }

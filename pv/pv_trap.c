@@ -70,6 +70,9 @@ void pv_toggle_mode(struct pv_domain *d, struct vcpu *v)
     cpu->seg[CPU_GS].base = cpu->kernel_gs_base;
     cpu->kernel_gs_base = base;
     cpu->cr3 = (cpu->pv_kernel ? pc->kernel_root : pc->user_root) << MEM_PAGE_SHIFT;
+    if (!cpu->pv_kernel) {
+        pv_space_user(d, v);
+    }
 }
 
 /* --- Entering the kernel ---------------------------------------------------------------- */
@@ -193,6 +196,7 @@ void pv_guest_return_flush(struct pv_domain *d, struct vcpu *v)
     if (v->accel != NULL && v->accel->tlb_flush != NULL) {
         v->accel->tlb_flush(v, VCPU_FLUSH_ALL, 0);
     }
+    pv_space_flushed(d, v);
     for (unsigned i = 0; i < d->board->ops->nr_vcpus(d->board); i++) {
         if (i != v->id) {
             pv_guest_flush_other(d, i);

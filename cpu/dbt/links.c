@@ -61,7 +61,7 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
 {
     const struct interp *e = &d->interp;
 
-    if (index != TLB_USER &&
+    if (!interp_keyed(e, index) &&
         (d->jump_epoch_global[index] != e->epoch_global ||
          (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local))) {
         links_jumps_clear(d, index);

@@ -124,6 +124,7 @@ static const char *const flush_names[] = {
     [VCPU_FLUSH_PCID_PAGE] = "flushes-pcid-page",
     [VCPU_FLUSH_PCID] = "flushes-pcid",
     [VCPU_FLUSH_PCIDS] = "flushes-pcids",
+    [VCPU_FLUSH_SPACE] = "switches-pv",
 };
 
 /* The most frequent ones first. (qsort() makes a system call that a vCPU thread may not.) */

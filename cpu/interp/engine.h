@@ -71,7 +71,7 @@ struct space {
     uint64_t walk;      /* its number for x86_walk() */
     uint64_t protects;  /* interp.protects when its entries were put away */
     uint64_t jump_pages[64]; /* filter of pages that its jumps lead to, since epoch */
-    uint16_t pcid;
+    uint64_t number;    /* PCID, or a paravirtual guest's number */
     uint16_t nr_saved;
     struct tlb_saved saved[SPACE_SAVED];
 };
@@ -230,7 +230,7 @@ struct interp {
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t key_local, key_global, key_modes[32];
-    uint64_t key64[TLB_NR]; /* for an engine above: of user jumps in 64-bit code; others: 0 */
+    uint64_t key64[TLB_NR]; /* for an engine above: of 64-bit code where interp_keyed() */
     uint32_t jump_salt; /* keeps jumps of different spaces out of each other's way */
     uint64_t jump_pages[64]; /* filter of pages that global jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
@@ -269,7 +269,7 @@ struct interp {
     struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
     struct interp_nears near;
     struct interp_stress stress;
-    uint64_t flushes[VCPU_FLUSH_PCIDS + 1]; /* of the TLB, by kind */
+    uint64_t flushes[VCPU_FLUSH_SPACE + 1]; /* of the TLB, by kind */
 
     struct jump *jumps;
     struct block **hash;
@@ -282,6 +282,7 @@ struct interp {
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
     struct space *space; /* the current one */
+    uint64_t pv_space;   /* the number of a paravirtual guest's; 0: none */
     uint64_t space_clock, protects;
     struct x86_walk_cache walk;
     struct space spaces[SPACES];
@@ -613,6 +614,12 @@ static inline uint64_t interp_walk_space(const struct interp *e)
 static inline bool interp_user_mode(const struct cpu_x86 *cpu)
 {
     return cpu->cpl == 3 && !cpu->pv_kernel;
+}
+
+/* Are jumps of this TLB told apart by address space? Others are dropped at a change. */
+static inline bool interp_keyed(const struct interp *e, unsigned index)
+{
+    return index == TLB_USER || (index == TLB_SUPERVISOR && e->v->pv != NULL);
 }
 
 /* The TLB of the current privilege. */

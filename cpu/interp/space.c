@@ -5,20 +5,26 @@
  * and those of the new one put in their places. Jumps stay where they are under the key of the
  * space's epoch, and paging-structure caches under its number.
  *
- * A space is a PCID. What is kept of it is good until the guest says otherwise (SDM vol. 3
+ * A space is a PCID, or what a paravirtual guest's hypervisor tells apart (pv/pv_space.c; such
+ * guests have no global pages here). What is kept of it is good until the guest says otherwise (SDM vol. 3
  * 4.10.4), whatever happens to CR3's other bits. Only global pages are shared, and those never
  * leave the TLBs here.
  */
 #include "engine.h"
 
-static unsigned space_pcid(const struct cpu_x86 *cpu)
+static uint64_t space_number(const struct interp *e)
 {
+    const struct cpu_x86 *cpu = &e->v->cpu;
+
+    if (e->pv_space != 0) {
+        return e->pv_space;
+    }
     return (cpu->cr4 & CPU_CR4_PCIDE) != 0 ? cpu->cr3 & 0xfff : 0;
 }
 
-static void space_reset(struct interp *e, struct space *s, unsigned pcid)
+static void space_reset(struct interp *e, struct space *s, uint64_t number)
 {
-    s->pcid = (uint16_t)pcid;
+    s->number = number;
     s->nr_saved = 0;
     s->epoch = ++e->epoch;
     s->walk = ++e->epoch;
@@ -30,26 +36,26 @@ static void space_reset(struct interp *e, struct space *s, unsigned pcid)
 void interp_space_init(struct interp *e)
 {
     e->space = &e->spaces[0];
-    space_reset(e, e->space, space_pcid(&e->v->cpu));
+    space_reset(e, e->space, space_number(e));
     e->space->last_used = ++e->space_clock;
 }
 
-/* The space of this PCID, or an empty one in the place of the one that was left first. */
-static struct space *space_find(struct interp *e, unsigned pcid)
+/* The space of this number, or an empty one in the place of the one that was left first. */
+static struct space *space_find(struct interp *e, uint64_t number)
 {
     struct space *oldest = NULL;
 
     for (unsigned i = 0; i < SPACES; i++) {
         struct space *s = &e->spaces[i];
 
-        if (s->last_used != 0 && s->pcid == pcid) {
+        if (s->last_used != 0 && s->number == number) {
             return s;
         }
         if (s != e->space && (oldest == NULL || s->last_used < oldest->last_used)) {
             oldest = s;
         }
     }
-    space_reset(e, oldest, pcid);
+    space_reset(e, oldest, number);
     return oldest;
 }
 
@@ -112,18 +118,18 @@ static void space_put_back(struct interp *e, struct space *s)
 
 void interp_space_switch(struct interp *e, bool flush)
 {
-    unsigned pcid = space_pcid(&e->v->cpu);
+    uint64_t number = space_number(e);
 
-    if (pcid == e->space->pcid) {
+    if (number == e->space->number) {
         if (flush) {
             interp_tlb_forget(e, true);
-            space_reset(e, e->space, pcid);
+            space_reset(e, e->space, number);
         }
     } else {
         space_put_away(e, e->space);
-        e->space = space_find(e, pcid);
+        e->space = space_find(e, number);
         if (flush) {
-            space_reset(e, e->space, pcid);
+            space_reset(e, e->space, number);
         } else {
             space_put_back(e, e->space);
         }
@@ -135,7 +141,7 @@ void interp_space_switch(struct interp *e, bool flush)
 void interp_space_forget(struct interp *e, unsigned pcid)
 {
     for (unsigned i = 0; i < SPACES; i++) {
-        if (&e->spaces[i] != e->space && e->spaces[i].pcid == pcid) {
+        if (&e->spaces[i] != e->space && e->spaces[i].number == pcid) {
             e->spaces[i].last_used = 0;
         }
     }

@@ -149,7 +149,7 @@ void interp_jump_keys(struct interp *e)
 
     e->jump_key = e->key_local ^ mode;
     e->jump_key_global = e->key_global ^ mode;
-    e->jump_salt = user ? (uint32_t)e->key_local : 0;
+    e->jump_salt = user || e->v->pv != NULL ? (uint32_t)e->key_local : 0;
 }
 
 void interp_jump_epochs(struct interp *e)
@@ -158,6 +158,8 @@ void interp_jump_epochs(struct interp *e)
     e->key_local = tlb_mix(e->epoch_local, e->jump_secret);
     e->key_global = tlb_mix(e->epoch_global, e->jump_secret);
     e->key64[TLB_USER] = e->key_local ^ e->key_global ^ e->key_modes[MODE_64 | KEY_USER];
+    e->key64[TLB_SUPERVISOR] =
+        e->v->pv != NULL ? e->key_local ^ e->key_global ^ e->key_modes[MODE_64] : 0;
     interp_jump_keys(e);
 }
 
@@ -252,18 +254,22 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
         tlb_invlpg(e, gva, false);
         break;
     case VCPU_FLUSH_PCID_PAGE:
-        if (pcid == e->space->pcid) {
+        if (pcid == e->space->number) {
             tlb_invlpg(e, gva, true);
         } else {
             interp_space_forget(e, pcid);
         }
         break;
     case VCPU_FLUSH_PCID:
-        if (pcid == e->space->pcid) {
+        if (pcid == e->space->number) {
             tlb_flush_current(e, true);
         } else {
             interp_space_forget(e, pcid);
         }
+        break;
+    case VCPU_FLUSH_SPACE:
+        e->pv_space = gva;
+        interp_space_switch(e, false);
         break;
     case VCPU_FLUSH_PCIDS:
         interp_space_forget_others(e);

@@ -182,6 +182,8 @@ enum vcpu_flush {
     VCPU_FLUSH_PCID_PAGE, /* INVPCID 0: gva's page in PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCID,      /* INVPCID 1: PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCIDS,     /* INVPCID 3: all PCIDs, not global */
+    VCPU_FLUSH_SPACE,     /* a paravirtual guest's page-table bases: gva is the number of the
+                             address space, for which nothing changed since it had it before */
 };
 
 /*

@@ -21,6 +21,7 @@ ROWS = [
     ("user", 0, "powered off", b"checks passed"),
     ("cpu", 0, "powered off", b"checks passed"),
     ("failsafe", 0, "powered off", b"checks passed"),
+    ("spaces", 0, "powered off", b"checks passed"),
     ("wild_no_handler", 112, "no handler for vector 6", b""),
     ("wild_no_stack", 112, "no stack at 0x", b""),
     ("wild_stack_in_hypervisor", 112, "no stack at 0xffff8000", b""),
