@@ -352,8 +352,7 @@ static bool block_fill(struct interp *e, struct block *b)
     return true;
 }
 
-/* The second half of a page-crossing block lies where it was decoded from? */
-static bool block_second_same(struct interp *e, const struct block *b)
+bool interp_block_second_same(struct interp *e, const struct block *b)
 {
     uint64_t next = PAGE_BASE(block_linear(e, e->v->cpu.rip)) + MEM_PAGE_SIZE;
     uint32_t frame;
@@ -414,7 +413,7 @@ static struct block *block_at(struct interp *e, uint32_t frame, unsigned offset)
     if (b == NULL) {
         return block_make(e, frame, offset);
     }
-    if (b->crosses && !block_second_same(e, b)) {
+    if (b->crosses && !interp_block_second_same(e, b)) {
         return interp_block_redo(e, b) ? b : NULL;
     }
     if (*b->generation_now != b->generation || b->crosses) {

@@ -429,6 +429,8 @@ void interp_blocks_fini(struct interp *e);
 /* The block at cpu.rip for e->mode; NULL: e->fault. */
 struct block *interp_block_find(struct interp *e);
 void interp_blocks_drop(struct interp *e);
+/* The second half of a page-crossing block lies where it was decoded from? At its start. */
+bool interp_block_second_same(struct interp *e, const struct block *b);
 /* Decodes again in place. false: the arena was full and everything is gone. */
 bool interp_block_redo(struct interp *e, struct block *b);
 

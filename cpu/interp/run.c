@@ -193,16 +193,26 @@ struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e)
     return interp_system(e, op->in) ? run_leave(v, op, e) : run_leave_fault(v, op, e);
 }
 
-/* First in a block that reaches into a second page: that page's bytes are still the ones
- * decoded? */
+/* The jump to rip leads nowhere: it is looked up again. */
+static void run_forget(struct interp *e)
+{
+    interp_jump_at(e, e->v->cpu.rip)->tag = ~e->v->cpu.rip ^ e->jump_key;
+}
+
+/*
+ * First in a block that reaches into a second page: that page is still the one, and its bytes
+ * are still the ones decoded? Who leads here may have been told nothing about either: the block
+ * was another one then.
+ */
 struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct block *b = e->current;
 
-    if (mem_frame_info(v->mem, b->frame2)->code_generation != b->generation2 &&
-        !interp_block_renew(e, b)) {
+    if (unlikely(!interp_block_second_same(e, b)) ||
+        (mem_frame_info(v->mem, b->frame2)->code_generation != b->generation2 &&
+         !interp_block_renew(e, b))) {
         b->generation--; /* find it again, the long way */
-        interp_jumps_drop(e, false);
+        run_forget(e);
         return NULL;
     }
     return op[1].fn(v, op + 1, e);
@@ -380,7 +390,7 @@ static bool run_beyond_limit(const struct interp *e, const struct block *b)
 static inline struct block *run_block(struct interp *e, struct block *b)
 {
     if (unlikely(*b->generation_now != b->generation) && !interp_block_renew(e, b)) {
-        interp_jumps_drop(e, false);
+        run_forget(e);
         return NULL;
     }
     e->current = b;

@@ -380,6 +380,47 @@ static void test_page_crossing_remap(void)
     guest_free(g);
 }
 
+/* rbx: the last byte of a page, RET, which becomes one that pops what the next page says. */
+GUEST_CODE(cross_become, "mov $20, %ebp\n"
+                         "mov %rsp, %r8\n"
+                         "1: movb $0xc3, (%rbx)\n"
+                         "call *%rbx\n"
+                         "movb $0xc2, (%rbx)\n"
+                         "call *%rbx\n"
+                         "sub %r8, %rsp\n"
+                         "add %rsp, %rcx\n"
+                         "mov %r8, %rsp\n"
+                         "xor %r12, (%rdi)\n"
+                         "invlpg (%r13)\n"
+                         "call *%rbx\n"
+                         "sub %r8, %rsp\n"
+                         "add %rsp, %rdx\n"
+                         "mov %r8, %rsp\n"
+                         "xor %r12, (%rdi)\n"
+                         "invlpg (%r13)\n"
+                         "dec %ebp\n"
+                         "jnz 1b\n"
+                         "hlt");
+/* What leads to a block was made when the next page did not matter to it. */
+static void test_page_crossing_late(void)
+{
+    struct guest *g = guest_new();
+    const uint64_t first = G_DATA + 0x3000, second = G_DATA + 0x8000;
+
+    g->ram[first] = 8;
+    g->ram[second] = 24;
+    GUEST_LOAD(g, cross_become);
+    g->cpu->gpr[CPU_RBX] = first - 1;
+    g->cpu->gpr[CPU_RDI] = G_PT0 + (first >> 12) * 8;
+    g->cpu->gpr[CPU_R12] = first ^ second;
+    g->cpu->gpr[CPU_R13] = first;
+    g->cpu->gpr[CPU_RCX] = g->cpu->gpr[CPU_RDX] = 0;
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RCX], ==, 20 * 8);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RDX], ==, 20 * 24);
+    guest_free(g);
+}
+
 GUEST_CODE(run_into, "inc %eax\ninc %eax\n"); /* and no end before the page's */
 /* Straight code runs into an unmapped page: what came before has happened. */
 static void test_fall_into_hole(void)
@@ -621,6 +662,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/code/page-crossing", test_page_crossing);
     g_test_add_func("/interp/code/page-crossing-stores", test_page_crossing_stores);
     g_test_add_func("/interp/code/page-crossing-remap", test_page_crossing_remap);
+    g_test_add_func("/interp/code/page-crossing-late", test_page_crossing_late);
     g_test_add_func("/interp/code/fall-into-hole", test_fall_into_hole);
     g_test_add_func("/interp/code/cache-overflow", test_cache_overflow);
     g_test_add_func("/interp/code/real-mode", test_real_mode);
