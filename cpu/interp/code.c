@@ -35,6 +35,7 @@ static void code_close(struct interp *e, uint32_t frame)
         en = &e->tlbs[o->table].entry[o->slot];
         if (en->write != TLB_NONE && en->write + en->addend == hva) {
             en->write = TLB_NONE;
+            e->tlbs[o->table].held[o->slot] = true; /* the next store opens it again */
         }
     }
 }
