@@ -113,19 +113,20 @@ if [ "$mode" != --quick ]; then
     "$pvemu_top/images/grub-disk.sh" "$PVEMU_CACHE/grub-cloud.img" "$PVEMU_CACHE/busybox.img" "$cloud"
     grub=(PVEMU_GRUB_GENERIC="$PVEMU_CACHE/grub-generic.img" PVEMU_GRUB_CLOUD="$PVEMU_CACHE/grub-cloud.img")
     suite "boots by GRUB" plain "${env[@]}" "${grub[@]}" python3 "$pvemu_top/tests/boot/grub.py"
+    pae=$("$pvemu_top/images/kernel.sh" 686-pae)
+    PVEMU_ARCH=i386 "$pvemu_top/images/busybox-root.sh" "$PVEMU_CACHE/busybox-686.img" "$pae"
     need qemu-system-x86
+    env686=(PVEMU_686="$pae" PVEMU_BUSYBOX_I386="$PVEMU_CACHE/busybox-i386/bin/busybox")
     kvm=(python3 "$pvemu_top/tests/kvm/suite.py" amd "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/kvm"
         "$pvemu_top/build-gcc/tests/guest")
     if [ "$mode" = --slow ]; then
-        suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}"
+        suite "KVM on emulated AMD-V" plain "${env[@]}" "${env686[@]}" "${kvm[@]}"
         need bochs bochsbios vgabios grub-pc-bin grub-common xorriso mtools
         kvm[2]=vtx
         suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" doctor guest cost "1 CPU"
     else
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}" doctor exit_code smp_ipi cost "disk and network" "hand-over, 2"
     fi
-    pae=$("$pvemu_top/images/kernel.sh" 686-pae)
-    PVEMU_ARCH=i386 "$pvemu_top/images/busybox-root.sh" "$PVEMU_CACHE/busybox-686.img" "$pae"
     "$pvemu_top/images/grub-disk.sh" "$PVEMU_CACHE/grub-686.img" "$PVEMU_CACHE/busybox-686.img" "$pae"
     i386=("${env[@]}" "${grub[@]}" PVEMU_686="$pae" PVEMU_BUSYBOX_686="$PVEMU_CACHE/busybox-686.img"
         PVEMU_GRUB_686="$PVEMU_CACHE/grub-686.img"

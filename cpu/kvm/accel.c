@@ -103,6 +103,7 @@ const struct accel_ops kvm_accel_ops = {
     .sync = kvm_sync,
     .state_changed = accel_state_changed,
     .tlb_flush = accel_tlb_flush,
+    .branch_barrier = kvm_pv_barrier,
     .set_debug = kvm_set_debug,
     .dirty_log = kvm_dirty_log,
     .stats = kvm_stats,

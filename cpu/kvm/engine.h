@@ -181,6 +181,8 @@ void kvm_pv_run(struct kvm_engine *k, struct exit *exit);
 /* Vector registers home. 0 or a negated errno, and then they are lost. */
 int kvm_pv_sync(struct kvm_engine *k);
 void kvm_pv_flush(struct kvm_engine *k);
+/* accel_ops.branch_barrier */
+void kvm_pv_barrier(struct vcpu *v);
 void kvm_pv_memory_free(struct kvm_vm *vm);
 
 #endif

@@ -15,6 +15,7 @@
 #include "cpu/x86/x86.h"
 
 enum { STATE_SELECTOR_LOCAL = 4 };
+#define STATE_PRED_CMD 0x49u
 #define STATE_SYSCALL_MASK 0x47700ull /* AC, NT, IOPL, DF, IF, TF */
 #define STATE_CR4_PV                                                                           \
     ((uint64_t)CPU_CR4_TSD | CPU_CR4_DE | CPU_CR4_PAE | CPU_CR4_MCE | CPU_CR4_OSFXSR |          \
@@ -61,6 +62,18 @@ static int state_load_msrs(struct kvm_engine *k)
     pv->tsc_aux = cpu->tsc_aux;
     pv->spec_ctrl = cpu->spec_ctrl;
     return 0;
+}
+
+/* KVM writes it to the processor at once; where that has none it says so, and nothing is lost. */
+void kvm_pv_barrier(struct vcpu *v)
+{
+    struct kvm_engine *k = v->engine;
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } one = {.head = {.nmsrs = 1}, .entry = {.index = STATE_PRED_CMD, .data = 1}};
+
+    kvm_ioctl(k->vm->sys, k->fd, KVM_SET_MSRS, &one);
 }
 
 static int state_load_xcr0(struct kvm_engine *k)

@@ -89,10 +89,25 @@ static bool pv_msr_native(const struct x86_system *s, uint32_t index)
     }
 }
 
-/* Those that CPUID offers and a kernel writes to: SPEC_CTRL, PRED_CMD. */
+enum { SPEC_CTRL = 0x48, PRED_CMD = 0x49, PRED_CMD_IBPB = 1 };
+
+/* Those that CPUID offers and a kernel writes to. */
 static bool pv_msr_speculation(uint32_t index)
 {
-    return index == 0x48 || index == 0x49;
+    return index == SPEC_CTRL || index == PRED_CMD;
+}
+
+static enum x86_pv_result pv_write_speculation(struct x86_system *s, uint32_t index,
+                                               uint64_t value)
+{
+    const struct accel_ops *accel = s->v->accel;
+    bool ok = x86_wrmsr(s->v, index, value);
+
+    if (ok && index == PRED_CMD && (value & PRED_CMD_IBPB) != 0 && accel != NULL &&
+        accel->branch_barrier != NULL) {
+        accel->branch_barrier(s->v);
+    }
+    return pv_done_or_gp(s, ok);
 }
 
 /* Privileged, and emulated for the kernel only. */
@@ -124,7 +139,7 @@ static enum x86_pv_result pv_privileged(struct x86_system *s)
     case INSN_WRMSR:
         value = pv_edx_eax(cpu);
         if (pv_msr_speculation((uint32_t)cpu->gpr[CPU_RCX])) {
-            return pv_done_or_gp(s, x86_wrmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], value));
+            return pv_write_speculation(s, (uint32_t)cpu->gpr[CPU_RCX], value);
         }
         return pv_done_or_gp(s, s->v->pv->wrmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], value));
     case INSN_XSETBV:

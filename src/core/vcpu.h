@@ -242,6 +242,9 @@ struct accel_ops {
     /* The vCPU's own instructions changed translations; called by cpu/x86 on the vCPU's thread.
      * gva matters where enum vcpu_flush names it. May be NULL. */
     void (*tlb_flush)(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
+    /* IBPB by the kernel of a PV guest: nothing learnt from branches before it steers what runs
+     * behind it. On the vCPU's thread, from cpu/x86. NULL: nothing to do. */
+    void (*branch_barrier)(struct vcpu *v);
     /* From the next run() on: stops with EXIT_DEBUG at what *debug says; NULL: at nothing. On the
      * vCPU's thread, between runs. false: this engine or this host cannot, *err says what, and
      * nothing has changed. NULL: it never can. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "boot/boot_image.h"
 #include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
@@ -61,15 +62,16 @@ const char *machine_engine(unsigned index, bool *usable, GError **err)
     return accel_engines[index]->name;
 }
 
-bool accel_for_kind(struct machine *m, GError **err)
+/* A boot loader brings a kernel that nobody has patched to call by the port. */
+bool accel_for_image(struct machine *m, GError **err)
 {
-    if (m->kind != PV_KIND_PV || m->accel != &kvm_accel_ops ||
-        g_strcmp0(m->config->accel, kvm_accel_ops.name) == 0) {
+    if (m->kind == PV_KIND_PV || m->image->boot_loader == NULL ||
+        !m->accel->needs_hypercall_port || g_strcmp0(m->config->accel, m->accel->name) == 0) {
         return true;
     }
     m->accel = accel_software();
-    m->accel_note = g_strdup_printf("-accel %s: PV guests run with KVM only by -accel kvm",
-                                    m->accel->name);
+    m->accel_note = g_strdup_printf("-accel %s: on KVM the kernel that %s starts could not make "
+                                    "hypercalls", m->accel->name, m->image->boot_loader);
     return m->accel->probe(err);
 }
 

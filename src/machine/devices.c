@@ -10,6 +10,7 @@
 #include "boot/acpi.h"
 #include "hw/debug_exit.h"
 #include "hw/debug_port.h"
+#include "hw/no_pit.h"
 #include "hw/pm_sleep.h"
 #include "hw/uart16550.h"
 #include "io/block_open.h"
@@ -178,6 +179,7 @@ bool devices_create(struct machine *m, GError **err)
     m->debug_port = add_ports(m, &debug_port_ops, DEBUG_PORT, 1);
     debug_port_connect(m->debug_port, early_text, m);
     m->debug_exit = add_ports(m, &debug_exit_ops, DEBUG_EXIT_PORT, 1);
+    m->no_pit = add_ports(m, &no_pit_ops, NO_PIT_PORT, NO_PIT_PORTS);
     if (m->kind != PV_KIND_PV) {
         create_pc_chips(m);
     }
@@ -236,7 +238,7 @@ void devices_reset_chips(struct machine *m)
 void devices_free(struct machine *m)
 {
     struct device *const chips[] = {m->uart, m->debug_port, m->debug_exit, m->pm,
-                                    m->ioapic_window};
+                                    m->no_pit, m->ioapic_window};
 
     for (unsigned i = 0; i < m->nr_disks; i++) {
         blkback_free(m->disks[i].back);

@@ -100,7 +100,7 @@ static bool machine_build(struct machine *m, GError **err)
     }
     m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
     m->image = boot_image_open(m->config->kernel, err);
-    if (m->image == NULL || !machine_choose_kind(m, err) || !accel_for_kind(m, err) ||
+    if (m->image == NULL || !machine_choose_kind(m, err) || !accel_for_image(m, err) ||
         (m->accel->limit_model != NULL && !m->accel->limit_model(m->model, err)) ||
         !devices_open(m, err)) {
         return false;

@@ -72,7 +72,7 @@ struct machine {
     struct vcpu_thread **vcpus;
     unsigned nr_vcpus;
     struct apic_bus apic;
-    struct device *uart, *debug_exit, *debug_port, *pm, *ioapic_window;
+    struct device *uart, *debug_exit, *debug_port, *pm, *no_pit, *ioapic_window;
     struct console_split *split;
 
     struct pv_domain *pv;
@@ -161,8 +161,8 @@ bool boot_files_prepare(struct machine *m, GError **err);
 /* The engine for the word of -accel; it may still fail its probe, but for "auto". *note: why it is
  * not the best one (caller frees), or NULL. */
 const struct accel_ops *accel_choose(const char *word, char **note);
-/* Once the kind of guest is known: an engine that runs it. */
-bool accel_for_kind(struct machine *m, GError **err);
+/* Once the image and the kind of guest are known: "auto" takes an engine that can run it. */
+bool accel_for_image(struct machine *m, GError **err);
 /* The engine of a vCPU; with KVM also those that it may change to, before the sandbox closes. */
 bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *options, GError **err);
 void accel_free_engines(struct vcpu_thread *vt);

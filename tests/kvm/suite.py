@@ -3,8 +3,8 @@
 """The KVM engine on a true KVM: suite.py amd|vtx PVEMU PROGRAM_FOLDER GUEST_FOLDER [WORD...].
 
 One outer machine (outer.py) runs every case; what each said is judged here. WORDs choose cases by name. The kernel is
-in $PVEMU_CLOUD, or images/kernel.sh fetches it. Skipped without
-QEMU (amd) or Bochs (vtx).
+in $PVEMU_CLOUD, or images/kernel.sh fetches it. With a 32-bit one in $PVEMU_686 and a 32-bit busybox in
+$PVEMU_BUSYBOX_I386 that is tried too. Skipped without QEMU (amd) or Bochs (vtx).
 """
 import hashlib
 import os
@@ -24,6 +24,7 @@ DISK_BYTES = 4 << 20
 PIECE = 256 << 10  # of it, for what is done over and over
 PROGRAMS = ("bare", "debug", "state")
 RUN = "./pvemu -accel kvm -m 256M"
+AUTO = "./pvemu -m 32M -net none -timeout 20 -kernel"
 CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests noxsave"
 PV_CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests"  # XSETBV comes out to pvemu: XSAVE works
 
@@ -106,6 +107,12 @@ dmesg | grep -v 'hrtimer: interrupt took' > /tmp/after; cmp -s /tmp/before /tmp/
 """.replace("@PIECE@", hashlib.sha256(sample()[:PIECE]).hexdigest())
 
 
+# The same while it is suspended and resumed: messages are of another kind then.
+SLEEPER = SWITCH.replace("+ 6) * 100", "+ 10) * 100").partition("dmesg | grep -v 'hrtimer: interrupt took' > /tmp/after")[0] + """
+dmesg | grep -E 'WARNING|BUG:|Call Trace|rcu: INFO|soft lockup|I/O error|disabled for further use' || echo "no odd message"
+"""
+
+
 class Case:
     """One section of the outer machine's job: what it runs, and what its output must have."""
 
@@ -151,9 +158,9 @@ class Cost(Case):
         return bad
 
 
-def linux(name, work, *wanted, options="", before="", kind="PVH", cmdline=CMDLINE):
+def linux(name, work, *wanted, options="", before="", kind="PVH", cmdline=CMDLINE, kernel="vmlinuz"):
     """A Debian kernel to its init, the work, and power-off."""
-    command = (f"{before} timeout 300 {RUN} {options} -kernel vmlinuz -initrd {work}.cpio -cmdline '{cmdline}' "
+    command = (f"{before} timeout 300 {RUN} {options} -kernel {kernel} -initrd {work}.cpio -cmdline '{cmdline}' "
                f"-timeout 120")
     return Case(name, command, rf"by {kind}, kvm", r"^GUEST-END 0", r"the guest powered off", *wanted,
                 unwanted=(r"GUEST-WARNS", r"PVEMU-NOTE"))
@@ -190,6 +197,30 @@ def handover(name, options, cmdline=CMDLINE):
                 unwanted=(r"GUEST-WARNS", "error:"))
 
 
+RESUMES = ("-cancel ", "", "-cancel ", "")
+REFUSED = "sl 2>&1 | grep 'is not a page of its own' && ./pvemu resume -cancel "  # not as a new domain: no start info
+
+
+def suspends_itself(name, options, text, resumes=RESUMES):
+    """A kernel of tests/guest that suspends itself and looks what it finds when it is resumed, both ways."""
+    turns = "; ".join("n=0; while ! ./pvemu list 2>/dev/null | grep -q suspended && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; "
+                      f"./pvemu resume {how}sl" for how in resumes)
+    command = (f"rm -f /tmp/sl; timeout 60 ./pvemu -accel kvm -m 32M -net none -name sl -on suspend=pause {options} -kernel {name}.elf "
+               f"-timeout 50 > /tmp/sl 2>&1 & p=$!; {turns}; wait $p; s=$?; cat /tmp/sl; (exit $s)")
+    return Case(f"guest {name}", command, r", kvm, ", text)
+
+
+def suspended(name, options, cmdline=CMDLINE):
+    """A guest at work is suspended and resumed, both ways."""
+    turns = "; ".join(f"./pvemu suspend sw && ./pvemu resume {how}sw && echo 'resumed {n}'; sleep 0.3" for n, how in enumerate(RESUMES, 1))
+    command = (f"rm -f /tmp/sw; httpd -p 127.0.0.1:8099 -h /t 2>/dev/null; "
+               f"timeout 300 {RUN} -disk disk,snapshot -name sw {options} -kernel vmlinuz -initrd sleeper.cpio -cmdline '{cmdline}' "
+               f"-timeout 200 > /tmp/sw 2>&1 & p=$!; "
+               f"n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; {turns}; wait $p; s=$?; cat /tmp/sw; (exit $s)")
+    return Case(name, command, "resumed 1\nresumed 2\nresumed 3\nresumed 4\n", r"^rounds [1-9]\d* bad 0", r"^disk [1-9]\d* bad 0",
+                r"^net [1-9]\d* bad 0", r"^no odd message", r"^GUEST-END 0", r"the guest powered off", unwanted=("error:",))
+
+
 def cases(digest, machine):
     whole, second = digest
     vtx = machine is outer.OuterVtx
@@ -199,6 +230,8 @@ def cases(digest, machine):
              *(rf"^ok {n} /debug/{name}{'' if vtx else '.*SKIP.*does not stop a guest at'}"
                for n, name in ((3, "int3"), (4, "exec-point"), (5, "data-points"))), r"^ok 6 "),
         Case("AVX, written pages", "./state", r"^ok 1 /kvm/state/avx" + (".*SKIP" if vtx else "$"), r"^ok 2 /kvm/state/dirty$"),
+        Case("auto", f"{AUTO} exit_code.elf; {AUTO} pv_hello.elf; {AUTO} loader.elf; true",
+             r"by PVH, kvm, 1 CPU[^$]*by PV, kvm, 1 CPU[^$]*on KVM the kernel that GRUB starts[^$]*by PVH, (bt|interp), 1 CPU"),
         small("exit_code", 42),
         small("poweroff", 0),
         small("xen_poweroff", 0),
@@ -237,14 +270,23 @@ def cases(digest, machine):
         pv_linux("disk and network", "devices", rf"^{whole}", rf"^{second}", rf"^{whole}  -\s*^GUEST-END",
                  options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;"),
         handover("hand-over, PV, 1 CPU", "-machine pv", PV_CMDLINE),
+        handover("hand-over, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
+        suspends_itself("resume", "", "all of it"),
+        suspends_itself("pv_suspend", "-machine pv", "checks passed", (*RESUMES, REFUSED, REFUSED)),
+        suspended("suspend, 2 CPUs", "-smp 2"),
+        suspended("suspend, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
     ]
+    if "PVEMU_686" in os.environ:
+        chosen.append(linux("Debian, 32-bit, 2 CPUs", "work686", r"^cpus 2", r"sum 8\.1783681036", r"^slept [23]$",
+                            options="-net none -smp 2", kernel="vmlinuz686"))
     return [c for c in chosen if not vtx or not c.name.startswith("hand-over")]  # no other engine there
 
 
-def guest_image(kernel, work):
+def guest_image(kernel, work, busybox="/bin/busybox"):
     """A guest's initramfs."""
     machine = outer.Outer(kernel)
+    machine.add("/bin/busybox", busybox)
     for name in [n for n in machine.members if n.startswith(("m/", "t"))]:
         del machine.members[name]
     machine.members["tmp"] = (outer.FOLDER, b"", (0, 0))
@@ -264,9 +306,15 @@ def prepare(kind, pvemu, programs, guests, kernel):
         machine.program("/t/" + name, os.path.join(programs, "kvm_" + name))
     for path in [*pathlib.Path(guests).glob("*.elf"), *pathlib.Path(guests, "pv").glob("*.elf")]:
         machine.add("/t/" + path.name, path)
+    loader = pathlib.Path(guests, "exit_code.elf").read_bytes() + b"Welcome to GRUB!"  # by this pvemu knows GRUB
+    machine.data("/t/loader.elf", loader)
     machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
     machine.data("/t/work.cpio", guest_image(kernel, WORK))
     machine.data("/t/switch.cpio", guest_image(kernel, SWITCH))
+    machine.data("/t/sleeper.cpio", guest_image(kernel, SLEEPER))
+    if "PVEMU_686" in os.environ:
+        machine.add("/t/vmlinuz686", os.path.join(os.environ["PVEMU_686"], "vmlinuz"))
+        machine.data("/t/work686.cpio", guest_image(os.environ["PVEMU_686"], WORK, os.environ["PVEMU_BUSYBOX_I386"]))
     machine.data("/t/devices.cpio", guest_image(kernel, DISK + NET))
     machine.data("/t/disk", sample())
     machine.data("/t/piece", sample()[:PIECE])

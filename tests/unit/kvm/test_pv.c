@@ -498,6 +498,23 @@ static void test_unfinished(void)
     pvt_teardown();
 }
 
+static void test_barrier(void)
+{
+    bool seen = false;
+
+    pvt_setup();
+    kvm_accel_ops.branch_barrier(v);
+    for (unsigned i = 0; i < fake_kvm.nr_msrs; i++) {
+        seen = seen || (fake_kvm.msr_index[i] == 0x49 && fake_kvm.msrs[i] == 1);
+    }
+    g_assert_true(seen);
+    fake_kvm.fail_request = KVM_SET_MSRS; /* no such MSR */
+    kvm_accel_ops.branch_barrier(v);
+    fake_kvm.fail_request = 0;
+    pvt_run_to_kick();
+    pvt_teardown();
+}
+
 /* VMCALL that comes out (KVM_CAP_XEN_HVM): as on a processor that runs no virtual machine. */
 static void fill_vmcall(struct kvm_run *run)
 {
@@ -543,6 +560,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/pv/signal", test_signal);
     g_test_add_func("/kvm/pv/requests", test_requests);
     g_test_add_func("/kvm/pv/unfinished", test_unfinished);
+    g_test_add_func("/kvm/pv/barrier", test_barrier);
     g_test_add_func("/kvm/pv/vmcall", test_vmcall);
     ret = g_test_run();
     cpu_model_free(model);

@@ -129,6 +129,35 @@ static void test_goes_on(void)
     guest_free(g);
 }
 
+static unsigned barriers;
+
+static void count_barrier(struct vcpu *v)
+{
+    (void)v;
+    barriers++;
+}
+
+/* WRMSR of PRED_CMD: the engine is told. AMD's profile has no such MSR. */
+static void test_barrier(void)
+{
+    struct guest *g = NATIVE(false, 0x0f, 0x20, 0xc3);
+    const bool has = x86_wrmsr(g->v, 0x49, 0);
+
+    for (unsigned value = 0; value < 2; value++) {
+        memcpy(g->ram + G_CODE, "\x0f\x30", 2);
+        barriers = seen.traps = 0;
+        g->accel.branch_barrier = count_barrier;
+        g->cpu->rip = G_CODE;
+        g->cpu->gpr[CPU_RCX] = 0x49;
+        g->cpu->gpr[CPU_RAX] = value;
+        g->cpu->gpr[CPU_RDX] = 0;
+        x86_pv_protection(g->v, &(struct x86_fault){.vector = CPU_GP, .has_error = true});
+        g_assert_cmpuint(barriers, ==, has ? value : 0);
+        g_assert_cmpuint(seen.traps, ==, has ? 0 : 1);
+    }
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -137,5 +166,6 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/x86/pv-native/software-int", test_software_int);
     g_test_add_func("/cpu/x86/pv-native/refused", test_refused);
     g_test_add_func("/cpu/x86/pv-native/goes-on", test_goes_on);
+    g_test_add_func("/cpu/x86/pv-native/barrier", test_barrier);
     return g_test_run();
 }
