@@ -14,7 +14,7 @@
 #include "cpu/kvm/kvm.h"
 #include "pv/hypercall.h"
 
-enum { SITE_ALIGN = 16, SITE_INSN = 3, SITE_BYTES = SITE_ALIGN + SITE_INSN + 1 };
+enum { SITE_ALIGN = 16, SITE_ALIGN_32 = 4, SITE_INSN = 3, SITE_BYTES = SITE_ALIGN + SITE_INSN + 1 };
 
 static const struct accel_ops *const accel_engines[] = {
     &kvm_accel_ops, &dbt_accel_ops, &interp_accel_ops,
@@ -230,29 +230,53 @@ static bool site_is(const uint8_t *at, uint8_t last)
 }
 
 /*
- * Linux has VMMCALL and VMCALL in two functions next to each other, 16 bytes apart, and no other
- * place looks like that. Kernels with a hypercall page have none: that page is pvemu's own text.
+ * Linux has VMMCALL and VMCALL in two functions next to each other, 16 bytes apart in 64-bit
+ * kernels and 4 in 32-bit ones, and no other place looks like that. How far; 0: not here. Kernels
+ * with a hypercall page have none: that page is pvemu's own text.
  */
-static bool site_is_pair(const uint8_t *at)
+static unsigned site_pair(const uint8_t *at, uint64_t gpa)
 {
-    return (site_is(at, 0xd9) && site_is(at + SITE_ALIGN, 0xc1)) ||
-           (site_is(at, 0xc1) && site_is(at + SITE_ALIGN, 0xd9));
+    static const unsigned apart[] = {SITE_ALIGN, SITE_ALIGN_32};
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(apart); i++) {
+        const uint8_t *next = at + apart[i];
+
+        if (gpa % apart[i] == 0 && ((site_is(at, 0xd9) && site_is(next, 0xc1)) ||
+                                    (site_is(at, 0xc1) && site_is(next, 0xd9)))) {
+            return apart[i];
+        }
+    }
+    return 0;
+}
+
+static void site_patch(struct machine *m, uint64_t gpa, const uint8_t *port)
+{
+    uint8_t window[SITE_BYTES];
+    unsigned apart;
+
+    if (!mem_read(m->board.mem, gpa, window, sizeof(window))) {
+        return;
+    }
+    apart = site_pair(window, gpa);
+    if (apart != 0) {
+        mem_write(m->board.mem, gpa, port, SITE_INSN);
+        mem_write(m->board.mem, gpa + apart, port, SITE_INSN);
+    }
 }
 
 void accel_patch_hypercalls(struct machine *m, uint64_t start, uint64_t end)
 {
     const uint8_t port[SITE_INSN] = {0xe6, VCPU_HYPERCALL_PORT, 0x90}; /* OUT imm8, AL; NOP */
-    uint8_t window[SITE_BYTES];
+    const uint8_t *page = NULL;
 
     memcpy(m->pv->hypercall_insn, port, sizeof(port));
-    for (uint64_t gpa = start & ~(uint64_t)(SITE_ALIGN - 1); gpa < end; gpa += SITE_ALIGN) {
-        const uint8_t *page = mem_page(m->board.mem, gpa >> MEM_PAGE_SHIFT);
+    start &= ~(uint64_t)(MEM_PAGE_SIZE - 1);
+    for (uint64_t gpa = start; gpa < end; gpa += SITE_ALIGN_32) {
+        const uint64_t offset = gpa & (MEM_PAGE_SIZE - 1);
 
-        if (page == NULL || page[gpa & (MEM_PAGE_SIZE - 1)] != 0x0f ||
-            !mem_read(m->board.mem, gpa, window, sizeof(window)) || !site_is_pair(window)) {
-            continue;
+        page = offset == 0 ? mem_page(m->board.mem, gpa >> MEM_PAGE_SHIFT) : page;
+        if (page != NULL && page[offset] == 0x0f && page[offset + 1] == 0x01) {
+            site_patch(m, gpa, port);
         }
-        mem_write(m->board.mem, gpa, port, sizeof(port));
-        mem_write(m->board.mem, gpa + SITE_ALIGN, port, sizeof(port));
     }
 }
