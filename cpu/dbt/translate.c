@@ -348,7 +348,7 @@ static void tr_decode(struct tr *t)
         struct insn *in = &t->insn[t->nr];
 
         t->foreign =
-            insn_decode(in, INSN_MODE_64, b->source + at, b->bytes - at) != INSN_OK ||
+            interp_decode(&t->d->interp, in, b->source + at, b->bytes - at) != INSN_OK ||
             tr_foreign(t->d, in);
         if (t->foreign) {
             break;

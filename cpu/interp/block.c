@@ -16,7 +16,9 @@
 
 #include "hot.h"
 
-enum { ARENA_SIZE = 64 << 20, ARENA_RESERVE = 64 << 10, WINDOW = 2 * MEM_PAGE_SIZE };
+enum { ARENA_SIZE = 64 << 20, ARENA_RESERVE = 64 << 10 };
+/* Bytes that are looked at for one block: most have fewer, and where they end it does. */
+enum { WINDOW = 320 };
 
 bool interp_blocks_init(struct interp *e, GError **err)
 {
@@ -67,7 +69,7 @@ static void *block_alloc(struct interp *e, size_t size)
 
 /* Source bytes of one decoding: the page's, then the next page's when it was asked for. */
 struct window {
-    uint8_t bytes[INSN_MAX_LEN * 2 + BLOCK_MAX_OPS * INSN_MAX_LEN];
+    uint8_t bytes[INSN_MAX_LEN * 2 + WINDOW];
     unsigned avail;
     bool second;
 };
@@ -186,8 +188,11 @@ enum block_step { STEP_OK, STEP_STOP, STEP_FAULT };
 static enum block_step block_decode_one(struct interp *e, struct window *w, unsigned at,
                                         struct block *b, struct insn *in)
 {
-    enum insn_decode_result r = insn_decode(in, (enum insn_mode)(e->mode & MODE_CODE),
-                                            w->bytes + at, MIN(w->avail - at, INSN_MAX_LEN));
+    unsigned avail = MIN(w->avail - at, INSN_MAX_LEN);
+    enum insn_decode_result r =
+        interp_is64(e) ? interp_decode(e, in, w->bytes + at, avail)
+                       : insn_decode(in, (enum insn_mode)(e->mode & MODE_CODE), w->bytes + at,
+                                     avail);
 
     if (r == INSN_MORE && at == 0 && !w->second) {
         uint64_t next = PAGE_BASE(block_linear(e, e->v->cpu.rip)) + MEM_PAGE_SIZE;
@@ -336,7 +341,7 @@ static bool block_fill(struct interp *e, struct block *b)
         d.nr_ops = d.nr_insns = 0;
         b->crosses = false;
         d.w.second = false;
-        d.w.avail = MIN(MEM_PAGE_SIZE - b->offset, BLOCK_MAX_OPS * INSN_MAX_LEN);
+        d.w.avail = MIN(MEM_PAGE_SIZE - b->offset, WINDOW);
         memcpy(d.w.bytes, page + b->offset, d.w.avail);
         b->bytes = (uint16_t)block_decode_ops(e, b, &d);
         if (b->bytes == 0) {

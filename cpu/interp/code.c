@@ -123,6 +123,8 @@ bool interp_block_check(struct interp *e, struct block *b)
 
 bool interp_block_renew(struct interp *e, struct block *b)
 {
+    __builtin_prefetch(b->source); /* a while ago */
+    __builtin_prefetch(b->ops, 1);
     if (likely(interp_block_check(e, b))) {
         return true;
     }

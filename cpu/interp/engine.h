@@ -191,6 +191,14 @@ struct mref {
     bool code[2]; /* a write must be reported (MEM_CODE) */
 };
 
+/* Instructions by form (forms.c). */
+enum { FORM_BITS = 9 };
+struct form {
+    uint64_t head; /* 0: none */
+    uint64_t met;  /* that was not here last */
+    struct insn_form form;
+};
+
 /* Limits for tests; 0: none. */
 enum { STRESS_TLB_MAX = 64 };
 struct interp_stress {
@@ -292,6 +300,7 @@ struct interp {
     stack_t previous_alt;
     uint32_t host_mxcsr, mxcsr_mask, host_xcr0;
     struct tlb tlbs[TLB_NR];
+    struct form forms[1 << FORM_BITS];
 };
 
 /* debug.c */
@@ -422,6 +431,10 @@ static inline int interp_native_call(const void *code, void *mem)
 bool interp_native_op(struct interp *e, const struct op *op);
 void interp_native_enter_thread(struct interp *e);
 void interp_native_leave_thread(struct interp *e);
+
+/* forms.c: as insn_decode() of 64-bit code. */
+enum insn_decode_result interp_decode(struct interp *e, struct insn *in, const uint8_t *bytes,
+                                      unsigned avail);
 
 /* block.c */
 bool interp_blocks_init(struct interp *e, GError **err);

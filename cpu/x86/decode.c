@@ -22,20 +22,11 @@ enum { OP_SEG_ES = 0x26, OP_SEG_CS = 0x2e, OP_SEG_SS = 0x36, OP_SEG_DS = 0x3e };
 static const uint32_t prefix_bits[8] = {
     0, 1u << 6 | 1u << 14 | 1u << 22 | 1u << 30, 0, 0xf0u, 0, 0, 0, 1u << 16 | 3u << 18,
 };
-/* Opcodes with a ModRM byte, in the one-byte map and in the 0F map; all others always have one.
- */
-static const uint32_t modrm_bits_1[8] = {
-    0x0f0f0f0f, 0x0f0f0f0f, 0, 0x00000a0c, 0x0000ffff, 0, 0xff0f00f3, 0xc0c00000,
+const uint32_t dec_modrm_bits[2][8] = {
+    {0x0f0f0f0f, 0x0f0f0f0f, 0, 0x00000a0c, 0x0000ffff, 0, 0xff0f00f3, 0xc0c00000},
+    {0xffffa00f, 0x0000ff0f, 0xffffffff, 0xff7fffff, 0xffff0000, 0xfffff838, 0xffff00ff,
+     0xffffffff},
 };
-static const uint32_t modrm_bits_0f[8] = {
-    0xffffa00f, 0x0000ff0f, 0xffffffff, 0xff7fffff,
-    0xffff0000, 0xfffff838, 0xffff00ff, 0xffffffff,
-};
-
-static inline bool dec_bit(const uint32_t map[8], uint8_t n)
-{
-    return (map[n >> 5] >> (n & 31)) & 1;
-}
 
 /* One legacy prefix; false when the byte is not one. A REX only counts directly before the
  * opcode. */
@@ -301,13 +292,6 @@ static const struct insn_desc *dec_list(const struct dec *d)
     }
 }
 
-static inline bool dec_has_modrm(const struct insn *in)
-{
-    return in->map == INSN_MAP_1    ? dec_bit(modrm_bits_1, in->opcode)
-           : in->map == INSN_MAP_0F ? dec_bit(modrm_bits_0f, in->opcode)
-                                    : true;
-}
-
 /* A gather's destination, index and mask must be three registers. */
 static bool dec_gather_clash(const struct insn *in)
 {
@@ -387,7 +371,7 @@ static bool dec_body(struct dec *d)
     struct insn *in = d->in;
     const struct insn_desc *desc = dec_list(d);
 
-    if (desc && dec_has_modrm(in) && !dec_modrm(d)) {
+    if (desc && dec_has_modrm(in->map, in->opcode) && !dec_modrm(d)) {
         return false;
     }
     if (in->rex & INSN_REX_W) {

@@ -397,6 +397,23 @@ enum insn_decode_result {
 enum insn_decode_result insn_decode(struct insn *in, enum insn_mode mode, const uint8_t *bytes,
                                     size_t avail);
 
+/*
+ * A decoded instruction to be had again with other values of its displacement and immediate
+ * (decode_form.c): 64-bit code, integer instructions.
+ */
+struct insn_form {
+    struct insn insn;
+    uint64_t mask; /* of a sign-extended immediate */
+    bool sign;
+};
+/* The bytes that decide the form, and how many they are, as one number; 0: not known here. Looks at
+ * 8 bytes. */
+uint64_t insn_form_head(const uint8_t *bytes);
+/* The form of an instruction that has a head. false: it has none after all. */
+bool insn_form_make(struct insn_form *form, const struct insn *in);
+/* As insn_decode() of bytes with the head of that form; form->insn.len of them are there. */
+void insn_form_fill(const struct insn_form *form, struct insn *in, const uint8_t *bytes);
+
 /* A short name for messages and tests ("add", "native", ...). */
 const char *insn_name(enum insn_id id);
 

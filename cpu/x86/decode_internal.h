@@ -32,6 +32,20 @@ static inline bool dec_need(struct dec *d, unsigned n)
     return false;
 }
 
+/* Opcodes with a ModRM byte, in the one-byte map and in the 0F map; all others always have one.
+ */
+extern const uint32_t dec_modrm_bits[2][8];
+
+static inline bool dec_bit(const uint32_t map[8], uint8_t n)
+{
+    return (map[n >> 5] >> (n & 31)) & 1;
+}
+
+static inline bool dec_has_modrm(enum insn_map map, uint8_t opcode)
+{
+    return map > INSN_MAP_0F || dec_bit(dec_modrm_bits[map], opcode);
+}
+
 /* Fills in->opsize from the mode, the prefixes and the descriptor's attributes. */
 void dec_opsize(struct dec *d);
 

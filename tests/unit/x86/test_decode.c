@@ -474,6 +474,55 @@ static void test_names(void)
     g_assert_cmpstr(insn_name(INSN_ADD), ==, "add");
 }
 
+/* Opcodes that tests of forms begin with, besides random bytes. */
+static void form_bytes(uint8_t *bytes, size_t n)
+{
+    static const uint8_t prefixes[][3] = {
+        {1, 0x66}, {1, 0x48}, {1, 0x41}, {1, 0x4c}, {2, 0x66, 0x45}, {1, 0x0f}, {2, 0x48, 0x0f}};
+    const uint8_t *p = prefixes[g_test_rand_int_range(0, G_N_ELEMENTS(prefixes))];
+
+    for (size_t i = 0; i < n; i++) {
+        bytes[i] = (uint8_t)g_test_rand_int();
+    }
+    if (g_test_rand_int_range(0, 3) != 0) {
+        memcpy(bytes, p + 1, p[0]);
+    }
+}
+
+/* What is taken from a form is what is decoded from the same bytes. */
+static void test_forms(void)
+{
+    unsigned known = 0, kept = 0;
+
+    for (unsigned i = 0; i < 300000; i++) {
+        uint8_t bytes[16], other[16];
+        struct insn in, want, got;
+        struct insn_form form;
+        uint64_t head;
+
+        form_bytes(bytes, sizeof(bytes));
+        form_bytes(other, sizeof(other));
+        head = insn_form_head(bytes);
+        if (head == 0) {
+            continue;
+        }
+        g_assert_cmpuint(head >> 56, <, 8);
+        memcpy(other, bytes, head >> 56);
+        g_assert_cmphex(insn_form_head(other), ==, head);
+        known++;
+        if (insn_decode(&in, INSN_MODE_64, bytes, 15) != INSN_OK || !insn_form_make(&form, &in)) {
+            continue;
+        }
+        kept++;
+        memset(&got, 0xaa, sizeof(got));
+        insn_form_fill(&form, &got, other);
+        g_assert_cmpint(insn_decode(&want, INSN_MODE_64, other, 15), ==, INSN_OK);
+        g_assert_cmpmem(&got, sizeof(got), &want, sizeof(want));
+    }
+    g_assert_cmpuint(known, >, 100000);
+    g_assert_cmpuint(kept, >, known / 4);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -499,5 +548,6 @@ int main(int argc, char **argv)
     g_test_add_func("/x86/decode/nop-space", test_nop_space);
     g_test_add_func("/x86/decode/privileged", test_privileged);
     g_test_add_func("/x86/decode/names", test_names);
+    g_test_add_func("/x86/decode/forms", test_forms);
     return g_test_run();
 }
