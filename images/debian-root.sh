@@ -33,6 +33,9 @@ mkdir -p "$root/etc/systemd/network" "$root/usr/local/sbin"
 printf '[Match]\nType=ether\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/ether.network"
 ln -sf /lib/systemd/system/systemd-networkd.service \
     "$root/etc/systemd/system/multi-user.target.wants/systemd-networkd.service"
+# CPUs that come while it runs (pvemu vcpu-set) are used at once.
+echo 'SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}=="0", ATTR{online}="1"' \
+    >"$root/etc/udev/rules.d/80-cpu-online.rules"
 cat >"$root/etc/systemd/system/booted.service" <<'U'
 [Unit]
 Description=Say that the boot is complete

@@ -133,15 +133,20 @@ def start(folder, flavour, machine, cpus, disk, *args):
                          "-disk", disk + ",snapshot", *args], folder)
 
 
+def log_in(guest):
+    guest.wait("pvemu-guest login: ", LONG)
+    guest.type("root\n")
+    guest.wait(r"root@pvemu-guest:~# ", LONG)
+    guest.run("stty -echo; dmesg -n 1")
+
+
 def session(folder, flavour, machine, cpus):
     data = sample(2 << 20)
     host = TcpHost(data)
     try:
         with start(folder, flavour, machine, cpus, DEBIAN, "-m", "1G", "-append", PATIENT) as guest:
-            guest.wait("pvemu-guest login: ", LONG)
-            guest.type("root\n")
-            guest.wait(r"root@pvemu-guest:~# ", LONG)
-            guest.run("stty -echo; dmesg -n 1; cd /root")
+            log_in(guest)
+            guest.run("cd /root")
             assert guest.run("nproc").split()[-1] == str(cpus)
             failed = guest.run("systemctl --failed --plain --no-legend | cat", LONG)
             if failed.strip():
@@ -170,20 +175,18 @@ def session(folder, flavour, machine, cpus):
 def boots(folder):
     """Boot after boot to user space and back; none hangs."""
     for number in range(BOOTS):
-        which = COMBINATIONS[number % len(COMBINATIONS)]
-        if number % 20 == 19 or number >= BOOTS - 4:  # 20 and 8: the odd ones only; the last four are PV with four CPUs too
-            with start(folder, *which, DEBIAN, "-m", "1G", "-append", "pvemu.poweroff " + PATIENT) as guest:
-                guest.wait("BOOTED", LONG)
-                guest.finish(0, None, LONG)
-                check_console(guest)
-        else:
-            with start(folder, *which, BUSYBOX) as guest:
+        debian = number % 20 == 19 or BOOTS - number <= 4
+        which = COMBINATIONS[(number // 20 if number % 20 == 19 else number) % len(COMBINATIONS)]
+        with start(folder, *which, *((DEBIAN, "-m", "1G", "-append", PATIENT) if debian else (BUSYBOX,))) as guest:
+            if debian:
+                log_in(guest)
+            else:
                 guest.wait("Welcome to pvemu")
                 guest.wait(r"^(/|~) # ")
-                check_log(guest, guest.run("dmesg -r"))
-                guest.type("poweroff -f\n")
-                guest.finish(0)
-                check_console(guest)
+            check_log(guest, guest.run("dmesg -r", LONG))
+            guest.type("systemctl poweroff\n" if debian else "poweroff -f\n")
+            guest.finish(0, None, LONG)
+            check_console(guest)
         print(f"# boot {number + 1} of {BOOTS}: {' '.join(map(str, which))}", flush=True)
 
 

@@ -69,6 +69,19 @@ def test_login_smp(folder):
             guest.finish(0, r"PASS: the guest powered off")
 
 
+def test_cpus_that_come(folder):
+    """udev's rule in the image has them used at once."""
+    for machine in ("pvh", "pv"):
+        with debian(folder, "-smp", "1,max=4", "-machine", machine, "-name", "cpus") as guest:
+            login(guest)
+            assert guest.run("nproc").split()[-1] == "1"
+            for cpus in (4, 2, 3):
+                subprocess.run([PVEMU, "vcpu-set", "cpus", str(cpus)], check=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
+                guest.run(f"for t in $(seq 300); do test $(nproc) = {cpus} && break; sleep 0.2; done; test $(nproc) = {cpus}")
+            guest.type("systemctl poweroff\n")
+            guest.finish(0, r"PASS: the guest powered off")
+
+
 def test_login_generic(folder):
     with debian(folder, kernel=GENERIC) as guest:
         login(guest)
