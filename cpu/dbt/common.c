@@ -9,8 +9,8 @@
  *     stack   r10d: number               has dbt_stack() look for the page of the stack
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  *     jump    r10: rip                   is called when the table of jumps has no entry
- *     near    r10: slot, r11: address    is called when an access is not in the page of its
- *             less the slot's page       slot, which gets another
+ *     near    r10: dbt_near_word(),      is called when an access is not where its slot is,
+ *             r11: address less start    which is to go there
  */
 #include "engine.h"
 
@@ -162,21 +162,27 @@ static void common_near_used(struct emit *c)
     emit_u32(c, (uint32_t)nr);
     emit_bytes(c, (const uint8_t[]){0x65, 0x41, 0xff, 0x42}, 4); /* incl gs:..(%r10) */
     emit_byte(c, offsetof(struct interp_near, used));
+    emit_bytes(c, (const uint8_t[]){0x65, 0xc6, 0x04, 0x25}, 4); /* movb $1, gs:.. */
+    emit_u32(c, (uint32_t)GS(interp.near.kept));
+    emit_byte(c, 1);
 }
 
 /*
- * r10: place of the slot, r11: address less its page, d->rec. Comes back to have the check made
- * again; an access over the end of the page that the slot has already is the interpreter's.
+ * As dbt_near(), for a slot of one page; d->rec is set too. Takes the page into the slot if the
+ * TLB has it, and has the check made again. Where that has not helped, dbt_near() looks.
  */
 static void common_near(struct dbt *d, struct emit *c, bool write)
 {
     size_t entry = GS(interp.tlbs) + TLB_USER * sizeof(struct tlb);
     size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
-    uint32_t often, straddle, missing, known;
+    uint32_t straddle, missing, often, known;
 
     d->common_near[write] = emit_offset(c);
     emit_op_gs(c, EMIT_STORE, HOST_R9, GS(near_keep));
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(near_what));
+    emit_bytes(c, (const uint8_t[]){0x45, 0x89, 0xd2}, 3); /* mov %r10d,%r10d: the place */
     emit_op_gs_index(c, EMIT_ADD_LOAD, HOST_R11, HOST_R10, 0);
+    emit_op_gs(c, EMIT_STORE, HOST_R11, GS(near_first));
     emit_mov(c, HOST_R9, HOST_R11);
     emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe1, 0, 0xf0, 0xff, 0xff}, 7); /* and r9 */
     emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R9, HOST_R10, 0);
@@ -188,7 +194,7 @@ static void common_near(struct dbt *d, struct emit *c, bool write)
     missing = emit_jcc(c, 5);
     emit_op_gs_index(c, EMIT_LOAD, HOST_R11, HOST_R11,
                      entry + offsetof(struct tlb_entry, addend));
-    emit_op_gs_index(c, EMIT_STORE, HOST_R9, HOST_R10, offsetof(struct interp_near, page));
+    emit_op_gs_index(c, EMIT_STORE, HOST_R9, HOST_R10, offsetof(struct interp_near, start));
     emit_op_gs_index(c, EMIT_STORE, HOST_R11, HOST_R10, offsetof(struct interp_near, addend));
     emit_op_reg(c, EMIT_ADD_LOAD, HOST_R9, HOST_R11);
     emit_op_gs_index(c, EMIT_STORE, HOST_R9, HOST_R10, offsetof(struct interp_near, host));
@@ -198,23 +204,30 @@ static void common_near(struct dbt *d, struct emit *c, bool write)
     known = emit_jcc(c, 5);
     common_near_used(c);
     emit_patch(c->start, known, emit_offset(c));
+    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
     emit_bytes(c, (const uint8_t[]){0x65, 0x41, 0xff, 0x42}, 4); /* incl gs:..(%r10) */
     emit_byte(c, offsetof(struct interp_near, misses));
     often = emit_jcc(c, 4);
-    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
     emit_byte(c, 0xc3);
     emit_patch(c->start, often, emit_offset(c));
-    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
     emit_jmp_to(c, d->common_often);
-    emit_patch(c->start, missing, emit_offset(c));
-    emit_mov(c, HOST_R10, HOST_R11);
-    emit_mov(c, HOST_R11, HOST_R9);
-    emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
-    emit_jmp_to(c, d->common_miss);
     emit_patch(c->start, straddle, emit_offset(c));
+    emit_patch(c->start, missing, emit_offset(c));
     emit_op_gs(c, EMIT_LOAD, HOST_R9, GS(near_keep));
-    emit_lea(c, RSP, RSP, 8);
-    common_interpret(d, c);
+    emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(near_what));
+    emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(near_first));
+    emit_jmp_to(c, d->common_near_c);
+}
+
+/* For a slot that is a run of pages. */
+static void common_near_run(struct dbt *d, struct emit *c)
+{
+    d->common_near_run = emit_offset(c);
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(near_what));
+    emit_bytes(c, (const uint8_t[]){0x45, 0x89, 0xd2}, 3); /* mov %r10d,%r10d */
+    emit_op_gs_index(c, EMIT_ADD_LOAD, HOST_R11, HOST_R10, 0);
+    emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(near_what));
+    emit_jmp_to(c, d->common_near_c);
 }
 
 /* Caches another page of the stack if the TLB has it. r10: a host address in it by the old
@@ -323,8 +336,11 @@ void dbt_common_emit(struct dbt *d)
     common_miss(d, c, (const void *)(uintptr_t)dbt_jump, HOST_R10);
     d->common_often = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_near_often, HOST_R11);
+    d->common_near_c = emit_offset(c);
+    common_miss(d, c, (const void *)(uintptr_t)dbt_near, HOST_R11);
     common_near(d, c, false);
     common_near(d, c, true);
+    common_near_run(d, c);
     common_return(d, c);
     for (unsigned i = 0; i < TLB_NR; i++) {
         common_page(d, c, i);

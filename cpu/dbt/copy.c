@@ -262,7 +262,7 @@ static bool copy_adjust(struct tr *t, const struct insn *in)
 bool tr_copy(struct tr *t, const struct insn *in)
 {
     uint8_t *start = t->c.p;
-    unsigned nr_fix = t->nr_fix;
+    unsigned nr_fix = t->nr_fix, nr_groups = t->nr_groups;
     enum loc loc = t->loc;
     bool ok;
 
@@ -286,6 +286,8 @@ bool tr_copy(struct tr *t, const struct insn *in)
     if (!ok) {
         t->c.p = start;
         t->nr_fix = nr_fix;
+        t->nr_groups = nr_groups;
+        t->alone = false;
         t->loc = loc;
     }
     return ok;

@@ -19,6 +19,7 @@ struct dbt_options {
     bool no_jumps;  /* every block comes back to the interpreter's loop */
     unsigned insns; /* in a block, at most */
     unsigned tlb;   /* entries of the TLB */
+    bool runs;      /* user code looks for runs of pages wherever it can (near.c) */
     unsigned shake; /* about one in N blocks that C enters comes after some random invalidation, */
     uint64_t seed;  /* by this */
     unsigned lockstep; /* 1: compare every run of a block; N: its first 24, then one in N */

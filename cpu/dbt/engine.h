@@ -19,7 +19,7 @@
 enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
 enum { TLB_ENTRY_SHIFT = 5 };
 G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
-enum { DBT_NEAR_BITS = 1 << 15 };
+enum { DBT_NEAR_BITS = 1 << 15, DBT_GROUPS = 16 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
 /* Where to go on for a rip: an entry `far`. */
@@ -71,6 +71,7 @@ struct rec {
     uint16_t ip;     /* offset in its page */
     bool host_flags; /* a fault finds the flags in EFLAGS */
     bool poll_flags; /* a poll does */
+    bool group;      /* its check stands for later accesses */
 };
 
 /* A direct branch within its page. */
@@ -98,7 +99,8 @@ struct dbt {
     uint64_t jump_at;  /* of this TLB in jumps */
     struct dbt *self;
     uint32_t link, rec;
-    uint64_t near_keep;
+    uint64_t near_keep, near_what, near_first;
+    uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
     uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
     const void *helper; /* tr_call_c() */
     struct dbt_jump jumps[TLB_NR][DBT_JUMPS];
@@ -117,6 +119,11 @@ struct dbt {
     unsigned near_next;                      /* slot to be given out */
     uint64_t near_since[2 * NEAR_SLOTS + 1]; /* TSC when misses was started */
     uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
+    uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
+    uint64_t near_apart[DBT_NEAR_BITS / 64]; /* that are not to stand for others */
+    uint64_t apart_since;
+    unsigned aparts;
+    uint64_t forgotten; /* interp.near.forgotten before a C function that may change it */
 
     struct dbt_options options;
     struct lockstep *lockstep; /* NULL: off */
@@ -131,7 +138,8 @@ struct dbt {
     uint32_t used, common_end;
     uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_return, common_bottom, common_often;
-    uint32_t common_page[TLB_NR], common_near[2];
+    uint32_t common_page[TLB_NR], common_near[2],
+        common_near_run, common_near_c;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -274,10 +282,35 @@ void dbt_stack_switch(struct dbt *d, unsigned index);
 /* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
-/* near.c: accesses that look into interp.near. Is it worth it for the one at an offset in a
- * frame? */
-bool dbt_near_good(const struct dbt *d, uint32_t frame, unsigned at);
+/* near.c: accesses that look into interp.near. How is the one at an offset in a frame to? */
+enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN };
+enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at);
+/* May its check stand for others? */
+bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at);
 void dbt_near_init(struct dbt *d);
+/* The interpreter does what such an access was to do, d->rec. */
+void dbt_near_apart(struct dbt *d);
+/* A check, in one word: `size` bytes are to be in the slot; the access itself begins at that of
+ * them which is number `at`. */
+struct dbt_near_what {
+    uint32_t place; /* of the slot in struct dbt */
+    uint16_t size;
+    uint8_t at;
+    bool load;  /* the access itself writes nothing, whatever the slot is for */
+};
+static inline uint64_t dbt_near_word(const struct dbt_near_what *w)
+{
+    return w->place | (uint64_t)w->size << 32 | (uint64_t)w->at << 48 |
+           (uint64_t)w->load << 56;
+}
+static inline struct dbt_near_what dbt_near_split(uint64_t word)
+{
+    return (struct dbt_near_what){.place = (uint32_t)word, .size = (uint16_t)(word >> 32),
+                                  .at = (uint8_t)(word >> 48), .load = word >> 56 != 0};
+}
+/* Called by translated code for the access of d->rec: the bytes from `first` on are not in the
+ * slot. true: now they are. false: the interpreter does it. */
+bool dbt_near(struct dbt *d, uint64_t first, uint64_t what);
 /* Called by translated code when the counter at a place in *d has run out, or other_misses, by
  * the access of d->rec. Always true. */
 bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place);

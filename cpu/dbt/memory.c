@@ -94,7 +94,7 @@ static void check_bits(struct tr *t, const struct tr_operand *op)
 }
 
 /* The guest's linear address of the first byte to r10, of the last one to r11. */
-static void check_addresses(struct tr *t, const struct tr_operand *op)
+static void check_addresses(struct tr *t, const struct tr_operand *op, unsigned size)
 {
     struct emit_mem m = {.base = EMIT_NO_REG, .index = EMIT_NO_REG, .scale = op->scale,
                          .disp = (int32_t)op->disp};
@@ -120,10 +120,10 @@ static void check_addresses(struct tr *t, const struct tr_operand *op)
         m.scale = 1;
     }
     if (operand_plain(op)) {
-        if (op->size > 1) {
-            m.disp += (int32_t)op->size - 1;
+        if (size > 1) {
+            m.disp += (int32_t)size - 1;
             emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &m);
-            m.disp -= (int32_t)op->size - 1;
+            m.disp -= (int32_t)size - 1;
         }
         emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
     } else {
@@ -135,11 +135,11 @@ static void check_addresses(struct tr *t, const struct tr_operand *op)
         if (op->bits) {
             check_bits(t, op);
         }
-        if (op->size > 1) {
-            emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)op->size - 1);
+        if (size > 1) {
+            emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)size - 1);
         }
     }
-    if (op->size == 1) {
+    if (size == 1) {
         emit_mov(&t->c, HOST_R11, HOST_R10);
     }
 }
@@ -194,7 +194,7 @@ void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
     uint32_t retry = emit_offset(&t->c);
 
-    check_addresses(t, op);
+    check_addresses(t, op, op->size);
     if (op->locked && op->size > 1) {
         emit_bytes(&t->c, (const uint8_t[]){0x41, 0xf6, 0xc2}, 3); /* test $.., %r10b */
         emit_byte(&t->c, op->size - 1);
@@ -202,6 +202,27 @@ void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     }
     tr_lookup(t, retry, op->write, HOST_R11);
     check_host(t, op, m);
+}
+
+/* The same for what this access stands for, too. The addend is kept for those. */
+static bool check_group(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    uint32_t retry = emit_offset(&t->c);
+    struct tr_operand low = *op;
+    struct tr_group g;
+
+    if (op->base == CPU_RSP || op->locked || op->bits || op->size > 64 ||
+        !tr_group_scan(t, op, false, &g)) {
+        return false;
+    }
+    low.disp = g.low;
+    g.addend = TR_GS(addends[t->nr_addends++]);
+    check_addresses(t, &low, (unsigned)(g.high - g.low));
+    tr_lookup(t, retry, op->write, HOST_R11);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, g.addend);
+    check_host(t, op, m);
+    tr_group_add(t, &g);
+    return true;
 }
 
 void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
@@ -212,8 +233,11 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
                                .disp = (int32_t)op->disp};
         return;
     }
+    if (tr_group_use(t, op, m)) {
+        return;
+    }
     tr_clobber(t);
-    if (!tr_check_near(t, op, m)) {
+    if (!tr_check_near(t, op, m) && !check_group(t, op, m)) {
         tr_check_tlb(t, op, m);
     }
 }

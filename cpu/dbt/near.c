@@ -1,31 +1,77 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which accesses look into interp.near first (tr_near.c). One that hardly ever finds its page
- * there pays for two checks and a mispredicted branch; so misses are counted by site, and one
- * that has many in a short time is translated anew with the check of the TLB only.
+ * What accesses that look into interp.near first (tr_near.c) find there.
+ *
+ * A slot is a run of pages: [start, start + len) of the guest's addresses is at start + addend
+ * on the host, and every page of it had a tag of the slot's kind in TLB_USER when the run was
+ * made, or is of a large page with one and could have had its own (near_large()). So a slot
+ * allows nothing that tags did not allow at that moment; A, D, MEM_DIRTY and a frame's `writer`
+ * are as tlb_give_write() left them, page by page. That it is good now follows from where tags
+ * go:
+ *   - Another entry may push a tag out. Nothing has changed in the guest; the slot stays
+ *     good, as the entry of a larger TLB would.
+ *   - Whatever the architecture flushes (INVLPG, INVPCID, MOV to CR0, CR3 and CR4, a request of
+ *     another vCPU after a change of the guest's layout, a new state) comes by
+ *     interp_tlb_flush(), which empties all slots whatever the address is. So a split large
+ *     page, a page made read-only, and another space need no thought.
+ *   - A frame that becomes code (interp_code_mark()) takes its write tags: by
+ *     interp_tlb_protect() here and interp_tlb_protect_all() in interp_smp_serve() elsewhere,
+ *     which empty all slots; or, where this vCPU is the only one that may have a tag of it and
+ *     has had one at most, by code_close(), which empties those for writing in whose range of
+ *     host addresses the frame is. A slot writes to a frame by these addresses only, under
+ *     whatever name the guest knows it.
+ *   - TLBs put away for another space are put away in interp_tlb_flush(), too, and what is put
+ *     back are tags, not slots.
+ * Nothing of this happens while a translation is between a check and the access. Where a check
+ * stands for accesses of later instructions (tr_group.c), C functions in between come back only
+ * if no slot was emptied meanwhile (`forgotten`, dbt_resume()); those that fill the TLB take no
+ * tag from a slot.
+ *
+ * One that hardly ever finds its page pays for two checks and a mispredicted branch; so misses
+ * are counted by site, and one that has many in a short time is translated anew with the check
+ * of the TLB only. The same goes for one that stands for others, and does not find all of them
+ * in one run.
  */
 #include "engine.h"
 
 enum { NEAR_MISSES = 4096, NEAR_CYCLES = 600 }; /* of the TSC for each miss, or they are too many */
+enum { NEAR_LARGE = 512 }; /* pages of what is looked at of a large one */
+enum { NEAR_APART = 64, NEAR_APART_CYCLES = 20000 };
 
 static unsigned near_bit(uint32_t frame, unsigned at)
 {
     return ((frame << 12 | at) * 0x9e3779b1u) >> 17;
 }
 
-bool dbt_near_good(const struct dbt *d, uint32_t frame, unsigned at)
+static bool near_set(const uint64_t *set, unsigned bit)
+{
+    return (set[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
 {
     unsigned bit = near_bit(frame, at);
 
     G_STATIC_ASSERT(DBT_NEAR_BITS == 1 << 15);
-    return (d->near_never[bit / 64] >> (bit % 64) & 1) == 0;
+    return near_set(d->near_never, bit)                     ? NEAR_NEVER
+           : near_set(d->near_runs, bit) || d->options.runs ? NEAR_RUN
+                                                            : NEAR_PAGE;
+}
+
+bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at)
+{
+    return !near_set(d->near_apart, near_bit(frame, at));
 }
 
 void dbt_near_init(struct dbt *d)
 {
     for (unsigned i = 0; i < 2 * NEAR_SLOTS; i++) {
         d->interp.near.slot[i] = (struct interp_near){
-            .page = NEAR_NONE, .host = NEAR_NONE, .misses = -NEAR_MISSES};
+            .start = NEAR_NONE,
+            .host = NEAR_NONE,
+            .len = MEM_PAGE_SIZE,
+            .misses = -NEAR_MISSES,
+        };
     }
     d->other_misses = -NEAR_MISSES;
 }
@@ -39,25 +85,284 @@ static uint32_t *near_counter(struct dbt *d, uint32_t place, unsigned *number)
     return *number != 0 ? &d->interp.near.slot[at].misses : &d->other_misses;
 }
 
-bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
+/* The site of d->rec is to be translated in another way from now on. */
+static void near_note(struct dbt *d, uint64_t *set)
 {
     const struct rec *rec = &d->recs[d->rec & ~(uint32_t)DBT_REC_WRITE];
+    unsigned bit = near_bit(rec->tb->block->frame, rec->ip);
+
+    set[bit / 64] |= 1ull << (bit % 64);
+    if (!rec->tb->dead) {
+        dbt_tb_kill(d, rec->tb);
+    }
+    rec->tb->edition--; /* as if its block had been decoded anew: never to be revived */
+}
+
+void dbt_near_apart(struct dbt *d)
+{
+    uint64_t now = __builtin_ia32_rdtsc(), since = d->apart_since;
+
+    if (++d->aparts % NEAR_APART == 0) {
+        d->apart_since = now;
+        if (now - since < (uint64_t)NEAR_APART * NEAR_APART_CYCLES) {
+            d->counts.n[COUNT_NEAR_APART]++;
+            near_note(d, d->near_apart);
+        }
+    }
+}
+
+/* ---- runs ---- */
+
+static bool near_tag(const struct tlb *t, uint64_t page, uint64_t addend, bool write)
+{
+    const struct tlb_entry *en = &t->entry[(page >> 12) & (TLB_SIZE - 1)];
+
+    return (write ? en->write : en->read) == page && en->addend == addend;
+}
+
+static void near_grow(const struct dbt *d, struct interp_run *run, bool write)
+{
+    const struct tlb *t = &d->interp.tlbs[TLB_USER];
+
+    while (near_tag(t, run->start - MEM_PAGE_SIZE, run->addend, write)) {
+        run->start -= MEM_PAGE_SIZE;
+        run->len += MEM_PAGE_SIZE;
+    }
+    while (near_tag(t, run->start + run->len, run->addend, write)) {
+        run->len += MEM_PAGE_SIZE;
+    }
+}
+
+static const struct tlb_entry *near_entry(const struct dbt *d, uint64_t page)
+{
+    return &d->interp.tlbs[TLB_USER].entry[(page >> 12) & (TLB_SIZE - 1)];
+}
+
+/* Has the page a tag? If not, `ask` for one, as dbt_miss(). */
+static bool near_fill(struct dbt *d, uint64_t page, bool write, bool ask)
+{
+    struct interp *e = &d->interp;
+    const struct tlb_entry *en = near_entry(d, page);
+    bool resident = e->fpu_resident, ok;
+
+    if ((write ? en->write : en->read) == page) {
+        return true;
+    }
+    if (!ask && write) {
+        return false;
+    }
+    d->counts.n[COUNT_TLB_MISSES]++;
+    if (!interp_canonical(page)) {
+        return false;
+    }
+    e->current = d->recs[d->rec].tb->block;
+    e->break_block = false;
+    ok = dbt_fill(d, page, write);
+    d->counts.n[COUNT_TLB_FILLS] += ok;
+    if (resident && !e->fpu_resident) {
+        interp_fpu_load(e);
+    }
+    return ok;
+}
+
+/* May the frame that is `n` away from this one, in a large page, be in a run with it? */
+static bool near_frame(const struct mem *mem, const struct x86_mapping *map, uint32_t frame,
+                       int64_t n, bool write)
+{
+    struct mem_frame_info *info = &((const struct mem_ram *)mem)->info[frame + n];
+    uint8_t flags;
+
+    if (mem_ram_gfn_frame(mem, (uint64_t)((int64_t)(map->gpa >> MEM_PAGE_SHIFT) + n)) !=
+        frame + n) {
+        return false;
+    }
+    if (!write) {
+        return true;
+    }
+    flags = atomic_load(&info->flags);
+    if ((flags & MEM_CODE) != 0 || atomic_load(&info->writer) != 0) {
+        return false;
+    }
+    if ((flags & MEM_DIRTY) == 0) {
+        atomic_fetch_or_explicit(&info->flags, MEM_DIRTY, memory_order_relaxed);
+    }
+    return true;
+}
+
+/*
+ * The run is a page with a tag. In a large page others may have the same without asking, as
+ * long as they are RAM that follows in the host; for stores, as far as tlb_give_write() would
+ * do no more for them than set MEM_DIRTY.
+ */
+static void near_large(struct dbt *d, struct interp_run *run, bool write)
+{
+    struct interp *e = &d->interp;
+    const struct mem *mem = e->v->mem;
+    int64_t at = (int64_t)(run->start >> MEM_PAGE_SHIFT & (NEAR_LARGE - 1)), low = 0, high = 1;
+    struct x86_mapping map;
+    uint32_t frame;
+
+    if (!x86_walk(e->v, &e->walk, interp_walk_space(e), run->start, X86_READ | interp_user(e),
+                  &map) ||
+        map.page_size < NEAR_LARGE * MEM_PAGE_SIZE || (write && !(map.writable && map.dirty))) {
+        return;
+    }
+    frame = mem_ram_gfn_frame(mem, map.gpa >> MEM_PAGE_SHIFT);
+    if (frame == MEM_HOLE ||
+        (uint64_t)(uintptr_t)mem_ram_page(mem, map.gpa >> MEM_PAGE_SHIFT) !=
+            run->start + run->addend) {
+        return; /* the guest has changed it, and not flushed it yet */
+    }
+    while (at + low > 0 && near_frame(mem, &map, frame, low - 1, write)) {
+        low--;
+    }
+    while (at + high < NEAR_LARGE && near_frame(mem, &map, frame, high, write)) {
+        high++;
+    }
+    /* Another vCPU may have opened one of them just now (mem_code_open() tells first): what
+     * this one made of it must go before it stores there unseen. */
+    if (write && (atomic_load(&e->attention) & ATTENTION_CODE) != 0) {
+        return;
+    }
+    run->start -= (uint64_t)-low * MEM_PAGE_SIZE;
+    run->len = (uint64_t)(high - low) * MEM_PAGE_SIZE;
+}
+
+/* The page just behind a run, or before it. */
+static struct interp_run *near_adjacent(struct interp_run *runs, uint64_t page, uint64_t addend)
+{
+    for (unsigned i = 0; i < NEAR_RUNS; i++) {
+        struct interp_run *run = &runs[i];
+
+        if (run->len != 0 && run->addend == addend &&
+            (run->start + run->len == page || run->start == page + MEM_PAGE_SIZE)) {
+            run->start = MIN(run->start, page);
+            run->len += MEM_PAGE_SIZE;
+            return run;
+        }
+    }
+    return NULL;
+}
+
+/* A page that is in no run, and has a tag. */
+static struct interp_run *near_run_new(struct dbt *d, uint64_t page, bool write)
+{
+    const struct tlb *t = &d->interp.tlbs[TLB_USER];
+    struct interp_nears *near = &d->interp.near;
+    unsigned slot = (page >> 12) & (TLB_SIZE - 1);
+    uint64_t addend = t->entry[slot].addend;
+    bool large = t->shift[slot] > MEM_PAGE_SHIFT;
+    struct interp_run *run = large ? NULL : near_adjacent(near->run[write], page, addend);
+
+    if (run != NULL) {
+        return run;
+    }
+    near->kept = true;
+    run = &near->run[write][near->next_run++ % NEAR_RUNS];
+    *run = (struct interp_run){.start = page, .len = MEM_PAGE_SIZE, .addend = addend};
+    if (large) {
+        near_large(d, run, write);
+    }
+    return run;
+}
+
+/* One with this page. NULL: the page has no tag. */
+static struct interp_run *near_run(struct dbt *d, uint64_t page, bool write, bool ask)
+{
+    struct interp_run *run = d->interp.near.run[write];
+    unsigned i = 0;
+
+    while (i < NEAR_RUNS && page - run[i].start >= run[i].len) {
+        i++;
+    }
+    if (i < NEAR_RUNS) {
+        run = &run[i];
+    } else if (near_fill(d, page, write, ask)) {
+        run = near_run_new(d, page, write);
+    } else {
+        return NULL;
+    }
+    near_grow(d, run, write);
+    return run;
+}
+
+/* ---- slots ---- */
+
+static void near_used(struct dbt *d, struct interp_near *slot)
+{
+    struct interp_nears *near = &d->interp.near;
+
+    near->kept = true;
+    if (slot->used == 0) {
+        slot->used = 1;
+        near->used[near->nr_used++] = (uint32_t)((char *)slot - (char *)d);
+    }
+}
+
+static void near_take(struct dbt *d, struct interp_near *slot, const struct interp_run *run)
+{
+    slot->start = run->start;
+    slot->addend = run->addend;
+    slot->host = run->start + run->addend;
+    slot->len = run->len;
+    for (unsigned i = 0; i < NEAR_SIZES; i++) {
+        slot->limit[i] = run->len - (1ull << i);
+    }
+    near_used(d, slot);
+}
+
+static bool near_is_run(const struct dbt *d, const struct interp_near *slot)
+{
+    return (size_t)(slot - d->interp.near.slot) % NEAR_SLOTS >= NEAR_PAGES;
+}
+
+bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
+{
     unsigned number;
     uint32_t *misses = near_counter(d, place, &number);
+    const struct interp_near *slot = &d->interp.near.slot[number == 0 ? 0 : number - 1];
+    bool write = number > NEAR_SLOTS;
     uint64_t now = __builtin_ia32_rdtsc(), since = d->near_since[number];
 
     (void)unused;
     d->near_since[number] = now;
     *misses = -NEAR_MISSES;
-    if (now - since < (uint64_t)NEAR_MISSES * NEAR_CYCLES) {
-        unsigned bit = near_bit(rec->tb->block->frame, rec->ip);
-
-        d->counts.n[COUNT_NEAR_NEVER]++;
-        d->near_never[bit / 64] |= 1ull << (bit % 64);
-        if (!rec->tb->dead) {
-            dbt_tb_kill(d, rec->tb);
-        }
-        rec->tb->edition--; /* as if its block had been decoded anew: never to be revived */
+    if (now - since >= (uint64_t)NEAR_MISSES * NEAR_CYCLES) {
+        return true;
     }
+    if (number != 0 && !near_is_run(d, slot)) { /* its page has a tag */
+        const struct interp_run *run = near_run(d, slot->start, write, false);
+
+        if (run != NULL && run->len > MEM_PAGE_SIZE) {
+            d->counts.n[COUNT_NEAR_RUNS]++;
+            near_note(d, d->near_runs);
+            return true;
+        }
+    }
+    d->counts.n[COUNT_NEAR_NEVER]++;
+    near_note(d, d->near_never);
     return true;
+}
+
+bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
+{
+    struct dbt_near_what w = dbt_near_split(what);
+    struct interp_near *slot = (struct interp_near *)(void *)((char *)d + w.place);
+    bool write = slot >= &d->interp.near.slot[NEAR_SLOTS], ok;
+    struct interp_run page = {.start = PAGE_BASE(first + w.at), .len = MEM_PAGE_SIZE};
+    const struct interp_run *run = &page;
+
+    d->counts.n[COUNT_NEAR_MISSES]++;
+    if (near_is_run(d, slot)) {
+        run = near_run(d, page.start, write, !w.load);
+        ok = run != NULL;
+    } else {
+        ok = near_fill(d, page.start, write, !w.load);
+        page.addend = near_entry(d, page.start)->addend;
+    }
+    if (!ok || first - run->start > run->len - w.size) {
+        return false;
+    }
+    near_take(d, slot, run);
+    return ++slot->misses != 0 || dbt_near_often(d, 0, w.place);
 }

@@ -139,6 +139,7 @@ struct interp *dbt_home(struct dbt *d, uint32_t number)
     struct interp *e = &d->interp;
 
     d->link = 0;
+    d->forgotten = e->near.forgotten;
     e->current = rec->tb->block;
     e->break_block = false;
     e->v->engine_words[1] = d->page;
@@ -218,12 +219,16 @@ const void *dbt_slow(struct dbt *d, uint32_t number)
         return dbt_system(d, number);
     }
     d->counts.n[COUNT_SLOW]++;
+    if (rec->group) {
+        dbt_near_apart(d);
+    }
     dbt_count_site(&d->counts, e->v->cpu.rip);
     d->why = "interpreted instruction";
     if (!interp_generic(e, in)) {
         return dbt_fault(d);
     }
     if (e->break_block || e->v->cpu.rip != next || rec->resume == 0 ||
+        e->near.forgotten != d->forgotten ||
         (insn_stores(in) && (atomic_load(&e->attention) & ATTENTION_CODE) != 0)) {
         return NULL;
     }

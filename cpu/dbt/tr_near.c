@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Cheaper checks for memory accesses that are likely to meet the page they met last: it is in a
- * slot of interp.near, which the accesses of a block by the same registers share; or it is the
- * cached page of the stack, for arrays there. Whatever takes tags away empties the slots, as it
- * does with the stack's page (interp_stack_forget()), and every access looks for itself, so
- * nothing that happens in between matters. near.c sees to those that miss too often.
+ * Cheaper checks for memory accesses that are likely to go where they went last: into a run of
+ * pages that is in a slot of interp.near, which the accesses of a block by the same registers
+ * share; or into the cached page of the stack, for arrays there. near.c says why what is in a
+ * slot is good, and sees to those that miss too often; tr_group.c spares checks.
  */
 #include "translate.h"
 
@@ -19,11 +18,11 @@ static bool near_displaced(const struct tr_operand *op)
            (op->index != INSN_NO_REG && tr_displaced(op->index)) || near_segment(op);
 }
 
-/* r11: address of the first byte, of the stack on the host. */
-static void near_address(struct tr *t, const struct tr_operand *op)
+/* r11: address at this displacement, of the stack on the host. */
+static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp)
 {
     struct emit_mem m = {.base = op->base, .index = op->index, .scale = op->scale,
-                         .disp = (int32_t)op->disp};
+                         .disp = (int32_t)disp};
 
     if (op->base == CPU_RSP) {
         m.base = HOST_STACK;
@@ -50,65 +49,99 @@ static void near_address(struct tr *t, const struct tr_operand *op)
     }
 }
 
-/* reg: offset of the first byte from a page. Not all of it is inside: elsewhere. */
-static void near_compare(struct tr *t, unsigned reg, const struct tr_operand *op,
-                         enum fix_kind kind, uint64_t to)
-{
-    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, (uint8_t)(0xf8 | (reg & 7))}, 3);
-    emit_u32(&t->c, MEM_PAGE_SIZE - op->size); /* cmp $..,%reg */
-    tr_fixup(t, emit_jcc(&t->c, 7), kind, to);
-}
-
 static void near_stack(struct tr *t, const struct tr_operand *op)
 {
     struct tr_other *o = &t->other[t->nr_others];
 
-    near_address(t, op);
+    near_address(t, op, op->disp);
     emit_mov(&t->c, HOST_R10, HOST_R11);
     emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, TR_GS(interp.stack.base));
-    near_compare(t, HOST_R10, op, FIX_OTHER, t->nr_others++);
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfa}, 3); /* cmp $..,%r10 */
+    emit_u32(&t->c, MEM_PAGE_SIZE - op->size);
+    tr_fixup(t, emit_jcc(&t->c, 7), FIX_OTHER, t->nr_others++);
     *o = (struct tr_other){.op = *op, .back = emit_offset(&t->c)};
 }
 
-static unsigned near_slot(struct tr *t, const struct tr_operand *op)
+/* Shared by those with the same registers; `own`: by nobody. */
+static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, bool own)
 {
-    struct tr_slot *s;
+    struct dbt *d = t->d;
     unsigned i;
 
     for (i = 0; i < t->nr_slots; i++) {
-        s = &t->slot[i];
-        if (s->base == op->base && s->index == op->index) {
+        const struct tr_slot *s = &t->slot[i];
+
+        if (!own && !s->own && s->run == run && s->base == op->base && s->index == op->index) {
             return s->slot;
         }
     }
     t->slot[i] = (struct tr_slot){
-        .base = op->base, .index = op->index,
-        .slot = (uint16_t)(t->d->near_next++ % NEAR_SLOTS)};
+        .base = op->base, .index = op->index, .own = own, .run = run,
+        .slot = (uint16_t)(run ? NEAR_PAGES + d->near_next++ % (NEAR_SLOTS - NEAR_PAGES)
+                               : d->near_next++ % NEAR_PAGES)};
     t->nr_slots++;
     return t->slot[i].slot;
 }
 
-static void near_data(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+static unsigned near_class(unsigned size)
 {
-    unsigned slot = near_slot(t, op) + (op->write ? NEAR_SLOTS : 0);
-    size_t at = TR_GS(interp.near) + slot * sizeof(struct interp_near);
-    size_t host = at + offsetof(struct interp_near, host);
-    size_t addend = at + offsetof(struct interp_near, addend);
-    uint32_t retry = emit_offset(&t->c);
-    struct tr_near *n;
+    unsigned i = 0;
 
-    G_STATIC_ASSERT(offsetof(struct interp_near, page) == 0);
-    near_address(t, op);
-    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R11, at);
-    n = &t->near[t->nr_nears];
-    *n = (struct tr_near){.retry = retry, .slot = (uint32_t)at, .write = op->write};
-    near_compare(t, HOST_R11, op, FIX_NEAR, t->nr_nears++);
-    *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = 0};
+    while (1u << i < size) {
+        i++;
+    }
+    return i;
+}
+
+/* r11: offset of what is to be in the slot from its start. */
+static void near_compare(struct tr *t, const struct tr_group *g, size_t slot, bool run)
+{
+    struct tr_near *n = &t->near[t->nr_nears];
+    unsigned size = (unsigned)(g->high - g->low), i = near_class(size);
+
+    *n = (struct tr_near){
+        .retry = emit_offset(&t->c),
+        .common = run ? t->d->common_near_run : t->d->common_near[g->write],
+        .what = {.place = (uint32_t)slot, .size = (uint16_t)(run ? 1u << i : size),
+                 .at = (uint8_t)(g->first.disp - g->low), .load = !g->first.write}};
+    near_address(t, &g->first, g->low);
+    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R11, slot + offsetof(struct interp_near, start));
+    if (run) {
+        emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R11,
+                   slot + offsetof(struct interp_near, limit) + 8 * i);
+    } else {
+        emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfb}, 3); /* cmp $..,%r11 */
+        emit_u32(&t->c, MEM_PAGE_SIZE - size);
+    }
+    tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
+}
+
+static void near_data(struct tr *t, const struct tr_operand *op, bool run, struct emit_mem *m)
+{
+    struct tr_group g;
+    bool group = tr_group_scan(t, op, true, &g);
+    size_t slot;
+
+    if (!group) {
+        g = (struct tr_group){.first = *op, .low = op->disp, .high = op->disp + op->size,
+                              .write = op->write};
+    }
+    slot = TR_GS(interp.near) + (near_slot(t, op, run, group) + (g.write ? NEAR_SLOTS : 0)) *
+                                    sizeof(struct interp_near);
+    g.addend = slot + offsetof(struct interp_near, addend);
+    near_compare(t, &g, slot, run);
+    if (group) {
+        tr_group_add(t, &g);
+    }
+    *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
+                           .disp = (int32_t)(op->disp - g.low)};
     if (near_displaced(op)) {
-        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, host);
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11,
+                   slot + offsetof(struct interp_near, host));
         return;
     }
-    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, addend); /* does not wait for the address */
+    /* does not wait for the address */
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, g.addend);
     m->index = op->base;
     m->disp = (int32_t)op->disp;
     if (op->index != INSN_NO_REG) {
@@ -121,9 +154,9 @@ static void near_data(struct tr *t, const struct tr_operand *op, struct emit_mem
 bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
     bool stack = op->base == CPU_RSP && !near_segment(op);
+    enum dbt_near_how how = dbt_near_how(t->d, t->b->frame, t->ip);
 
-    if (op->locked || op->bits || op->size > 64 ||
-        !dbt_near_good(t->d, t->b->frame, t->ip)) {
+    if (op->locked || op->bits || op->size > 64 || how == NEAR_NEVER) {
         return false;
     }
     if (stack) {
@@ -134,7 +167,7 @@ bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m
     if (op->base == CPU_RSP || t->index != TLB_USER) {
         return false;
     }
-    near_data(t, op, m);
+    near_data(t, op, how == NEAR_RUN, m);
     return true;
 }
 
@@ -142,9 +175,9 @@ void tr_near_stub(struct tr *t, unsigned number)
 {
     const struct tr_near *n = &t->near[number];
 
-    emit_store32_gs(&t->c, TR_GS(rec), t->rec | (n->write ? DBT_REC_WRITE : 0));
-    emit_mov_imm32(&t->c, HOST_R10, n->slot);
-    emit_call_to(&t->c, t->d->common_near[n->write]);
+    emit_store32_gs(&t->c, TR_GS(rec), t->rec);
+    emit_mov_imm64(&t->c, HOST_R10, dbt_near_word(&n->what));
+    emit_call_to(&t->c, n->common);
     emit_jmp_to(&t->c, n->retry);
 }
 

@@ -114,6 +114,9 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_RETURNS] = "returns-mispredicted",
     [COUNT_STORES_TO_CODE] = "stores-to-code-pages",
     [COUNT_NEAR_NEVER] = "sites-of-many-pages",
+    [COUNT_NEAR_RUNS] = "sites-of-runs",
+    [COUNT_NEAR_APART] = "sites-checked-apart",
+    [COUNT_NEAR_MISSES] = "near-misses",
 };
 
 static const char *const flush_names[] = {

@@ -488,6 +488,8 @@ static void tr_body(struct tr *t)
         struct rec *rec = &d->recs[d->nr_recs];
 
         t->rec = d->nr_recs++;
+        t->number = i;
+        t->alone = false;
         t->ip = (uint16_t)(t->b->offset + t->at[i]);
         t->sp = t->sps[i];
         t->live = t->live_before[i];
@@ -499,7 +501,10 @@ static void tr_body(struct tr *t)
         open = tr_insn(t, in, t->live_taken[i]);
         rec->end = emit_offset(&t->c);
         rec->host_flags = t->fault_host;
-        rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 ? emit_offset(&t->c) : 0;
+        rec->group = t->alone;
+        rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 && !rec->group
+                          ? emit_offset(&t->c) : 0;
+        tr_group_after(t, in);
     }
     if (open) {
         unsigned next = t->b->offset + t->bytes;
@@ -538,6 +543,7 @@ static void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->t = tb;
     t->index = index;
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
+    t->nr_groups = t->nr_addends = 0;
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
     tr_decode(t);
 }

@@ -52,14 +52,24 @@ struct tr_operand {
 /* tr_near.c: a slot of interp.near, and who uses it in a block. */
 struct tr_slot {
     uint8_t base, index;
+    bool own; /* of a group: not for others */
+    bool run;
     uint16_t slot;
 };
 
 /* An access by a slot. */
 struct tr_near {
-    uint32_t retry; /* where its check is */
-    uint32_t slot;  /* its place in struct dbt */
-    bool write;
+    uint32_t retry;  /* where its check is */
+    uint32_t common; /* the code that finds what it wants */
+    struct dbt_near_what what;
+};
+
+/* tr_group.c: accesses like the first are checked, from displacement low to high. */
+struct tr_group {
+    struct tr_operand first;
+    int64_t low, high;
+    bool write; /* some are stores */
+    size_t addend; /* where that is, in struct dbt */
 };
 
 /* An access that may be in the page of the stack; where it goes on with its host address. */
@@ -81,6 +91,8 @@ struct tr {
     int32_t low, high; /* what is checked of it, from RSP at the start */
     uint32_t straddle; /* as in struct tb_code */
     /* The current instruction: */
+    unsigned number; /* in insn */
+    bool alone; /* where the interpreter does it, what is behind is not to be gone on with */
     uint32_t rec;
     uint16_t ip;
     int32_t sp; /* RSP, from that at the start */
@@ -99,7 +111,8 @@ struct tr {
     struct tr_slot slot[2 * BLOCK_MAX_OPS];
     struct tr_other other[2 * BLOCK_MAX_OPS];
     struct tr_near near[2 * BLOCK_MAX_OPS];
-    unsigned nr_slots, nr_others, nr_nears;
+    struct tr_group group[DBT_GROUPS];
+    unsigned nr_slots, nr_others, nr_nears, nr_groups, nr_addends;
     struct fixup fix[8 * BLOCK_MAX_OPS];
 };
 
@@ -166,6 +179,17 @@ void tr_stack_check(struct tr *t);
 void tr_stack_stub(struct tr *t, uint32_t check);
 /* Does the instruction change RSP by *delta? false: by something unknown. */
 bool tr_stack_delta(const struct insn *in, int32_t *delta);
+
+/*
+ * tr_group.c. The current instruction's access may stand for later ones: _scan says for what;
+ * mixed: a load may stand for stores. _add when a check of all that was emitted. What it found,
+ * at g->addend, stays there while the block runs. _use: tr_check() of one that needs no check;
+ * no flags change. false: it does, nothing was emitted. _after every instruction.
+ */
+bool tr_group_scan(struct tr *t, const struct tr_operand *first, bool mixed, struct tr_group *g);
+void tr_group_add(struct tr *t, const struct tr_group *g);
+bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+void tr_group_after(struct tr *t, const struct insn *in);
 
 /* tr_near.c: tr_check() of accesses that are likely to meet the page they met last. false: not
  * this one, nothing was emitted. */

@@ -93,19 +93,30 @@ struct opened {
 };
 
 /*
- * For the translator: pages that accesses of user code met last, which have a tag of that kind
- * in TLB_USER. page and host are NEAR_NONE otherwise.
+ * For the translator: where accesses of user code went last. A slot is a page with a tag of its
+ * kind in TLB_USER; or, from NEAR_PAGES on, a run of such pages that follow each other in the
+ * guest and in the host. start and host are NEAR_NONE otherwise. Runs are kept for slots to
+ * come.
  */
-enum { NEAR_SLOTS = 1024 };
+enum { NEAR_PAGES = 1024, NEAR_SLOTS = NEAR_PAGES + 256, NEAR_RUNS = 8, NEAR_SIZES = 8 };
 struct interp_near {
-    uint64_t page, host, addend; /* page: guest address, host: page + addend */
+    _Alignas(64) uint64_t start; /* guest address */
+    uint64_t host, addend;       /* host: start + addend */
     uint32_t misses;             /* up to 0 */
     uint32_t used;               /* since NEAR_NONE */
+    uint64_t len;
+    uint64_t limit[NEAR_SIZES]; /* [i]: len - (1 << i) */
+};
+struct interp_run {
+    uint64_t start, len, addend; /* len 0: none */
 };
 struct interp_nears {
     struct interp_near slot[2 * NEAR_SLOTS]; /* the second half: that may be written */
+    struct interp_run run[2][NEAR_RUNS];     /* [1]: the same */
     uint32_t used[2 * NEAR_SLOTS]; /* that are not NEAR_NONE: their places in struct dbt */
-    uint32_t nr_used;
+    uint32_t nr_used, next_run;
+    bool kept; /* there are runs, or slots */
+    uint64_t forgotten; /* counts how often slots were emptied */
 };
 #define NEAR_NONE (1ull << 63) /* not canonical, nor is it with an addend */
 
@@ -539,19 +550,20 @@ static inline bool interp_special(const struct interp *e)
 
 /* Tags are going: so does what the translator derived from them. */
 void interp_near_forget(struct interp *e);
-void interp_near_forget_page(struct interp *e, uint64_t hva); /* of this host address */
+void interp_near_forget_page(struct interp *e, uint64_t hva); /* write tags of this page only */
 static inline void interp_stack_forget(struct interp *e)
 {
+    e->near.forgotten++;
     e->stack.base = STACK_NONE;
     for (unsigned i = 0; i < TLB_NR; i++) {
         e->stacks[i].base = STACK_NONE;
     }
-    if (e->near.nr_used != 0) {
+    if (e->near.kept) {
         interp_near_forget(e);
     }
 }
 
-/* That of the page at this host address is. */
+/* Write tags of the page at this host address are. */
 static inline void interp_stack_forget_page(struct interp *e, uint64_t hva)
 {
     interp_near_forget_page(e, hva);

@@ -16,19 +16,31 @@ void interp_near_forget(struct interp *e)
     for (unsigned i = 0; i < e->near.nr_used; i++) {
         struct interp_near *near = (struct interp_near *)(void *)((char *)e + e->near.used[i]);
 
-        near->page = near->host = NEAR_NONE;
+        near->start = near->host = NEAR_NONE;
         near->used = 0;
     }
     e->near.nr_used = 0;
+    e->near.kept = false;
+    for (unsigned i = 0; i < NEAR_RUNS; i++) {
+        e->near.run[0][i].len = e->near.run[1][i].len = 0;
+    }
 }
 
 void interp_near_forget_page(struct interp *e, uint64_t hva)
 {
+    e->near.forgotten++;
     for (unsigned i = 0; i < e->near.nr_used; i++) {
         struct interp_near *near = (struct interp_near *)(void *)((char *)e + e->near.used[i]);
 
-        if (near->host == hva) {
-            near->page = near->host = NEAR_NONE; /* still in the list */
+        if (near >= &e->near.slot[NEAR_SLOTS] && hva - near->host < near->len) {
+            near->start = near->host = NEAR_NONE; /* still in the list */
+        }
+    }
+    for (unsigned i = 0; i < NEAR_RUNS; i++) {
+        struct interp_run *run = &e->near.run[1][i];
+
+        if (hva - (run->start + run->addend) < run->len) {
+            run->len = 0;
         }
     }
 }

@@ -24,6 +24,7 @@ MODES = {
     "cache": "hot=2,cache=" + ("2M" if DEBIAN else "512K"),
     "insns": "hot=2,insns=1",
     "shake": f"hot=2,shake=100,seed={SEED}",
+    "runs": f"hot=2,runs,shake=500,seed={SEED}",
     "together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-strings]: random instructions on
- * the interpreter and on this machine's CPU. Any difference that is not listed below, with its
+ * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-strings] [-bt] [-runs]:
+ * random instructions on the interpreter and on this machine's CPU. Any difference that is not listed below, with its
  * reason, is a failure; the first ones are printed with bytes, text and what differs. Skips
  * (77) where the host lacks what the interpreter needs.
  *
@@ -216,7 +216,8 @@ struct options {
     bool one; /* only the case with this seed */
     bool mode32;
     bool strings; /* string instructions only */
-    bool bt; /* the translator, which translates everything at once */
+    bool bt;   /* the translator, which translates everything at once */
+    bool runs; /* with -accel bt,runs */
     bool keep; /* go on after differences, counting */
 };
 
@@ -275,7 +276,9 @@ static bool parse(struct options *o, int argc, char **argv)
 {
     *o = (struct options){.cases = 10000000, .seed = 1};
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "-bt") == 0) {
+        if (strcmp(argv[i], "-runs") == 0) {
+            o->bt = o->runs = true;
+        } else if (strcmp(argv[i], "-bt") == 0) {
             o->bt = true;
         } else if (strcmp(argv[i], "-keep") == 0) {
             o->keep = true;
@@ -314,6 +317,17 @@ static bool eager_init(struct vcpu *v, GError **err)
     return true;
 }
 
+static bool runs_init(struct vcpu *v, GError **err)
+{
+    static const struct dbt_options options = {.runs = true};
+
+    if (!eager_init(v, err)) {
+        return false;
+    }
+    dbt_configure(v, &options);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     struct options o;
@@ -325,7 +339,7 @@ int main(int argc, char **argv)
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-bt] "
-                "[-strings]\n");
+                "[-strings] [-runs]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -334,7 +348,7 @@ int main(int argc, char **argv)
         return 77;
     }
     eager_ops = dbt_accel_ops;
-    eager_ops.vcpu_init = eager_init;
+    eager_ops.vcpu_init = o.runs ? runs_init : eager_init;
     model = cpu_model_new_host(NULL);
     oracle_guest_init(o.bt ? &eager_ops : &interp_accel_ops, model);
     oracle_host_init();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost]: random
- * programs (program_gen.c) on the interpreter, on the translator (every block translated at its
+ * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]:
+ * random programs (program_gen.c) on the interpreter, on the translator (every block translated at its
  * first run) and on this machine's CPU. All of the state, the data and the code must be the
  * same at the end. A program that differs is reduced: instructions become NOPs as long as the
  * difference stays.
@@ -308,10 +308,21 @@ static bool eager_init(struct vcpu *v, GError **err)
     return true;
 }
 
+static bool runs_init(struct vcpu *v, GError **err)
+{
+    static const struct dbt_options options = {.runs = true};
+
+    if (!eager_init(v, err)) {
+        return false;
+    }
+    dbt_configure(v, &options);
+    return true;
+}
+
 struct options {
     uint64_t seed, programs, insns;
     gint64 seconds;
-    bool host;
+    bool host, runs;
 };
 
 static bool parse(struct options *o, int argc, char **argv)
@@ -320,6 +331,8 @@ static bool parse(struct options *o, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-one") == 0) {
             o->programs = 1;
+        } else if (strcmp(argv[i], "-runs") == 0) {
+            o->runs = true;
         } else if (strcmp(argv[i], "-nohost") == 0) {
             o->host = false;
         } else if (i + 1 < argc && strcmp(argv[i], "-n") == 0) {
@@ -347,7 +360,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost]\n");
+                        "[-one] [-nohost] [-runs]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -358,7 +371,7 @@ int main(int argc, char **argv)
     }
     model = cpu_model_new_host(NULL);
     eager_ops = dbt_accel_ops;
-    eager_ops.vcpu_init = eager_init;
+    eager_ops.vcpu_init = o.runs ? runs_init : eager_init;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);
     if (o.host) {

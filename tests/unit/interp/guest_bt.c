@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
- * with interp_accel_ops being this table. Blocks are translated at their first run.
+ * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
+ * built a third time, with GUEST_RUNS set.
  */
 #include "cpu/dbt/dbt.h"
+
+#ifndef GUEST_RUNS
+#define GUEST_RUNS false
+#endif
 
 extern const struct accel_ops guest_bt_ops;
 
@@ -14,7 +19,7 @@ static bool bt_probe(GError **err)
 
 static bool bt_vcpu_init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = 1};
+    static const struct dbt_options options = {.hot = 1, .runs = GUEST_RUNS};
 
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;

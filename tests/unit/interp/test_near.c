@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loops of user code that go over many pages, again and again, so that what the translator
+ * knows of them is warm; then a page behind it changes. And accesses by one register a little
+ * way off each other, which it checks together.
+ */
+#include "guest.h"
+
+#define PAGE 0x1000ull
+
+enum { LARGE = 0x400000, LARGE_PAGE = 2 << 20, STEP = 512 };
+
+static void near_user(struct guest *g, uint64_t rip)
+{
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        struct cpu_segment *s = &g->cpu->seg[i];
+
+        s->selector = i == CPU_CS ? 0x23 : 0x1b;
+        s->attr = (uint16_t)(s->attr | 3 << CPU_SEG_DPL_SHIFT);
+    }
+    g->cpu->cpl = 3;
+    g->cpu->rip = rip;
+    g->cpu->gpr[CPU_RSP] = G_STACK - 0x800;
+}
+
+/* From here on as a program, to the exception that ends it. */
+static int near_run(struct guest *g, uint64_t rip)
+{
+    near_user(g, rip);
+    return guest_vector(g);
+}
+
+/* Over RBX bytes. */
+GUEST_CODE(sum, "xor %eax, %eax\n"
+                "xor %ecx, %ecx\n"
+                "1: add (%rsi,%rcx), %rax\n"
+                "add $512, %rcx\n"
+                "cmp %rbx, %rcx\n"
+                "jb 1b\n"
+                "int3");
+GUEST_CODE(fill, "xor %ecx, %ecx\n"
+                 "1: mov %rdx, (%rsi,%rcx)\n"
+                 "add $512, %rcx\n"
+                 "cmp %rbx, %rcx\n"
+                 "jb 1b\n"
+                 "int3");
+
+/* Loops over one page, and over many of which one changes. */
+struct near_case {
+    uint64_t at;
+    unsigned pages, odd;
+};
+static const struct near_case near_cases[] = {
+    {G_DATA, 1, 0}, {G_DATA, 16, 0}, {G_DATA, 16, 5}, {G_DATA, 16, 15},
+    {LARGE, 1, 0},  {LARGE, 16, 5},
+};
+
+static int near_loop(struct guest *g, const struct near_case *c, uint64_t value)
+{
+    g->cpu->gpr[CPU_RSI] = c->at;
+    g->cpu->gpr[CPU_RBX] = c->pages * PAGE;
+    g->cpu->gpr[CPU_RDX] = value;
+    return near_run(g, G_CODE);
+}
+
+static uint64_t near_sum(struct guest *g, const struct near_case *c)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(near_loop(g, c, 0), ==, CPU_BP);
+    }
+    return g->cpu->gpr[CPU_RAX];
+}
+
+static void near_fill(struct guest *g, const struct near_case *c, uint64_t value)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(near_loop(g, c, value), ==, CPU_BP);
+    }
+}
+
+/* value in every place the loops look at. */
+static void near_set(struct guest *g, uint64_t gpa, unsigned pages, uint64_t value)
+{
+    for (uint64_t at = 0; at < pages * PAGE; at += STEP) {
+        guest_write64(g, gpa + at, value);
+    }
+}
+
+static uint64_t near_places(unsigned pages)
+{
+    return pages * PAGE / STEP;
+}
+
+static void near_pte(struct guest *g, uint64_t va, uint64_t pte)
+{
+    *guest_pte(g, va) = pte;
+    interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_PAGE, va);
+}
+
+/* One page is another now, for loads and for stores. */
+static void remap(const struct near_case *c)
+{
+    const uint64_t flags = G_P | G_RW | G_US, other = G_DATA + 0x100000;
+    struct guest *g = guest_new();
+    uint64_t odd = c->at + c->odd * PAGE;
+
+    near_set(g, c->at, c->pages, 1);
+    near_set(g, other, 1, 1000);
+    GUEST_LOAD(g, sum);
+    g_assert_cmpuint(near_sum(g, c), ==, near_places(c->pages));
+    near_pte(g, odd, other | flags);
+    g_assert_cmpuint(near_sum(g, c), ==, near_places(c->pages - 1) + 1000 * near_places(1));
+    GUEST_LOAD(g, fill);
+    near_fill(g, c, 2);
+    near_pte(g, odd, odd | flags);
+    near_fill(g, c, 3);
+    g_assert_cmpuint(guest_read64(g, other + STEP), ==, 2);
+    g_assert_cmpuint(guest_read64(g, odd + STEP), ==, 3);
+    guest_free(g);
+}
+
+static void test_remap(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        remap(&near_cases[i]);
+    }
+}
+
+/* It may no longer be written, or looked at: the loop stops just there. */
+static void protect(const struct near_case *c)
+{
+    struct guest *g = guest_new();
+    uint64_t odd = c->at + c->odd * PAGE;
+
+    GUEST_LOAD(g, fill);
+    near_fill(g, c, 2);
+    near_pte(g, odd, *guest_pte(g, odd) & ~(uint64_t)G_RW);
+    g_assert_cmpint(near_loop(g, c, 3), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(g->cpu->cr2, ==, odd);
+    g_assert_cmphex(guest_frame(g, 0), ==, CPU_PFEC_P | CPU_PFEC_W | CPU_PFEC_U);
+    g_assert_cmpuint(guest_read64(g, odd), ==, 2);
+    GUEST_LOAD(g, sum);
+    (void)near_sum(g, c);
+    near_pte(g, odd, 0);
+    g_assert_cmpint(near_loop(g, c, 0), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(g->cpu->cr2, ==, odd);
+    guest_free(g);
+}
+
+static void test_protect(void)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        protect(&near_cases[i]);
+    }
+}
+
+/* What was allowed for loads is not for stores; D is set when the store comes. */
+static void test_loads_only(void)
+{
+    const struct near_case *c = &near_cases[2];
+    uint64_t odd = c->at + c->odd * PAGE;
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, sum);
+    (void)near_sum(g, c);
+    for (unsigned i = 0; i < c->pages; i++) {
+        g_assert_cmphex(*guest_pte(g, G_DATA + i * PAGE) & (G_A | G_D), ==, G_A);
+    }
+    near_pte(g, odd, *guest_pte(g, odd) & ~(uint64_t)G_RW);
+    (void)near_sum(g, c);
+    GUEST_LOAD(g, fill);
+    g_assert_cmpint(near_loop(g, c, 1), ==, CPU_PAGE_FAULT);
+    for (unsigned i = 0; i < c->pages; i++) {
+        g_assert_cmphex(*guest_pte(g, G_DATA + i * PAGE) & G_D, ==, i < c->odd ? G_D : 0);
+    }
+    guest_free(g);
+}
+
+/* A large page goes elsewhere, told by another address of it; then it is split, and one page of
+ * it is another. */
+static void test_large(void)
+{
+    for (unsigned n = 4; n < 6; n++) {
+        const struct near_case *c = &near_cases[n];
+        struct guest *g = guest_new();
+        uint64_t table = G_DATA + 0x100000;
+
+        near_set(g, LARGE, c->pages, 1);
+        near_set(g, LARGE + LARGE_PAGE, c->pages, 10);
+        near_set(g, G_DATA, 1, 1000);
+        GUEST_LOAD(g, sum);
+        g_assert_cmpuint(near_sum(g, c), ==, near_places(c->pages));
+        guest_write64(g, G_PD + 16, (LARGE + LARGE_PAGE) | G_P | G_RW | G_US | G_PS);
+        interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_PAGE, LARGE + LARGE_PAGE - PAGE);
+        g_assert_cmpuint(near_sum(g, c), ==, 10 * near_places(c->pages));
+        for (unsigned i = 0; i < 512; i++) {
+            guest_write64(g, table + i * 8,
+                          (LARGE + LARGE_PAGE + i * PAGE) | G_P | G_RW | G_US);
+        }
+        guest_write64(g, table + c->odd * 8, G_DATA | G_P | G_RW | G_US);
+        guest_write64(g, G_PD + 16, table | G_P | G_RW | G_US);
+        interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_PAGE, LARGE + c->odd * PAGE);
+        g_assert_cmpuint(near_sum(g, c), ==,
+                         10 * near_places(c->pages - 1) + 1000 * near_places(1));
+        guest_free(g);
+    }
+}
+
+/* It becomes read-only. */
+static void test_large_protect(void)
+{
+    for (unsigned n = 4; n < 6; n++) {
+        struct guest *g = guest_new();
+
+        GUEST_LOAD(g, fill);
+        near_fill(g, &near_cases[n], 2);
+        guest_write64(g, G_PD + 16, LARGE | G_P | G_US | G_PS);
+        interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_PAGE, LARGE + LARGE_PAGE - PAGE);
+        g_assert_cmpint(near_loop(g, &near_cases[n], 3), ==, CPU_PAGE_FAULT);
+        g_assert_cmphex(g->cpu->cr2, ==, LARGE);
+        g_assert_cmpuint(guest_read64(g, LARGE), ==, 2);
+        guest_free(g);
+    }
+}
+
+/* MOV $value, %eax; INT3; INT3: code as a store of the loops has it. */
+static uint64_t near_code(uint8_t value)
+{
+    return 0xcccc00000000b8 | (uint64_t)value << 8;
+}
+
+static void near_answers(struct guest *g, uint64_t at, uint8_t value)
+{
+    g_assert_cmpint(near_run(g, at), ==, CPU_BP);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, value);
+}
+
+/* A page that was written becomes code, and is written again, many times; so its frame is opened
+ * and closed, with one write tag. often: three times in between, else the frame stays code for
+ * some rounds and each store must be noticed. */
+static void becomes_code(const struct near_case *c, bool often)
+{
+    struct guest *g = guest_new();
+    uint64_t odd = c->at + c->odd * PAGE;
+
+    GUEST_LOAD(g, fill);
+    near_fill(g, c, near_code(0));
+    for (uint8_t i = 1; i < 30; i++) {
+        if (often) {
+            near_fill(g, c, near_code(i));
+        } else {
+            g_assert_cmpint(near_loop(g, c, near_code(i)), ==, CPU_BP);
+        }
+        near_answers(g, odd + STEP, i);
+        near_answers(g, odd + STEP, i);
+    }
+    guest_free(g);
+}
+
+static void test_becomes_code(void)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(near_cases); i++) {
+        becomes_code(&near_cases[i], true);
+        becomes_code(&near_cases[i], false);
+    }
+}
+
+/* The other vCPU makes it code. */
+static void code_of_other(const struct near_case *c)
+{
+    struct guest *g = guest_new();
+    struct vcpu *other;
+    struct exit exit;
+
+    GUEST_LOAD(g, fill);
+    near_fill(g, c, near_code(1));
+    other = guest_second(g);
+    for (uint8_t i = 1; i < 30; i++) {
+        near_user(g, c->at + c->odd * PAGE);
+        other->cpu = *g->cpu;
+        other->cpu.halted = false;
+        interp_accel_ops.run(other, &exit);
+        g_assert_cmpint(exit.kind, ==, EXIT_HALT);
+        g_assert_cmphex(other->cpu.gpr[CPU_RAX], ==, i);
+        g_assert_cmpint(near_loop(g, c, near_code((uint8_t)(i + 1))), ==, CPU_BP);
+    }
+    guest_free(g);
+}
+
+static void test_code_of_other(void)
+{
+    for (unsigned i = 0; i < G_N_ELEMENTS(near_cases); i++) {
+        code_of_other(&near_cases[i]);
+    }
+}
+
+/* ---- accesses that are checked together ---- */
+
+GUEST_CODE(fields, "mov (%rsi), %rax\n"
+                   "lea 1(%rdi), %rdi\n"
+                   "add -8(%rsi), %rax\n"
+                   "mov 24(%rsi), %rbx\n"
+                   "mov %rbx, 40(%rsi)\n"
+                   "movl $7, 48(%rsi)\n"
+                   "mov 16(%rsi), %rsi\n"
+                   "mov 8(%rsi), %rcx\n"
+                   "int3");
+
+static void fields_set(struct guest *g, uint64_t gpa, uint64_t base)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        guest_write64(g, gpa - 8 + i * 8, base + i);
+    }
+}
+
+/* In the kernel the TLB is asked, and no slot. */
+static int fields_vector(struct guest *g, uint64_t at, bool user)
+{
+    g->cpu->gpr[CPU_RSI] = at;
+    g->cpu->gpr[CPU_RDI] = 0;
+    if (user) {
+        return near_run(g, G_CODE);
+    }
+    g->cpu->gpr[CPU_RSP] = G_STACK - 0x800;
+    g->cpu->rip = G_CODE;
+    return guest_vector(g);
+}
+
+static void fields_run(struct guest *g, uint64_t at, bool user)
+{
+    g_assert_cmpint(fields_vector(g, at, user), ==, CPU_BP);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RDI], ==, 1);
+}
+
+/* At every distance from the end of a page, whose successor is elsewhere. */
+static void near_fields(bool user)
+{
+    struct guest *g = guest_new();
+
+    *guest_pte(g, G_DATA + PAGE) = (G_DATA + 9 * PAGE) | G_P | G_RW | G_US;
+    *guest_pte(g, G_DATA + 2 * PAGE) = (G_DATA + 4 * PAGE) | G_P | G_RW | G_US;
+    guest_flush(g);
+    GUEST_LOAD(g, fields);
+    for (uint64_t at = PAGE - 128; at < PAGE + 64; at += 8) {
+        for (unsigned i = 0; i < 8; i++) {
+            uint64_t va = at - 8 + i * 8;
+
+            guest_write64(g, G_DATA + (va < PAGE ? va : va + 8 * PAGE),
+                          i == 3 ? G_DATA + 2 * PAGE : i + at);
+        }
+        guest_write64(g, G_DATA + 4 * PAGE + 8, 99);
+        fields_run(g, G_DATA + at, user);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 2 * at + 1);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, at + 4);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RCX], ==, 99);
+        g_assert_cmpuint(guest_read64(g, G_DATA + at + 40 + (at + 40 < PAGE ? 0 : 8 * PAGE)),
+                         ==, at + 4);
+    }
+    guest_free(g);
+}
+
+static void test_fields(void)
+{
+    near_fields(true);
+    near_fields(false);
+}
+
+/* Later ones fault by themselves, when those before them are done, and A and D are only of pages
+ * that were touched. */
+static void fields_fault(bool user)
+{
+    struct guest *g = guest_new();
+
+    fields_set(g, G_DATA + 64, 0);
+    guest_write64(g, G_DATA + 64 + 16, G_DATA);
+    GUEST_LOAD(g, fields);
+    for (unsigned i = 0; i < 3; i++) {
+        fields_run(g, G_DATA + 64, user);
+    }
+    *guest_pte(g, G_DATA + PAGE) = 0;
+    guest_flush(g);
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(fields_vector(g, G_DATA + PAGE - 16, user), ==, CPU_PAGE_FAULT);
+        g_assert_cmphex(g->cpu->cr2, ==, G_DATA + PAGE + 8);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RDI], ==, 1);
+        g_assert_cmphex(guest_frame(g, 1), ==, G_CODE + 11);
+    }
+    *guest_pte(g, G_DATA + PAGE) = (G_DATA + PAGE) | G_P | G_US;
+    guest_flush(g);
+    g_assert_cmpint(fields_vector(g, G_DATA + PAGE - 40, user), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(g->cpu->cr2, ==, G_DATA + PAGE);
+    g_assert_cmphex(*guest_pte(g, G_DATA + PAGE) & (G_A | G_D), ==, 0);
+    guest_free(g);
+}
+
+static void test_fields_fault(void)
+{
+    fields_fault(true);
+    fields_fault(false);
+}
+
+GUEST_CODE(maybe, "mov (%rsi), %rax\n"
+                  "test %rdi, %rdi\n"
+                  "jz 1f\n"
+                  "mov %rax, 8(%rsi)\n"
+                  "1: int3");
+/* A store that is not done asks for nothing, and one that is gets what it needs. */
+static void test_fields_maybe(void)
+{
+    struct guest *g = guest_new();
+    uint64_t *pte = guest_pte(g, G_DATA);
+
+    guest_write64(g, G_DATA, 5);
+    GUEST_LOAD(g, maybe);
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    for (unsigned i = 0; i < 200; i++) {
+        g->cpu->gpr[CPU_RDI] = 0;
+        g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+        g_assert_cmphex(*pte & (G_A | G_D), ==, G_A);
+    }
+    g->cpu->gpr[CPU_RDI] = 1;
+    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+    g_assert_cmphex(*pte & (G_A | G_D), ==, G_A | G_D);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 8), ==, 5);
+    near_pte(g, G_DATA, *pte & ~(uint64_t)G_RW);
+    g->cpu->gpr[CPU_RDI] = 0;
+    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+    g->cpu->gpr[CPU_RDI] = 1;
+    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(guest_frame(g, 1), ==, G_CODE + 8);
+    guest_free(g);
+}
+
+/* Lines apart: the first store does not change the code. */
+GUEST_CODE(device_far, "mov %rdx, -1024(%rsi)\n" /* too far for one check */
+                       "mov (%rdi), %eax\n"
+                       "mov %rdx, 72(%rsi)\n"
+                       "int3");
+GUEST_CODE(device_near, "mov %rdx, (%rsi)\n"
+                        "mov (%rdi), %eax\n"
+                        "mov %rdx, 72(%rsi)\n"
+                        "int3");
+
+struct device {
+    struct vcpu_board_ops ops;
+    struct guest *g;
+    struct vcpu *other;
+    uint64_t rax;
+};
+
+static void *device_thread(void *opaque)
+{
+    struct device *dev = opaque;
+    struct exit exit;
+
+    dev->other->cpu.rip = G_DATA + 0x848;
+    dev->other->cpu.halted = false;
+    interp_accel_ops.run(dev->other, &exit);
+    dev->rax = dev->other->cpu.gpr[CPU_RAX];
+    return NULL;
+}
+
+static struct device *device_now; /* board_ops have no pointer of their own */
+
+/* While the device is read another vCPU runs code on the page of the two stores. */
+static uint64_t device_read(struct vcpu *v, uint64_t gpa, unsigned size)
+{
+    (void)v, (void)gpa, (void)size;
+    g_thread_join(g_thread_new("other", device_thread, device_now));
+    return 0;
+}
+
+static void device_run(const uint8_t *code, size_t len, bool user)
+{
+    struct guest *g = guest_new();
+    struct device dev = {.ops = *g->v->board_ops, .g = g};
+
+    dev.ops.mmio_read = device_read;
+    dev.other = guest_second(g);
+    device_now = &dev;
+    guest_load(g, G_CODE, code, len);
+    for (uint8_t i = 1; i < 10; i++) {
+        g->v->board_ops = &dev.ops;
+        g->cpu->gpr[CPU_RSI] = G_DATA + 0x800;
+        g->cpu->gpr[CPU_RDI] = G_MMIO;
+        g->cpu->gpr[CPU_RDX] = near_code(i);
+        if (i == 1) {
+            guest_write64(g, G_DATA + 0x848, near_code(0));
+        }
+        g->cpu->gpr[CPU_RSP] = G_STACK - 0x800;
+        g->cpu->rip = G_CODE;
+        if (user) {
+            near_user(g, G_CODE);
+        }
+        g_assert_cmpint(guest_vector(g), ==, CPU_BP);
+        g_assert_cmphex(dev.rax, ==, i - 1u);
+        (void)device_thread(&dev); /* sees the second store */
+        g_assert_cmphex(dev.rax, ==, i);
+    }
+    guest_free(g);
+}
+
+/* What was checked before the device was read is not good behind it. */
+static void test_fields_device(void)
+{
+    for (unsigned user = 0; user < 2; user++) {
+        device_run(device_far, (size_t)(device_far_end - device_far), user != 0);
+        device_run(device_near, (size_t)(device_near_end - device_near), user != 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    if (!interp_accel_ops.probe(NULL)) {
+        g_test_skip("the host lacks what the interpreter needs");
+        return 0;
+    }
+    g_test_add_func("/interp/near/remap", test_remap);
+    g_test_add_func("/interp/near/protect", test_protect);
+    g_test_add_func("/interp/near/loads-only", test_loads_only);
+    g_test_add_func("/interp/near/large", test_large);
+    g_test_add_func("/interp/near/large-protect", test_large_protect);
+    g_test_add_func("/interp/near/becomes-code", test_becomes_code);
+    g_test_add_func("/interp/near/code-of-other", test_code_of_other);
+    g_test_add_func("/interp/near/fields", test_fields);
+    g_test_add_func("/interp/near/fields-fault", test_fields_fault);
+    g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
+    g_test_add_func("/interp/near/fields-device", test_fields_device);
+    return g_test_run();
+}
