@@ -3,6 +3,7 @@
 #include "ops.h"
 
 #define HOLE 0xf0000ull /* a frame behind the RAM */
+#define UNUSED 0x1000ull /* RAM in the middle of nowhere */
 #define RAM_PAGES ((32ull << 20) >> 12)
 
 static uint64_t get_param(uint32_t index)
@@ -89,6 +90,10 @@ static void check_physmap(void)
     CHECK(HC2(memory_op, XENMEM_remove_from_physmap, BAD_POINTER), -EFAULT_);
     add.space = XENMAPSPACE_gmfn;
     CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EOPNOTSUPP_);
+    add.space = XENMAPSPACE_gmfn_range;
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EOPNOTSUPP_);
+    add.space = XENMAPSPACE_gmfn_foreign;
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EPERM_);
     add.space = XENMAPSPACE_dev_mmio;
     CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EPERM_);
     add.space = 99;
@@ -134,6 +139,39 @@ static void check_reservation(void)
     CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0);
 }
 
+/* Extents of several pages: all of one goes and comes, or nothing of it. */
+static void check_orders(void)
+{
+    const domid_t self = DOMID_SELF;
+    const long before = HC2(memory_op, XENMEM_current_reservation, &self);
+    xen_pfn_t gfn, hole;
+    struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
+    struct xen_memory_reservation one = {.nr_extents = 1, .domid = DOMID_SELF};
+
+    set_xen_guest_handle(op.extent_start, &gfn);
+    set_xen_guest_handle(one.extent_start, &hole);
+    for (unsigned order = 1; order <= 9; order++) {
+        const uint64_t pages = 1ull << order;
+        volatile uint64_t *end = (uint64_t *)(((UNUSED + pages) << 12) - 8);
+
+        gfn = UNUSED;
+        op.extent_order = order;
+        *end = 1;
+        CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 0); /* it is there */
+        CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 1);
+        CHECK(HC2(memory_op, XENMEM_current_reservation, &self), before - pages);
+        CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 1);
+        CHECK(HC2(memory_op, XENMEM_current_reservation, &self), before);
+        CHECK(*end, 0);
+        hole = UNUSED + pages - 1;
+        CHECK(HC2(memory_op, XENMEM_decrease_reservation, &one), 1);
+        CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0);
+        CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 0);
+        CHECK(HC2(memory_op, XENMEM_current_reservation, &self), before - 1);
+        CHECK(HC2(memory_op, XENMEM_populate_physmap, &one), 1);
+    }
+}
+
 static void check_questions(void)
 {
     uint8_t map[20 * 32];
@@ -150,9 +188,14 @@ static void check_questions(void)
     CHECK(HC2(memory_op, XENMEM_set_memory_map, 0), -EPERM_);
     CHECK(HC2(memory_op, XENMEM_acquire_resource, 0), -EPERM_);
     CHECK(HC2(memory_op, 20, 0), -EPERM_);
+    CHECK(HC2(memory_op, 21, 0), -EPERM_);
+    CHECK(HC2(memory_op, 22, 0), -EPERM_);
+    CHECK(HC2(memory_op, 24, 0), -EPERM_);
     CHECK(HC2(memory_op, XENMEM_get_vnumainfo, 0), -EOPNOTSUPP_);
     CHECK(HC2(memory_op, XENMEM_exchange, 0), -ENOSYS_);
     CHECK(HC2(memory_op, XENMEM_machphys_mapping, 0), -ENOSYS_);
+    CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, 0), -ENOSYS_);
+    CHECK(HC2(memory_op, XENMEM_machine_memory_map, 0), -ENOSYS_);
     CHECK(HC2(memory_op, 60, 0), -ENOSYS_);
 }
 
@@ -179,6 +222,7 @@ void test(void)
     check_hvm_op();
     check_physmap();
     check_reservation();
+    check_orders();
     check_questions();
     check_pv_calls();
 }

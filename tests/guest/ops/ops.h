@@ -19,12 +19,10 @@ enum { IS_PVH = 1 };
 enum { IS_PVH = 0 };
 #endif
 
-#ifdef BY_PAGE
-#define hypercall_inline hypercall_by_page
-#endif
-
 /* The first frame of the grant table; `frame` is what setup_table said. */
 struct grant_entry_v1 *map_grants(uint64_t frame);
+/* -cmdline, or "". */
+const char *command_line(void);
 
 static inline void mask_all(struct shared_info *si)
 {

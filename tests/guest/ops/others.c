@@ -83,7 +83,7 @@ static void check_refused(void)
     CHECK(HC1(xenoprof_op, 0), -ENOSYS_);
     CHECK(HC1(tmem_op, 0), -ENOSYS_);
     CHECK(HC1(arch_0, 0), -ENOSYS_);
-    CHECK(hypercall_inline(63, 0, 0, 0, 0), -ENOSYS_);
+    CHECK(hypercall(63, 0, 0, 0, 0), -ENOSYS_);
     CHECK(HC2(physdev_op, PHYSDEVOP_map_pirq, 0), -EPERM_);
     CHECK(HC2(physdev_op, PHYSDEVOP_unmap_pirq, 0), -EINVAL_);
     CHECK(HC2(physdev_op, 99, 0), -ENOSYS_);

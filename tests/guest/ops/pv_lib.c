@@ -9,3 +9,8 @@ struct grant_entry_v1 *map_grants(uint64_t frame)
     CHECK(update_va(grant_page, frame << 12 | P | RW | US, UVMF_INVLPG), 0);
     return (struct grant_entry_v1 *)grant_page;
 }
+
+const char *command_line(void)
+{
+    return (const char *)start_info->cmd_line;
+}

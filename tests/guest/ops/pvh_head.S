@@ -14,6 +14,7 @@
     .globl start
 start:
     movl $stack_top, %esp
+    movl %ebx, start_info_at
     movl $l3, %eax
     orl $3, %eax
     movl %eax, l4
@@ -71,9 +72,10 @@ hypercall_intel:
     .align 8
 gdt:
     .quad 0, 0x00af9a000000ffff, 0x00cf92000000ffff
+    .globl gdt_pointer
 gdt_pointer:
     .word 23
-    .long gdt
+    .quad gdt
 
     .bss
     .align 4096

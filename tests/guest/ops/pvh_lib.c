@@ -3,8 +3,10 @@
 #include "ops.h"
 
 #include <xen/arch-x86/cpuid.h>
+#include <xen/arch-x86/hvm/start_info.h>
 
 bool amd;
+uint32_t start_info_at; /* what the kernel found in EBX */
 extern uint8_t hypercall_page[];
 static uint8_t pool[16][4096] __attribute__((aligned(4096)));
 static unsigned pool_used;
@@ -59,4 +61,11 @@ struct grant_entry_v1 *map_grants(uint64_t frame)
 {
     add_to_physmap(XENMAPSPACE_grant_table, grant_page);
     return (struct grant_entry_v1 *)grant_page;
+}
+
+const char *command_line(void)
+{
+    const struct hvm_start_info *info = (const void *)(uintptr_t)start_info_at;
+
+    return info->cmdline_paddr != 0 ? (const char *)(uintptr_t)info->cmdline_paddr : "";
 }

@@ -134,6 +134,10 @@ static void check_areas(void)
     run.addr.v = &state;
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), 0);
     CHECK(state.state, RUNSTATE_running);
+    state.state = 99;
+    CHECK(HC3(vcpu_op, VCPUOP_get_runstate_info, 0, &state), 0);
+    CHECK(state.state, RUNSTATE_running);
+    CHECK_TRUE(state.time[RUNSTATE_running] != 0);
     run.addr.v = NULL;
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), 0);
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, BAD_POINTER), -EFAULT_);

@@ -25,8 +25,8 @@ static void check_version(void)
     CHECK(HC2(xen_version, XENVER_pagesize, 0), 4096);
     CHECK(HC2(xen_version, XENVER_extraversion, BAD_POINTER), -EFAULT_);
     CHECK(HC2(xen_version, 99, 0), -ENOSYS_);
-    CHECK(hypercall_inline(63, 0, 0, 0, 0), -ENOSYS_);
-    CHECK(hypercall_inline(1000, 0, 0, 0, 0), -ENOSYS_);
+    CHECK(hypercall(63, 0, 0, 0, 0), -ENOSYS_);
+    CHECK(hypercall(1000, 0, 0, 0, 0), -ENOSYS_);
 }
 
 static void check_traps_and_callbacks(void)
@@ -45,6 +45,12 @@ static void check_traps_and_callbacks(void)
     CHECK(HC2(callback_op, CALLBACKOP_register, &reg), -ENOSYS_);
     CHECK(HC2(callback_op, CALLBACKOP_register, BAD_POINTER), -EFAULT_);
     CHECK(HC2(callback_op, CALLBACKOP_unregister, &un), -EINVAL_);
+    CHECK(HC2(callback_op, CALLBACKOP_unregister, BAD_POINTER), -EFAULT_);
+    for (un.type = CALLBACKTYPE_event; un.type <= CALLBACKTYPE_syscall32; un.type++) {
+        if (un.type != CALLBACKTYPE_nmi && un.type != 6) { /* 6 never was one */
+            CHECK(HC2(callback_op, CALLBACKOP_unregister, &un), -EINVAL_);
+        }
+    }
     un.type = CALLBACKTYPE_nmi;
     CHECK(HC2(callback_op, CALLBACKOP_unregister, &un), 0);
     un.type = 99;
@@ -53,6 +59,7 @@ static void check_traps_and_callbacks(void)
     CHECK(HC3(set_callbacks, 1ull << 60, KV, KV), -EINVAL_);
     CHECK(HC3(set_callbacks, KV, KV, KV), 0);
     CHECK(HC2(nmi_op, XENNMI_register_callback, &nmi), -EINVAL_);
+    CHECK(HC2(nmi_op, XENNMI_register_callback, BAD_POINTER), -EFAULT_);
     nmi.handler_address = KV;
     CHECK(HC2(nmi_op, XENNMI_register_callback, &nmi), 0);
     CHECK(HC2(nmi_op, XENNMI_unregister_callback, 0), 0);
@@ -134,6 +141,7 @@ static void check_physdev(void)
 {
     struct physdev_set_iopl iopl = {.iopl = 4};
     struct physdev_set_iobitmap bitmap = {.nr_ports = 65537};
+    struct physdev_irq_status_query query = {.irq = 1};
     struct {
         uint32_t cmd, pad;
         struct physdev_set_iopl iopl;
@@ -146,7 +154,11 @@ static void check_physdev(void)
     CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &bitmap), -EINVAL_);
     bitmap.nr_ports = 0;
     CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &bitmap), 0);
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, BAD_POINTER), -EFAULT_);
     CHECK(HC2(physdev_op, PHYSDEVOP_apic_read, 0), -EPERM_);
+    CHECK(HC2(physdev_op, PHYSDEVOP_apic_write, 0), -EPERM_);
+    CHECK(HC2(physdev_op, PHYSDEVOP_unmap_pirq, 0), -EINVAL_);
+    CHECK(HC2(physdev_op, PHYSDEVOP_irq_status_query, &query), -EINVAL_);
     CHECK(HC2(physdev_op, PHYSDEVOP_map_pirq, 0), -EPERM_);
     CHECK(HC2(physdev_op, PHYSDEVOP_eoi, 0), -EINVAL_);
     CHECK(HC2(physdev_op, 28, 0), -ENOSYS_);
@@ -155,6 +167,7 @@ static void check_physdev(void)
     CHECK(HC1(physdev_op_compat, &old), 0);
     old.cmd = 99;
     CHECK(HC1(physdev_op_compat, &old), -ENOSYS_);
+    CHECK(HC1(physdev_op_compat, BAD_POINTER), -EFAULT_);
 }
 
 static void check_memory(void)
@@ -209,6 +222,73 @@ static void check_memory(void)
     CHECK(HC2(memory_op, 60, 0), -ENOSYS_);
 }
 
+/* What is not for a guest that sees machine frames, and lists that stop at once. */
+static void check_memory_refusals(void)
+{
+    uint64_t list = 0;
+    struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
+    struct xen_machphys_mfn_list pieces = {.max_extents = 1};
+
+    set_xen_guest_handle(op.extent_start, &list);
+    set_xen_guest_handle(pieces.extent_start, &list);
+    CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, &pieces), 0);
+    CHECK(pieces.nr_extents, 0);
+    CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap_batch, 0), -EINVAL_);
+    CHECK(HC2(memory_op, XENMEM_remove_from_physmap, 0), -EINVAL_);
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0); /* it has all it may have */
+    CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 0);
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, BAD_POINTER), 0);
+    CHECK(HC2(memory_op, XENMEM_populate_physmap, BAD_POINTER), 0);
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, BAD_POINTER), 0);
+}
+
+static void check_increase(void)
+{
+    uint64_t *page = page_alloc(), mfn = va_mfn(page), list = mfn;
+    struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
+    const uint64_t *m2p = (const uint64_t *)0xffff800000000000ull;
+
+    set_xen_guest_handle(op.extent_start, &list);
+    page[0] = 1;
+    CHECK(update_va(page, 0, UVMF_INVLPG), 0);
+    op.extent_order = 1;
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0); /* single frames only */
+    op.extent_order = 0;
+    op.domid = 77;
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0);
+    op.domid = DOMID_SELF;
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 1);
+    list = 0;
+    op.domid = 77;
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0);
+    op.domid = DOMID_SELF;
+    op.extent_order = 1;
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0);
+    op.extent_order = 0;
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 1);
+    CHECK(list, mfn);
+    CHECK(m2p[mfn], UINT64_MAX); /* where it lies is for the guest to say */
+    CHECK(mmu_update1(mfn << 12 | MMU_MACHPHYS_UPDATE, ((uint64_t)page - KV) >> 12), 0);
+    CHECK(update_va(page, mfn << 12 | P | RW | US, UVMF_INVLPG), 0);
+    CHECK(page[0], 0);
+}
+
+static void check_assists(void)
+{
+    const unsigned assists[] = {VMASST_TYPE_4gb_segments, VMASST_TYPE_4gb_segments_notify,
+                                VMASST_TYPE_pae_extended_cr3, VMASST_TYPE_architectural_iopl,
+                                VMASST_TYPE_runstate_update_flag};
+
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables), 0);
+    for (unsigned i = 0; i < sizeof(assists) / sizeof(assists[0]); i++) {
+        CHECK(HC2(vm_assist, VMASST_CMD_enable, assists[i]), 0);
+        CHECK(HC2(vm_assist, VMASST_CMD_disable, assists[i]), 0);
+        CHECK(HC2(vm_assist, 9, assists[i]), -ENOSYS_);
+    }
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, 31), -EINVAL_);
+}
+
 static void check_others(void)
 {
     struct multicall_entry calls[3] = {{.op = __HYPERVISOR_xen_version},
@@ -221,11 +301,6 @@ static void check_others(void)
     CHECK(calls[1].result, -ENOSYS_);
     CHECK(calls[2].result, -ENOSYS_);
     CHECK(HC2(multicall, BAD_POINTER, 1), -EFAULT_);
-    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_writable_pagetables), 0);
-    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_pae_extended_cr3), 0);
-    CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_pae_extended_cr3), 0);
-    CHECK(HC2(vm_assist, VMASST_CMD_enable, 31), -EINVAL_);
-    CHECK(HC2(vm_assist, 9, 0), -ENOSYS_);
     CHECK(HC2(sched_op_compat, SCHEDOP_yield, 0), 0);
     CHECK(HC2(sched_op_compat, SCHEDOP_shutdown, 99), -EINVAL_);
     CHECK(HC2(sched_op_compat, 9, 0), -ENOSYS_);
@@ -234,6 +309,8 @@ static void check_others(void)
     CHECK(HC1(domctl, 0), -EPERM_);
     CHECK(HC1(sysctl, 0), -EPERM_);
     CHECK(HC2(hvm_op, 0, 0), -ENOSYS_);
+    CHECK(HC2(kexec_op, 0, 0), -EPERM_);
+    CHECK(HC1(event_channel_op_compat, BAD_POINTER), -EFAULT_);
     CHECK(HC3(vcpu_op, VCPUOP_is_up, 0, 0), 1);
     CHECK(HC3(vcpu_op, VCPUOP_is_up, 1, 0), -ENOENT_);
     CHECK(HC3(vcpu_op, VCPUOP_initialise, 0, 0), -EEXIST_);
@@ -246,6 +323,9 @@ void test(void)
     check_descriptors();
     check_registers();
     check_physdev();
+    check_memory_refusals();
     check_memory();
+    check_increase();
+    check_assists();
     check_others();
 }

@@ -154,6 +154,48 @@ static void check_io(void)
     OK(do_sti, 0);
 }
 
+static uint64_t new_iopl;
+
+static bool change_iopl(struct frame *f)
+{
+    f->flags = (f->flags & ~0x3000ull) | new_iopl << 12;
+    f->rip += 2;
+    return true;
+}
+
+/* RFLAGS.IOPL of frames is 0 and means nothing, until the kernel asks to have it. */
+static void check_iopl_in_frames(void)
+{
+    struct physdev_set_iopl iopl = {.iopl = 1};
+
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, &iopl), 0);
+    hook = change_iopl;
+    new_iopl = 0;
+    __asm__ volatile("ud2");
+    CHECK(last.flags & 0x3000, 0);
+    OK(do_cli, 0); /* still 1 */
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_architectural_iopl), 0);
+    __asm__ volatile("ud2");
+    CHECK(last.flags & 0x3000, 0x1000);
+    hook = NULL;
+    GP(do_cli, 0);
+    CHECK(last.flags & 0x3000, 0); /* as iret said */
+    hook = change_iopl;
+    new_iopl = 3;
+    __asm__ volatile("ud2");
+    hook = NULL;
+    OK(do_cli, 0);
+    CHECK(try_call((void *)do_vmcall, 0), 7);
+    CHECK(last.flags & 0x3000, 0x3000);
+    CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_architectural_iopl), 0);
+    CHECK(try_call((void *)do_vmcall, 0), 7);
+    CHECK(last.flags & 0x3000, 0);
+    OK(do_cli, 0);
+    iopl.iopl = 0;
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, &iopl), 0);
+    GP(do_cli, 0);
+}
+
 static void check_msrs(void)
 {
     uint64_t efer;
@@ -207,6 +249,7 @@ void test(void)
     check_control();
     check_privileged();
     check_io();
+    check_iopl_in_frames();
     check_msrs();
     check_cpuid();
 }

@@ -32,15 +32,26 @@ ROWS = [
     ("wild_calls", 112, "kernel panic", b""),
 ]
 # Hypercalls of both kinds of guest, by either way of calling (tests/guest/ops).
-OPS = [(f"{name}_{kind}_{way}", 0, "powered off", b"checks passed") for kind in ("pv", "pvh") for way in ("inline", "page")
-       for name in ("events", "grants", "sched", "others") + (("hvm",) if kind == "pvh" else ())]
+KINDS = [(kind, way) for kind in ("pv", "pvh") for way in ("inline", "page")]
+OPS = [(f"{name}_{kind}_{way}", 0, "powered off", b"checks passed") for kind, way in KINDS
+       for name in ("events", "grants", "sched", "vcpus", "others") + (("hvm",) if kind == "pvh" else ())]
+# How they end by a hypercall: its reason, and by sched_op_compat too.
+REASONS = [(0, 0, "powered off"), (1, 115, "guest rebooted"), (2, 116, "suspended itself"), (3, 112, "kernel panic"),
+           (4, 112, "kernel panic"), (5, 115, "guest rebooted")]
+OPS += [(f"shutdown_{kind}_{way}:s {reason}", status, verdict, b"by sched_op\n")
+        for kind, way in KINDS for reason, status, verdict in REASONS]
+OPS += [(f"shutdown_pv_{way}:c {reason}", status, verdict, b"by sched_op_compat\n")
+        for way in ("inline", "page") for reason, status, verdict in REASONS]
+OPS += [(f"shutdown_{kind}_{way}:w", 112, "kernel panic", b"by the watchdog\n") for kind, way in KINDS]
 
 
-def run(kernel, engine, runtime, ops):
+def run(row, engine, runtime, ops):
+    kernel, _, cmdline = row.partition(":")
     env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime)
-    kind = ["-machine", "pvh" if "_pvh_" in kernel else "pv", "-smp", "1,max=2" if ops or kernel == "failsafe" else "1"]
+    cpus = "1,max=3" if kernel.startswith("vcpus") else "1,max=2" if ops or kernel.startswith("failsafe") else "1"
+    kind = ["-machine", "pvh" if "_pvh" in kernel else "pv", "-smp", cpus]
     command = [PVEMU, "-kernel", os.path.join(KERNELS, ("ops_" if ops else "pv_") + kernel + ".elf"), *kind, "-accel", engine,
-               "-m", "32M", "-net", "none", "-timeout", "60"]
+               "-m", "32M", "-net", "none", "-timeout", "60", "-cmdline", cmdline]
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, env=env, check=False)
     except subprocess.TimeoutExpired:

@@ -44,16 +44,23 @@ extern uint8_t trap_stubs[], hypercall_page[], user_left[];
 extern uint64_t try_stack, try_landing, try_result, iret_flags;
 extern uint64_t boot_stack;
 
-long hypercall_inline(long nr, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
-long hypercall_by_page(long nr, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4);
-#define HC0(nr) hypercall_inline(__HYPERVISOR_##nr, 0, 0, 0, 0)
-#define HC1(nr, a) hypercall_inline(__HYPERVISOR_##nr, (uint64_t)(a), 0, 0, 0)
-#define HC2(nr, a, b) hypercall_inline(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), 0, 0)
-#define HC3(nr, a, b, c)                                                                       \
-    hypercall_inline(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0)
+/* By the instruction, or through the page where a kernel is built BY_PAGE. */
+long hypercall_inline(long nr, unsigned long a1, unsigned long a2, unsigned long a3,
+                      unsigned long a4);
+long hypercall_by_page(long nr, unsigned long a1, unsigned long a2, unsigned long a3,
+                       unsigned long a4);
+#ifdef BY_PAGE
+#define hypercall hypercall_by_page
+#else
+#define hypercall hypercall_inline
+#endif
+#define HC0(nr) HC4(nr, 0, 0, 0, 0)
+#define HC1(nr, a) HC4(nr, a, 0, 0, 0)
+#define HC2(nr, a, b) HC4(nr, a, b, 0, 0)
+#define HC3(nr, a, b, c) HC4(nr, a, b, c, 0)
 #define HC4(nr, a, b, c, d)                                                                    \
-    hypercall_inline(__HYPERVISOR_##nr, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c),           \
-                     (uint64_t)(d))
+    hypercall(__HYPERVISOR_##nr, (unsigned long)(a), (unsigned long)(b), (unsigned long)(c),   \
+              (unsigned long)(d))
 
 void test(void);
 void say(const char *text);

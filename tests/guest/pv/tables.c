@@ -149,7 +149,9 @@ static void check_mmuext(void)
     CHECK(mmuext1(MMUEXT_TLB_FLUSH_ALL, 0, 0), 0);
     CHECK(mmuext1(MMUEXT_INVLPG_ALL, (uint64_t)page, 0), 0);
     CHECK(mmuext1(MMUEXT_FLUSH_CACHE, 0, 0), -EACCES_);
+    CHECK(mmuext1(MMUEXT_FLUSH_CACHE_GLOBAL, 0, 0), -EACCES_);
     CHECK(mmuext1(MMUEXT_MARK_SUPER, 0, 0), -EOPNOTSUPP_);
+    CHECK(mmuext1(MMUEXT_UNMARK_SUPER, 0, 0), -EOPNOTSUPP_);
     CHECK(mmuext1(99, 0, 0), -ENOSYS_);
     CHECK(mmuext1(MMUEXT_NEW_BASEPTR, mfn_of(page), 0), -EINVAL_);
     CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, mfn_of(page), 0), -EINVAL_);

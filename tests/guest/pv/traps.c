@@ -166,8 +166,12 @@ static void check_events(void)
     send();
     CHECK(HC2(sched_op, SCHEDOP_block, 0), 0); /* clears the mask, does not sleep */
     CHECK(nr_events, 4);
+    si->vcpu_info[0].evtchn_upcall_mask = 1;
+    send();
+    CHECK(HC2(sched_op_compat, SCHEDOP_block, 0), 0);
+    CHECK(nr_events, 5);
     CHECK(HC1(set_timer_op, 1), 0);            /* past: at once, but nobody bound the timer */
-    CHECK(nr_events, 4);
+    CHECK(nr_events, 5);
 }
 
 /* Sleeps until the timer comes. */
@@ -221,16 +225,31 @@ static bool take_nmi(struct frame *f)
     return f->vector == 2;
 }
 
+static void send_nmi(void)
+{
+    target = 99;
+    CHECK(HC3(vcpu_op, VCPUOP_send_nmi, 0, 0), 0);
+    for (unsigned i = 0; i < 100000 && *(volatile uint64_t *)&target == 99; i++) {
+        HC2(sched_op, SCHEDOP_yield, 0);
+    }
+}
+
 static void check_nmi(void)
 {
     struct xennmi_callback nmi = {.handler_address = (uint64_t)trap_stubs + 2 * 16};
+    struct callback_register reg = {.type = CALLBACKTYPE_nmi, .address = nmi.handler_address};
 
     hook = take_nmi;
-    target = 99;
     CHECK(HC2(nmi_op, XENNMI_register_callback, &nmi), 0);
-    CHECK(HC3(vcpu_op, VCPUOP_send_nmi, 0, 0), 0);
-    for (unsigned i = 0; i < 1000000 && *(volatile uint64_t *)&target == 99; i++) {
-    }
+    send_nmi();
+    CHECK(target, 2);
+    CHECK(HC2(nmi_op, XENNMI_unregister_callback, 0), 0);
+    target = 99;
+    CHECK(HC3(vcpu_op, VCPUOP_send_nmi, 0, 0), 0); /* nobody wants it */
+    CHECK(HC2(sched_op, SCHEDOP_yield, 0), 0);
+    CHECK(target, 99);
+    CHECK(HC2(callback_op, CALLBACKOP_register, &reg), 0);
+    send_nmi();
     CHECK(target, 2);
     hook = NULL;
 }
