@@ -3,6 +3,21 @@
 #include <xen/elfnote.h>
 #include "call.h"
 
+/* The iret hypercall, its frame on the stack from the flags on: the page saves RCX, R11 and RAX
+ * above them as they are. */
+.macro HYPERCALL_IRET
+#ifdef BY_PAGE
+    jmp hypercall_page + 23 * 32
+#else
+    pushq %rcx
+    pushq %r11
+    pushq %rax
+    movl $23, %eax
+    syscall
+    ud2
+#endif
+.endm
+
 .macro NOTE type, value:vararg
     .align 4
     .long 4, 9f - 8f, \type
@@ -109,12 +124,7 @@ trap_common:
     popq %rax
     addq $16, %rsp
     pushq iret_flags(%rip)
-    pushq %rcx
-    pushq %r11
-    pushq %rax
-    movl $23, %eax
-    syscall
-    ud2
+    HYPERCALL_IRET
 
 /* Runs an instruction that may fault: try(code) calls it; a fault comes back as its vector. */
     .globl try_call
@@ -158,12 +168,7 @@ user_enter:
     pushq $0xe033
     pushq %rdi
     pushq $0
-    pushq $0
-    pushq $0
-    pushq $0
-    movl $23, %eax
-    syscall
-    ud2
+    HYPERCALL_IRET
     .globl user_left
 user_left:
     movq user_saved(%rip), %rsp

@@ -15,13 +15,8 @@ LIMIT = 120
 ROWS = [
     ("hello", 0, "powered off", b"hello by the ring"),
     ("hello_p2m", 0, "powered off", b"hello by the ring"),
-    ("calls", 0, "powered off", b"checks passed"),
-    ("tables", 0, "powered off", b"checks passed"),
-    ("traps", 0, "powered off", b"checks passed"),
-    ("user", 0, "powered off", b"checks passed"),
-    ("cpu", 0, "powered off", b"checks passed"),
-    ("failsafe", 0, "powered off", b"checks passed"),
-    ("spaces", 0, "powered off", b"checks passed"),
+    *((name + way, 0, "powered off", b"checks passed") for way in ("", "_page")
+      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces")),
     ("wild_no_handler", 112, "no handler for vector 6", b""),
     ("wild_no_stack", 112, "no stack at 0x", b""),
     ("wild_stack_in_hypervisor", 112, "no stack at 0xffff8000", b""),
