@@ -202,6 +202,7 @@ static void check_questions(void)
 static void check_pv_calls(void)
 {
     CHECK(HC4(mmuext_op, 0, 0, 0, DOMID_SELF), 0);
+    CHECK(HC4(mmuext_op, 0, 1, 0, DOMID_SELF), -EOPNOTSUPP_);
     CHECK(HC4(mmu_update, 0, 0, 0, DOMID_SELF), -ENOSYS_);
     CHECK(HC1(set_trap_table, 0), -ENOSYS_);
     CHECK(HC2(set_gdt, 0, 0), -ENOSYS_);

@@ -43,6 +43,13 @@ static void check_types(void)
     CHECK(make_rw(l2), 0);
     CHECK(mmuext1(MMUEXT_PIN_L1_TABLE, 1ull << 40, 0), -EINVAL_);
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, mfn_of(data), 0), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_UNPIN_TABLE, 1ull << 40, 0), -EINVAL_);
+    l2[0] = 0;
+    CHECK(make_ro(l2), 0);
+    CHECK(mmuext1(MMUEXT_PIN_L3_TABLE, mfn_of(l2), 0), 0); /* an empty one can be any */
+    CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, mfn_of(l2), 0), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_UNPIN_TABLE, mfn_of(l2), 0), 0);
+    CHECK(make_rw(l2), 0);
 }
 
 static void check_updates(void)
@@ -127,24 +134,45 @@ static void check_va(void)
     CHECK(other[0], 7);
     CHECK(update_va(page, entry(page, P | RW), UVMF_TLB_FLUSH | BAD_POINTER), -EFAULT_);
     CHECK(HC4(update_va_mapping_otherdomain, page, entry(page, P | RW), 0, DOMID_SELF), 0);
+    CHECK(update_va(page, entry(page, P | RW), UVMF_INVLPG | (uint64_t)&vcpus), 0);
+    CHECK(update_va(page, entry(page, P | RW), UVMF_TLB_FLUSH | UVMF_ALL), 0);
+    CHECK(update_va(page, entry(page, P | RW), UVMF_TLB_FLUSH), 0);
+    CHECK(update_va(page, entry((void *)start_info->pt_base, P | RW), 0), -EBUSY_);
+    CHECK(update_va(page, 1ull << 50 | P, 0), -EPERM_);
+    CHECK(update_va(page, 0x000ffffffffff000ull | P, 0), -EINVAL_);
     CHECK(HC4(update_va_mapping_otherdomain, page, 0, 0, 0), -EPERM_);
+    CHECK(HC4(update_va_mapping_otherdomain, page, 0, 0, 77), -3); /* ESRCH */
+    CHECK(HC4(update_va_mapping_otherdomain, BAD_POINTER, 0, 0, DOMID_SELF), -EINVAL_);
 }
 
 static void check_mmuext(void)
 {
     uint64_t *page = page_alloc(), *other = page_alloc();
     uint64_t vcpus = 1, root = va_mfn((void *)start_info->pt_base);
+    struct mmuext_op list[3] = {{.cmd = MMUEXT_TLB_FLUSH_LOCAL}, {.cmd = 99}};
+    uint32_t done = 99;
 
+    CHECK(HC4(mmuext_op, list, 3, &done, DOMID_SELF), -ENOSYS_);
+    CHECK(done, 1);
+    CHECK(HC4(mmuext_op, list, 1, BAD_POINTER, DOMID_SELF), 0); /* it is done all the same */
+    CHECK(HC4(mmuext_op, BAD_POINTER, 1, 0, DOMID_SELF), -EFAULT_);
+    CHECK(HC4(mmuext_op, list, 1, 0, 0), -EPERM_);
+    CHECK(HC4(mmuext_op, list, 1, 0, 77), -3); /* ESRCH */
     page[5] = 5;
     CHECK(mmuext1(MMUEXT_COPY_PAGE, mfn_of(other), mfn_of(page)), 0);
     CHECK(other[5], 5);
     CHECK(mmuext1(MMUEXT_CLEAR_PAGE, mfn_of(other), 0), 0);
     CHECK(other[5], 0);
     CHECK(mmuext1(MMUEXT_CLEAR_PAGE, root, 0), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_CLEAR_PAGE, 1ull << 40, 0), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_COPY_PAGE, root, mfn_of(page)), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_COPY_PAGE, mfn_of(other), 1ull << 40), -EINVAL_);
     CHECK(mmuext1(MMUEXT_TLB_FLUSH_LOCAL, 0, 0), 0);
     CHECK(mmuext1(MMUEXT_INVLPG_LOCAL, (uint64_t)page, 0), 0);
     CHECK(mmuext1(MMUEXT_INVLPG_LOCAL, 1ull << 60, 0), 0);
     CHECK(mmuext1(MMUEXT_TLB_FLUSH_MULTI, 0, (uint64_t)&vcpus), 0);
+    CHECK(mmuext1(MMUEXT_TLB_FLUSH_MULTI, 0, BAD_POINTER), -EFAULT_);
+    CHECK(mmuext1(MMUEXT_INVLPG_MULTI, (uint64_t)page, (uint64_t)&vcpus), 0);
     CHECK(mmuext1(MMUEXT_INVLPG_MULTI, (uint64_t)page, BAD_POINTER), -EFAULT_);
     CHECK(mmuext1(MMUEXT_TLB_FLUSH_ALL, 0, 0), 0);
     CHECK(mmuext1(MMUEXT_INVLPG_ALL, (uint64_t)page, 0), 0);
