@@ -16,7 +16,7 @@ static uint64_t counted;
 /* User code, copied to UV; each is entered at its offset. */
 extern uint8_t user_code[], user_code_end[], user_syscall[], user_int80[], user_int20[],
     user_fault[], user_hlt[], user_gs[], user_cpuid[], user_spin[], user_rdmsr[],
-    user_sysenter[], user_ud2[], user_cli[], user_in[], user_peek[];
+    user_sysenter[], user_ud2[], user_cli[], user_in[], user_peek[], user_compat[];
 __asm__(".text\n"
         "user_code:\n"
         "user_syscall: movq $1234, %rax; movq $55, %rcx; syscall; ud2\n"
@@ -34,6 +34,10 @@ __asm__(".text\n"
         "user_in: inb $0x80, %al; ud2\n"
         "user_peek: movq 0x10000f08, %rbx; movq (%rbx), %rax; ud2\n"
         "user_ud2: ud2\n"
+        ".code32\n"
+        "user_compat: movl $1235, %eax; movl $55, %ecx; syscall\n"
+        "ud2\n"
+        ".code64\n"
         "user_code_end:\n");
 
 static uint64_t entry(const void *va, uint64_t flags)
@@ -101,6 +105,46 @@ static void check_calls(void)
     CHECK(last.vector, 13);
     CHECK(last.error, 0x20 * 8 + 2);
     CHECK(last.rip, user_rip(user_int20));
+}
+
+/* Its next step is 32-bit code. */
+static bool to_compat(struct frame *f)
+{
+    f->cs = 0xe023;
+    f->rip = user_rip(user_compat);
+    hook = come_back;
+    return true;
+}
+
+static void check_compat(void)
+{
+    hook = to_compat;
+    user_enter(user_rip(user_ud2), user_stack, 0x202);
+    hook = NULL;
+    CHECK_TRUE(last.vector == V_SYSCALL32 || last.vector == 6); /* by vendor */
+    CHECK(seen_rax, 1235);
+    CHECK(last.cs & 0xffff, 0xe023);
+    CHECK(last.rip, user_rip(user_code_end) - (last.vector == 6 ? 4 : 2));
+}
+
+/* Frames of system calls, which come a shorter way, show IOPL to a kernel that asked, too. */
+static void check_iopl(void)
+{
+    hook = come_back;
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_architectural_iopl), 0);
+    user_enter(user_rip(user_syscall), user_stack, 0x3202);
+    CHECK(last.vector, V_SYSCALL);
+    CHECK(last.flags & 0x3200, 0x3200);
+    user_enter(user_rip(user_cli), user_stack, 0x3202);
+    CHECK(last.rip, user_rip(user_in) - 2); /* it may */
+    user_enter(user_rip(user_syscall), user_stack, 0x202);
+    CHECK(last.flags & 0x3200, 0x200);
+    user_enter(user_rip(user_cli), user_stack, 0x202);
+    CHECK(last.vector, 13);
+    CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_architectural_iopl), 0);
+    user_enter(user_rip(user_syscall), user_stack, 0x3202);
+    CHECK(last.flags & 0x3200, 0x200);
+    hook = NULL;
 }
 
 static void check_faults(void)
@@ -212,6 +256,8 @@ void test(void)
     CHECK(HC2(stack_switch, 0xe02b, boot_stack - 1024), 0);
     make_user_tables();
     check_calls();
+    check_compat();
+    check_iopl();
     check_faults();
     check_kernel_memory();
     check_cpuid();
