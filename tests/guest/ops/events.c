@@ -8,12 +8,16 @@ static struct shared_info *si;
 
 static bool pending(uint32_t port)
 {
-    return (__atomic_load_n(&si->evtchn_pending[port / 64], __ATOMIC_SEQ_CST) >> port % 64 & 1) != 0;
+    const xen_ulong_t *word = &si->evtchn_pending[port / WORD_BITS];
+
+    return (__atomic_load_n(word, __ATOMIC_SEQ_CST) >> port % WORD_BITS & 1) != 0;
 }
 
 static void clear(uint32_t port)
 {
-    __atomic_fetch_and(&si->evtchn_pending[port / 64], ~(1ull << port % 64), __ATOMIC_SEQ_CST);
+    xen_ulong_t *word = &si->evtchn_pending[port / WORD_BITS];
+
+    __atomic_fetch_and(word, ~(1ul << port % WORD_BITS), __ATOMIC_SEQ_CST);
     si->vcpu_info[0].evtchn_pending_sel = 0;
     si->vcpu_info[0].evtchn_upcall_pending = 0;
 }
@@ -162,8 +166,8 @@ static void check_mask(uint32_t ipi)
     CHECK(si->vcpu_info[0].evtchn_upcall_pending, 0);
     CHECK(unmask(ipi), 0);
     CHECK(si->vcpu_info[0].evtchn_upcall_pending, 1);
-    CHECK(si->vcpu_info[0].evtchn_pending_sel, 1ull << ipi / 64);
-    CHECK(si->evtchn_mask[ipi / 64] >> ipi % 64 & 1, 0);
+    CHECK(si->vcpu_info[0].evtchn_pending_sel, 1ul << ipi / WORD_BITS);
+    CHECK(si->evtchn_mask[ipi / WORD_BITS] >> ipi % WORD_BITS & 1, 0);
     clear(ipi);
     CHECK(unmask(0), -EINVAL_);
     CHECK(unmask(1 << 20), -EINVAL_);

@@ -8,11 +8,11 @@
 
 static struct grant_entry_v1 *grants;
 
-static uint64_t check_table(void)
+static xen_pfn_t check_table(void)
 {
     struct gnttab_query_size query = {.dom = DOMID_SELF};
     struct gnttab_setup_table setup = {.dom = DOMID_SELF, .nr_frames = 1};
-    uint64_t frames[2] = {0};
+    xen_pfn_t frames[2] = {0};
 
     CHECK(GRANT(query_size, &query, 1), 0);
     CHECK(query.status, GNTST_okay);
@@ -34,7 +34,7 @@ static uint64_t check_table(void)
     CHECK(GRANT(setup_table, &setup, 1), 0);
     CHECK(setup.status, GNTST_general_error);
     setup.nr_frames = 1;
-    set_xen_guest_handle(setup.frame_list, (uint64_t *)BAD_POINTER);
+    set_xen_guest_handle(setup.frame_list, (xen_pfn_t *)BAD_POINTER);
     CHECK(GRANT(setup_table, &setup, 1), 0);
     CHECK(setup.status, GNTST_bad_virt_addr);
     return frames[0];
@@ -87,7 +87,7 @@ static void check_copy(void)
     op.flags = 1 << 5;
     CHECK(copy(&op), GNTST_bad_copy_arg);
     op.flags = 0;
-    op.source.u.gmfn = 1ull << 40;
+    op.source.u.gmfn = NO_FRAME;
     CHECK(copy(&op), GNTST_bad_page);
     op.flags = GNTCOPY_source_gref;
     op.source.u.ref = NOT_GRANTED;

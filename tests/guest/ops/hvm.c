@@ -74,7 +74,8 @@ static void check_hvm_op(void)
 
 static void check_physmap(void)
 {
-    uint64_t idx = 0, gfn = HOLE;
+    xen_ulong_t idx = 0;
+    xen_pfn_t gfn = HOLE;
     int error = 99;
     struct xen_add_to_physmap add = {.domid = DOMID_SELF, .space = XENMAPSPACE_shared_info,
                                      .idx = 1, .gpfn = HOLE};
@@ -115,7 +116,8 @@ static void check_physmap(void)
 
 static void check_reservation(void)
 {
-    uint64_t *page = page_alloc(), gfn = va_mfn(page);
+    uint64_t *page = page_alloc();
+    xen_pfn_t gfn = va_mfn(page);
     domid_t self = DOMID_SELF, stranger = 77;
     struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
     long before = HC2(memory_op, XENMEM_current_reservation, &self);
@@ -152,7 +154,7 @@ static void check_orders(void)
     set_xen_guest_handle(one.extent_start, &hole);
     for (unsigned order = 1; order <= 9; order++) {
         const uint64_t pages = 1ull << order;
-        volatile uint64_t *end = (uint64_t *)(((UNUSED + pages) << 12) - 8);
+        volatile uint64_t *end = (uint64_t *)(uintptr_t)(((UNUSED + pages) << 12) - 8);
 
         gfn = UNUSED;
         op.extent_order = order;

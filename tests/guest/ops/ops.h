@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Kernels that test hypercalls which PV and PVH guests share. Each is built four times: for
- * either kind of guest (PVH), with the instruction inline or through the page (BY_PAGE).
+ * Kernels that test hypercalls which PV and PVH guests share. Each is built for PV and for PVH
+ * (PVH), there in 64-bit and in 32-bit code, with the instruction inline and through the page
+ * (BY_PAGE).
  */
 #ifndef PVEMU_TESTS_GUEST_OPS_H
 #define PVEMU_TESTS_GUEST_OPS_H
@@ -18,6 +19,10 @@ enum { IS_PVH = 1 };
 #else
 enum { IS_PVH = 0 };
 #endif
+
+/* Where no guest has memory; ports in a word of the 2-level ABI. */
+#define NO_FRAME  ((xen_pfn_t)1 << (8 * sizeof(xen_pfn_t) - 14))
+#define WORD_BITS (8 * sizeof(xen_ulong_t))
 
 /* The first frame of the grant table; `frame` is what setup_table said. */
 struct grant_entry_v1 *map_grants(uint64_t frame);

@@ -41,7 +41,7 @@ void *page_alloc(void)
 
 uint64_t va_mfn(const void *va)
 {
-    return (uint64_t)va >> 12;
+    return (uintptr_t)va >> 12;
 }
 
 static void add_to_physmap(unsigned space, const void *va)

@@ -7,7 +7,9 @@ static uint32_t timer_port;
 
 static void forget(uint32_t port)
 {
-    __atomic_fetch_and(&si->evtchn_pending[port / 64], ~(1ull << port % 64), __ATOMIC_SEQ_CST);
+    xen_ulong_t *word = &si->evtchn_pending[port / WORD_BITS];
+
+    __atomic_fetch_and(word, ~(1ul << port % WORD_BITS), __ATOMIC_SEQ_CST);
     si->vcpu_info[0].evtchn_pending_sel = 0;
     si->vcpu_info[0].evtchn_upcall_pending = 0;
 }
@@ -24,7 +26,7 @@ static bool on_event(struct frame *f)
 
 static bool rang(void)
 {
-    return (si->evtchn_pending[timer_port / 64] >> timer_port % 64 & 1) != 0;
+    return (si->evtchn_pending[timer_port / WORD_BITS] >> timer_port % WORD_BITS & 1) != 0;
 }
 
 /* Sleeps until the timer's port is pending; not for ever. */
@@ -188,7 +190,7 @@ void test(void)
     CHECK(EVTCHN(bind_virq, &op), 0);
     timer_port = op.port;
     mask_all(si);
-    si->evtchn_mask[timer_port / 64] &= ~(1ull << timer_port % 64);
+    si->evtchn_mask[timer_port / WORD_BITS] &= ~(1ul << timer_port % WORD_BITS);
     forget(0);
     si->vcpu_info[0].evtchn_upcall_mask = !IS_PVH;
     check_timers();

@@ -35,6 +35,7 @@ CODE(do_ltr, "ltr %w0" : : "r"(argument))
 CODE(do_invlpg, "invlpg (%0)" : : "r"(argument))
 CODE(do_vmcall, ".byte 0x0f, 0x01, 0xc1")
 CODE(do_vmmcall, ".byte 0x0f, 0x01, 0xd9")
+CODE(do_ud2, "ud2")
 CODE(do_cli, "cli")
 CODE(do_sti, "sti")
 CODE(do_in, "inb %w1, %%al\n\tmovzbq %%al, %0" : "=a"(value) : "d"(argument))
@@ -185,10 +186,10 @@ static void check_iopl_in_frames(void)
     __asm__ volatile("ud2");
     hook = NULL;
     OK(do_cli, 0);
-    CHECK(try_call((void *)do_vmcall, 0), 7);
+    CHECK(try_call((void *)do_ud2, 0), 7);
     CHECK(last.flags & 0x3000, 0x3000);
     CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_architectural_iopl), 0);
-    CHECK(try_call((void *)do_vmcall, 0), 7);
+    CHECK(try_call((void *)do_ud2, 0), 7);
     CHECK(last.flags & 0x3000, 0);
     OK(do_cli, 0);
     iopl.iopl = 0;

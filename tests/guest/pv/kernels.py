@@ -27,9 +27,9 @@ ROWS = [
     ("wild_calls", 112, "kernel panic", b""),
 ]
 # Hypercalls of both kinds of guest, by either way of calling (tests/guest/ops).
-KINDS = [(kind, way) for kind in ("pv", "pvh") for way in ("inline", "page")]
+KINDS = [(kind, way) for kind in ("pv", "pvh", "pvh32") for way in ("inline", "page")]
 OPS = [(f"{name}_{kind}_{way}", 0, "powered off", b"checks passed") for kind, way in KINDS
-       for name in ("events", "grants", "sched", "vcpus", "others") + (("hvm",) if kind == "pvh" else ())]
+       for name in ("events", "grants", "sched", "vcpus", "others") + (("hvm",) if kind != "pv" else ())]
 # How they end by a hypercall: its reason, and by sched_op_compat too.
 REASONS = [(0, 0, "powered off"), (1, 115, "guest rebooted"), (2, 116, "suspended itself"), (3, 112, "kernel panic"),
            (4, 112, "kernel panic"), (5, 115, "guest rebooted")]
