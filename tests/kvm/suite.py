@@ -22,6 +22,7 @@ LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "900"))  # seconds of the host f
 OWN_PORT, OWN_CALL = 400, 1700  # instructions above the bare loop that an exit may cost (amd)
 DISK_BYTES = 4 << 20
 PIECE = 256 << 10  # of it, for what is done over and over
+OPS = ("events", "grants", "sched", "vcpus", "others", "hvm")
 PROGRAMS = ("bare", "debug", "state")
 RUN = "./pvemu -accel kvm -m 256M"
 AUTO = "./pvemu -m 32M -net none -timeout 20 -kernel"
@@ -166,10 +167,17 @@ def linux(name, work, *wanted, options="", before="", kind="PVH", cmdline=CMDLIN
                 unwanted=(r"GUEST-WARNS", r"PVEMU-NOTE"))
 
 
-def pv_small(name, status=0, verdict="powered off", text="", unwanted=()):
+def pv_small(name, status=0, verdict="powered off", text="", unwanted=(), options=""):
     """A test kernel of tests/guest/pv."""
-    command = f"timeout 60 {RUN} -m 32M -machine pv -net none -kernel pv_{name}.elf -timeout 50"
+    command = f"timeout 60 {RUN} -m 32M -machine pv -net none -kernel pv_{name}.elf -timeout 50 {options}"
     return Case(f"PV guest {name}", command, r"by PV, kvm", verdict, text, status=status, unwanted=unwanted)
+
+
+def ops_small(name, kind):
+    """A test kernel of tests/guest/ops, its calls inline."""
+    command = (f"timeout 60 {RUN} -m 32M -machine {kind[:3]} -smp 1,max={3 if name == 'vcpus' else 2} -net none "
+               f"-kernel ops_{name}_{kind}_inline.elf -timeout 50")
+    return Case(f"ops {name} {kind}", command, rf"by {kind[:3].upper()}, kvm", "powered off", "checks passed")
 
 
 def pv_differs(name, check):
@@ -254,9 +262,11 @@ def cases(digest, machine):
         handover("hand-over, 2 CPUs", "-smp 2"),
         pv_small("hello", text="hello by the ring"),
         pv_small("hello_p2m", text="hello by the ring"),
-        *(pv_small(name, text="checks passed") for name in ("tables", "traps", "user")),
+        *(pv_small(name, text="checks passed") for name in ("tables", "traps", "user", "spaces")),
+        pv_small("failsafe", text="checks passed", options="-smp 1,max=2"),
         pv_differs("calls", "limit == 0xffff, got 0x0+$"),  # LSL of a selector of the LDT
         pv_differs("cpu", r"try_call\(\(void \*\)\(do_vmmcall\)"),  # KVM's own hypercall
+        *(ops_small(name, kind) for kind in ("pv", "pvh") for name in OPS if name != "hvm" or kind == "pvh"),
         pv_small("wild_no_handler", 112, "no handler for vector 6"),
         pv_small("wild_no_stack", 112, "no stack at 0x"),
         pv_small("wild_stack_in_hypervisor", 112, "no stack at 0xffff8000"),
@@ -308,7 +318,8 @@ def prepare(kind, pvemu, programs, guests, kernel):
     machine.program("/t/pvemu", pvemu)
     for name in PROGRAMS:
         machine.program("/t/" + name, os.path.join(programs, "kvm_" + name))
-    for path in [*pathlib.Path(guests).glob("*.elf"), *pathlib.Path(guests, "pv").glob("*.elf")]:
+    for path in [*pathlib.Path(guests).glob("*.elf"), *pathlib.Path(guests, "pv").glob("*.elf"),
+                 *pathlib.Path(guests, "ops").glob("*_inline.elf")]:
         machine.add("/t/" + path.name, path)
     loader = pathlib.Path(guests, "exit_code.elf").read_bytes() + b"Welcome to GRUB!"  # by this pvemu knows GRUB
     machine.data("/t/loader.elf", loader)
