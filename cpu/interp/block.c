@@ -332,11 +332,13 @@ static bool block_fill(struct interp *e, struct block *b)
     enum { TRIES = 8 };
     struct draft d;
     const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
+    struct block before;
 
     b->generation_now = &mem_frame_info(e->v->mem, b->frame)->code_generation;
     if (block_tail(e, b)) {
         return true;
     }
+    before = *b;
     for (unsigned tries = 0; tries < TRIES; tries++) {
         d.nr_ops = d.nr_insns = 0;
         b->crosses = false;
@@ -345,6 +347,8 @@ static bool block_fill(struct interp *e, struct block *b)
         memcpy(d.w.bytes, page + b->offset, d.w.avail);
         b->bytes = (uint16_t)block_decode_ops(e, b, &d);
         if (b->bytes == 0) {
+            *b = before; /* what it was, and to be compared */
+            b->generation--;
             return false; /* e->fault */
         }
         interp_block_mark(e, b);

@@ -301,6 +301,15 @@ static void test_page_crossing(void)
     g_assert_cmphex(g->cpu->cr2, ==, G_CODE + 0x1000);
     g_assert_cmphex(guest_frame(g, 0), ==, CPU_PFEC_I);
     g_assert_cmphex(guest_frame(g, 1), ==, at);
+    /* Another page comes there, then the one before. */
+    for (unsigned i = 0; i < 2; i++) {
+        *guest_pte(g, G_CODE + 0x1000) = (i == 0 ? G_CODE + 0x1000 : G_DATA) | G_P | G_RW;
+        guest_flush(g);
+        g->cpu->rip = at;
+        g->cpu->gpr[CPU_RSP] = G_STACK;
+        g_assert_cmpint(guest_vector(g), ==, -1);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, i == 0 ? 0x11223344 : 0x11226644);
+    }
     guest_free(g);
 }
 
