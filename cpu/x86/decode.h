@@ -406,8 +406,8 @@ struct insn_form {
     uint64_t mask; /* of a sign-extended immediate */
     bool sign;
 };
-/* The bytes that decide the form, and how many they are, as one number; 0: not known here. Looks at
- * 8 bytes. */
+/* The bytes that decide the form, and how many they are, as one number; 0: not known here.
+ * Looks at 8 bytes. */
 uint64_t insn_form_head(const uint8_t *bytes);
 /* The form of an instruction that has a head. false: it has none after all. */
 bool insn_form_make(struct insn_form *form, const struct insn *in);

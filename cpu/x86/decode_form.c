@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Forms: what is left of an instruction without the values of its displacement and immediate. Who
- * decodes much keeps what it has decoded by the form (decode.h), and then has those values to
- * read only. That is for the integer instructions of 64-bit code with at most 66 and REX before
- * the opcode, where nothing else depends on those values.
+ * Forms: what is left of an instruction without the values of its displacement and immediate.
+ * Who decodes much keeps what it has decoded by the form (decode.h), and then has those values
+ * to read only. That is for the integer instructions of 64-bit code with at most 66 and REX
+ * before the opcode, where nothing else depends on those values.
  */
 #include "cpu/x86/decode.h"
 

@@ -477,8 +477,8 @@ static void test_names(void)
 /* Opcodes that tests of forms begin with, besides random bytes. */
 static void form_bytes(uint8_t *bytes, size_t n)
 {
-    static const uint8_t prefixes[][3] = {
-        {1, 0x66}, {1, 0x48}, {1, 0x41}, {1, 0x4c}, {2, 0x66, 0x45}, {1, 0x0f}, {2, 0x48, 0x0f}};
+    static const uint8_t prefixes[][3] = {{1, 0x66}, {1, 0x48},       {1, 0x41},      {1, 0x4c},
+                                          {1, 0x0f}, {2, 0x66, 0x45}, {2, 0x48, 0x0f}};
     const uint8_t *p = prefixes[g_test_rand_int_range(0, G_N_ELEMENTS(prefixes))];
 
     for (size_t i = 0; i < n; i++) {
@@ -510,7 +510,8 @@ static void test_forms(void)
         memcpy(other, bytes, head >> 56);
         g_assert_cmphex(insn_form_head(other), ==, head);
         known++;
-        if (insn_decode(&in, INSN_MODE_64, bytes, 15) != INSN_OK || !insn_form_make(&form, &in)) {
+        if (insn_decode(&in, INSN_MODE_64, bytes, 15) != INSN_OK ||
+            !insn_form_make(&form, &in)) {
             continue;
         }
         kept++;
