@@ -11,7 +11,7 @@ static const struct {
 } exit_statuses[] = {
     {"0", "the guest powered off, -expect was met, or the user quit"},
     {"1-111", "the guest's own code, from the exit port (larger ones are clamped to 111)"},
-    {"112", "kernel panic"},
+    {"112", "kernel panic, or the guest's watchdog fired"},
     {"113", "-fail matched"},
     {"114", "the guest ended before -expect was met"},
     {"115", "the guest rebooted or triple-faulted with -on reboot=exit"},

@@ -93,6 +93,7 @@ static GSource *session_timer(struct session *s, guint ms, GSourceFunc fn)
 static const char *stop_words(enum stop_reason reason)
 {
     switch (reason) {
+    case STOP_WATCHDOG: return "the guest's watchdog fired";
     case STOP_POWEROFF: return "the guest powered off";
     case STOP_TRIPLE_FAULT: return "the guest triple-faulted";
     default: return "the guest rebooted";
@@ -103,7 +104,7 @@ static void session_hold(struct session *s, bool panicked, enum stop_reason reas
 {
     s->held = panicked ? "guest-panicked" : "shutdown";
     report_info("%s: the guest is held as it is (end it with Ctrl-A X or `pvemu destroy`)",
-                panicked ? "kernel panic" : stop_words(reason));
+                panicked && !s->verdict.watchdog ? "kernel panic" : stop_words(reason));
 }
 
 /* Everything that belongs to the boot that is over. */
@@ -120,11 +121,13 @@ static void session_forget_boot(struct session *s)
 
 static void session_again(struct session *s, bool panicked, enum stop_reason reason)
 {
+    const char *words = panicked && !s->verdict.watchdog ? "kernel panic" : stop_words(reason);
+
     session_forget_boot(s);
     control_event(s->control, "RESET",
                   panicked ? "{\"guest\":true,\"reason\":\"guest-panic\"}"
                            : "{\"guest\":true,\"reason\":\"guest-reset\"}");
-    report_info("%s: booting it again", panicked ? "kernel panic" : stop_words(reason));
+    report_info("%s: booting it again", words);
 }
 
 static void session_tell_panic(struct session *s, enum config_action action)

@@ -28,6 +28,7 @@ void verdict_clear(struct verdict *v)
 void verdict_reset(struct verdict *v)
 {
     g_clear_pointer(&v->panic, g_free);
+    v->watchdog = false;
 }
 
 /* The guest's words as they may be shown: valid, without control characters, not too long. */
@@ -112,8 +113,12 @@ static enum config_action verdict_action(const struct verdict *v, enum config_ac
 
 static void verdict_panicked(struct verdict *v, double seconds)
 {
-    verdict_end(v, EXIT_STATUS_PANIC, "kernel panic after %.1f s: \"%s\"",
-                v->panic != NULL ? v->panic_seconds : seconds,
+    seconds = v->panic != NULL ? v->panic_seconds : seconds;
+    if (v->watchdog) {
+        verdict_end(v, EXIT_STATUS_PANIC, "the guest's watchdog fired after %.1f s", seconds);
+        return;
+    }
+    verdict_end(v, EXIT_STATUS_PANIC, "kernel panic after %.1f s: \"%s\"", seconds,
                 v->panic != NULL ? v->panic : "the guest said that it crashed");
 }
 
@@ -189,6 +194,7 @@ enum config_action verdict_stopped(struct verdict *v, const struct machine_end *
         v->panic = verdict_evidence(end->message); /* the hypervisor ended it */
         v->panic_seconds = seconds;
     }
+    v->watchdog = v->panic == NULL && end->reason == STOP_WATCHDOG;
     /* A reboot after a panic is the panic's: panic=-1. */
     if (v->panic != NULL || end->reason == STOP_CRASH || end->reason == STOP_WATCHDOG) {
         return verdict_crashed(v, seconds);

@@ -21,6 +21,7 @@ struct verdict {
     char *line;             /* once ended: "PASS: ... (status 0)" */
     char *panic;            /* the panic's line, once known by its text */
     double panic_seconds;
+    bool watchdog;          /* the panic is SHUTDOWN_watchdog, and nothing was said before */
     char *expected;         /* the words for -expect, once it matched */
     int term_signal;        /* the guest was asked to power off by this signal; 0: not */
 };

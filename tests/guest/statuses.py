@@ -26,6 +26,7 @@ ROWS = [
     ("exit code 0", "exit_zero", [], 0, r"PASS: the guest ended with code 0", None),
     ("exit code clamped", "exit_wild", [], 111, r"FAIL: the guest ended with code 111", None),
     ("crash notice", "crash", [], 112, r"FAIL: kernel panic", None),
+    ("watchdog notice", "watchdog", [], 112, r"FAIL: the guest's watchdog fired after .* s \(status 112\)", None),
     ("panic with notice", "panic", [], 112, r'kernel panic after .* s: "test of the verdict"', None),
     ("panic by text alone", "panic_text", [], 112, r'kernel panic after .* s: "only text"', None),
     ("reboot", "reboot", [], 115, r"FAIL: the guest rebooted", None),

@@ -32,12 +32,12 @@ OPS = [(f"{name}_{kind}_{way}", 0, "powered off", b"checks passed") for kind, wa
        for name in ("events", "grants", "sched", "vcpus", "others") + (("hvm",) if kind != "pv" else ())]
 # How they end by a hypercall: its reason, and by sched_op_compat too.
 REASONS = [(0, 0, "powered off"), (1, 115, "guest rebooted"), (2, 116, "suspended itself"), (3, 112, "kernel panic"),
-           (4, 112, "kernel panic"), (5, 115, "guest rebooted")]
+           (4, 112, "watchdog fired"), (5, 115, "guest rebooted")]
 OPS += [(f"shutdown_{kind}_{way}:s {reason}", status, verdict, b"by sched_op\n")
         for kind, way in KINDS for reason, status, verdict in REASONS]
 OPS += [(f"shutdown_pv_{way}:c {reason}", status, verdict, b"by sched_op_compat\n")
         for way in ("inline", "page") for reason, status, verdict in REASONS]
-OPS += [(f"shutdown_{kind}_{way}:w", 112, "kernel panic", b"by the watchdog\n") for kind, way in KINDS]
+OPS += [(f"shutdown_{kind}_{way}:w", 112, "watchdog fired", b"by the watchdog\n") for kind, way in KINDS]
 
 
 def run(row, engine, runtime, ops):

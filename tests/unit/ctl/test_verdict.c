@@ -66,8 +66,7 @@ static void test_rows(struct fixture *f, gconstpointer data)
         {STOP_EXIT_CODE, "FAIL: the guest ended with code 42 after 1.0 s (status 42)"},
         {STOP_CRASH, "FAIL: kernel panic after 1.0 s: \"the guest said that it crashed\" "
                      "(status 112)"},
-        {STOP_WATCHDOG, "FAIL: kernel panic after 1.0 s: \"the guest said that it crashed\" "
-                        "(status 112)"},
+        {STOP_WATCHDOG, "FAIL: the guest's watchdog fired after 1.0 s (status 112)"},
         {STOP_ENGINE_ERROR, "FAIL: the guest cannot go on: evidence (status 125)"},
     };
 
