@@ -155,6 +155,7 @@ struct pv_domain {
     struct pv_watchdog watchdog[PV_WATCHDOGS];
     int shutdown_code; /* SHUTDOWN_* of the guest, or -1 */
     int shutdown_hint; /* SCHEDOP_shutdown_code, or -1 */
+    unsigned nr_awaited;  /* devices whose front ends have to connect again after a resume */
     uint64_t suspend_mfn; /* what came with SHUTDOWN_suspend: a PV guest's start info */
     /* Early console: CONSOLEIO_write and port 0xe9. */
     void (*debug_out)(void *opaque, const char *buf, size_t len);
@@ -246,7 +247,7 @@ bool pv_domain_resume(struct pv_domain *d, bool cancelled, GError **err);
 /* Xenstore-borne requests of the toolstack: "poweroff", "reboot", "halt", "suspend". The word
  * is written in any case; false when the guest never said that it listens for it. */
 bool pv_domain_request_shutdown(struct pv_domain *d, const char *word);
-/* Why the guest will not notice such a request, or NULL. */
+/* Why the guest will not notice such a request, or not survive it, or NULL. May change soon. */
 const char *pv_domain_deaf(struct pv_domain *d, const char *word);
 /* Takes a request back. false: the guest has taken it already. */
 bool pv_domain_withdraw_shutdown(struct pv_domain *d, const char *word);

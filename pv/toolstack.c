@@ -240,6 +240,10 @@ const char *pv_domain_deaf(struct pv_domain *d, const char *word)
         return "its kernel does not offer it: there is no control/feature- node for it in "
                "xenstore that says 1";
     }
+    /* Linux's block driver is broken by a second resume while it is in the first. */
+    if (d->nr_awaited > 0 && strcmp(word, "suspend") == 0) {
+        return "its drivers have not connected all disks and cards again since it was resumed";
+    }
     return NULL;
 }
 

@@ -175,9 +175,21 @@ static void xenbus_closed(struct xenbus_device *dev)
     }
 }
 
+static void xenbus_await(struct xenbus_device *dev, bool awaited)
+{
+    if (dev->awaited != awaited) {
+        dev->awaited = awaited;
+        dev->domain->nr_awaited += awaited ? 1 : -1u;
+    }
+}
+
 static void xenbus_update(struct xenbus_device *dev)
 {
     dev->front_state = xenbus_front_state(dev);
+    if (dev->front_state < XenbusStateInitialising ||
+        dev->front_state >= XenbusStateConnected) {
+        xenbus_await(dev, false);
+    }
     if (dev->disconnecting) {
         return; /* looked at again when the last request is done */
     }
@@ -324,6 +336,7 @@ void xenbus_device_fini(struct xenbus_device *dev)
     xs_watch_remove(xs, g_steal_pointer(&dev->watch));
     xs_watch_remove(xs, g_steal_pointer(&dev->error_watch));
     xenbus_disconnect_now(dev);
+    xenbus_await(dev, false);
     xs_rm(xs, dev->front_path);
     xs_rm(xs, dev->back_path);
     g_clear_pointer(&dev->front_path, g_free);
@@ -333,8 +346,11 @@ void xenbus_device_fini(struct xenbus_device *dev)
 
 void xenbus_device_reset(struct xenbus_device *dev)
 {
+    const bool used = dev->connected && dev->front_state == XenbusStateConnected;
+
     xenbus_disconnect_now(dev);
     xenbus_make_nodes(dev);
+    xenbus_await(dev, used);
 }
 
 void xenbus_device_unplug(struct xenbus_device *dev)
@@ -351,6 +367,7 @@ void xenbus_device_unplug(struct xenbus_device *dev)
 void xenbus_device_withdraw(struct xenbus_device *dev)
 {
     xenbus_disconnect_now(dev);
+    xenbus_await(dev, false);
     dev->unplugging = true;
     dev->front_state = XenbusStateUnknown;
     dev->back_state = XenbusStateClosed;
@@ -361,6 +378,7 @@ void xenbus_device_withdraw(struct xenbus_device *dev)
 void xenbus_device_state(struct xenbus_device *dev, struct state *s)
 {
     uint8_t back = (uint8_t)dev->back_state;
+    bool awaited = dev->awaited;
 
     if (!state_loading(s)) {
         g_assert(!dev->disconnecting); /* the owner drains before it saves */
@@ -371,6 +389,7 @@ void xenbus_device_state(struct xenbus_device *dev, struct state *s)
     state_bool(s, "connected", &dev->connected);
     state_bool(s, "broken", &dev->broken);
     state_bool(s, "unplugging", &dev->unplugging);
+    state_bool(s, "awaited", &awaited);
     if (state_loading(s)) {
         if (back > XenbusStateReconfigured) {
             state_fail(s, "xenbus state");
@@ -378,6 +397,7 @@ void xenbus_device_state(struct xenbus_device *dev, struct state *s)
         dev->connected = dev->connected && state_ok(s);
         dev->back_state = state_ok(s) ? back : XenbusStateClosed;
         dev->front_state = xenbus_front_state(dev);
+        xenbus_await(dev, awaited && state_ok(s));
     }
     if (dev->type->state != NULL) {
         dev->type->state(dev, s);

@@ -47,6 +47,7 @@ struct xenbus_device {
     bool broken; /* misbehaved: closed until the front end starts over */
     bool disconnecting;
     bool unplugging;  /* online=0: the front end was asked to let go */
+    bool awaited;     /* was in use when it was reset, and has not come back: domain.nr_awaited */
     char *front_path; /* /local/domain/1/device/vbd/51712 */
     char *back_path;  /* /local/domain/0/backend/vbd/1/51712 */
     struct xs_watch *watch;

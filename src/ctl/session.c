@@ -25,6 +25,8 @@ enum {
     EXPECT_WAIT_MS = 200, /* for the rest of the line, when there is a -fail it could match */
     TYPE_MS = 10,         /* between two tries to type what -send says */
     SUSPEND_WAIT_MS = 60000, /* for the guest, which has to stop all its processes */
+    SUSPEND_HEAR_MS = 10000, /* for its driver: after a resume it sets its watches up again */
+    SUSPEND_POLL_MS = 50,
 };
 
 /* Something seen on the console. */
@@ -54,6 +56,7 @@ struct session {
     GQueue queue;           /* struct session_event *; queue_lock */
     GSource *queue_source;
     GSource *panic_timer, *timeout_timer, *expect_timer, *type_timer, *suspend_timer;
+    gint64 suspend_until_us; /* g_get_monotonic_time(): so long it may be deaf to a request */
     GSource *signals[3];
     GString *typing;        /* -send text the guest has not taken yet */
 };
@@ -162,6 +165,33 @@ static gboolean session_suspend_timeout(gpointer data)
                           "minute; its kernel's messages may say what it could not stop\"}"
                         : "{\"reason\":\"it did not take the request (control/shutdown in "
                           "xenstore) within a minute\"}");
+    return G_SOURCE_REMOVE;
+}
+
+static void session_suspend_sent(struct session *s)
+{
+    s->suspend_asked = true;
+    s->suspend_timer = session_timer(s, SUSPEND_WAIT_MS, session_suspend_timeout);
+}
+
+/* While the guest is deaf to the request. */
+static gboolean session_suspend_again(gpointer data)
+{
+    struct session *s = data;
+    const char *why = machine_suspend(s->machine);
+
+    if (why != NULL && machine_state(s->machine) == MACHINE_RUNNING &&
+        g_get_monotonic_time() < s->suspend_until_us) {
+        return G_SOURCE_CONTINUE;
+    }
+    session_drop_source(&s->suspend_timer);
+    if (why == NULL) {
+        session_suspend_sent(s);
+    } else {
+        g_autofree char *reason = g_strdup_printf("{\"reason\":\"%s\"}", why);
+
+        control_event(s->control, "SUSPEND_FAILED", reason);
+    }
     return G_SOURCE_REMOVE;
 }
 
@@ -491,8 +521,11 @@ const char *session_suspend(struct session *s)
     }
     why = machine_suspend(s->machine);
     if (why == NULL) {
-        s->suspend_asked = true;
-        s->suspend_timer = session_timer(s, SUSPEND_WAIT_MS, session_suspend_timeout);
+        session_suspend_sent(s);
+    } else if (machine_state(s->machine) == MACHINE_RUNNING) {
+        s->suspend_until_us = g_get_monotonic_time() + SUSPEND_HEAR_MS * 1000ll;
+        s->suspend_timer = session_timer(s, SUSPEND_POLL_MS, session_suspend_again);
+        why = NULL;
     }
     return why;
 }

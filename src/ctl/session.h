@@ -40,9 +40,9 @@ const char *session_status(const struct session *s);
 /* Lets a paused guest go on. NULL, or why it cannot (a constant). */
 const char *session_resume(struct session *s);
 /*
- * Asks the guest to suspend. NULL, or why it cannot hear (a constant). When it has, the status is
- * "suspended" and the event SUSPEND is sent; SUSPEND_FAILED with a reason when it has not after a
- * minute.
+ * Asks the guest to suspend. NULL, or why it cannot (a constant). When it has, the status is
+ * "suspended" and the event SUSPEND is sent; SUSPEND_FAILED with a reason when it could not hear
+ * for 10 s (its driver listens again some time after a resume), or has not a minute later.
  */
 const char *session_suspend(struct session *s);
 /* Lets a suspended guest go on: cancelled, as if nothing had been, else as in a new domain. */

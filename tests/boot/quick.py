@@ -450,6 +450,27 @@ def suspend_session(folder, cpus, *args):
         server.close()
 
 
+def suspend_in_a_row(folder, *args):
+    """Suspended again as soon as it was resumed, three times: its watches are not there yet, and it is waited for."""
+    with boot(folder, "-name", "sleeper", "-smp", "2", "-net", "none", *args) as guest:
+        ready(guest)
+        for _ in range(3):
+            verb(folder, "suspend", "sleeper")
+            assert b" suspended " in verb(folder, "list").stdout
+            verb(folder, "resume", "sleeper")
+        assert guest.run("nproc").split()[-1] == "2"
+        guest.type("poweroff\n")
+        guest.finish(0, r"PASS: the guest powered off")
+
+
+def test_suspend_row_pvh(folder):
+    suspend_in_a_row(folder)
+
+
+def test_suspend_row_pv(folder):
+    suspend_in_a_row(folder, "-machine", "pv")
+
+
 def test_suspend_pvh(folder):
     suspend_session(folder, 2)
 

@@ -311,6 +311,35 @@ static void test_reset(void)
     tear_down(&f);
 }
 
+/* Who used the device before has to connect again, or to let go of it. */
+static void test_awaited(void)
+{
+    struct fixture f;
+
+    set_up(&f);
+    xenbus_device_reset(&f.toy.dev);
+    g_assert_cmpuint(f.g->d.nr_awaited, ==, 0); /* nobody did */
+    for (int last = 4; last <= 6; last++) {
+        bring_up(&f);
+        xenbus_device_reset(&f.toy.dev);
+        fake_board_run(f.g->fb);
+        g_assert_cmpuint(f.g->d.nr_awaited, ==, 1);
+        store_guest_write(f.g, "device/toy/7/ring-ref", "8");
+        front(&f, 3);
+        g_assert_cmpuint(f.g->d.nr_awaited, ==, 1);
+        front(&f, last);
+        g_assert_cmpuint(f.g->d.nr_awaited, ==, 0);
+        front(&f, 6);
+        front(&f, 1);
+    }
+    bring_up(&f);
+    xenbus_device_reset(&f.toy.dev);
+    g_assert_cmpuint(f.g->d.nr_awaited, ==, 1);
+    xenbus_device_reset(&f.toy.dev); /* a reboot: what boots may want it or not */
+    g_assert_cmpuint(f.g->d.nr_awaited, ==, 0);
+    tear_down(&f);
+}
+
 static void test_error_text(void)
 {
     struct fixture f;
@@ -424,6 +453,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/xenbus/removed", test_removed);
     g_test_add_func("/pv/xenbus/unplug", test_unplug);
     g_test_add_func("/pv/xenbus/reset", test_reset);
+    g_test_add_func("/pv/xenbus/awaited", test_awaited);
     g_test_add_func("/pv/xenbus/error-text", test_error_text);
     g_test_add_func("/pv/xenbus/t-reconnect-storm", test_storm);
     g_test_add_func("/pv/xenbus/state", test_state);
