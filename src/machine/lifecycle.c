@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "boot/boot_image.h"
 #include "pv/console.h"
 #include "pv/pv_guest.h"
 
@@ -227,6 +228,12 @@ bool machine_resume_suspended(struct machine *m, bool cancelled, GError **err)
     if (m->state != MACHINE_PAUSED || !atomic_load(&m->stop_posted) ||
         m->end.reason != STOP_SUSPEND) {
         return error_set(err, PVEMU_ERROR_GUEST, "the guest is not suspended");
+    }
+    /* What a boot loader has started is not known. */
+    if (cancelled && m->image->boot_loader == NULL && !m->image->notes.suspend_cancel) {
+        return error_set(err, PVEMU_ERROR_GUEST,
+                         "its kernel does not know a suspend that is cancelled (no ELF note "
+                         "SUSPEND_CANCEL); it can go on as in a new domain");
     }
     if (!cancelled) {
         devices_reset_back_ends(m); /* what is in flight ends in the old rings */

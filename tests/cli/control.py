@@ -437,6 +437,13 @@ def suspend_verbs(folder):
         check(listed(folder)[0][2], "running")
         fails(["resume"], "cannot resume guest 'x': it is not suspended")
         guest.close()
+    guest = start(folder, "suspend_new", "-on", "suspend=pause")
+    wait_until(lambda: listed(folder)[0][2] == "suspended", "the guest to suspend itself")
+    fails(["resume", "-cancel"], "cannot resume guest 'x': its kernel does not know a suspend that is cancelled (no ELF "
+                                 "note SUSPEND_CANCEL); it can go on as in a new domain")
+    check(listed(folder)[0][2], "suspended")
+    check(run(folder, "resume").returncode, 0)
+    guest.close()
     guest = start(folder, "suspend", "-on", "suspend=pause")
     wait_until(lambda: listed(folder)[0][2] == "suspended", "the guest to suspend itself")
     check(run(folder, "destroy").returncode, 0)

@@ -13,6 +13,11 @@
     .long 4, 4, XEN_ELFNOTE_PHYS32_ENTRY
     .asciz "Xen"
     .long start
+#ifdef SUSPEND_CANCEL
+    .long 4, 4, XEN_ELFNOTE_SUSPEND_CANCEL
+    .asciz "Xen"
+    .long 1
+#endif
 
     .text
     .code32

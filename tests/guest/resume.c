@@ -18,7 +18,8 @@
 enum { EBUSY_ = 16, SHARED = 0x300000, INFO = 0x301000, VECTOR = 0xf3 };
 
 __asm__(".section .note.Xen, \"a\", @note\n\t.align 4\n\t.long 4, 4, 18\n\t.asciz \"Xen\"\n\t"
-        ".long start\n\t.text\n\t.globl start\nstart:\n\tmovl $stack + 8192, %esp\n\tcall run\n"
+        ".long start\n\t.long 4, 4, 14\n\t.asciz \"Xen\"\n\t.long 1\n\t" /* SUSPEND_CANCEL */
+        ".text\n\t.globl start\nstart:\n\tmovl $stack + 8192, %esp\n\tcall run\n"
         "1:\thlt\n\tjmp 1b\n\t"
         /* Where and how Linux has them: an engine that cannot catch them looks for the pair. */
         ".balign 16\nby_amd:\n\t.byte 0x0f, 0x01, 0xd9\n\tret\n\t"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* SCHEDOP_shutdown(suspend). */
+#define SUSPEND_CANCEL
 #include "guest.h"
 main:
     HYPERCALL 29, 2, reason /* sched_op, SCHEDOP_shutdown */

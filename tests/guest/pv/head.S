@@ -36,6 +36,10 @@
     NOTE XEN_ELFNOTE_LOADER, .asciz "generic"
     NOTE XEN_ELFNOTE_FEATURES, .asciz "!writable_page_tables|pae_pgdir_above_4gb"
     NOTE XEN_ELFNOTE_MOD_START_PFN, .quad 1
+    NOTE XEN_ELFNOTE_SUSPEND_CANCEL, .quad 1
+#ifdef PV_SYMBOLS
+    NOTE XEN_ELFNOTE_BSD_SYMTAB, .asciz "yes"
+#endif
 #ifdef PV_INIT_P2M
     NOTE XEN_ELFNOTE_INIT_P2M, .quad 0x8000000000
 #endif
