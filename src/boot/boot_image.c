@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <xen/elfnote.h>
 
 #include "base/auto_fd.h"
 #include "base/error.h"
@@ -224,17 +223,6 @@ static bool image_load(struct boot_image *img, struct image_file *f, GError **er
     return image_not_kernel(img, (struct image_span){f->bytes, f->len}, NULL, err);
 }
 
-static void image_judge(struct boot_image *img)
-{
-    const struct boot_notes *n = &img->notes;
-    bool generic = n->loader != NULL && g_str_has_prefix(n->loader, "generic");
-    bool linux_os = n->guest_os != NULL && g_ascii_strncasecmp(n->guest_os, "linux", 5) == 0;
-
-    img->has_pvh = (n->present & 1u << XEN_ELFNOTE_PHYS32_ENTRY) != 0;
-    img->has_pv = n->xen_version != NULL && g_str_has_prefix(n->xen_version, "xen-3.0") &&
-                  (generic || linux_os);
-}
-
 /* Whether the tail of the file that was not read matters after all. */
 static bool image_wants_rest(const struct boot_image *img)
 {
@@ -343,7 +331,7 @@ static struct boot_image *image_done(struct boot_image *img, bool ok)
         boot_image_free(img);
         return NULL;
     }
-    image_judge(img);
+    boot_image_judge(img);
     return img;
 }
 
@@ -374,6 +362,7 @@ void boot_image_free(struct boot_image *img)
     g_free(img->name);
     g_free(img->version);
     g_free(img->elf);
+    g_free(img->symbols);
     g_free(img);
 }
 
@@ -396,65 +385,4 @@ char *boot_image_release(const struct boot_image *img)
         return NULL;
     }
     return g_strndup(img->version, len);
-}
-
-/* Refusals that hold for every way to enter. */
-static bool image_check_features(const struct boot_image *img, GError **err)
-{
-    if (img->notes.unknown_required != NULL) {
-        return error_set(err, PVEMU_ERROR_IMAGE,
-                         "'%s' requires the Xen feature '%s', which pvemu does not know",
-                         img->name, img->notes.unknown_required);
-    }
-    return true;
-}
-
-bool boot_image_check_pvh(const struct boot_image *img, GError **err)
-{
-    if (!img->has_pvh) {
-        error_set(err, PVEMU_ERROR_IMAGE,
-                  "'%s' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)",
-                  img->name);
-        error_hint(err,
-                   img->has_pv
-                       ? "it is a Xen PV kernel: use -machine pv"
-                       : "build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)");
-        return false;
-    }
-    if (img->notes.phys32_entry < img->phys_start || img->notes.phys32_entry >= img->phys_end) {
-        return error_set(err, PVEMU_ERROR_IMAGE,
-                         "'%s' is damaged: its PVH entry 0x%x lies outside the kernel",
-                         img->name, img->notes.phys32_entry);
-    }
-    return image_check_features(img, err);
-}
-
-bool boot_image_check_pv(const struct boot_image *img, GError **err)
-{
-    if (!img->has_pv) {
-        error_set(
-            err, PVEMU_ERROR_IMAGE,
-            "'%s' is not a Xen PV kernel (no ELF notes XEN_VERSION \"xen-3.0\" and LOADER "
-            "\"generic\")",
-            img->name);
-        error_hint(err, img->has_pvh ? "it has a PVH entry: use -machine pvh"
-                                     : "build the kernel with CONFIG_XEN_PV=y");
-        return false;
-    }
-    if (img->elf_class != 64) {
-        return error_set(err, PVEMU_ERROR_IMAGE,
-                         "'%s' is a 32-bit Xen PV kernel; pvemu runs 64-bit ones%s", img->name,
-                         img->has_pvh ? ", and this one by -machine pvh" : "");
-    }
-    return image_check_features(img, err);
-}
-
-bool boot_image_check_any(const struct boot_image *img, GError **err)
-{
-    error_set(err, PVEMU_ERROR_IMAGE,
-              "'%s' can be started neither by PVH (no ELF note PHYS32_ENTRY) nor by Xen PV (no "
-              "notes XEN_VERSION \"xen-3.0\" and LOADER \"generic\")",
-              img->name);
-    error_hint(err, "build the kernel with CONFIG_PVH=y or CONFIG_XEN_PV=y");
-    return false;
 }

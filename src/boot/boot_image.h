@@ -24,7 +24,7 @@ enum {
 struct boot_segment {
     uint64_t gpa;         /* p_paddr: where it goes */
     uint64_t gva;         /* p_vaddr: for symbols only; Linux's per-CPU segment has 0 here */
-    const uint8_t *bytes; /* inside boot_image.elf */
+    const uint8_t *bytes; /* inside boot_image.elf, or boot_image.symbols */
     uint64_t file_size;
     uint64_t mem_size;
     uint32_t flags; /* PF_R, PF_W, PF_X */
@@ -72,12 +72,13 @@ struct boot_image {
     bool has_pv;             /* a Xen PV guest by its notes */
     uint64_t elf_entry;      /* e_entry */
     struct boot_notes notes;
-    struct boot_segment segments[BOOT_MAX_SEGMENTS];
+    struct boot_segment segments[BOOT_MAX_SEGMENTS + 1]; /* the last may be `symbols` */
     unsigned nr_segments;
     uint64_t phys_start; /* lowest gpa of all segments */
     uint64_t phys_end;   /* one after the highest */
     uint8_t *elf;        /* owned; the ELF file (its debug information may be cut off) */
     size_t elf_len;
+    uint8_t *symbols;  /* owned; what BSD_SYMTAB asks for, a segment like the others; or NULL */
     bool elf_complete; /* nothing was cut off: section headers and symbols can be read */
 };
 

@@ -2,7 +2,7 @@
 /*
  * ELF kernels, 64- and 32-bit, little-endian x86. Loadable segments become boot_segments by
  * p_paddr; Xen's notes come from PT_NOTE, else from the sections .note*, else from the section
- * __xen_guest. Symbols and relocations are not read here.
+ * __xen_guest. Symbols are symtab.c's; relocations are not read.
  */
 #include <elf.h>
 #include <string.h>
@@ -324,6 +324,7 @@ bool elf_describe(struct boot_image *img, uint64_t whole, GError **err)
     struct elf_header h = {0};
 
     notes_clear(&img->notes);
+    g_clear_pointer(&img->symbols, g_free);
     if (!elf_header_read(img->elf, img->elf_len, &h)) {
         return elf_check_ident(img, err);
     }
@@ -344,5 +345,5 @@ bool elf_describe(struct boot_image *img, uint64_t whole, GError **err)
     if (img->version == NULL && memmem(img->elf, img->elf_len, GRUB_MARK, strlen(GRUB_MARK))) {
         img->boot_loader = "GRUB";
     }
-    return true;
+    return !img->notes.bsd_symtab || symtab_add(img, err);
 }

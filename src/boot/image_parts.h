@@ -48,10 +48,18 @@ typedef void (*elf_section_fn)(void *opaque, const char *name, uint32_t type,
                                struct image_span contents);
 void elf_each_section(const struct boot_image *img, elf_section_fn fn, void *opaque);
 
+/* symtab.c: appends the kernel's symbols as a segment, for a kernel whose notes ask for it. */
+bool symtab_add(struct boot_image *img, GError **err);
+
+/* image_check.c: fills in has_pv and has_pvh by the notes. */
+void boot_image_judge(struct boot_image *img);
+
 /* notes.c: parses one block of ELF notes, or the text of a __xen_guest section. */
 void notes_parse(struct boot_notes *notes, struct image_span block, unsigned align);
 void notes_parse_legacy(struct boot_notes *notes, struct image_span text);
 void notes_clear(struct boot_notes *notes);
+/* The name of a XENFEAT_* that a kernel can require. */
+const char *notes_feature_name(unsigned bit);
 
 /* image_guess.c: words for what a file that is no kernel looks like ("a qcow2 disk image"), and
  * a hint or NULL. */

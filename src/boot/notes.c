@@ -24,6 +24,16 @@ static const struct {
     {"dom0", XENFEAT_dom0},
 };
 
+const char *notes_feature_name(unsigned bit)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(FEATURES); i++) {
+        if (FEATURES[i].bit == bit) {
+            return FEATURES[i].name;
+        }
+    }
+    return "?";
+}
+
 char *image_text(const uint8_t *bytes, size_t len, size_t max)
 {
     const uint8_t *end = memchr(bytes, 0, MIN(len, max));

@@ -15,6 +15,7 @@ LIMIT = 120
 ROWS = [
     ("hello", 0, "powered off", b"hello by the ring"),
     ("hello_p2m", 0, "powered off", b"hello by the ring"),
+    ("symbols", 0, "powered off", b"checks passed"),
     *((name + way, 0, "powered off", b"checks passed") for way in ("", "_page")
       for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces")),
     ("wild_no_handler", 112, "no handler for vector 6", b""),

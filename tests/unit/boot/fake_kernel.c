@@ -64,6 +64,9 @@ static GByteArray *fake_notes(unsigned flags)
               (flags & FAKE_UNKNOWN_FEATURE) != 0
                   ? "!time_travel"
                   : "!writable_page_tables|pae_pgdir_above_4gb");
+    if ((flags & FAKE_SYMBOLS) != 0) {
+        note_text(a, XEN_ELFNOTE_BSD_SYMTAB, "yes");
+    }
     note(a, XEN_ELFNOTE_L1_MFN_VALID, l1, sizeof(l1));
     note_number(a, XEN_ELFNOTE_SUSPEND_CANCEL, 1);
     note_number(a, XEN_ELFNOTE_INIT_P2M, 0x8000000000);
@@ -96,6 +99,28 @@ static void fake_sections(GByteArray *a)
     eh = (Elf64_Ehdr *)(void *)a->data;
     eh->e_shoff = shoff;
     eh->e_shnum = 3;
+    eh->e_shstrndx = 1;
+}
+
+static void fake_symbols(GByteArray *a)
+{
+    static const char strings[] = FAKE_STRINGS;
+    const Elf64_Sym symbols[3] = {{0}, {.st_name = 1, .st_value = 0x1111},
+                                  {.st_name = 7, .st_value = 0x2222}};
+    Elf64_Shdr s[4] = {0};
+    Elf64_Ehdr *eh;
+    uint64_t shoff;
+
+    s[1] = (Elf64_Shdr){.sh_type = SHT_STRTAB, .sh_offset = a->len, .sh_size = sizeof(strings)};
+    put(a, strings, sizeof(strings));
+    s[3] = (Elf64_Shdr){.sh_type = SHT_SYMTAB, .sh_offset = a->len, .sh_size = sizeof(symbols),
+                        .sh_link = 1, .sh_entsize = sizeof(symbols[0])};
+    put(a, symbols, sizeof(symbols));
+    shoff = a->len;
+    put(a, s, sizeof(s));
+    eh = (Elf64_Ehdr *)(void *)a->data;
+    eh->e_shoff = shoff;
+    eh->e_shnum = 4;
     eh->e_shstrndx = 1;
 }
 
@@ -155,6 +180,9 @@ GByteArray *fake_kernel_elf(unsigned flags)
     }
     if ((flags & FAKE_LEGACY) != 0) {
         fake_sections(a);
+    }
+    if ((flags & FAKE_SYMBOLS) != 0) {
+        fake_symbols(a);
     }
     g_byte_array_free(notes, TRUE);
     return a;

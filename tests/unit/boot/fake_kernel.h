@@ -14,6 +14,7 @@ enum fake_kernel_flags {
     FAKE_LEGACY = 1 << 2,   /* a __xen_guest section instead of notes */
     FAKE_UNKNOWN_FEATURE = 1 << 3,
     FAKE_ENTRY_OUTSIDE = 1 << 4,
+    FAKE_SYMBOLS = 1 << 5, /* BSD_SYMTAB, and two symbols: see FAKE_STRINGS */
 };
 
 /* Where things are in the fake kernel. */
@@ -24,6 +25,7 @@ enum fake_kernel_flags {
 #define FAKE_DATA_SIZE 0x40u
 #define FAKE_DATA_MEM  0x3000u
 #define FAKE_ENTRY     0x1000850u
+#define FAKE_STRINGS   "\0first\0second" /* .strtab; the values are 0x1111 and 0x2222 */
 #define FAKE_VERSION   "6.1.0-99-fake (someone@somewhere) #1 SMP"
 
 GByteArray *fake_kernel_elf(unsigned flags);

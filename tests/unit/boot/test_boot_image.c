@@ -3,6 +3,7 @@
 #include <elf.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <xen/elfnote.h>
 #include <xen/features.h>
 
 #include "base/error.h"
@@ -414,6 +415,169 @@ static void test_checks(void)
     }
 }
 
+/* Changes a note of a fake kernel: its text to `text`, or, with NULL, its name, so that it is none
+ * of Xen's. */
+static GByteArray *with_note(unsigned flags, uint32_t type, const char *text)
+{
+    GByteArray *elf = fake_kernel_elf(flags);
+    uint8_t key[8] = {(uint8_t)type, 0, 0, 0, 'X', 'e', 'n', 0};
+    uint8_t *at = memmem(elf->data, elf->len, key, sizeof(key));
+
+    g_assert_nonnull(at);
+    if (text == NULL) {
+        at[4] = 'x';
+    } else {
+        g_assert_cmpuint(strlen(text) + 1, <=, *(uint32_t *)(void *)(at - 4));
+        memcpy(at + 8, text, strlen(text) + 1);
+    }
+    return elf;
+}
+
+/* What is missing is named, and what says the wrong thing is quoted. */
+static void test_pv_notes(void)
+{
+    static const struct {
+        uint32_t type;
+        const char *text;
+        const char *message;
+    } cases[] = {
+        {XEN_ELFNOTE_XEN_VERSION, NULL,
+         "'vmlinuz' is not a Xen PV kernel (no ELF note XEN_VERSION, which should say "
+         "\"xen-3.0\")\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_XEN_VERSION, "xen-2.0",
+         "'vmlinuz' is not a Xen PV kernel (ELF note XEN_VERSION says \"xen-2.0\", not "
+         "\"xen-3.0\")\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_ENTRY, NULL,
+         "'vmlinuz' is not a Xen PV kernel (no ELF note ENTRY: this Linux was built without "
+         "CONFIG_XEN_PV)\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_VIRT_BASE, NULL,
+         "'vmlinuz' has no ELF note VIRT_BASE, and without one its PV entry 0xffffffff81001000 "
+         "lies outside the kernel\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_FEATURES, "!supervisor_mode_kernel",
+         "'vmlinuz' requires the Xen feature 'supervisor_mode_kernel' (ELF note FEATURES), which "
+         "a PV guest does not have\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_FEATURES, "!auto_translated_physmap",
+         "'vmlinuz' requires the Xen feature 'auto_translated_physmap' (ELF note FEATURES), which "
+         "a PV guest does not have\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_FEATURES, "!writable_descriptor_tables",
+         "'vmlinuz' requires the Xen feature 'writable_descriptor_tables' (ELF note FEATURES), "
+         "which a PV guest does not have\nhint: it has a PVH entry: use -machine pvh"},
+        {XEN_ELFNOTE_FEATURES, "!dom0",
+         "'vmlinuz' requires the Xen feature 'dom0' (ELF note FEATURES), which a PV guest does "
+         "not have"},
+        {XEN_ELFNOTE_FEATURES, "!pae_pgdir_above_4gb|dom0", NULL},
+        {XEN_ELFNOTE_LOADER, NULL, NULL}, /* GUEST_OS is enough */
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        struct boot_image *img = open_ok(with_note(0, cases[i].type, cases[i].text));
+        GError *err = NULL;
+
+        g_assert_true(boot_image_check_pv(img, &err) == (cases[i].message == NULL));
+        g_assert_cmpstr(err != NULL ? err->message : NULL, ==, cases[i].message);
+        g_clear_error(&err);
+        boot_image_free(img);
+    }
+}
+
+/* The same for a kernel that is not Linux and has no PVH entry; what PVH gives. */
+static void test_other_notes(void)
+{
+    GByteArray *elf = with_note(FAKE_NO_PVH, XEN_ELFNOTE_GUEST_OS, "other");
+    uint8_t *at = memmem(elf->data, elf->len, "generic", 7);
+    struct boot_image *img;
+    GError *err = NULL;
+
+    memcpy(at, "special", 7);
+    img = open_ok(elf);
+    g_assert_false(boot_image_check_pv(img, &err));
+    g_assert_cmpstr(err->message, ==,
+                    "'vmlinuz' is not a Xen PV kernel (ELF note LOADER says \"special\", not "
+                    "\"generic\")\nhint: build the kernel with CONFIG_XEN_PV=y");
+    g_clear_error(&err);
+    g_assert_false(boot_image_check_any(img, &err));
+    g_assert_cmpstr(err->message, ==,
+                    "'vmlinuz' can be started neither by PVH (no ELF note PHYS32_ENTRY) nor by "
+                    "Xen PV (ELF note LOADER says \"special\", not \"generic\")\n"
+                    "hint: build the kernel with CONFIG_PVH=y or CONFIG_XEN_PV=y");
+    g_clear_error(&err);
+    boot_image_free(img);
+    img = open_ok(with_note(0, XEN_ELFNOTE_FEATURES, "!supervisor_mode_kernel"));
+    g_assert_true(boot_image_check_pvh(img, &err));
+    boot_image_free(img);
+    img = open_ok(with_note(0, XEN_ELFNOTE_FEATURES, "!dom0"));
+    g_assert_false(boot_image_check_pvh(img, &err));
+    g_assert_cmpstr(err->message, ==,
+                    "'vmlinuz' requires the Xen feature 'dom0' (ELF note FEATURES), which a PVH "
+                    "guest does not have");
+    g_clear_error(&err);
+    boot_image_free(img);
+}
+
+/* BSD_SYMTAB: what lies behind the kernel (the layout is in symtab.c). */
+static void test_symbols(void)
+{
+    static const char strings[] = FAKE_STRINGS;
+    struct boot_image *img = open_ok(fake_kernel_elf(FAKE_SYMBOLS));
+    const struct boot_segment *seg = &img->segments[2];
+    uint32_t used;
+    Elf64_Ehdr eh;
+    Elf64_Shdr s[3];
+    Elf64_Sym symbols[3];
+
+    g_assert_cmpuint(img->nr_segments, ==, 3);
+    g_assert_cmphex(seg->gpa, ==, FAKE_DATA_GPA + FAKE_DATA_MEM);
+    g_assert_cmphex(img->phys_end, ==, seg->gpa + seg->mem_size);
+    g_assert_cmpuint(seg->file_size, ==, 264 + sizeof(symbols) + 16); /* 14 bytes of strings */
+    memcpy(&used, seg->bytes, 4);
+    memcpy(&eh, seg->bytes + 4, sizeof(eh));
+    memcpy(s, seg->bytes + 4 + eh.e_shoff, sizeof(s));
+    g_assert_cmpuint(used, ==, 260 + sizeof(symbols) + sizeof(strings));
+    g_assert_cmpint(memcmp(eh.e_ident, ELFMAG, SELFMAG), ==, 0);
+    g_assert_cmpuint(eh.e_shnum, ==, 3);
+    g_assert_cmpuint(eh.e_phnum + eh.e_phoff + eh.e_shstrndx, ==, 0);
+    g_assert_cmpuint(s[0].sh_type, ==, SHT_NULL);
+    g_assert_cmpuint(s[1].sh_type, ==, SHT_SYMTAB);
+    g_assert_cmpuint(s[1].sh_link, ==, 2);
+    g_assert_cmpuint(s[1].sh_offset, ==, 260);
+    g_assert_cmpuint(s[2].sh_type, ==, SHT_STRTAB);
+    g_assert_cmpuint(s[2].sh_size, ==, sizeof(strings));
+    memcpy(symbols, seg->bytes + 4 + s[1].sh_offset, sizeof(symbols));
+    g_assert_cmphex(symbols[2].st_value, ==, 0x2222);
+    g_assert_cmpstr((const char *)seg->bytes + 4 + s[2].sh_offset + symbols[2].st_name, ==,
+                    "second");
+    boot_image_free(img);
+    img = open_ok(fake_kernel_elf(FAKE_LEGACY)); /* asks, and was stripped */
+    g_assert_cmpuint(img->nr_segments, ==, 2);
+    boot_image_free(img);
+}
+
+/* Every wrong byte of the section headers. */
+static void test_symbols_hostile(void)
+{
+    static const uint8_t values[] = {0, 1, 0x7f, 0x80, 0xff};
+    GByteArray *elf = fake_kernel_elf(FAKE_SYMBOLS);
+    const size_t headers = 4 * sizeof(Elf64_Shdr);
+    unsigned with = 0, without = 0;
+
+    for (size_t at = elf->len - headers; at < elf->len; at++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
+            GByteArray *bad = bytes_of(elf->data, elf->len, 0, elf->len);
+            struct boot_image *img;
+
+            bad->data[at] = values[i];
+            img = open_ok(bad);
+            with += img->nr_segments == 3;
+            without += img->nr_segments == 2;
+            boot_image_free(img);
+        }
+    }
+    g_assert_cmpuint(with, >, 0);
+    g_assert_cmpuint(without, >, 0);
+    g_assert_cmpuint(with + without, ==, headers * G_N_ELEMENTS(values));
+    g_byte_array_free(elf, TRUE);
+}
+
 /* No single wrong byte in the headers may do harm (run with a sanitizer to see all of it). */
 static void test_flipped_bytes(void)
 {
@@ -452,5 +616,9 @@ int main(int argc, char **argv)
     g_test_add_func("/boot/unpack/bounded", test_bomb);
     g_test_add_func("/boot/image/entry-checks", test_checks);
     g_test_add_func("/boot/image/flipped-bytes", test_flipped_bytes);
+    g_test_add_func("/boot/image/pv-notes", test_pv_notes);
+    g_test_add_func("/boot/image/other-notes", test_other_notes);
+    g_test_add_func("/boot/image/symbols", test_symbols);
+    g_test_add_func("/boot/image/symbols-hostile", test_symbols_hostile);
     return g_test_run();
 }
