@@ -21,7 +21,7 @@ static void space_go(struct pv_domain *d, struct vcpu *v, struct pv_space *s, bo
     const struct pv_cpu *pc = pv_cpu_of(d, v);
 
     if (!keep || s->number == 0 || s->changes != g->changes) {
-        s->number = SPACE_FIRST + ++g->spaces;
+        s->number = SPACE_FIRST + (++g->spaces << 8) + (uint64_t)(s - pc->space);
         s->changes = g->changes;
         s->user_root = pc->user_root;
     }

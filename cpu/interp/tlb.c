@@ -164,11 +164,23 @@ void interp_jump_keys(struct interp *e)
     e->jump_salt = user || e->v->pv != NULL ? (uint32_t)e->key_local : 0;
 }
 
+/* Low bits of a key choose the slots of jumps. */
+static uint64_t tlb_key_at(uint64_t key, uint64_t slot)
+{
+    return (key & ~(uint64_t)UINT16_MAX) | (slot & UINT16_MAX);
+}
+
 void interp_jump_epochs(struct interp *e)
 {
     e->epoch_local = e->space->epoch;
     e->key_local = tlb_mix(e->epoch_local, e->jump_secret);
     e->key_global = tlb_mix(e->epoch_global, e->jump_secret);
+    if (e->pv_space != 0) {
+        /* Spaces are often new ones of the same tables: into the same slots, which are warm. */
+        e->key_local = tlb_key_at(e->key_local,
+                                  tlb_mix(VCPU_SPACE_PLACE(e->pv_space), e->jump_secret));
+        e->key_global = tlb_key_at(e->key_global, 0);
+    }
     e->key64[TLB_USER] = e->key_local ^ e->key_global ^ e->key_modes[MODE_64 | KEY_USER];
     e->key64[TLB_SUPERVISOR] =
         e->v->pv != NULL ? e->key_local ^ e->key_global ^ e->key_modes[MODE_64] : 0;

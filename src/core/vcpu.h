@@ -183,8 +183,10 @@ enum vcpu_flush {
     VCPU_FLUSH_PCID,      /* INVPCID 1: PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCIDS,     /* INVPCID 3: all PCIDs, not global */
     VCPU_FLUSH_SPACE,     /* a paravirtual guest's page-table bases: gva is the number of the
-                             address space, for which nothing changed since it had it before */
+                             address space, for which nothing changed since it had it before;
+                             those of one place are likely to be alike */
 };
+#define VCPU_SPACE_PLACE(number) ((number) & 0xff)
 
 /*
  * What a debugger stops the guest at. The guest sees nothing of it: its own TF, DR0 to DR7 and #DB

@@ -232,8 +232,8 @@ static bool shoot2_setup(struct bench *b)
 }
 
 const struct workload bench_smp[] = {
-    {"compute1", "smp", 6000, smp_setup, compute1_run, NULL, NULL},
-    {"compute2", "smp", 6000, smp_setup, compute2_run, NULL, NULL},
+    {"compute1", "smp", 60000, smp_setup, compute1_run, NULL, NULL},
+    {"compute2", "smp", 60000, smp_setup, compute2_run, NULL, NULL},
     {"add2", "smp", 1000000, smp_setup, add2_run, NULL, NULL},
     {"lock2", "smp", 500000, smp_setup, lock2_run, NULL, NULL},
     {"spin2", "smp", 300000, smp_setup, spin2_run, NULL, NULL},
