@@ -219,6 +219,9 @@ static gpointer racer_run(gpointer data)
             r->busy++;
             continue;
         }
+        if (seen == 0) {
+            continue; /* the other one is filling it in */
+        }
         if (__atomic_compare_exchange_n(&r->entry->flags, &seen, 0, false, __ATOMIC_SEQ_CST,
                                         __ATOMIC_SEQ_CST)) {
             r->freed++;
