@@ -246,16 +246,18 @@ void pv_cpu_init(struct cpu_x86 *cpu, bool xsave);
 /* --- pv_mmu.c --- */
 
 int64_t pv_new_root(struct pv_domain *d, struct vcpu *v, uint64_t mfn, bool user);
-
-/* pv_space.c. The vCPU's kernel_root was loaded: the engine goes to that address space. */
-void pv_space_enter(struct pv_domain *d, struct vcpu *v);
-/* User mode is about to be entered: by the user_root that its space was used with? */
-void pv_space_user(struct pv_domain *d, struct vcpu *v);
-/* The engine has dropped all it had. */
-void pv_space_flushed(struct pv_domain *d, const struct vcpu *v);
 bool pv_table_page(struct pv_domain *d, struct vcpu *v, uint64_t gva, uint64_t *gpa);
 enum vcpu_pv_write pv_table_write(struct pv_domain *d, struct vcpu *v, uint64_t gpa,
                                   unsigned size, uint64_t *old, uint64_t value);
+
+/* --- pv_space.c --- */
+
+/* The vCPU's kernel_root was loaded: the engine goes to that address space. */
+void pv_space_enter(struct pv_domain *d, struct vcpu *v);
+/* User mode is about to be entered: by the user_root that its space was used with? */
+void pv_space_user(struct pv_domain *d, struct vcpu *v);
+/* A flush that the guest, or a change of types, asks of this vCPU. */
+void pv_flush(struct pv_domain *d, struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
 
 /* --- hypercalls --- */
 

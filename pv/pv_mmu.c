@@ -141,18 +141,6 @@ int64_t pv_op_mmu_update(struct hypercall *h)
 
 /* --- Flushing --------------------------------------------------------------------------- */
 
-static void mmu_flush_local(struct hypercall *h, enum vcpu_flush kind, uint64_t gva)
-{
-    const struct accel_ops *accel = h->v->accel;
-
-    if (accel != NULL && accel->tlb_flush != NULL) {
-        accel->tlb_flush(h->v, kind, gva);
-    }
-    if (kind == VCPU_FLUSH_ALL) {
-        pv_space_flushed(h->d, h->v);
-    }
-}
-
 /* Other vCPUs drop everything, whatever was asked for. */
 static void mmu_flush_others(struct hypercall *h, const uint64_t *vcpus)
 {
@@ -181,7 +169,7 @@ static int mmu_flush_some(struct hypercall *h, enum vcpu_flush kind, uint64_t gv
         return -EFAULT;
     }
     if ((vcpus >> h->v->id & 1) != 0) {
-        mmu_flush_local(h, kind, gva);
+        pv_flush(h->d, h->v, kind, gva);
     }
     mmu_flush_others(h, &vcpus);
     return 0;
@@ -189,7 +177,7 @@ static int mmu_flush_some(struct hypercall *h, enum vcpu_flush kind, uint64_t gv
 
 static void mmu_flush_all(struct hypercall *h, enum vcpu_flush kind, uint64_t gva)
 {
-    mmu_flush_local(h, kind, gva);
+    pv_flush(h->d, h->v, kind, gva);
     mmu_flush_others(h, NULL);
 }
 
@@ -211,7 +199,7 @@ static int64_t mmu_flush_by_flags(struct hypercall *h, uint64_t gva, uint64_t fl
         return 0;
     }
     if (target == UVMF_LOCAL) {
-        mmu_flush_local(h, kind, gva);
+        pv_flush(h->d, h->v, kind, gva);
         return 0;
     }
     if (target == UVMF_ALL) {
@@ -334,7 +322,7 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
 
     switch (op->cmd) {
     case MMUEXT_TLB_FLUSH_LOCAL:
-        mmu_flush_local(h, VCPU_FLUSH_ALL, 0);
+        pv_flush(h->d, h->v, VCPU_FLUSH_ALL, 0);
         return 0;
     case MMUEXT_TLB_FLUSH_MULTI:
         return mmu_flush_some(h, VCPU_FLUSH_ALL, 0, bitmap);
@@ -353,7 +341,7 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
     if (op->cmd == MMUEXT_INVLPG_ALL) {
         mmu_flush_all(h, VCPU_FLUSH_PAGE, gva);
     } else {
-        mmu_flush_local(h, VCPU_FLUSH_PAGE, gva);
+        pv_flush(h->d, h->v, VCPU_FLUSH_PAGE, gva);
     }
     return 0;
 }

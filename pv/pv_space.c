@@ -15,19 +15,17 @@
 /* Above every PCID. */
 #define SPACE_FIRST (1ull << 16)
 
-static void space_go(struct pv_domain *d, struct vcpu *v, struct pv_space *s, bool keep)
+static void space_go(struct pv_domain *d, struct vcpu *v, struct pv_space *s)
 {
     struct pv_guest *g = d->guest;
     const struct pv_cpu *pc = pv_cpu_of(d, v);
 
-    if (!keep || s->number == 0 || s->changes != g->changes) {
+    if (s->number == 0 || s->changes != g->changes) {
         s->number = SPACE_FIRST + (++g->spaces << 8) + (uint64_t)(s - pc->space);
         s->changes = g->changes;
         s->user_root = pc->user_root;
     }
-    if (v->accel != NULL && v->accel->tlb_flush != NULL) {
-        v->accel->tlb_flush(v, VCPU_FLUSH_SPACE, s->number);
-    }
+    vcpu_tlb_flush(v, VCPU_FLUSH_SPACE, s->number);
 }
 
 void pv_space_enter(struct pv_domain *d, struct vcpu *v)
@@ -47,7 +45,7 @@ void pv_space_enter(struct pv_domain *d, struct vcpu *v)
         }
         pc->space_now = i;
     }
-    space_go(d, v, &pc->space[pc->space_now], true);
+    space_go(d, v, &pc->space[pc->space_now]);
 }
 
 void pv_space_user(struct pv_domain *d, struct vcpu *v)
@@ -56,13 +54,17 @@ void pv_space_user(struct pv_domain *d, struct vcpu *v)
     struct pv_space *s = &pc->space[pc->space_now];
 
     if (s->number != 0 && s->user_root != pc->user_root) {
-        space_go(d, v, s, false);
+        s->number = 0; /* another pair */
+        space_go(d, v, s);
     }
 }
 
-void pv_space_flushed(struct pv_domain *d, const struct vcpu *v)
+void pv_flush(struct pv_domain *d, struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
 {
     struct pv_cpu *pc = pv_cpu_of(d, v);
 
-    pc->space[pc->space_now].changes = d->guest->changes;
+    vcpu_tlb_flush(v, kind, gva);
+    if (kind == VCPU_FLUSH_ALL) {
+        pc->space[pc->space_now].changes = d->guest->changes;
+    }
 }

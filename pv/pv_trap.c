@@ -193,10 +193,7 @@ void pv_guest_return_flush(struct pv_domain *d, struct vcpu *v)
     }
     g->flush = false;
     g->flush_clock++;
-    if (v->accel != NULL && v->accel->tlb_flush != NULL) {
-        v->accel->tlb_flush(v, VCPU_FLUSH_ALL, 0);
-    }
-    pv_space_flushed(d, v);
+    pv_flush(d, v, VCPU_FLUSH_ALL, 0);
     for (unsigned i = 0; i < d->board->ops->nr_vcpus(d->board); i++) {
         if (i != v->id) {
             pv_guest_flush_other(d, i);

@@ -83,11 +83,16 @@ static inline bool x86_is_canonical(uint64_t addr)
     return (uint64_t)((int64_t)(addr << 16) >> 16) == addr;
 }
 
-static inline void x86_tlb_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+/* MSRs of msr.c that other files name, too. */
+enum { MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49 };
+
+/* ---- paging.c, walk.c ---- */
+
+/* Whether G means anything. Not for a paravirtual guest: there it is set for user pages, and only
+ * its hypervisor flushes. */
+static inline bool x86_global_pages(const struct vcpu *v)
 {
-    if (v->accel != NULL && v->accel->tlb_flush != NULL) {
-        v->accel->tlb_flush(v, kind, gva);
-    }
+    return (v->cpu.cr4 & CPU_CR4_PGE) != 0 && v->pv == NULL;
 }
 
 /* ---- paging.c ---- */

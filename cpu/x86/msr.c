@@ -13,8 +13,7 @@
 
 enum msr_index {
     MSR_TSC = 0x10, MSR_PLATFORM_ID = 0x17, MSR_EBL_CR_POWERON = 0x2a,
-    MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b, MSR_SPEC_CTRL = 0x48,
-    MSR_PRED_CMD = 0x49, MSR_UCODE_WRITE = 0x79,
+    MSR_FEATURE_CONTROL = 0x3a, MSR_TSC_ADJUST = 0x3b, MSR_UCODE_WRITE = 0x79,
     MSR_UCODE_REV = 0x8b, MSR_PLATFORM_INFO = 0xce, MSR_MTRR_CAP = 0xfe,
     MSR_ARCH_CAPABILITIES = 0x10a, MSR_FLUSH_CMD = 0x10b, MSR_MISC_FEATURES = 0x140,
     MSR_SYSENTER_CS = 0x174, MSR_SYSENTER_ESP = 0x175, MSR_SYSENTER_EIP = 0x176,
@@ -200,7 +199,7 @@ static bool msr_write_efer(struct vcpu *v, uint64_t value)
     }
     cpu->efer = value;
     if ((changed & CPU_EFER_NXE) != 0) {
-        x86_tlb_flush(v, VCPU_FLUSH_ALL, 0);
+        vcpu_tlb_flush(v, VCPU_FLUSH_ALL, 0);
     }
     return true;
 }

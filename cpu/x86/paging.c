@@ -278,7 +278,7 @@ bool x86_translate(struct vcpu *v, uint64_t gva, unsigned access, struct x86_map
             *map = (struct x86_mapping){
                 .gpa = w.gpa, .page_size = w.page_size,
                 .user = w.user, .executable = !w.nx, .writable = w.writable,
-                .global = w.global && (v->cpu.cr4 & CPU_CR4_PGE) != 0 && v->pv == NULL,
+                .global = w.global && x86_global_pages(v),
                 .dirty = (w.value[w.depth - 1] & PTE_D) != 0,
             };
             return true;

@@ -89,12 +89,12 @@ static bool pv_msr_native(const struct x86_system *s, uint32_t index)
     }
 }
 
-enum { SPEC_CTRL = 0x48, PRED_CMD = 0x49, PRED_CMD_IBPB = 1 };
+enum { PRED_CMD_IBPB = 1 };
 
 /* Those that CPUID offers and a kernel writes to. */
 static bool pv_msr_speculation(uint32_t index)
 {
-    return index == SPEC_CTRL || index == PRED_CMD;
+    return index == MSR_SPEC_CTRL || index == MSR_PRED_CMD;
 }
 
 static enum x86_pv_result pv_write_speculation(struct x86_system *s, uint32_t index,
@@ -103,7 +103,7 @@ static enum x86_pv_result pv_write_speculation(struct x86_system *s, uint32_t in
     const struct accel_ops *accel = s->v->accel;
     bool ok = x86_wrmsr(s->v, index, value);
 
-    if (ok && index == PRED_CMD && (value & PRED_CMD_IBPB) != 0 && accel != NULL &&
+    if (ok && index == MSR_PRED_CMD && (value & PRED_CMD_IBPB) != 0 && accel != NULL &&
         accel->branch_barrier != NULL) {
         accel->branch_barrier(s->v);
     }

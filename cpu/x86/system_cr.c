@@ -97,7 +97,7 @@ static bool cr_write_cr0(struct x86_system *s, uint64_t value)
         cpu->efer &= ~(uint64_t)CPU_EFER_LMA;
     }
     if ((changed & (CPU_CR0_PG | CPU_CR0_WP | CPU_CR0_PE)) != 0) {
-        x86_tlb_flush(s->v, VCPU_FLUSH_ALL, 0);
+        vcpu_tlb_flush(s->v, VCPU_FLUSH_ALL, 0);
     }
     return true;
 }
@@ -123,7 +123,7 @@ static bool cr_write_cr3(struct x86_system *s, uint64_t value)
         }
     }
     cpu->cr3 = value;
-    x86_tlb_flush(s->v, keep ? VCPU_FLUSH_NOTHING : VCPU_FLUSH_NONGLOBAL, 0);
+    vcpu_tlb_flush(s->v, keep ? VCPU_FLUSH_NOTHING : VCPU_FLUSH_NONGLOBAL, 0);
     return true;
 }
 
@@ -150,7 +150,7 @@ static bool cr_write_cr4(struct x86_system *s, uint64_t value)
     cpu->cr4 = value;
     if ((changed & (CPU_CR4_PAE | CPU_CR4_PSE | CPU_CR4_PGE | CPU_CR4_SMEP | CPU_CR4_SMAP |
                     CPU_CR4_PCIDE)) != 0) {
-        x86_tlb_flush(s->v, VCPU_FLUSH_ALL, 0);
+        vcpu_tlb_flush(s->v, VCPU_FLUSH_ALL, 0);
     }
     return true;
 }
@@ -283,7 +283,7 @@ bool x86_sys_invlpg(struct x86_system *s)
         gva += s->cpu->seg[in->seg].base;
     }
     if (x86_is_canonical(gva)) { /* a non-canonical address is a no-operation */
-        x86_tlb_flush(s->v, VCPU_FLUSH_PAGE, gva);
+        vcpu_tlb_flush(s->v, VCPU_FLUSH_PAGE, gva);
     }
     return true;
 }
@@ -308,13 +308,13 @@ bool x86_sys_invpcid(struct x86_system *s)
         if (!x86_is_canonical(desc[1])) {
             return x86_fault_gp(s->fault, 0);
         }
-        x86_tlb_flush(s->v, VCPU_FLUSH_PCID_PAGE, (desc[1] & ~0xfffull) | desc[0]);
+        vcpu_tlb_flush(s->v, VCPU_FLUSH_PCID_PAGE, (desc[1] & ~0xfffull) | desc[0]);
         break;
     case 1:
-        x86_tlb_flush(s->v, VCPU_FLUSH_PCID, desc[0]);
+        vcpu_tlb_flush(s->v, VCPU_FLUSH_PCID, desc[0]);
         break;
     default:
-        x86_tlb_flush(s->v, type == 2 ? VCPU_FLUSH_ALL : VCPU_FLUSH_PCIDS, 0);
+        vcpu_tlb_flush(s->v, type == 2 ? VCPU_FLUSH_ALL : VCPU_FLUSH_PCIDS, 0);
         break;
     }
     return true;

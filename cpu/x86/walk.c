@@ -154,8 +154,7 @@ static bool walk_leaf(const struct walk_state *s, uint64_t *entry, uint64_t pte,
         .user = (rights & PTE_US) != 0,
         .executable = (rights & PTE_NX) == 0,
         .writable = (rights & PTE_RW) != 0,
-        .global = (pte & PTE_G) != 0 && (cpu->cr4 & CPU_CR4_PGE) != 0 &&
-                  s->v->pv == NULL, /* one set of tables for both halves */
+        .global = (pte & PTE_G) != 0 && x86_global_pages(s->v),
         .dirty = (pte & PTE_D) != 0,
     };
     return true;

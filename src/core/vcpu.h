@@ -241,8 +241,8 @@ struct accel_ops {
     void (*kick)(struct vcpu *v);
     /* The state was changed from outside (reset, load, debugger): forget everything cached. */
     void (*state_changed)(struct vcpu *v);
-    /* The vCPU's own instructions changed translations; called by cpu/x86 on the vCPU's thread.
-     * gva matters where enum vcpu_flush names it. May be NULL. */
+    /* The vCPU's own instructions changed translations; called by cpu/x86 and pv/ on the
+     * vCPU's thread. gva matters where enum vcpu_flush names it. May be NULL. */
     void (*tlb_flush)(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
     /* IBPB by the kernel of a PV guest: nothing learnt from branches before it steers what runs
      * behind it. On the vCPU's thread, from cpu/x86. NULL: nothing to do. */
@@ -284,6 +284,14 @@ static inline void vcpu_request(struct vcpu *v, uint32_t bits)
     atomic_fetch_or_explicit(&v->request, bits, memory_order_release);
     if (v->accel != NULL && v->accel->kick != NULL) {
         v->accel->kick(v);
+    }
+}
+
+/* accel_ops.tlb_flush, where the vCPU's engine has it. */
+static inline void vcpu_tlb_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
+{
+    if (v->accel != NULL && v->accel->tlb_flush != NULL) {
+        v->accel->tlb_flush(v, kind, gva);
     }
 }
 
