@@ -279,6 +279,8 @@ const void *dbt_return(struct dbt *d, uint32_t rec);
 const void *dbt_stack(struct dbt *d, uint32_t number);
 /* The vCPU runs with this TLB now. */
 void dbt_stack_switch(struct dbt *d, unsigned index);
+/* Translated code needs a tag for `page`, for the access of d->rec. true: now it is there. */
+bool dbt_ask(struct dbt *d, uint64_t page, bool write);
 /* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);

@@ -104,8 +104,7 @@ struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip)
     struct tb *t = b != NULL ? b->translation : NULL;
 
     if (t == NULL && b != NULL) { /* the interpreter comes here next */
-        __builtin_prefetch(b->source);
-        __builtin_prefetch(b->ops, 1);
+        interp_block_prefetch(b);
     }
     if (t == NULL || t->dead || t->edition != b->edition || t->code[index].far == 0 ||
         t->generation != b->generation || b->generation != atomic_load(b->generation_now)) {

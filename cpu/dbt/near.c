@@ -88,7 +88,7 @@ static uint32_t *near_counter(struct dbt *d, uint32_t place, unsigned *number)
 /* The site of d->rec is to be translated in another way from now on. */
 static void near_note(struct dbt *d, uint64_t *set)
 {
-    const struct rec *rec = &d->recs[d->rec & ~(uint32_t)DBT_REC_WRITE];
+    const struct rec *rec = &d->recs[d->rec];
     unsigned bit = near_bit(rec->tb->block->frame, rec->ip);
 
     set[bit / 64] |= 1ull << (bit % 64);
@@ -113,56 +113,45 @@ void dbt_near_apart(struct dbt *d)
 
 /* ---- runs ---- */
 
-static bool near_tag(const struct tlb *t, uint64_t page, uint64_t addend, bool write)
+static unsigned near_index(uint64_t page)
 {
-    const struct tlb_entry *en = &t->entry[(page >> 12) & (TLB_SIZE - 1)];
-
-    return (write ? en->write : en->read) == page && en->addend == addend;
-}
-
-static void near_grow(const struct dbt *d, struct interp_run *run, bool write)
-{
-    const struct tlb *t = &d->interp.tlbs[TLB_USER];
-
-    while (near_tag(t, run->start - MEM_PAGE_SIZE, run->addend, write)) {
-        run->start -= MEM_PAGE_SIZE;
-        run->len += MEM_PAGE_SIZE;
-    }
-    while (near_tag(t, run->start + run->len, run->addend, write)) {
-        run->len += MEM_PAGE_SIZE;
-    }
+    return (unsigned)(page >> 12) & (TLB_SIZE - 1);
 }
 
 static const struct tlb_entry *near_entry(const struct dbt *d, uint64_t page)
 {
-    return &d->interp.tlbs[TLB_USER].entry[(page >> 12) & (TLB_SIZE - 1)];
+    return &d->interp.tlbs[TLB_USER].entry[near_index(page)];
 }
 
-/* Has the page a tag? If not, `ask` for one, as dbt_miss(). */
+static bool near_tag(const struct dbt *d, uint64_t page, bool write)
+{
+    const struct tlb_entry *en = near_entry(d, page);
+
+    return (write ? en->write : en->read) == page;
+}
+
+/* Could it be in the run? */
+static bool near_fits(const struct dbt *d, const struct interp_run *run, uint64_t page,
+                      bool write)
+{
+    return near_tag(d, page, write) && near_entry(d, page)->addend == run->addend;
+}
+
+static void near_grow(const struct dbt *d, struct interp_run *run, bool write)
+{
+    while (near_fits(d, run, run->start - MEM_PAGE_SIZE, write)) {
+        run->start -= MEM_PAGE_SIZE;
+        run->len += MEM_PAGE_SIZE;
+    }
+    while (near_fits(d, run, run->start + run->len, write)) {
+        run->len += MEM_PAGE_SIZE;
+    }
+}
+
+/* Has the page a tag? If not, `ask` for one. */
 static bool near_fill(struct dbt *d, uint64_t page, bool write, bool ask)
 {
-    struct interp *e = &d->interp;
-    const struct tlb_entry *en = near_entry(d, page);
-    bool resident = e->fpu_resident, ok;
-
-    if ((write ? en->write : en->read) == page) {
-        return true;
-    }
-    if (!ask && write) {
-        return false;
-    }
-    d->counts.n[COUNT_TLB_MISSES]++;
-    if (!interp_canonical(page)) {
-        return false;
-    }
-    e->current = d->recs[d->rec].tb->block;
-    e->break_block = false;
-    ok = dbt_fill(d, page, write);
-    d->counts.n[COUNT_TLB_FILLS] += ok;
-    if (resident && !e->fpu_resident) {
-        interp_fpu_load(e);
-    }
-    return ok;
+    return near_tag(d, page, write) || ((ask || !write) && dbt_ask(d, page, write));
 }
 
 /* May the frame that is `n` away from this one, in a large page, be in a run with it? */
@@ -249,7 +238,7 @@ static struct interp_run *near_run_new(struct dbt *d, uint64_t page, bool write)
 {
     const struct tlb *t = &d->interp.tlbs[TLB_USER];
     struct interp_nears *near = &d->interp.near;
-    unsigned slot = (page >> 12) & (TLB_SIZE - 1);
+    unsigned slot = near_index(page);
     uint64_t addend = t->entry[slot].addend;
     bool large = t->shift[slot] > MEM_PAGE_SHIFT;
     struct interp_run *run = large ? NULL : near_adjacent(near->run[write], page, addend);

@@ -260,22 +260,30 @@ bool dbt_fill(struct dbt *d, uint64_t va, bool write)
     return (write ? en->write : en->read) == PAGE_BASE(va);
 }
 
-bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
+bool dbt_ask(struct dbt *d, uint64_t page, bool write)
 {
     struct interp *e = &d->interp;
     bool resident = e->fpu_resident, ok;
 
     d->counts.n[COUNT_TLB_MISSES]++;
-    if ((page >> 12 & (TLB_SIZE - 1)) != slot / sizeof(struct tlb_entry) ||
-        !interp_canonical(page)) {
-        return false; /* over a page boundary */
+    if (!interp_canonical(page)) {
+        return false;
     }
     e->current = d->recs[d->rec & ~(uint32_t)DBT_REC_WRITE].tb->block;
     e->break_block = false;
-    ok = dbt_fill(d, page, (d->rec & DBT_REC_WRITE) != 0);
+    ok = dbt_fill(d, page, write);
     d->counts.n[COUNT_TLB_FILLS] += ok;
     if (resident && !e->fpu_resident) {
         interp_fpu_load(e);
     }
     return ok;
+}
+
+bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
+{
+    if ((page >> 12 & (TLB_SIZE - 1)) != slot / sizeof(struct tlb_entry)) {
+        d->counts.n[COUNT_TLB_MISSES]++;
+        return false; /* over a page boundary */
+    }
+    return dbt_ask(d, page, (d->rec & DBT_REC_WRITE) != 0);
 }

@@ -123,8 +123,7 @@ bool interp_block_check(struct interp *e, struct block *b)
 
 bool interp_block_renew(struct interp *e, struct block *b)
 {
-    __builtin_prefetch(b->source); /* a while ago */
-    __builtin_prefetch(b->ops, 1);
+    interp_block_prefetch(b); /* a while ago */
     if (likely(interp_block_check(e, b))) {
         return true;
     }

@@ -534,6 +534,13 @@ static inline struct jump *interp_jump_at(const struct interp *e, uint64_t rip)
     return &e->jumps[(rip ^ rip >> JUMP_BITS ^ e->jump_salt) & (JUMP_SIZE - 1)];
 }
 
+/* The block is going to be compared, and its operations run. */
+static inline void interp_block_prefetch(const struct block *b)
+{
+    __builtin_prefetch(b->source);
+    __builtin_prefetch(b->ops, 1);
+}
+
 static inline struct block *interp_jump(const struct interp *e, uint64_t rip)
 {
     const struct jump *jump = interp_jump_at(e, rip);
