@@ -13,22 +13,9 @@
 
 enum { ELF_MAX_SECTIONS = 4096, ELF_VERSION_MAX = 256 };
 
-/* The header fields used, of either class. */
-struct elf_header {
-    bool is64;
-    unsigned type, machine;
-    uint64_t entry, phoff, shoff;
-    unsigned phnum, phentsize, shnum, shentsize, shstrndx;
-};
-
 struct elf_phdr {
     uint32_t type, flags;
     uint64_t offset, vaddr, paddr, filesz, memsz, align;
-};
-
-struct elf_shdr {
-    uint32_t name, type;
-    uint64_t offset, size, align;
 };
 
 bool elf_is(const uint8_t *bytes, size_t len)
@@ -36,7 +23,7 @@ bool elf_is(const uint8_t *bytes, size_t len)
     return len >= EI_NIDENT && memcmp(bytes, ELFMAG, SELFMAG) == 0;
 }
 
-static bool elf_header_read(const uint8_t *b, size_t len, struct elf_header *h)
+bool elf_header_read(const uint8_t *b, size_t len, struct elf_header *h)
 {
     if (!elf_is(b, len) || b[EI_DATA] != ELFDATA2LSB) {
         return false;
@@ -92,8 +79,8 @@ static bool elf_phdr_read(const uint8_t *b, size_t len, const struct elf_header 
     return true;
 }
 
-static bool elf_shdr_read(const uint8_t *b, size_t len, const struct elf_header *h, unsigned i,
-                          struct elf_shdr *s)
+bool elf_shdr_read(const uint8_t *b, size_t len, const struct elf_header *h, unsigned i,
+                   struct elf_shdr *s)
 {
     size_t size = h->is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
     uint64_t at;
@@ -105,9 +92,25 @@ static bool elf_shdr_read(const uint8_t *b, size_t len, const struct elf_header 
     b += at;
     s->name = image_le32(b);
     s->type = image_le32(b + 4);
-    s->offset = h->is64 ? image_le64(b + 24) : image_le32(b + 16);
-    s->size = h->is64 ? image_le64(b + 32) : image_le32(b + 20);
-    s->align = h->is64 ? image_le64(b + 48) : image_le32(b + 32);
+    if (h->is64) {
+        s->flags = image_le64(b + 8);
+        s->addr = image_le64(b + 16);
+        s->offset = image_le64(b + 24);
+        s->size = image_le64(b + 32);
+        s->link = image_le32(b + 40);
+        s->info = image_le32(b + 44);
+        s->align = image_le64(b + 48);
+        s->entsize = image_le64(b + 56);
+    } else {
+        s->flags = image_le32(b + 8);
+        s->addr = image_le32(b + 12);
+        s->offset = image_le32(b + 16);
+        s->size = image_le32(b + 20);
+        s->link = image_le32(b + 24);
+        s->info = image_le32(b + 28);
+        s->align = image_le32(b + 32);
+        s->entsize = image_le32(b + 36);
+    }
     return true;
 }
 

@@ -36,7 +36,21 @@ bool bzimage_is(const uint8_t *file, size_t len);
 bool bzimage_payload(struct boot_image *img, const uint8_t *file, size_t len,
                      struct image_span *payload, GError **err);
 
-/* elf.c */
+/* elf.c. The header fields used, and a section header, of either class. */
+struct elf_header {
+    bool is64;
+    unsigned type, machine;
+    uint64_t entry, phoff, shoff;
+    unsigned phnum, phentsize, shnum, shentsize, shstrndx;
+};
+struct elf_shdr {
+    uint32_t name, type, link, info;
+    uint64_t flags, addr, offset, size, align, entsize;
+};
+/* false: they are not in these bytes. */
+bool elf_header_read(const uint8_t *b, size_t len, struct elf_header *h);
+bool elf_shdr_read(const uint8_t *b, size_t len, const struct elf_header *h, unsigned i,
+                   struct elf_shdr *s);
 bool elf_is(const uint8_t *bytes, size_t len);
 /* How many bytes of the file are needed for loading (segments, notes and program headers), or
  * UINT64_MAX when that cannot be told from the first `len` bytes. */

@@ -26,110 +26,77 @@ enum {
         SYMTAB_WORD + sizeof(Elf64_Ehdr) + SYMTAB_SECTIONS * sizeof(Elf64_Shdr),
 };
 
-/* Both classes; the numbers of a 32-bit file fit where they came from. */
 struct symtab {
     const struct boot_image *img;
-    bool is64;
-    uint64_t shoff;
-    unsigned shnum, shentsize;
-    Elf64_Shdr symbols, strings;
+    struct elf_header header;
+    struct elf_shdr symbols, strings;
 };
 
-static void symtab_header(struct symtab *t)
+static bool symtab_section(const struct symtab *t, unsigned i, struct elf_shdr *s)
 {
-    if (t->is64) {
-        Elf64_Ehdr h;
-
-        memcpy(&h, t->img->elf, sizeof(h));
-        t->shoff = h.e_shoff, t->shnum = h.e_shnum, t->shentsize = h.e_shentsize;
-    } else {
-        Elf32_Ehdr h;
-
-        memcpy(&h, t->img->elf, sizeof(h));
-        t->shoff = h.e_shoff, t->shnum = h.e_shnum, t->shentsize = h.e_shentsize;
-    }
+    return elf_shdr_read(t->img->elf, t->img->elf_len, &t->header, i, s);
 }
 
-/* Section header i, if it is in the file. */
-static bool symtab_section(const struct symtab *t, unsigned i, Elf64_Shdr *s)
+static bool symtab_in_file(const struct symtab *t, const struct elf_shdr *s)
 {
-    const size_t size = t->is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
-    Elf32_Shdr n;
-    uint64_t at;
-
-    if (t->shentsize < size || !checked_add(t->shoff, (uint64_t)i * t->shentsize, &at) ||
-        !checked_range(at, size, t->img->elf_len)) {
-        return false;
-    }
-    if (t->is64) {
-        memcpy(s, t->img->elf + at, sizeof(*s));
-        return true;
-    }
-    memcpy(&n, t->img->elf + at, sizeof(n));
-    *s = (Elf64_Shdr){.sh_name = n.sh_name, .sh_type = n.sh_type, .sh_flags = n.sh_flags,
-                      .sh_addr = n.sh_addr, .sh_offset = n.sh_offset, .sh_size = n.sh_size,
-                      .sh_link = n.sh_link, .sh_info = n.sh_info,
-                      .sh_addralign = n.sh_addralign, .sh_entsize = n.sh_entsize};
-    return true;
-}
-
-static bool symtab_in_file(const struct symtab *t, const Elf64_Shdr *s)
-{
-    return checked_range(s->sh_offset, s->sh_size, t->img->elf_len);
+    return checked_range(s->offset, s->size, t->img->elf_len);
 }
 
 /* The first symbol table and its strings. */
 static bool symtab_find(struct symtab *t)
 {
-    for (unsigned i = 1; i < t->shnum; i++) {
+    for (unsigned i = 1; i < t->header.shnum; i++) {
         if (!symtab_section(t, i, &t->symbols)) {
             return false;
         }
-        if (t->symbols.sh_type == SHT_SYMTAB) {
-            return t->symbols.sh_link != SHN_UNDEF && t->symbols.sh_link < t->shnum &&
-                   symtab_section(t, t->symbols.sh_link, &t->strings) &&
-                   t->strings.sh_type == SHT_STRTAB && symtab_in_file(t, &t->symbols) &&
+        if (t->symbols.type == SHT_SYMTAB) {
+            return t->symbols.link != SHN_UNDEF && t->symbols.link < t->header.shnum &&
+                   symtab_section(t, t->symbols.link, &t->strings) &&
+                   t->strings.type == SHT_STRTAB && symtab_in_file(t, &t->symbols) &&
                    symtab_in_file(t, &t->strings);
         }
     }
     return false;
 }
 
+/* A 32-bit file's numbers fit where they came from. */
 static void symtab_put_section(const struct symtab *t, uint8_t *to, unsigned i,
-                               const Elf64_Shdr *s)
+                               const struct elf_shdr *s)
 {
-    if (t->is64) {
-        memcpy(to + i * sizeof(*s), s, sizeof(*s));
-    } else {
-        const Elf32_Shdr n = {
-            s->sh_name, s->sh_type, (Elf32_Word)s->sh_flags, (Elf32_Addr)s->sh_addr,
-            (Elf32_Off)s->sh_offset, (Elf32_Word)s->sh_size, s->sh_link, s->sh_info,
-            (Elf32_Word)s->sh_addralign, (Elf32_Word)s->sh_entsize};
+    const Elf64_Shdr wide = {s->name, s->type, s->flags, s->addr, s->offset,
+                             s->size, s->link, s->info,  s->align, s->entsize};
+    const Elf32_Shdr narrow = {
+        s->name, s->type, (Elf32_Word)s->flags, (Elf32_Addr)s->addr, (Elf32_Off)s->offset,
+        (Elf32_Word)s->size, s->link, s->info, (Elf32_Word)s->align, (Elf32_Word)s->entsize};
 
-        memcpy(to + i * sizeof(n), &n, sizeof(n));
+    if (t->header.is64) {
+        memcpy(to + i * sizeof(wide), &wide, sizeof(wide));
+    } else {
+        memcpy(to + i * sizeof(narrow), &narrow, sizeof(narrow));
     }
 }
 
+/* The file's header with nothing but the three sections, which are where a 64-bit header ends. */
+#define SYMTAB_PUT_HEADER(to, elf, ehdr, shdr)                                                 \
+    do {                                                                                       \
+        ehdr h;                                                                                \
+                                                                                               \
+        memcpy(&h, elf, sizeof(h));                                                            \
+        h.e_version = EV_CURRENT;                                                              \
+        h.e_ehsize = sizeof(h);                                                                \
+        h.e_shentsize = sizeof(shdr);                                                          \
+        h.e_shoff = sizeof(Elf64_Ehdr);                                                        \
+        h.e_shnum = SYMTAB_SECTIONS;                                                           \
+        h.e_phoff = 0, h.e_phentsize = 0, h.e_phnum = 0, h.e_shstrndx = 0;                     \
+        memcpy(to, &h, sizeof(h));                                                             \
+    } while (0)
+
 static void symtab_put_header(const struct symtab *t, uint8_t *to)
 {
-    if (t->is64) {
-        Elf64_Ehdr h;
-
-        memcpy(&h, t->img->elf, sizeof(h));
-        h.e_version = EV_CURRENT;
-        h.e_ehsize = sizeof(h), h.e_shentsize = sizeof(Elf64_Shdr);
-        h.e_shoff = sizeof(Elf64_Ehdr), h.e_shnum = SYMTAB_SECTIONS;
-        h.e_phoff = 0, h.e_phentsize = 0, h.e_phnum = 0, h.e_shstrndx = 0;
-        memcpy(to, &h, sizeof(h));
+    if (t->header.is64) {
+        SYMTAB_PUT_HEADER(to, t->img->elf, Elf64_Ehdr, Elf64_Shdr);
     } else {
-        Elf32_Ehdr h;
-
-        memcpy(&h, t->img->elf, sizeof(h));
-        h.e_version = EV_CURRENT;
-        h.e_ehsize = sizeof(h), h.e_shentsize = sizeof(Elf32_Shdr);
-        h.e_shoff = sizeof(Elf64_Ehdr), h.e_shnum = SYMTAB_SECTIONS; /* the larger one's room */
-        h.e_phoff = 0, h.e_phentsize = 0, h.e_phnum = 0, h.e_shstrndx = 0;
-        memcpy(to, &h, sizeof(h));
+        SYMTAB_PUT_HEADER(to, t->img->elf, Elf32_Ehdr, Elf32_Shdr);
     }
 }
 
@@ -137,15 +104,15 @@ static void symtab_put_header(const struct symtab *t, uint8_t *to)
 static void symtab_fill(struct symtab *t, uint8_t *blob, uint64_t symbols_at,
                         uint64_t strings_at)
 {
-    const uint32_t used = (uint32_t)(strings_at + t->strings.sh_size - SYMTAB_WORD);
+    const uint32_t used = (uint32_t)(strings_at + t->strings.size - SYMTAB_WORD);
     uint8_t *sections = blob + SYMTAB_WORD + sizeof(Elf64_Ehdr);
 
     memcpy(blob, &used, sizeof(used));
-    memcpy(blob + symbols_at, t->img->elf + t->symbols.sh_offset, t->symbols.sh_size);
-    memcpy(blob + strings_at, t->img->elf + t->strings.sh_offset, t->strings.sh_size);
-    t->symbols.sh_offset = symbols_at - SYMTAB_WORD;
-    t->strings.sh_offset = strings_at - SYMTAB_WORD;
-    t->symbols.sh_link = 2;
+    memcpy(blob + symbols_at, t->img->elf + t->symbols.offset, t->symbols.size);
+    memcpy(blob + strings_at, t->img->elf + t->strings.offset, t->strings.size);
+    t->symbols.offset = symbols_at - SYMTAB_WORD;
+    t->strings.offset = strings_at - SYMTAB_WORD;
+    t->symbols.link = 2;
     symtab_put_header(t, blob + SYMTAB_WORD);
     symtab_put_section(t, sections, 1, &t->symbols);
     symtab_put_section(t, sections, 2, &t->strings);
@@ -153,18 +120,17 @@ static void symtab_fill(struct symtab *t, uint8_t *blob, uint64_t symbols_at,
 
 bool symtab_add(struct boot_image *img, GError **err)
 {
-    struct symtab t = {.img = img, .is64 = img->elf_class == 64};
-    const uint64_t word = t.is64 ? 8 : 4;
+    struct symtab t = {.img = img};
+    const uint64_t word = img->elf_class == 64 ? 8 : 4;
     uint64_t start, symbols_at, strings_at, len, end;
 
-    symtab_header(&t);
-    if (!symtab_find(&t)) {
+    if (!elf_header_read(img->elf, img->elf_len, &t.header) || !symtab_find(&t)) {
         return true;
     }
     /* None can overflow: both sections lie in the file. */
     symbols_at = (SYMTAB_HEADERS + word - 1) & -word;
-    strings_at = (symbols_at + t.symbols.sh_size + word - 1) & -word;
-    len = (strings_at + t.strings.sh_size + word - 1) & -word;
+    strings_at = (symbols_at + t.symbols.size + word - 1) & -word;
+    len = (strings_at + t.strings.size + word - 1) & -word;
     if (len > BOOT_MAX_UNPACKED) {
         return error_set(err, PVEMU_ERROR_LIMIT, "'%s' has more than %u MiB of symbols",
                          img->name, (unsigned)(BOOT_MAX_UNPACKED >> 20));
