@@ -103,11 +103,17 @@ static const char *stop_words(enum stop_reason reason)
     }
 }
 
+static const char *session_words(const struct session *s, bool panicked,
+                                 enum stop_reason reason)
+{
+    return panicked && !s->verdict.watchdog ? "kernel panic" : stop_words(reason);
+}
+
 static void session_hold(struct session *s, bool panicked, enum stop_reason reason)
 {
     s->held = panicked ? "guest-panicked" : "shutdown";
     report_info("%s: the guest is held as it is (end it with Ctrl-A X or `pvemu destroy`)",
-                panicked && !s->verdict.watchdog ? "kernel panic" : stop_words(reason));
+                session_words(s, panicked, reason));
 }
 
 /* Everything that belongs to the boot that is over. */
@@ -124,7 +130,7 @@ static void session_forget_boot(struct session *s)
 
 static void session_again(struct session *s, bool panicked, enum stop_reason reason)
 {
-    const char *words = panicked && !s->verdict.watchdog ? "kernel panic" : stop_words(reason);
+    const char *words = session_words(s, panicked, reason);
 
     session_forget_boot(s);
     control_event(s->control, "RESET",
