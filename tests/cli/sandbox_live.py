@@ -31,7 +31,7 @@ def check(ok, what):
 def find_kernel():
     if os.environ.get("PVEMU_TEST_KERNEL"):
         return os.environ["PVEMU_TEST_KERNEL"]
-    return next(iter(sorted(glob.glob(f"{ROOT}/cache/kernel/*/vmlinuz"))), None)
+    return next(iter(sorted(glob.glob(f"{ROOT}/cache/kernel/linux-image-*-amd64_*/vmlinuz"))), None)
 
 
 def status_of(task):
