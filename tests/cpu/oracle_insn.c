@@ -305,26 +305,14 @@ static bool parse(struct options *o, int argc, char **argv)
 }
 
 static struct accel_ops eager_ops;
+static struct dbt_options eager_options = {.hot = 1};
 
 static bool eager_init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = 1};
-
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;
     }
-    dbt_configure(v, &options);
-    return true;
-}
-
-static bool runs_init(struct vcpu *v, GError **err)
-{
-    static const struct dbt_options options = {.runs = true};
-
-    if (!eager_init(v, err)) {
-        return false;
-    }
-    dbt_configure(v, &options);
+    dbt_configure(v, &eager_options);
     return true;
 }
 
@@ -348,7 +336,8 @@ int main(int argc, char **argv)
         return 77;
     }
     eager_ops = dbt_accel_ops;
-    eager_ops.vcpu_init = o.runs ? runs_init : eager_init;
+    eager_ops.vcpu_init = eager_init;
+    eager_options.runs = o.runs;
     model = cpu_model_new_host(NULL);
     oracle_guest_init(o.bt ? &eager_ops : &interp_accel_ops, model);
     oracle_host_init();

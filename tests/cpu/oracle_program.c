@@ -296,26 +296,14 @@ static void report(struct run *run, uint64_t seed)
 }
 
 static struct accel_ops eager_ops;
+static struct dbt_options eager_options = {.hot = 1, .cache = 1 << 20};
 
 static bool eager_init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = 1, .cache = 1 << 20};
-
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;
     }
-    dbt_configure(v, &options);
-    return true;
-}
-
-static bool runs_init(struct vcpu *v, GError **err)
-{
-    static const struct dbt_options options = {.runs = true};
-
-    if (!eager_init(v, err)) {
-        return false;
-    }
-    dbt_configure(v, &options);
+    dbt_configure(v, &eager_options);
     return true;
 }
 
@@ -371,7 +359,8 @@ int main(int argc, char **argv)
     }
     model = cpu_model_new_host(NULL);
     eager_ops = dbt_accel_ops;
-    eager_ops.vcpu_init = o.runs ? runs_init : eager_init;
+    eager_ops.vcpu_init = eager_init;
+    eager_options.runs = o.runs;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);
     if (o.host) {

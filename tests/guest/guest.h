@@ -60,6 +60,17 @@ say:
     jmp 1b
 .endm
 
+/* sched_op, SCHEDOP_shutdown. */
+.macro SHUTDOWN reason
+    HYPERCALL 29, 2, 99f
+1:  pause
+    jmp 1b
+    .section .rodata
+    .align 4
+99: .long \reason
+    .text
+.endm
+
 /* A hypercall with up to two arguments; the instruction is the one of this CPU's vendor. */
 .macro HYPERCALL nr, arg1, arg2
     movl $\nr, %eax

@@ -3,10 +3,4 @@
 #define SUSPEND_CANCEL
 #include "guest.h"
 main:
-    HYPERCALL 29, 2, reason /* sched_op, SCHEDOP_shutdown */
-1:  pause
-    jmp 1b
-    .section .rodata
-    .align 4
-reason:
-    .long 2
+    SHUTDOWN 2

@@ -2,10 +2,4 @@
 /* SCHEDOP_shutdown(suspend) by a kernel that does not know of its cancellation. */
 #include "guest.h"
 main:
-    HYPERCALL 29, 2, reason /* sched_op, SCHEDOP_shutdown */
-1:  pause
-    jmp 1b
-    .section .rodata
-    .align 4
-reason:
-    .long 2
+    SHUTDOWN 2

@@ -1,18 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry of a 32-bit PVH test kernel: flat, without paging, and calls from C's stack. */
-#include <xen/elfnote.h>
-
-    .section .note.Xen, "a", @note
-    .align 4
-    .long 4, 4, XEN_ELFNOTE_PHYS32_ENTRY
-    .asciz "Xen"
-    .long start
-
-    .text
-    .globl start
-start:
-    movl $stack_top, %esp
-    movl %ebx, start_info_at
+#include "pvh_entry.h"
     lgdt gdt_pointer
     ljmp $8, $1f
 1:  movl $0x10, %eax

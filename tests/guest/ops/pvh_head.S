@@ -1,20 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry of a 64-bit PVH test kernel: into long mode with 1 GiB mapped as it is, and into C. */
-#include <xen/elfnote.h>
 #include "../pv/call.h"
-
-    .section .note.Xen, "a", @note
-    .align 4
-    .long 4, 4, XEN_ELFNOTE_PHYS32_ENTRY
-    .asciz "Xen"
-    .long start
-
-    .text
-    .code32
-    .globl start
-start:
-    movl $stack_top, %esp
-    movl %ebx, start_info_at
+#include "pvh_entry.h"
     movl $l3, %eax
     orl $3, %eax
     movl %eax, l4

@@ -80,9 +80,7 @@ static void test_run_fails(void)
 
             e->ret = rows[i].fill == fill_stop ? -EINTR : 0;
         }
-        kvm_run_guest(v, &last);
-        g_assert_cmpint(last.kind, ==, EXIT_ERROR);
-        g_assert_nonnull(strstr(last.message, rows[i].text));
+        kt_run_to_end(EXIT_ERROR, rows[i].text);
         g_assert_nonnull(strstr(last.message, "Input/output error"));
         kt_teardown();
     }
@@ -104,9 +102,7 @@ static void test_msrs_fail(void)
     fake_kvm.fail_request = KVM_SET_DEVICE_ATTR;
     fake_kvm.fail_error = EIO;
     kt_add(KVM_EXIT_X86_WRMSR, fill_tsc);
-    kvm_run_guest(v, &last);
-    g_assert_cmpint(last.kind, ==, EXIT_ERROR);
-    g_assert_nonnull(strstr(last.message, "cannot set the TSC"));
+    kt_run_to_end(EXIT_ERROR, "cannot set the TSC");
     kt_teardown();
 }
 
@@ -117,9 +113,7 @@ static void test_slots_end(void)
     ((struct kvm_engine *)v->engine)->vm->nr_slots = KVM_SLOT_FIRST_OUTSIDE + 1;
     g_assert_true(mem_set_gfn(v->mem, 0xfe700, mem_extra_frame(v->mem, 0)));
     g_assert_true(mem_set_gfn(v->mem, 0xfe701, mem_extra_frame(v->mem, 1)));
-    kvm_run_guest(v, &last);
-    g_assert_cmpint(last.kind, ==, EXIT_ERROR);
-    g_assert_nonnull(strstr(last.message, "No space left"));
+    kt_run_to_end(EXIT_ERROR, "No space left");
     kt_teardown();
 }
 

@@ -146,6 +146,13 @@ void kt_run_to_halt(void)
     g_assert_cmpuint(fake_kvm.next_exit, ==, fake_kvm.nr_exits);
 }
 
+void kt_run_to_end(enum exit_kind kind, const char *text)
+{
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, kind);
+    g_assert_nonnull(strstr(last.message, text));
+}
+
 void kt_assert_call(unsigned i, char what, uint64_t at, unsigned size, uint64_t value)
 {
     g_assert_cmpuint(i, <, nr_calls);

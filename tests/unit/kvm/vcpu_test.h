@@ -37,6 +37,8 @@ void kt_teardown(void);
 struct fake_exit *kt_add(uint32_t reason, void (*fill)(struct kvm_run *run));
 /* Runs until an exit; the script ends with HLT. */
 void kt_run_to_halt(void);
+/* Runs until an exit of this kind, which says so. */
+void kt_run_to_end(enum exit_kind kind, const char *text);
 void kt_assert_call(unsigned i, char what, uint64_t at, unsigned size, uint64_t value);
 /* A port exit, and where its data are. */
 uint8_t *kt_io_data(struct kvm_run *run, uint8_t direction, uint16_t port, uint8_t size,
