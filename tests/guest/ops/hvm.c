@@ -197,6 +197,7 @@ static void check_questions(void)
     CHECK(HC2(memory_op, XENMEM_exchange, 0), -ENOSYS_);
     CHECK(HC2(memory_op, XENMEM_machphys_mapping, 0), -ENOSYS_);
     CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, 0), -ENOSYS_);
+    CHECK(HC2(memory_op, XENMEM_machphys_compat_mfn_list, 0), -ENOSYS_);
     CHECK(HC2(memory_op, XENMEM_machine_memory_map, 0), -ENOSYS_);
     CHECK(HC2(memory_op, 60, 0), -ENOSYS_);
 }

@@ -234,6 +234,10 @@ static void check_memory_refusals(void)
     CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, &pieces), 0);
     CHECK(pieces.nr_extents, 0);
     CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, BAD_POINTER), -EFAULT_);
+    pieces.nr_extents = 99;
+    CHECK(HC2(memory_op, XENMEM_machphys_compat_mfn_list, &pieces), 0);
+    CHECK(pieces.nr_extents, 0);
+    CHECK(HC2(memory_op, XENMEM_machphys_compat_mfn_list, BAD_POINTER), -EFAULT_);
     CHECK(HC2(memory_op, XENMEM_add_to_physmap_batch, 0), -EINVAL_);
     CHECK(HC2(memory_op, XENMEM_remove_from_physmap, 0), -EINVAL_);
     CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0); /* it has all it may have */
