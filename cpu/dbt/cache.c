@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The memory of translations: code in a memfd that is mapped twice, writable here and
+ * The memory of translations: code in shared memory that is mapped twice, writable here and
  * executable there, and tables beside it. Everything is only ever added; when something is full
  * all of it goes, together with the interpreter's blocks.
  */
@@ -8,7 +8,6 @@
 
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 static void *cache_table(size_t bytes)
 {
@@ -18,18 +17,26 @@ static void *cache_table(size_t bytes)
     return p == MAP_FAILED ? NULL : p;
 }
 
+/*
+ * Not a memfd: perf looks for names in its map of a process only where a mapping is of no file,
+ * and some hosts refuse to execute memfds (vm.memfd_noexec).
+ */
+static void cache_code(struct dbt *d)
+{
+    d->rx = MAP_FAILED;
+    d->rw = mmap(NULL, DBT_CACHE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (d->rw != MAP_FAILED) {
+        d->rx = mremap(d->rw, 0, DBT_CACHE, MREMAP_MAYMOVE); /* the same pages again */
+    }
+    if (d->rx != MAP_FAILED && mprotect(d->rx, DBT_CACHE, PROT_READ | PROT_EXEC) != 0) {
+        munmap(d->rx, DBT_CACHE);
+        d->rx = MAP_FAILED;
+    }
+}
+
 bool dbt_cache_init(struct dbt *d, GError **err)
 {
-    int fd = memfd_create("pvemu-code", MFD_CLOEXEC);
-
-    d->rw = d->rx = MAP_FAILED;
-    if (fd >= 0 && ftruncate(fd, DBT_CACHE) == 0) {
-        d->rw = mmap(NULL, DBT_CACHE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        d->rx = mmap(NULL, DBT_CACHE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
+    cache_code(d);
     d->recs = cache_table(sizeof(struct rec) * DBT_MAX_RECS);
     d->links = cache_table(sizeof(struct link) * DBT_MAX_LINKS);
     d->tbs = cache_table(sizeof(struct tb) * DBT_MAX_TBS);
@@ -39,7 +46,7 @@ bool dbt_cache_init(struct dbt *d, GError **err)
     if (d->rw == MAP_FAILED || d->rx == MAP_FAILED || d->recs == NULL || d->links == NULL ||
         !dbt_returns_init(d) || d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->trap == MAP_FAILED) {
         g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_ACCES,
-                    "this host refuses executable memory (memfd, PROT_EXEC)");
+                    "this host refuses executable memory (PROT_EXEC)");
         dbt_cache_fini(d);
         return false;
     }
