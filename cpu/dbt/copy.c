@@ -128,6 +128,21 @@ static bool copy_general(struct tr *t, const struct insn *in)
     return true;
 }
 
+void tr_copy_again(struct tr *t, const struct insn *in)
+{
+    struct copy_map map;
+    uint32_t loaned;
+    bool ok = copy_loans(in, false, &map, &loaned);
+
+    for (unsigned i = 0; i < CPU_NR_GPR; i++) {
+        if ((loaned >> i & 1) != 0) {
+            tr_get(t, map.gpr[i], i);
+        }
+    }
+    ok = ok && insn_copy(&t->c, in, &map);
+    g_assert(ok); /* it was copied once */
+}
+
 /* An address is only computed. */
 static bool copy_lea(struct tr *t, const struct insn *in)
 {

@@ -54,14 +54,13 @@ static bool group_implicit(const struct insn *in)
            in->id == INSN_IDIV || in->id == INSN_CBW || in->id == INSN_CWD;
 }
 
-/* Both registers of the address are what they were behind this instruction. */
-static bool group_keeps(const struct insn *in, unsigned base, unsigned index)
+bool tr_keeps(const struct insn *in, unsigned a, unsigned b)
 {
     if (!group_known(in)) {
         return false;
     }
     if (group_implicit(in) &&
-        (base == CPU_RAX || base == CPU_RDX || index == CPU_RAX || index == CPU_RDX)) {
+        (a == CPU_RAX || a == CPU_RDX || b == CPU_RAX || b == CPU_RDX)) {
         return false;
     }
     for (unsigned i = 0; i < in->nr_operands; i++) {
@@ -69,7 +68,7 @@ static bool group_keeps(const struct insn *in, unsigned base, unsigned index)
         unsigned reg = (op->reg & INSN_HIGH_BYTE) != 0 ? op->reg & 3u : op->reg;
 
         if (op->kind == OPK_GPR && (op->access & OPA_WRITE) != 0 &&
-            (reg == base || reg == index)) {
+            (reg == a || reg == b)) {
             return false;
         }
     }
@@ -118,7 +117,7 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, bool mixed, str
         struct tr_operand op;
         int64_t low, high;
 
-        if (!group_keeps(&t->insn[i], first->base, first->index)) {
+        if (!tr_keeps(&t->insn[i], first->base, first->index)) {
             break;
         }
         if (group_access(t, i + 1, first, &op) && (mixed || first->write || !op.write)) {
@@ -146,7 +145,7 @@ void tr_group_after(struct tr *t, const struct insn *in)
     unsigned n = 0;
 
     for (unsigned i = 0; i < t->nr_groups; i++) {
-        if (group_keeps(in, t->group[i].first.base, t->group[i].first.index)) {
+        if (tr_keeps(in, t->group[i].first.base, t->group[i].first.index)) {
             t->group[n++] = t->group[i];
         }
     }

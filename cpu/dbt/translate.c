@@ -9,46 +9,6 @@
 
 #include <string.h>
 
-/* ---- flags ---- */
-
-static void flags_save(struct tr *t)
-{
-    emit_mov(&t->c, HOST_R10, CPU_RAX);
-    emit_byte(&t->c, 0x9f);                                         /* lahf */
-    emit_bytes(&t->c, (const uint8_t[]){0x0f, 0x90, 0xc0}, 3);      /* seto %al */
-    emit_op32_gs(&t->c, EMIT_STORE, CPU_RAX, TR_GS(interp.fl));
-    emit_mov(&t->c, CPU_RAX, HOST_R10);
-}
-
-/* EFLAGS are about to be overwritten by the translation itself. */
-void tr_clobber(struct tr *t)
-{
-    if (t->loc == LOC_HOST) {
-        if (t->live != 0) {
-            flags_save(t);
-        }
-        t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
-        t->fault_host = false;
-    }
-}
-
-static void flags_load(struct tr *t)
-{
-    emit_mov(&t->c, HOST_R10, CPU_RAX);
-    emit_op32_gs(&t->c, EMIT_LOAD, CPU_RAX, TR_GS(interp.fl));
-    emit_bytes(&t->c, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
-    emit_mov(&t->c, CPU_RAX, HOST_R10);
-}
-
-/* The guest's flags that are alive have to be in EFLAGS. Changes r10. */
-void tr_flags_host(struct tr *t)
-{
-    if (t->loc == LOC_MEM && t->live != 0) {
-        flags_load(t);
-        t->loc = LOC_HOST;
-    }
-}
-
 /* ---- ends of a block ---- */
 
 void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
@@ -57,7 +17,7 @@ void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
 
     g_assert(t->nr_fix <= G_N_ELEMENTS(t->fix));
     *f = (struct fixup){.at = at, .kind = kind, .rec = t->rec, .loc = t->loc,
-                         .live = t->live, .sp = t->sp, .to = to};
+                         .live = t->live, .sp = t->sp, .redo = t->redo, .to = to};
 }
 
 /* When the condition holds the interpreter does it. Flags are saved or dead. */
@@ -191,7 +151,7 @@ static void stub_link(struct tr *t, const struct fixup *f)
         l->high = t->high - f->sp;
     }
     if (f->loc == LOC_HOST && f->live != 0) {
-        flags_save(t);
+        tr_flags_save(t);
     }
     tr_guest_address(t, HOST_R10, (int64_t)f->to);
     emit_mov_imm32(&t->c, HOST_R11, d->nr_links++);
@@ -210,6 +170,12 @@ static void stub_emit(struct tr *t, const struct fixup *f)
 {
     emit_patch(t->c.start, f->at, emit_offset(&t->c));
     t->rec = f->rec;
+    t->loc = f->loc;
+    t->live = f->live;
+    t->redo = f->redo;
+    if (t->loc == LOC_REDO) {
+        tr_flags_stub(t);
+    }
     switch (f->kind) {
     case FIX_SLOW:
         emit_mov_imm32(&t->c, HOST_R10, f->rec);
@@ -240,13 +206,9 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         stub_link(t, f);
         break;
     case FIX_FAR:
-        t->loc = f->loc;
-        t->live = f->live;
         tr_direct(t, (int64_t)f->to);
         break;
     default:
-        t->loc = f->loc;
-        t->live = f->live;
         tr_leave(t, (int64_t)f->to);
         break;
     }
@@ -257,6 +219,7 @@ static void stub_emit(struct tr *t, const struct fixup *f)
 /* The interpreter executes it, here. */
 void tr_interpret(struct tr *t)
 {
+    t->may_redo = false;
     tr_clobber(t);
     emit_mov_imm32(&t->c, HOST_R10, t->rec);
     emit_jmp_to(&t->c, t->d->common_slow);
@@ -265,6 +228,7 @@ void tr_interpret(struct tr *t)
 
 void tr_call_c(struct tr *t, tr_c_fn fn)
 {
+    t->may_redo = false;
     tr_clobber(t);
     emit_mov_imm32(&t->c, HOST_R10, t->rec);
     emit_mov_imm64(&t->c, HOST_R11, (uint64_t)(uintptr_t)fn);
@@ -433,6 +397,17 @@ static void entry_vector(struct tr *t)
     tr_fixup(t, emit_jcc(&t->c, 4), FIX_FPU, 0);
 }
 
+/* The first instruction would only save the flags again. */
+static bool tr_checks_first(const struct tr *t)
+{
+    const struct insn *in = &t->insn[0];
+    const struct insn_operand *mem = insn_mem_operand(in);
+    struct insn_status s = insn_status_flags(in);
+
+    return mem != NULL && in->id != INSN_LEA && in->id != INSN_NOP && s.reads == 0 &&
+           in->base != CPU_RSP;
+}
+
 static void tr_entry(struct tr *t, struct tb_code *code)
 {
     struct dbt *d = t->d;
@@ -459,18 +434,28 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     code->low = t->low;
     code->high = t->high;
     t->live = t->live_before[0];
-    tr_flags_host(t);
-    code->host[2] = emit_offset(&t->c);
+    if (!tr_checks_first(t)) {
+        tr_flags_host(t);
+        code->host[2] = emit_offset(&t->c);
+    }
 }
 
 /* Entries with the flags in EFLAGS where checks would overwrite them; and a dead end. */
 static void tr_entry_stubs(struct tr *t, struct tb_code *code)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        code->host[i] = code->mem[i] == code->mem[2] ? code->host[2] : code->mem[i];
-        if (t->live_entry != 0 && code->mem[i] != code->mem[2]) {
+    for (unsigned i = 3; i-- > 0;) {
+        uint8_t live = i == 2 ? t->live_before[0] : t->live_entry;
+
+        if (code->host[i] != 0) {
+            continue;
+        }
+        if (i < 2 && code->mem[i] == code->mem[2]) {
+            code->host[i] = code->host[2];
+        } else if (live == 0) {
+            code->host[i] = code->mem[i];
+        } else {
             code->host[i] = emit_offset(&t->c);
-            flags_save(t);
+            tr_flags_save(t);
             emit_jmp_to(&t->c, code->mem[i]);
         }
     }
@@ -495,6 +480,7 @@ static void tr_body(struct tr *t)
         t->live = t->live_before[i];
         t->live_after = t->live_before[i + 1];
         t->status = insn_status_flags(in);
+        tr_flags_before(t, in);
         t->fault_host = t->loc == LOC_HOST;
         *rec = (struct rec){.tb = t->t, .start = emit_offset(&t->c), .ip = t->ip,
                             .poll_flags = t->loc == LOC_HOST};
@@ -505,12 +491,15 @@ static void tr_body(struct tr *t)
         rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 && !rec->group
                           ? emit_offset(&t->c) : 0;
         tr_group_after(t, in);
+        tr_flags_after(t, in);
     }
+    t->may_redo = false;
     if (open) {
         unsigned next = t->b->offset + t->bytes;
 
         t->live = t->live_before[t->nr];
         t->sp = t->sps[t->nr];
+        tr_flags_settle(t);
         if (t->bytes != t->b->bytes && t->foreign) {
             tr_leave(t, next);
         } else if (next < MEM_PAGE_SIZE) {
@@ -544,6 +533,8 @@ static void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->index = index;
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
     t->nr_groups = t->nr_addends = 0;
+    t->redo = NULL;
+    t->may_redo = false;
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
     tr_decode(t);
 }

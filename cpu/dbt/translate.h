@@ -10,8 +10,8 @@
 
 #define TR_GS(field) offsetof(struct dbt, field)
 
-/* Where the guest's status flags are. */
-enum loc { LOC_DEAD, LOC_MEM, LOC_HOST };
+/* Where the guest's status flags are. REDO: nowhere, but in the registers they came from. */
+enum loc { LOC_DEAD, LOC_MEM, LOC_HOST, LOC_REDO };
 
 /* Jumps out of the straight line, whose code follows the block. */
 enum fix_kind {
@@ -36,6 +36,7 @@ struct fixup {
     enum loc loc;
     uint8_t live; /* flags that matter there */
     int32_t sp;
+    const struct insn *redo;
     uint64_t to;
 };
 
@@ -97,6 +98,8 @@ struct tr {
     uint16_t ip;
     int32_t sp; /* RSP, from that at the start */
     enum loc loc;
+    const struct insn *redo; /* its flags are the guest's and can be had again; NULL: none */
+    bool may_redo; /* while the current instruction goes on */
     bool fault_host; /* a fault of it finds the flags in EFLAGS */
     uint8_t live, live_after; /* flags that matter before it, behind it */
     struct insn_status status;
@@ -117,9 +120,7 @@ struct tr {
 };
 
 /* translate.c */
-void tr_clobber(struct tr *t);
 void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to);
-void tr_flags_host(struct tr *t);
 void tr_slow_if(struct tr *t, unsigned cond);
 void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write);
 /*
@@ -148,6 +149,24 @@ void tr_interpret(struct tr *t);
 uint8_t tr_looks(const struct insn *in, unsigned ip);
 /* Of the flags `pending`, those that matter to the code at an offset from the page. */
 uint8_t tr_peek(struct tr *t, int64_t at, uint8_t pending);
+
+/*
+ * tr_flags.c. _before and _after: of each instruction.
+ */
+void tr_flags_before(struct tr *t, const struct insn *in);
+void tr_flags_after(struct tr *t, const struct insn *in);
+/* EFLAGS are about to be overwritten by the translation itself: flags that matter are saved, or
+ * may be had again. */
+void tr_clobber(struct tr *t);
+/* The guest's flags that are alive have to be in EFLAGS. Changes r10. Within an instruction that
+ * looks at them; LOC_REDO is not met there (tr_flags_before()). */
+void tr_flags_host(struct tr *t);
+/* From here on they are in a place; between instructions. Changes r10 and r11. */
+void tr_flags_settle(struct tr *t);
+/* EFLAGS to e->fl, whatever is known. Changes r10. */
+void tr_flags_save(struct tr *t);
+/* At the start of a stub for what is LOC_REDO: they are in e->fl then. */
+void tr_flags_stub(struct tr *t);
 
 /* memory.c: checks the operand, all flags saved; *m is where it is on the host. */
 bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op);
@@ -190,6 +209,8 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, bool mixed, str
 void tr_group_add(struct tr *t, const struct tr_group *g);
 bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 void tr_group_after(struct tr *t, const struct insn *in);
+/* Both registers are what they were behind this instruction; INSN_NO_REG: none. */
+bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
 
 /* tr_near.c: tr_check() of accesses that are likely to meet the page they met last. false: not
  * this one, nothing was emitted. */
@@ -205,5 +226,7 @@ void tr_system(struct tr *t, const struct insn *in);
 bool tr_string(struct tr *t, const struct insn *in);
 /* copy.c: false: it cannot be copied. Nothing was emitted then. */
 bool tr_copy(struct tr *t, const struct insn *in);
+/* A comparison of registers, only for its flags. Changes r10 and r11. */
+void tr_copy_again(struct tr *t, const struct insn *in);
 
 #endif

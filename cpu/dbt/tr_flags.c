@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where the guest's status flags are while a block is translated. Checks of memory accesses
+ * overwrite EFLAGS. Where flags matter behind one they are saved before; but most often they
+ * matter only in case that the check fails (a store may change the code behind it, and with it
+ * what overwrites them). Then nothing is saved as long as the registers that they came from are
+ * what they were: stubs, and whoever wants them after all, do the same once more (LOC_REDO).
+ */
+#include "translate.h"
+
+void tr_flags_save(struct tr *t)
+{
+    emit_mov(&t->c, HOST_R10, CPU_RAX);
+    emit_byte(&t->c, 0x9f);                                    /* lahf */
+    emit_bytes(&t->c, (const uint8_t[]){0x0f, 0x90, 0xc0}, 3); /* seto %al */
+    emit_op32_gs(&t->c, EMIT_STORE, CPU_RAX, TR_GS(interp.fl));
+    emit_mov(&t->c, CPU_RAX, HOST_R10);
+}
+
+static void flags_load(struct tr *t)
+{
+    emit_mov(&t->c, HOST_R10, CPU_RAX);
+    emit_op32_gs(&t->c, EMIT_LOAD, CPU_RAX, TR_GS(interp.fl));
+    emit_bytes(&t->c, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
+    emit_mov(&t->c, CPU_RAX, HOST_R10);
+}
+
+/* ---- the same once more ---- */
+
+static unsigned redo_reg(const struct insn_operand *op)
+{
+    return op->kind != OPK_GPR               ? INSN_NO_REG
+           : (op->reg & INSN_HIGH_BYTE) != 0 ? op->reg & 3u
+                                             : op->reg;
+}
+
+/* Can its flags be had again from what it leaves in its registers? */
+static bool redo_fits(const struct insn *in)
+{
+    const struct insn_operand *to = &in->op[0], *from = &in->op[1];
+    unsigned a, b;
+
+    if (in->nr_operands == 0 || to->kind != OPK_GPR) {
+        return false;
+    }
+    a = redo_reg(to);
+    b = in->nr_operands > 1 ? redo_reg(from) : INSN_NO_REG;
+    if (a == CPU_RSP || b == CPU_RSP) {
+        return false;
+    }
+    if (in->id == INSN_NEG) {
+        return to->size >= 4;
+    }
+    if (in->nr_operands != 2 || (from->kind != OPK_GPR && from->kind != OPK_IMM)) {
+        return false;
+    }
+    switch (in->id) {
+    case INSN_CMP:
+    case INSN_TEST:
+        return true;
+    case INSN_AND: /* by the result alone */
+    case INSN_OR:
+    case INSN_XOR:
+        return to->size >= 4;
+    case INSN_ADD:
+    case INSN_SUB:
+        return to->size >= 4 && a != b &&
+               (from->kind != OPK_IMM || to->size == 4 || (int64_t)in->imm == (int32_t)in->imm);
+    default:
+        return false;
+    }
+}
+
+static void redo_op(struct tr *t, unsigned op, unsigned reg, unsigned rm, unsigned size)
+{
+    emit_byte(&t->c,
+              0x40u | (size == 8 ? 8u : 0u) | (reg >= 8 ? 4u : 0u) | (rm >= 8 ? 1u : 0u));
+    emit_byte(&t->c, op);
+    emit_byte(&t->c, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+/* ADD (0) or SUB (5) to r10. */
+static void redo_add(struct tr *t, unsigned op, unsigned from, const struct insn *in)
+{
+    unsigned size = in->op[0].size;
+
+    if (in->op[1].kind == OPK_IMM) {
+        redo_op(t, 0x81, op, HOST_R10, size);
+        emit_u32(&t->c, (uint32_t)in->imm);
+    } else {
+        redo_op(t, op << 3 | 3, HOST_R10, from, size);
+    }
+}
+
+static unsigned redo_get(struct tr *t, unsigned to, unsigned gpr)
+{
+    if (gpr == INSN_NO_REG || !tr_displaced(gpr)) {
+        return gpr;
+    }
+    tr_get(t, to, gpr);
+    return to;
+}
+
+/* Changes r10 and r11. */
+static void flags_redo(struct tr *t)
+{
+    const struct insn *in = t->redo;
+    unsigned size = in->op[0].size, a = redo_reg(&in->op[0]), b;
+    bool add = in->id == INSN_ADD;
+
+    switch (in->id) {
+    case INSN_CMP:
+    case INSN_TEST:
+        tr_copy_again(t, in);
+        break;
+    case INSN_AND:
+    case INSN_OR:
+    case INSN_XOR:
+        a = redo_get(t, HOST_R10, a);
+        redo_op(t, 0x85, a, a, size); /* test */
+        break;
+    case INSN_NEG:
+        tr_get(t, HOST_R10, a);
+        redo_op(t, 0xf7, 3, HOST_R10, size);
+        redo_op(t, 0xf7, 3, HOST_R10, size);
+        break;
+    default:
+        b = redo_get(t, HOST_R11, redo_reg(&in->op[1]));
+        tr_get(t, HOST_R10, a);
+        redo_add(t, add ? 5 : 0, b, in);
+        redo_add(t, add ? 0 : 5, b, in);
+        break;
+    }
+}
+
+/* Instructions that cannot fault but by an access that was checked. */
+static bool redo_survives(const struct insn *in)
+{
+    if ((in->prefixes & INSN_P_LOCK) != 0) {
+        return false;
+    }
+    if ((in->id >= INSN_ADD && in->id <= INSN_SHRD && in->id != INSN_DIV &&
+         in->id != INSN_IDIV)) {
+        return true;
+    }
+    switch (in->id) {
+    case INSN_BSWAP:
+    case INSN_CBW:
+    case INSN_CWD:
+    case INSN_LEA:
+    case INSN_MOV:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_MOVZX:
+    case INSN_NOP:
+    case INSN_POP:
+    case INSN_PUSH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void tr_flags_settle(struct tr *t)
+{
+    if (t->loc == LOC_REDO && t->live != 0) {
+        flags_redo(t);
+    }
+    t->loc = t->loc != LOC_REDO ? t->loc : t->live != 0 ? LOC_HOST : LOC_DEAD;
+}
+
+/* Are the registers that the flags came from still the same behind this? */
+static bool redo_kept(const struct tr *t, const struct insn *in)
+{
+    const struct insn *redo = t->redo;
+
+    return tr_keeps(in, redo_reg(&redo->op[0]),
+                    redo->nr_operands > 1 ? redo_reg(&redo->op[1]) : INSN_NO_REG);
+}
+
+void tr_flags_before(struct tr *t, const struct insn *in)
+{
+    uint8_t wants = t->status.reads | (t->status.writes ? (uint8_t)~t->status.kills : 0);
+
+    t->may_redo =
+        t->redo != NULL && redo_survives(in) && (wants & t->live) == 0 && redo_kept(t, in);
+    if (!t->may_redo) {
+        tr_flags_settle(t);
+    }
+}
+
+void tr_flags_after(struct tr *t, const struct insn *in)
+{
+    if (t->status.writes) {
+        t->redo =
+            t->loc == LOC_HOST && t->status.kills == FLAG_ALL && redo_fits(in) ? in : NULL;
+    } else if (t->redo != NULL && !redo_kept(t, in)) {
+        t->redo = NULL;
+    }
+}
+
+void tr_flags_stub(struct tr *t)
+{
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(redo_keep[0]));
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(redo_keep[1]));
+    flags_redo(t);
+    tr_flags_save(t);
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(redo_keep[0]));
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(redo_keep[1]));
+    t->loc = LOC_MEM;
+}
+
+/* ---- elsewhere ---- */
+
+void tr_clobber(struct tr *t)
+{
+    if (t->loc == LOC_REDO && !t->may_redo) {
+        tr_flags_settle(t);
+    }
+    if (t->loc == LOC_HOST) {
+        if (t->live == 0) {
+            t->loc = LOC_DEAD;
+        } else if (t->may_redo) {
+            t->loc = LOC_REDO;
+        } else {
+            tr_flags_save(t);
+            t->loc = LOC_MEM;
+        }
+        t->fault_host = false;
+    }
+}
+
+void tr_flags_host(struct tr *t)
+{
+    if (t->loc == LOC_MEM && t->live != 0) {
+        flags_load(t);
+        t->loc = LOC_HOST;
+    }
+}
