@@ -41,15 +41,24 @@ struct shared_info *pv_shared_info(struct pv_domain *d)
     return domain_extra_page(d, PV_FRAME_SHARED_INFO);
 }
 
-struct vcpu_info *pv_vcpu_info(struct pv_domain *d, unsigned vcpu)
+static void *domain_vcpu_info(struct pv_domain *d, unsigned vcpu)
 {
     const struct pv_vcpu *pv = &d->vcpu[vcpu];
 
     if (pv->vcpu_info_frame == MEM_HOLE) {
         return &pv_shared_info(d)->vcpu_info[vcpu];
     }
-    return (struct vcpu_info *)((uint8_t *)mem_frame_hva(d->mem, pv->vcpu_info_frame) +
-                                pv->vcpu_info_offset);
+    return (uint8_t *)mem_frame_hva(d->mem, pv->vcpu_info_frame) + pv->vcpu_info_offset;
+}
+
+struct vcpu_info *pv_vcpu_info(struct pv_domain *d, unsigned vcpu)
+{
+    return domain_vcpu_info(d, vcpu);
+}
+
+struct vcpu_info_x86_32 *pv_vcpu_info_32(struct pv_domain *d, unsigned vcpu)
+{
+    return domain_vcpu_info(d, vcpu);
 }
 
 void pv_vcpu_info_written(struct pv_domain *d, unsigned vcpu)
@@ -78,6 +87,9 @@ void pv_request_all(struct pv_domain *d, uint32_t bits)
 
 void pv_vcpu_running(struct pv_domain *d, unsigned vcpu)
 {
+    if (d->vcpu[vcpu].held) {
+        return; /* VCPUOP_down came between VCPUOP_up and its first run */
+    }
     d->vcpu[vcpu].up = true;
     pv_time_runstate(d, vcpu, RUNSTATE_running);
 }
@@ -272,7 +284,7 @@ static void domain_state_vcpu(struct pv_domain *d, unsigned i, struct state *s)
     if (pv->vcpu_info_frame != MEM_HOLE &&
         (pv->vcpu_info_frame >= d->ram_pages + PV_EXTRA_FRAMES ||
          pv->vcpu_info_offset > MEM_PAGE_SIZE - sizeof(struct vcpu_info) ||
-         pv->vcpu_info_offset % sizeof(uint64_t) != 0)) {
+         pv->vcpu_info_offset % _Alignof(struct vcpu_info_x86_32) != 0)) {
         pv->vcpu_info_frame = MEM_HOLE;
         state_fail(s, "vcpu_info lies outside of memory");
     }

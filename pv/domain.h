@@ -189,7 +189,7 @@ unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leave
                          unsigned max);
 
 /* Called by the machine when a vCPU starts running or blocks, for runstate. On the vCPU's
- * thread. */
+ * thread. One that is held by then stays down. */
 void pv_vcpu_running(struct pv_domain *d, unsigned vcpu);
 void pv_vcpu_blocked(struct pv_domain *d, unsigned vcpu);
 /* INIT: the vCPU is down and forgets what it told by virtual address. Its thread or stopped. */
@@ -266,6 +266,10 @@ struct shared_info;
 struct vcpu_info;
 struct shared_info *pv_shared_info(struct pv_domain *d);
 struct vcpu_info *pv_vcpu_info(struct pv_domain *d, unsigned vcpu);
+/* The same for a guest of any layout: evtchn_upcall_pending, evtchn_upcall_mask and time are
+ * at one place in both, but a 32-bit guest may put it at a multiple of 4. */
+struct vcpu_info_x86_32;
+struct vcpu_info_x86_32 *pv_vcpu_info_32(struct pv_domain *d, unsigned vcpu);
 /* The guest was written to through pv_shared_info/pv_vcpu_info. */
 void pv_vcpu_info_written(struct pv_domain *d, unsigned vcpu);
 struct vcpu *pv_vcpu_cpu(struct pv_domain *d, unsigned vcpu);

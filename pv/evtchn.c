@@ -65,8 +65,8 @@ static uint32_t evtchn_ports(const struct pv_domain *d)
 
 bool evtchn_upcall_pending(struct pv_domain *d, unsigned vcpu)
 {
-    return __atomic_load_n(&pv_vcpu_info(d, vcpu)->evtchn_upcall_pending, __ATOMIC_SEQ_CST) !=
-           0;
+    return __atomic_load_n(&pv_vcpu_info_32(d, vcpu)->evtchn_upcall_pending,
+                           __ATOMIC_SEQ_CST) != 0;
 }
 
 void evtchn_inject(struct pv_domain *d, unsigned vcpu)
@@ -83,7 +83,7 @@ void evtchn_inject(struct pv_domain *d, unsigned vcpu)
 
 void evtchn_mark_upcall(struct pv_domain *d, unsigned vcpu)
 {
-    uint8_t *pending = &pv_vcpu_info(d, vcpu)->evtchn_upcall_pending;
+    uint8_t *pending = &pv_vcpu_info_32(d, vcpu)->evtchn_upcall_pending;
 
     if (__atomic_exchange_n(pending, 1, __ATOMIC_SEQ_CST) == 0) {
         pv_vcpu_info_written(d, vcpu);
@@ -93,7 +93,7 @@ void evtchn_mark_upcall(struct pv_domain *d, unsigned vcpu)
 
 void evtchn_mark_all(struct pv_domain *d, unsigned vcpu)
 {
-    struct vcpu_info *info = pv_vcpu_info(d, vcpu);
+    struct vcpu_info_x86_32 *info = pv_vcpu_info_32(d, vcpu);
 
     for (unsigned i = 0; i < pv_shared_word_bits(d) / 32; i++) {
         __atomic_store_n(&pv_shared_selector(d, vcpu)[i], UINT32_MAX, __ATOMIC_SEQ_CST);

@@ -217,7 +217,7 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
     return 0;
 }
 
-int64_t pv_op_initialise(struct hypercall *h, unsigned id)
+int64_t pv_op_initialise(struct hypercall *h, unsigned id, bool *online)
 {
     struct vcpu *v = pv_vcpu_cpu(h->d, id);
     struct vcpu_guest_context *c;
@@ -237,6 +237,7 @@ int64_t pv_op_initialise(struct hypercall *h, unsigned id)
         if (rc == 0) {
             v->cpu.halted = true; /* off: its thread leaves the state alone */
             h->d->vcpu[id].initialised = true;
+            *online = (c->flags & VGCF_online) != 0;
         }
     }
     g_free(c);

@@ -286,7 +286,7 @@ int64_t pv_op_evtchn_compat(struct hypercall *h);
 bool pv_rewind(struct hypercall *h);
 /* memory_op as a PV guest has it; *done false: the common one. */
 int64_t pv_op_memory(struct hypercall *h, bool *done);
-/* VCPUOP_initialise. */
-int64_t pv_op_initialise(struct hypercall *h, unsigned id);
+/* VCPUOP_initialise. *online: the vCPU is to be brought up at once. */
+int64_t pv_op_initialise(struct hypercall *h, unsigned id, bool *online);
 
 #endif

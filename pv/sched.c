@@ -111,7 +111,7 @@ static bool sched_upcall_deliverable(struct pv_domain *d, const struct vcpu *v)
 
 static int64_t sched_block(struct hypercall *h)
 {
-    struct vcpu_info *info = pv_vcpu_info(h->d, h->v->id);
+    struct vcpu_info_x86_32 *info = pv_vcpu_info_32(h->d, h->v->id);
 
     __atomic_store_n(&info->evtchn_upcall_mask, 0, __ATOMIC_SEQ_CST);
     /* With a pending upcall there is nothing to wait for, whatever RFLAGS.IF. */

@@ -46,10 +46,11 @@ uint32_t *pv_shared_mask(struct pv_domain *d)
 
 uint32_t *pv_shared_selector(struct pv_domain *d, unsigned vcpu)
 {
-    struct vcpu_info *info = pv_vcpu_info(d, vcpu);
+    struct vcpu_info_x86_32 *info = pv_vcpu_info_32(d, vcpu);
+    const size_t at = offsetof(struct vcpu_info, evtchn_pending_sel);
 
-    return d->shared_32bit ? &((struct vcpu_info_x86_32 *)info)->evtchn_pending_sel
-                           : (uint32_t *)&info->evtchn_pending_sel;
+    return d->shared_32bit ? &info->evtchn_pending_sel
+                           : (uint32_t *)(void *)((uint8_t *)info + at);
 }
 
 struct pv_wallclock pv_shared_wallclock(struct pv_domain *d)

@@ -126,19 +126,22 @@ static void pv_time_fill(struct pv_domain *d, unsigned vcpu, struct vcpu_time_in
 
 void pv_time_write_vcpu(struct pv_domain *d, unsigned vcpu)
 {
-    struct vcpu_time_info *shared = &pv_vcpu_info(d, vcpu)->time;
-    struct vcpu_time_info info;
-    uint32_t version = __atomic_load_n(&shared->version, __ATOMIC_RELAXED) | 1;
+    uint32_t *shared = (uint32_t *)(void *)&pv_vcpu_info_32(d, vcpu)->time;
+    uint32_t version = __atomic_load_n(shared, __ATOMIC_RELAXED) | 1;
+    union {
+        struct vcpu_time_info info;
+        uint32_t word[sizeof(struct vcpu_time_info) / sizeof(uint32_t)];
+    } time;
 
-    pv_time_fill(d, vcpu, &info);
+    G_STATIC_ASSERT(offsetof(struct vcpu_time_info, version) == 0);
+    pv_time_fill(d, vcpu, &time.info);
     /* Odd while the fields change: readers try again (xen/xen.h). */
-    __atomic_store_n(&shared->version, version, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&shared->tsc_timestamp, info.tsc_timestamp, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->system_time, info.system_time, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->tsc_to_system_mul, info.tsc_to_system_mul, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->tsc_shift, info.tsc_shift, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->flags, info.flags, __ATOMIC_RELAXED);
-    __atomic_store_n(&shared->version, version + 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(shared, version, __ATOMIC_SEQ_CST);
+    for (unsigned i = offsetof(struct vcpu_time_info, tsc_timestamp) / sizeof(uint32_t);
+         i < G_N_ELEMENTS(time.word); i++) {
+        __atomic_store_n(&shared[i], time.word[i], __ATOMIC_RELAXED);
+    }
+    __atomic_store_n(shared, version + 1, __ATOMIC_SEQ_CST);
     pv_vcpu_info_written(d, vcpu);
 }
 

@@ -29,29 +29,32 @@ enum { VCPU_MIN_PERIOD_NS = 1000000 };
 
 /* --- Memory areas ----------------------------------------------------------------------- */
 
+/* All of it in the page, aligned as in the layout that the guest has. */
+static bool vcpu_info_fits(const struct pv_domain *d, uint32_t offset)
+{
+    const size_t align =
+        d->shared_32bit ? _Alignof(struct vcpu_info_x86_32) : _Alignof(struct vcpu_info);
+
+    return offset <= MEM_PAGE_SIZE - sizeof(struct vcpu_info) && offset % align == 0;
+}
+
 static int64_t vcpu_register_info(struct hypercall *h, unsigned id)
 {
     struct pv_domain *d = h->d;
     struct pv_vcpu *pv = &d->vcpu[id];
     struct vcpu_register_vcpu_info op;
-    struct vcpu_info *from = pv_vcpu_info(d, id);
     uint8_t *page;
 
     if (!guest_read(h->v, h->arg[2], &op, sizeof(op))) {
         return -EFAULT;
     }
-    if (op.offset > MEM_PAGE_SIZE - sizeof(struct vcpu_info) ||
-        op.offset % sizeof(uint64_t) != 0) {
-        return -EINVAL;
-    }
-    if (pv->vcpu_info_frame != MEM_HOLE) {
-        return -EBUSY;
-    }
+    /* Once, and not for another one that may be using the old place now. */
     page = op.mfn > UINT64_MAX >> MEM_PAGE_SHIFT ? NULL : mem_page(d->mem, op.mfn);
-    if (page == NULL) {
+    if (!vcpu_info_fits(d, op.offset) || pv->vcpu_info_frame != MEM_HOLE ||
+        (id != h->v->id && pv->up) || page == NULL) {
         return -EINVAL;
     }
-    memcpy(page + op.offset, from, sizeof(*from));
+    memcpy(page + op.offset, pv_vcpu_info_32(d, id), sizeof(struct vcpu_info));
     pv->vcpu_info_frame = mem_hva_frame(d->mem, page);
     pv->vcpu_info_offset = (uint16_t)op.offset;
     evtchn_mark_all(d, id);
@@ -236,6 +239,16 @@ static bool vcpu_context_64(struct cpu_x86 *cpu, const struct vcpu_hvm_x86_64 *r
     return true;
 }
 
+static int64_t vcpu_up(struct hypercall *h, unsigned id);
+
+static int64_t vcpu_initialise_pv(struct hypercall *h, unsigned id)
+{
+    bool online = false;
+    int64_t rc = pv_op_initialise(h, id, &online);
+
+    return rc == 0 && online ? vcpu_up(h, id) : rc;
+}
+
 static int64_t vcpu_initialise(struct hypercall *h, unsigned id)
 {
     struct pv_domain *d = h->d;
@@ -246,7 +259,7 @@ static int64_t vcpu_initialise(struct hypercall *h, unsigned id)
     int64_t rc = -EINVAL;
 
     if (d->guest != NULL) {
-        return pv_op_initialise(h, id);
+        return vcpu_initialise_pv(h, id);
     }
     if (d->board->ops->vcpu_start == NULL) {
         return -EOPNOTSUPP;

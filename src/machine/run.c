@@ -141,9 +141,9 @@ void run_forget_down(struct machine *m)
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         struct vcpu_thread *vt = m->vcpus[i];
 
-        if (!m->pv->vcpu[i].up && !vt->off) {
+        if (!m->pv->vcpu[i].up) {
             vt->off = true;
-            vt->dead = false;
+            vt->dead = vt->start = false;
             vt->vcpu.cpu.halted = true;
         }
     }

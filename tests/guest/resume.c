@@ -15,7 +15,7 @@
 #include <xen/sched.h>
 #include <xen/vcpu.h>
 
-enum { EBUSY_ = 16, SHARED = 0x300000, INFO = 0x301000, VECTOR = 0xf3 };
+enum { EINVAL_ = 22, SHARED = 0x300000, INFO = 0x301000, VECTOR = 0xf3 };
 
 __asm__(".section .note.Xen, \"a\", @note\n\t.align 4\n\t.long 4, 4, 18\n\t.asciz \"Xen\"\n\t"
         ".long start\n\t.long 4, 4, 14\n\t.asciz \"Xen\"\n\t.long 1\n\t" /* SUSPEND_CANCEL */
@@ -128,7 +128,7 @@ void run(void)
         CHECK(OP(sched_op, SCHEDOP_shutdown, &op), 1);
         say("cancelled\n");
         CHECK(status_of(port), EVTCHNSTAT_ipi);
-        CHECK(register_info(), -EBUSY_);
+        CHECK(register_info(), -EINVAL_);
         CHECK(wall_clock() != 0, 1);
         before = now();
         CHECK(OP(sched_op, SCHEDOP_shutdown, &op), 0);

@@ -16,7 +16,8 @@ BAD = "is not a page of its own"
 # name, arguments, how it is resumed each time ("bad": not as in a new domain, and then as cancelled), last words
 ROWS = [
     ("resume", [], ["cancel", "new", "cancel", "new"], b"all of it"),
-    *((kernel, ["-machine", "pv"], ["cancel", "new", "cancel", "new", "bad", "bad"], b"checks passed")
+    *((kernel, ["-machine", "pv", "-smp", "1,max=2"],
+       ["cancel", "new", "cancel", "new", "bad", "bad", "new"], b"checks passed")
       for kernel in ("pv/pv_suspend", "pv/pv_suspend_page")),
 ]
 

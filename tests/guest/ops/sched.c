@@ -132,6 +132,7 @@ static void check_areas(void)
     struct vcpu_register_time_memory_area time = {0};
     struct vcpu_runstate_info state = {.state = 99};
     struct vcpu_time_info clock = {0};
+    struct vcpu_info *own;
 
     run.addr.v = &state;
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), 0);
@@ -151,16 +152,20 @@ static void check_areas(void)
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 0, &time), -EFAULT_);
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 0, BAD_POINTER), -EFAULT_);
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &info), -EINVAL_); /* over the end */
-    info.offset = 4;
+    info.offset = 64 + sizeof(xen_ulong_t) / 2; /* aligned to half of what the layout asks for */
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &info), -EINVAL_);
-    info.offset = 64;
+    info.offset = 64 + sizeof(xen_ulong_t);
     info.mfn = 1ull << 50;
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &info), -EINVAL_);
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, BAD_POINTER), -EFAULT_);
     info.mfn = va_mfn(page);
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &info), 0);
-    CHECK_TRUE(((struct vcpu_info *)(page + 64))->time.tsc_to_system_mul != 0);
-    CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &info), -EBUSY_);
+    own = (struct vcpu_info *)(page + info.offset);
+    CHECK_TRUE(own->time.tsc_to_system_mul != 0);
+    CHECK(own->time.version & 1, 0);
+    CHECK(own->evtchn_upcall_pending, 1);
+    CHECK(own->evtchn_pending_sel, ~0ul);
+    CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &info), -EINVAL_); /* once */
 }
 
 static void check_vcpus(void)

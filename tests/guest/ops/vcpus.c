@@ -255,8 +255,35 @@ static void check_nmis(void)
 {
 }
 
+static uint8_t third_stack[4096] __attribute__((aligned(16)));
+static volatile unsigned third_runs;
+
+static void third(void)
+{
+    for (;;) {
+        third_runs++;
+        __asm__ volatile("pause");
+    }
+}
+
+/* It is up without being brought up; a bad context with the flag leaves it down. */
 static void check_third(void)
 {
+    good_context();
+    context.user_regs.rip = (uint64_t)third;
+    context.user_regs.rsp = (uint64_t)(third_stack + sizeof(third_stack) - 8);
+    context.kernel_sp = context.user_regs.rsp;
+    context.flags |= VGCF_online;
+    REFUSED(2, context.gdt_ents = 7169);
+    CHECK(HC3(vcpu_op, VCPUOP_is_up, 2, 0), 0);
+    CHECK(initialise(2), 0);
+    CHECK(HC3(vcpu_op, VCPUOP_is_up, 2, 0), 1);
+    CHECK(initialise(2), -EEXIST_);
+    CHECK(HC3(vcpu_op, VCPUOP_up, 2, 0), 0);
+    while (third_runs == 0) {
+        HC2(sched_op, SCHEDOP_yield, 0);
+    }
+    CHECK(HC3(vcpu_op, VCPUOP_down, 2, 0), 0);
 }
 
 #endif
@@ -298,6 +325,22 @@ static void wait_until_it_stands(void)
     CHECK(ticks, seen);
 }
 
+/* One that is up may be using the place it has: only when it is down, or by itself. */
+static void check_register(void)
+{
+    uint8_t *page = page_alloc();
+    struct vcpu_register_vcpu_info op = {.mfn = va_mfn(page), .offset = 128};
+
+    CHECK(HC3(vcpu_op, VCPUOP_is_up, 1, 0), 1);
+    CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 1, &op), -EINVAL_);
+    CHECK(HC3(vcpu_op, VCPUOP_down, 1, 0), 0);
+    CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 1, &op), 0);
+    CHECK(((struct vcpu_info *)(page + 128))->evtchn_upcall_pending, 1);
+    ((struct vcpu_info *)(page + 128))->evtchn_upcall_mask = 1; /* nobody takes them here */
+    CHECK(HC3(vcpu_op, VCPUOP_up, 1, 0), 0);
+    wait_until_it_answers();
+}
+
 static void check_up_and_down(void)
 {
     CHECK(state_of(0), RUNSTATE_running);
@@ -307,6 +350,9 @@ static void check_up_and_down(void)
     CHECK(initialise(1), -EEXIST_);
     CHECK(HC3(vcpu_op, VCPUOP_is_up, 1, 0), 0);
     CHECK(ticks, 0);
+    CHECK(HC3(vcpu_op, VCPUOP_up, 1, 0), 0);
+    CHECK(HC3(vcpu_op, VCPUOP_down, 1, 0), 0); /* before it has run, most likely */
+    wait_until_it_stands();
     CHECK(HC3(vcpu_op, VCPUOP_up, 1, 0), 0);
     wait_until_it_answers();
     CHECK_TRUE(state_of(1) != RUNSTATE_offline);
@@ -326,6 +372,7 @@ static void check_up_and_down(void)
     CHECK(HC3(vcpu_op, VCPUOP_up, 1, 0), 0);
     wait_until_it_answers();
     CHECK(left, 0);
+    check_register();
 }
 
 void test(void)

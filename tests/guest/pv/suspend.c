@@ -97,7 +97,7 @@ static void check_cancelled(void)
     CHECK(suspend(va_mfn(start_info)), 1);
     say("cancelled\n");
     CHECK(status_of(timer_port), EVTCHNSTAT_virq);
-    CHECK(register_info(), -EBUSY_);
+    CHECK(register_info(), -EINVAL_);
     CHECK(grant(REF)->frame, 0x1234);
     CHECK(status_of(start_info->store_evtchn), EVTCHNSTAT_interdomain);
 }
@@ -141,6 +141,57 @@ static void check_new_domain(uint8_t *table)
     wait_for_tick();
 }
 
+/* --- a second CPU, up and down again before it has run, most likely --- */
+
+static struct vcpu_guest_context context;
+static uint8_t stack[4096] __attribute__((aligned(16)));
+static volatile unsigned long runs;
+
+static void second(void)
+{
+    for (;;) {
+        runs++;
+        __asm__ volatile("pause");
+    }
+}
+
+static long vcpu(unsigned cmd, void *arg)
+{
+    return HC3(vcpu_op, cmd, 1, arg);
+}
+
+/* What was down is to be initialised again, and does not run because it once was to. */
+static void check_second(void)
+{
+    unsigned long seen;
+
+    context.flags = VGCF_in_kernel;
+    context.user_regs.rip = (uint64_t)second;
+    context.user_regs.cs = 0xe033;
+    context.user_regs.ss = context.user_regs.ds = context.user_regs.es = 0xe02b;
+    context.user_regs.rsp = context.kernel_sp = (uint64_t)(stack + sizeof(stack) - 8);
+    context.kernel_ss = 0xe02b;
+    context.ctrlreg[3] = va_mfn((void *)start_info->pt_base) << 12;
+    CHECK(vcpu(VCPUOP_initialise, &context), 0);
+    CHECK(vcpu(VCPUOP_up, NULL), 0);
+    CHECK(vcpu(VCPUOP_down, NULL), 0);
+    CHECK(suspend(va_mfn(start_info)), 0);
+    say("in a new domain\n");
+    seen = runs;
+    CHECK(vcpu(VCPUOP_is_up, NULL), 0);
+    CHECK(vcpu(VCPUOP_up, NULL), -EINVAL_);
+    for (unsigned i = 0; i < 2000; i++) {
+        CHECK(HC2(sched_op, SCHEDOP_yield, 0), 0);
+    }
+    CHECK(runs, seen);
+    CHECK(vcpu(VCPUOP_initialise, &context), 0);
+    CHECK(vcpu(VCPUOP_up, NULL), 0);
+    while (runs == seen) {
+        CHECK(HC2(sched_op, SCHEDOP_yield, 0), 0);
+    }
+    CHECK(vcpu(VCPUOP_down, NULL), 0);
+}
+
 void test(void)
 {
     uint8_t *table = page_alloc();
@@ -165,6 +216,7 @@ void test(void)
     CHECK(suspend(UINT64_MAX >> 12), 1);
     say("nothing is none\n");
     CHECK(status_of(timer_port), EVTCHNSTAT_virq);
+    check_second();
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, va_mfn(table), 0), 0);
     CHECK(make_rw(table), 0);
 }

@@ -177,15 +177,32 @@ static void test_high_ports(void)
 static void test_vcpu_info(void)
 {
     struct xen_guest *g = guest_new_32(1);
-    struct vcpu_register_vcpu_info op = {.mfn = INFO >> 12, .offset = 0x40};
-    const uint32_t *at = xg_at(g, INFO + 0x40);
+    struct vcpu_register_vcpu_info op = {.mfn = INFO >> 12, .offset = 0x44};
+    const uint32_t *at = xg_at(g, INFO + 0x44);
+    const struct vcpu_time_info_x86_32 *time = (const void *)(at + 8);
+    uint32_t version;
 
+    /* The layout decides, not the caller's mode: it is the 64-bit one still. */
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 0, &op, sizeof(op)), ==,
+                    -EINVAL);
     g_assert_cmpint(map_shared_info(g), ==, 0);
+    op.offset = 0x42;
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 0, &op, sizeof(op)), ==,
+                    -EINVAL);
+    op.offset = 0x44; /* a multiple of 4 will do */
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 0, &op, sizeof(op)), ==, 0);
     g_assert_cmphex(at[0] & 0xff, ==, 1);
     g_assert_cmphex(at[1], ==, UINT32_MAX); /* the selector: have it look everywhere */
     g_assert_cmphex(at[2], ==, 0);
-    g_assert_cmphex(((const struct vcpu_time_info *)(at + 8))->tsc_to_system_mul, !=, 0);
+    g_assert_cmphex(time->tsc_to_system_mul, !=, 0);
+    g_assert_cmphex(time->version & 1, ==, 0);
+    version = time->version;
+    xg_advance(g, 1000000000);
+    g_mutex_lock(&g->fb->board.lock);
+    pv_time_update(g->d);
+    g_mutex_unlock(&g->fb->board.lock);
+    g_assert_cmpuint(time->system_time, >=, 999999000);
+    g_assert_cmphex(time->version, ==, version + 2);
     xen_guest_free(g);
 }
 

@@ -310,12 +310,16 @@ static void test_register_info(void)
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
                     -EINVAL);
     op.mfn = 0x300;
+    g->d->vcpu[1].up = true; /* it may be using the one it has */
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
+                    -EINVAL);
+    g->d->vcpu[1].up = false;
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==, 0);
     g_assert_cmphex(info->evtchn_pending_sel, ==, UINT64_MAX);
     g_assert_cmpint(info->evtchn_upcall_pending, ==, 1);
     g_assert_cmpuint(info->time.tsc_to_system_mul, !=, 0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 1, &op, sizeof(op)), ==,
-                    -EBUSY);
+                    -EINVAL);
     info->evtchn_upcall_pending = 0;
     info->evtchn_pending_sel = 0;
     send(g, ipi_new(g, 1));

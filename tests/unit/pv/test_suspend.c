@@ -119,7 +119,7 @@ static void test_cancelled(void)
     g_assert_cmpuint(pv_time_now(g->d) - before, <, 1000000);
     g_assert_cmpuint(port_status(g, port), ==, EVTCHNSTAT_virq);
     g_assert_cmpuint(g->d->store_port, ==, store);
-    g_assert_cmpint(register_info(g, 0), ==, -EBUSY);
+    g_assert_cmpint(register_info(g, 0), ==, -EINVAL);
     g_assert_cmpuint(((grant_entry_v1_t *)xg_at(g, GRANT_GFN << 12))[REF].frame, ==, INFO_GFN);
     g_assert_cmpuint(g->d->vcpu[0].singleshot_ns, ==, 1000000000);
     g_assert_cmpuint(g->d->vcpu[0].upcall_vector, ==, 0xf3);
@@ -205,6 +205,14 @@ static void test_other_down(void)
     g_assert_true((g->fb->requested[1] & VCPU_REQ_IRQ) != 0);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 1);
     g_assert_cmpuint(g->started[1], ==, 0);
+    /* Down before its thread has run at all: it stays so, and can be brought up again. */
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_down, 1, NULL, 0), ==, 0);
+    pv_vcpu_running(g->d, 1);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 0);
+    pv_vcpu_blocked(g->d, 1);
+    g_assert_cmpuint(g->d->vcpu[1].runstate.state, ==, RUNSTATE_offline);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_up, 1, NULL, 0), ==, 0);
+    g_assert_false(g->d->vcpu[1].held);
     /* One that is down at a resume has to be initialised again. */
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_down, 1, NULL, 0), ==, 0);
     suspend(g, 0);
