@@ -61,6 +61,15 @@ struct vcpu_info_x86_32 *pv_vcpu_info_32(struct pv_domain *d, unsigned vcpu)
     return domain_vcpu_info(d, vcpu);
 }
 
+void pv_vcpu_info_drop(struct pv_domain *d, unsigned vcpu)
+{
+    struct pv_vcpu *pv = &d->vcpu[vcpu];
+
+    pv_frame_put(d, pv->vcpu_info_frame, true);
+    pv->vcpu_info_frame = MEM_HOLE;
+    pv->vcpu_info_offset = 0;
+}
+
 void pv_vcpu_info_written(struct pv_domain *d, unsigned vcpu)
 {
     if (d->vcpu[vcpu].vcpu_info_frame != MEM_HOLE) {

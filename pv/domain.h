@@ -272,7 +272,18 @@ struct vcpu_info_x86_32;
 struct vcpu_info_x86_32 *pv_vcpu_info_32(struct pv_domain *d, unsigned vcpu);
 /* The guest was written to through pv_shared_info/pv_vcpu_info. */
 void pv_vcpu_info_written(struct pv_domain *d, unsigned vcpu);
+/* Back to its place in shared info, which is not written. */
+void pv_vcpu_info_drop(struct pv_domain *d, unsigned vcpu);
 struct vcpu *pv_vcpu_cpu(struct pv_domain *d, unsigned vcpu);
+/*
+ * The page at gfn, for pvemu to use as the guest asked, until pv_frame_put(). Of a PV guest it
+ * is its own or one that it may map, and with `write` no page table or descriptor table, nor
+ * can it become one meanwhile (pv_page.c); other guests have no types. 0 and *frame; -EINVAL:
+ * no such page; -EBUSY: the guest uses it as something else. Board lock, as for all types.
+ */
+int pv_frame_get(struct pv_domain *d, uint64_t gfn, bool write, uint32_t *frame);
+/* frame MEM_HOLE: nothing happens. */
+void pv_frame_put(struct pv_domain *d, uint32_t frame, bool write);
 /* Request bits for every vCPU. */
 void pv_request_all(struct pv_domain *d, uint32_t bits);
 

@@ -60,4 +60,8 @@ bool evtchn_is_pending(struct pv_domain *d, uint32_t port);
 /* HYPERVISOR_event_channel_op(cmd, arg) */
 int64_t evtchn_op(struct pv_domain *d, struct vcpu *v, uint32_t cmd, uint64_t arg_gva);
 
+/* A PV guest's types were made anew: the pages of the FIFO ABI take their references. false:
+ * one of them has another type. */
+bool evtchn_fifo_hold(struct pv_domain *d);
+
 #endif

@@ -11,6 +11,7 @@
 #include <glib.h>
 
 #include "pv/evtchn_priv.h"
+#include "pv/pv_guest.h"
 
 enum {
     FIFO_PAGE_PORTS = MEM_PAGE_SIZE / sizeof(event_word_t),
@@ -29,12 +30,8 @@ struct evtchn_fifo {
     struct fifo_vcpu vcpu[PV_MAX_VCPUS];
     uint32_t page[FIFO_MAX_PAGES]; /* frames */
     uint32_t nr_pages;
+    bool held; /* the frames are pv_frame_get()'s; not so between loading and being held */
 };
-
-static uint32_t fifo_frame(struct pv_domain *d, uint64_t gfn)
-{
-    return gfn > UINT64_MAX >> MEM_PAGE_SHIFT ? MEM_HOLE : mem_gfn_frame(d->mem, gfn);
-}
 
 static event_word_t *fifo_word(struct pv_domain *d, uint32_t port)
 {
@@ -229,13 +226,13 @@ int64_t evtchn_fifo_init_control(struct pv_domain *d, struct evtchn_init_control
         op->offset % sizeof(uint64_t) != 0) {
         return -EINVAL;
     }
-    frame = fifo_frame(d, op->control_gfn);
-    if (frame == MEM_HOLE ||
-        (t->fifo != NULL && t->fifo->vcpu[op->vcpu].frame != MEM_HOLE)) {
+    if ((t->fifo != NULL && t->fifo->vcpu[op->vcpu].frame != MEM_HOLE) ||
+        pv_frame_get(d, op->control_gfn, true, &frame) != 0) {
         return -EINVAL;
     }
     if (t->fifo == NULL) {
         fifo_take_over(t);
+        t->fifo->held = true;
     }
     t->fifo->vcpu[op->vcpu].frame = frame;
     t->fifo->vcpu[op->vcpu].offset = (uint16_t)op->offset;
@@ -245,13 +242,12 @@ int64_t evtchn_fifo_init_control(struct pv_domain *d, struct evtchn_init_control
 int64_t evtchn_fifo_expand_array(struct pv_domain *d, const struct evtchn_expand_array *op)
 {
     struct evtchn_fifo *f = d->evtchn->fifo;
-    uint32_t frame = fifo_frame(d, op->array_gfn);
-    uint32_t first;
+    uint32_t first, frame;
 
     if (f->nr_pages >= FIFO_MAX_PAGES) {
         return -ENOSPC;
     }
-    if (frame == MEM_HOLE) {
+    if (pv_frame_get(d, op->array_gfn, true, &frame) != 0) {
         return -EINVAL;
     }
     first = f->nr_pages * FIFO_PAGE_PORTS;
@@ -266,8 +262,42 @@ int64_t evtchn_fifo_expand_array(struct pv_domain *d, const struct evtchn_expand
     return 0;
 }
 
+static void fifo_release(struct pv_domain *d, const struct evtchn_fifo *f)
+{
+    for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
+        pv_frame_put(d, f->vcpu[i].frame, true);
+    }
+    for (uint32_t i = 0; i < f->nr_pages; i++) {
+        pv_frame_put(d, f->page[i], true);
+    }
+}
+
+bool evtchn_fifo_hold(struct pv_domain *d)
+{
+    struct evtchn_fifo *f = d->evtchn->fifo;
+
+    if (f == NULL) {
+        return true;
+    }
+    for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
+        if (f->vcpu[i].frame != MEM_HOLE && !pv_frame_hold(d, f->vcpu[i].frame)) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < f->nr_pages; i++) {
+        if (!pv_frame_hold(d, f->page[i])) {
+            return false;
+        }
+    }
+    f->held = true;
+    return true;
+}
+
 void evtchn_fifo_free(struct evtchn_table *t)
 {
+    if (t->fifo != NULL && t->fifo->held) {
+        fifo_release(t->domain, t->fifo);
+    }
     g_free(t->fifo);
     t->fifo = NULL;
     for (uint32_t port = 1; port < EVTCHN_MAX_PORTS; port++) {

@@ -51,7 +51,7 @@ void evtchn_mark_upcall(struct pv_domain *d, unsigned vcpu);
  */
 int64_t evtchn_fifo_init_control(struct pv_domain *d, struct evtchn_init_control *op);
 int64_t evtchn_fifo_expand_array(struct pv_domain *d, const struct evtchn_expand_array *op);
-/* Back to the 2-level ABI. */
+/* Back to the 2-level ABI; its pages are let go. */
 void evtchn_fifo_free(struct evtchn_table *t);
 /* Sets PENDING and links the event if it is not masked. false: it was pending already. */
 bool evtchn_fifo_set_pending(struct pv_domain *d, uint32_t port);

@@ -158,9 +158,23 @@ static void gnttab_clear_bits(struct pv_domain *d, uint32_t ref)
     }
 }
 
-/* Pins ref for `user` and finds its page. The inverse is gnttab_unpin. */
+/* 0 or GNTST_*: as pv_frame_get(). */
+static int gnttab_frame_get(struct pv_domain *d, uint64_t gfn, bool write, uint32_t *frame)
+{
+    switch (pv_frame_get(d, gfn, write, frame)) {
+    case 0:
+        return GNTST_okay;
+    case -EBUSY:
+        return GNTST_general_error; /* a page table of the guest's, for example */
+    default:
+        return GNTST_bad_page;
+    }
+}
+
+/* Pins ref for `user` and finds its page. All that uses grants comes by here: what is granted
+ * may change its type as little as what the guest registers. The inverse is gnttab_unpin. */
 static int gnttab_pin(struct pv_domain *d, uint32_t ref, bool write, uint16_t user,
-                      uint64_t *gpa)
+                      uint32_t *frame)
 {
     uint32_t *entry = gnttab_entry(d, ref);
     struct gnttab_pin *pin;
@@ -178,10 +192,10 @@ static int gnttab_pin(struct pv_domain *d, uint32_t ref, bool write, uint16_t us
         return status;
     }
     mem_written(d->mem, mem_hva_frame(d->mem, entry));
-    *gpa = (uint64_t)__atomic_load_n(&entry[1], __ATOMIC_SEQ_CST) << MEM_PAGE_SHIFT;
-    if (mem_page(d->mem, *gpa >> MEM_PAGE_SHIFT) == NULL) {
+    status = gnttab_frame_get(d, __atomic_load_n(&entry[1], __ATOMIC_SEQ_CST), write, frame);
+    if (status != GNTST_okay) {
         gnttab_clear_bits(d, ref);
-        return GNTST_bad_page;
+        return status;
     }
     if (write) {
         pin->writers++;
@@ -191,10 +205,11 @@ static int gnttab_pin(struct pv_domain *d, uint32_t ref, bool write, uint16_t us
     return GNTST_okay;
 }
 
-static void gnttab_unpin(struct pv_domain *d, uint32_t ref, bool write)
+static void gnttab_unpin(struct pv_domain *d, uint32_t ref, bool write, uint32_t frame)
 {
     struct gnttab_pin *pin = &d->gnttab->pin[ref];
 
+    pv_frame_put(d, frame, write);
     if (write) {
         pin->writers--;
     } else {
@@ -205,18 +220,20 @@ static void gnttab_unpin(struct pv_domain *d, uint32_t ref, bool write)
 
 int gnttab_map(struct pv_domain *d, uint32_t ref, bool write, struct gnttab_mapping *map)
 {
-    uint64_t gpa;
-    int status = gnttab_pin(d, ref, write, 0, &gpa);
+    uint32_t frame;
+    int status = gnttab_pin(d, ref, write, 0, &frame);
 
     if (status != GNTST_okay) {
         return status;
     }
-    /* The layout cannot change between pin and here: both are under the board lock. */
-    map->hva = mem_map(d->mem, gpa, MEM_PAGE_SIZE, write ? MEM_WRITE : MEM_READ);
+    if (write) {
+        mem_written(d->mem, frame);
+    }
+    map->hva = mem_frame_hva(d->mem, frame);
     map->ref = ref;
     map->write = write;
     map->epoch = d->gnttab->epoch;
-    map->frame = mem_hva_frame(d->mem, map->hva);
+    map->frame = frame;
     d->gnttab->mapped++;
     return GNTST_okay;
 }
@@ -226,13 +243,15 @@ void gnttab_unmap(struct pv_domain *d, struct gnttab_mapping *map)
     if (map->hva == NULL) {
         return;
     }
-    mem_unmap(d->mem, map->hva, MEM_PAGE_SIZE, map->write ? MEM_WRITE : MEM_READ);
+    if (map->write) {
+        mem_written(d->mem, map->frame);
+    }
     map->hva = NULL;
     if (map->epoch != d->gnttab->epoch) {
         return; /* the pin went with the old table */
     }
     d->gnttab->mapped--;
-    gnttab_unpin(d, map->ref, map->write);
+    gnttab_unpin(d, map->ref, map->write, map->frame);
 }
 
 unsigned gnttab_mapped(struct pv_domain *d)
@@ -240,18 +259,23 @@ unsigned gnttab_mapped(struct pv_domain *d)
     return d->gnttab->mapped;
 }
 
+static uint8_t *gnttab_page(struct pv_domain *d, uint32_t frame)
+{
+    return mem_frame_hva(d->mem, frame);
+}
+
 int gnttab_copy_from(struct pv_domain *d, uint32_t ref, unsigned offset, void *buf, size_t len)
 {
-    uint64_t gpa;
+    uint32_t frame;
     int status;
 
     if (offset > MEM_PAGE_SIZE || len > MEM_PAGE_SIZE - offset) {
         return GNTST_bad_copy_arg;
     }
-    status = gnttab_pin(d, ref, false, 0, &gpa);
+    status = gnttab_pin(d, ref, false, 0, &frame);
     if (status == GNTST_okay) {
-        mem_read(d->mem, gpa + offset, buf, len);
-        gnttab_unpin(d, ref, false);
+        memcpy(buf, gnttab_page(d, frame) + offset, len);
+        gnttab_unpin(d, ref, false, frame);
     }
     return status;
 }
@@ -259,16 +283,19 @@ int gnttab_copy_from(struct pv_domain *d, uint32_t ref, unsigned offset, void *b
 int gnttab_copy_to(struct pv_domain *d, uint32_t ref, unsigned offset, const void *buf,
                    size_t len)
 {
-    uint64_t gpa;
+    uint32_t frame;
     int status;
 
     if (offset > MEM_PAGE_SIZE || len > MEM_PAGE_SIZE - offset) {
         return GNTST_bad_copy_arg;
     }
-    status = gnttab_pin(d, ref, true, 0, &gpa);
+    status = gnttab_pin(d, ref, true, 0, &frame);
     if (status == GNTST_okay) {
-        mem_write(d->mem, gpa + offset, buf, len);
-        gnttab_unpin(d, ref, true);
+        memcpy(gnttab_page(d, frame) + offset, buf, len);
+        if (len > 0) {
+            mem_written_at(d->mem, frame, offset, (unsigned)len);
+        }
+        gnttab_unpin(d, ref, true, frame);
     }
     return status;
 }
@@ -381,7 +408,7 @@ static int64_t gnttab_get_version(struct hypercall *h, uint64_t gva)
 struct gnttab_side {
     bool by_ref, write;
     uint32_t ref;
-    uint64_t gpa;
+    uint32_t frame;
 };
 
 static int16_t gnttab_side_open(struct pv_domain *d, struct gnttab_side *side, bool by_ref,
@@ -396,19 +423,17 @@ static int16_t gnttab_side_open(struct pv_domain *d, struct gnttab_side *side, b
         return by_ref && status == GNTST_permission_denied ? GNTST_bad_gntref : status;
     }
     if (by_ref) {
-        return (int16_t)gnttab_pin(d, side->ref, side->write, (uint16_t)d->domid, &side->gpa);
+        return (int16_t)gnttab_pin(d, side->ref, side->write, (uint16_t)d->domid, &side->frame);
     }
-    if (ptr->u.gmfn > UINT64_MAX >> MEM_PAGE_SHIFT || mem_page(d->mem, ptr->u.gmfn) == NULL) {
-        return GNTST_bad_page;
-    }
-    side->gpa = (uint64_t)ptr->u.gmfn << MEM_PAGE_SHIFT;
-    return GNTST_okay;
+    return (int16_t)gnttab_frame_get(d, ptr->u.gmfn, side->write, &side->frame);
 }
 
 static void gnttab_side_close(struct pv_domain *d, const struct gnttab_side *side)
 {
     if (side->by_ref) {
-        gnttab_unpin(d, side->ref, side->write);
+        gnttab_unpin(d, side->ref, side->write, side->frame);
+    } else {
+        pv_frame_put(d, side->frame, side->write);
     }
 }
 
@@ -426,7 +451,6 @@ static int16_t gnttab_copy_one(struct pv_domain *d, const struct gnttab_copy *op
 {
     struct gnttab_side src = {.write = false};
     struct gnttab_side dst = {.write = true};
-    uint8_t buf[MEM_PAGE_SIZE];
     int16_t status;
 
     if (op->len > MEM_PAGE_SIZE || op->source.offset > MEM_PAGE_SIZE - op->len ||
@@ -442,9 +466,10 @@ static int16_t gnttab_copy_one(struct pv_domain *d, const struct gnttab_copy *op
     status = gnttab_side_open(d, &dst, (op->flags & GNTCOPY_dest_gref) != 0,
                               (const struct gnttab_copy_ptr *)&op->dest);
     if (status == GNTST_okay) {
-        if (!mem_read(d->mem, src.gpa + op->source.offset, buf, op->len) ||
-            !mem_write(d->mem, dst.gpa + op->dest.offset, buf, op->len)) {
-            status = GNTST_bad_page;
+        memmove(gnttab_page(d, dst.frame) + op->dest.offset,
+                gnttab_page(d, src.frame) + op->source.offset, op->len);
+        if (op->len > 0) {
+            mem_written_at(d->mem, dst.frame, op->dest.offset, op->len);
         }
         gnttab_side_close(d, &dst);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Grant tables, version 1 only (xen/grant_table.h). One function maps a grant for every back
- * end: bounds, domain, permission, and the reading/writing bits while it is in use.
+ * end: bounds, domain, permission, the type of a PV guest's page, and the reading/writing bits
+ * while it is in use.
  */
 #ifndef PVEMU_PV_GNTTAB_H
 #define PVEMU_PV_GNTTAB_H
@@ -29,7 +30,8 @@ struct gnttab_mapping {
 };
 
 /* Maps one granted page. 0, or a negative GNTST_* code (GNTST_bad_gntref,
- * GNTST_permission_denied, ...). The grant's GTF_reading/GTF_writing are set until
+ * GNTST_permission_denied, GNTST_general_error for a PV guest's page table that is to be
+ * written, ...). The grant's GTF_reading/GTF_writing are set until
  * gnttab_unmap. Takes no lock of its own: board lock held. */
 int gnttab_map(struct pv_domain *d, uint32_t ref, bool write, struct gnttab_mapping *map);
 /* Marks the page written when mapped for write; clears the bits after the last mapping.

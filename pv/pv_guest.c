@@ -53,20 +53,23 @@ void pv_guest_reset(struct pv_domain *d)
     pv_m2p_init(d);
 }
 
-/* The rings of xenstore and console lie in the guest's RAM, where the builder left room. */
+/* The rings of xenstore and console lie in the guest's RAM, where the builder left room. They
+ * are mapped by who serves them: never page tables. */
 static bool guest_place_rings(struct pv_domain *d, const struct pv_boot *boot)
 {
     d->guest->store_mfn = d->store_gfn = boot->store_mfn;
     d->hvm_params[HVM_PARAM_STORE_PFN] = boot->store_mfn;
     gnttab_set_reserved(d, GNTTAB_RESERVED_XENSTORE, boot->store_mfn);
-    if (!pv_memory_place(d, PV_FRAME_STORE, boot->store_mfn)) {
+    if (!pv_memory_place(d, PV_FRAME_STORE, boot->store_mfn) ||
+        !pv_frame_hold(d, mem_extra_frame(d->mem, PV_FRAME_STORE))) {
         return false;
     }
     if (d->has_console) {
         d->guest->console_mfn = d->console_gfn = boot->console_mfn;
         d->hvm_params[HVM_PARAM_CONSOLE_PFN] = boot->console_mfn;
         gnttab_set_reserved(d, GNTTAB_RESERVED_CONSOLE, boot->console_mfn);
-        if (!pv_memory_place(d, PV_FRAME_CONSOLE, boot->console_mfn)) {
+        if (!pv_memory_place(d, PV_FRAME_CONSOLE, boot->console_mfn) ||
+            !pv_frame_hold(d, mem_extra_frame(d->mem, PV_FRAME_CONSOLE))) {
             return false;
         }
     }

@@ -187,6 +187,9 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
 uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
                     unsigned *index);
 bool pv_page_is_table(const struct pv_domain *d, uint32_t frame);
+/* The reference that pv_frame_get() took to write, by frame: for what was loaded or built anew.
+ * false: the frame is not one that pv_frame_get() gives, or has another type. */
+bool pv_frame_hold(struct pv_domain *d, uint32_t frame);
 
 /* --- pv_m2p.c --- */
 

@@ -5,9 +5,9 @@
  * descriptor table. A table's entries are checked when its first reference is made and let go
  * when the last one ends; in between they change only through pv_page_update().
  *
- * An entry can be changed behind our back all the same: a back end copies into a page that the
- * guest granted and then made a table. So counts never go below nothing, and walks never leave
- * guest memory: such a guest confuses its own types only.
+ * What pvemu itself writes to, because the guest registered or granted it, is writable too, as
+ * long as pvemu may write: pv_frame_get(). Should an entry change behind our back all the same,
+ * counts never go below nothing, and walks never leave guest memory.
  */
 #include <errno.h>
 #include <glib.h>
@@ -326,6 +326,65 @@ int pv_page_unpin(struct pv_domain *d, uint32_t frame)
     d->guest->pages[frame].pinned = false;
     pv_page_put(d, frame);
     return 0;
+}
+
+/* --- Pages that pvemu writes to --------------------------------------------------------- */
+
+int pv_frame_get(struct pv_domain *d, uint64_t gfn, bool write, uint32_t *frame)
+{
+    enum page_kind kind = PAGE_SHARED; /* without types */
+
+    *frame = MEM_HOLE;
+    if (gfn > UINT64_MAX >> MEM_PAGE_SHIFT) {
+        return -EINVAL;
+    }
+    if (d->guest == NULL) {
+        *frame = mem_gfn_frame(d->mem, gfn);
+    } else {
+        kind = page_lookup(d, gfn, frame);
+    }
+    if (*frame == MEM_HOLE || kind == PAGE_FOREIGN) {
+        *frame = MEM_HOLE;
+        return -EINVAL;
+    }
+    if (write && kind == PAGE_OWN && pv_page_get(d, *frame, PV_PAGE_WRITABLE) != 0) {
+        *frame = MEM_HOLE;
+        return -EBUSY;
+    }
+    return 0;
+}
+
+/* What page_lookup() says of a frame, wherever it lies. */
+static enum page_kind page_kind_of(const struct pv_domain *d, uint32_t frame)
+{
+    const uint64_t extra = frame - d->ram_pages;
+
+    if (frame < d->ram_pages || extra == PV_FRAME_STORE || extra == PV_FRAME_CONSOLE) {
+        return PAGE_OWN;
+    }
+    return extra == PV_FRAME_SHARED_INFO ||
+                   (extra >= PV_FRAME_GRANT0 && extra < PV_FRAME_GRANT0 + PV_MAX_GRANT_FRAMES)
+               ? PAGE_SHARED
+               : PAGE_FOREIGN;
+}
+
+void pv_frame_put(struct pv_domain *d, uint32_t frame, bool write)
+{
+    if (write && d->guest != NULL && frame != MEM_HOLE && page_kind_of(d, frame) == PAGE_OWN &&
+        d->guest->pages[frame].type == PV_PAGE_WRITABLE) {
+        pv_page_put(d, frame);
+    }
+}
+
+bool pv_frame_hold(struct pv_domain *d, uint32_t frame)
+{
+    const enum page_kind kind = page_kind_of(d, frame);
+
+    if (frame < d->ram_pages && pv_page_own(d, pv_pfn_to_mfn(d, frame)) != frame) {
+        return false; /* it was given back */
+    }
+    return kind == PAGE_SHARED ||
+           (kind == PAGE_OWN && pv_page_get(d, frame, PV_PAGE_WRITABLE) == 0);
 }
 
 /* --- Updates ---------------------------------------------------------------------------- */

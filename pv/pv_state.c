@@ -2,15 +2,16 @@
 /*
  * What is saved of a paravirtual domain besides its memory: the context of each vCPU that is
  * not in struct cpu_x86, where its rings lie, and which tables are pinned. Types and their
- * counts are not: they follow from pins, base pointers and descriptor tables, so loading checks
- * every table again, as Xen does with a guest that comes from elsewhere. A stream cannot claim
- * what the memory does not show.
+ * counts are not: they follow from pins, base pointers, descriptor tables and the pages that
+ * are registered, so loading checks every table again, as Xen does with a guest that comes from
+ * elsewhere. A stream cannot claim what the memory does not show.
  */
 #include <glib.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "core/state.h"
+#include "pv/evtchn.h"
 #include "pv/pv_guest.h"
 
 /* --- a vCPU's context ------------------------------------------------------------------- */
@@ -156,6 +157,23 @@ static void state_pins(struct pv_domain *d, struct state *s)
     }
 }
 
+/* --- pages that were registered --------------------------------------------------------- */
+
+/* What pvemu writes to. Grants are the back ends', who map them again. */
+static void state_hold(struct pv_domain *d, struct state *s)
+{
+    bool ok = evtchn_fifo_hold(d);
+
+    for (unsigned i = 0; i < d->max_vcpus; i++) {
+        const uint32_t frame = d->vcpu[i].vcpu_info_frame;
+
+        ok = ok && (frame == MEM_HOLE || pv_frame_hold(d, frame));
+    }
+    if (!ok) {
+        state_fail(s, "PV guest: a page that it registered is not writable");
+    }
+}
+
 /* --- together --------------------------------------------------------------------------- */
 
 /* A ring lies where the layout of memory has its page, or, before the guest boots, nowhere. */
@@ -175,6 +193,7 @@ static void state_ring(struct pv_domain *d, struct state *s, unsigned extra, uin
     *mfn = loaded;
     if (loaded != PV_MFN_NONE) {
         *gfn = loaded;
+        pv_frame_hold(d, mem_extra_frame(d->mem, extra)); /* the first reference of all */
     }
 }
 
@@ -195,6 +214,9 @@ void pv_guest_state(struct pv_domain *d, struct state *s)
     state_pins(d, s);
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         state_vcpu(d, s, &g->cpu[i]);
+    }
+    if (state_loading(s) && state_ok(s)) {
+        state_hold(d, s);
     }
     if (state_loading(s)) {
         g->flush = false;

@@ -28,9 +28,14 @@
 /* It has to be the guest's own page, and no table, whose entries are not ours to change. */
 static bool suspend_start_info_ok(struct pv_domain *d)
 {
-    uint32_t frame = pv_page_own(d, d->suspend_mfn);
+    uint32_t frame;
 
-    return frame != MEM_HOLE && !pv_page_is_table(d, frame);
+    if (pv_page_own(d, d->suspend_mfn) == MEM_HOLE ||
+        pv_frame_get(d, d->suspend_mfn, true, &frame) != 0) {
+        return false;
+    }
+    pv_frame_put(d, frame, true);
+    return true;
 }
 
 static void suspend_put(struct pv_domain *d, size_t offset, const void *value, size_t len)
@@ -68,8 +73,7 @@ static void suspend_renew_vcpu(struct pv_domain *d, unsigned i)
     struct pv_vcpu *pv = &d->vcpu[i];
 
     pv->upcall_vector = 0;
-    pv->vcpu_info_frame = MEM_HOLE;
-    pv->vcpu_info_offset = 0;
+    pv_vcpu_info_drop(d, i);
     pv->runstate_gva = pv->time_gva = 0;
     pv_vcpu_wake(d, i); /* from block and poll, which may end for no reason */
     if (!pv->up) {      /* its registers are not saved: to be initialised again */
@@ -141,7 +145,7 @@ bool pv_domain_resume(struct pv_domain *d, bool cancelled, GError **err)
     if (!cancelled && d->guest != NULL && !suspend_start_info_ok(d)) {
         return error_set(err, PVEMU_ERROR_GUEST,
                          "frame 0x%" G_GINT64_MODIFIER "x, which the guest gave as its start "
-                         "info, is not a page of its own",
+                         "info, is not a page of its own, or is one of its tables",
                          d->suspend_mfn);
     }
     if (!cancelled && d->guest != NULL && !pv_guest_rebuild(d, err)) {

@@ -43,19 +43,19 @@ static int64_t vcpu_register_info(struct hypercall *h, unsigned id)
     struct pv_domain *d = h->d;
     struct pv_vcpu *pv = &d->vcpu[id];
     struct vcpu_register_vcpu_info op;
-    uint8_t *page;
+    uint32_t frame;
 
     if (!guest_read(h->v, h->arg[2], &op, sizeof(op))) {
         return -EFAULT;
     }
     /* Once, and not for another one that may be using the old place now. */
-    page = op.mfn > UINT64_MAX >> MEM_PAGE_SHIFT ? NULL : mem_page(d->mem, op.mfn);
     if (!vcpu_info_fits(d, op.offset) || pv->vcpu_info_frame != MEM_HOLE ||
-        (id != h->v->id && pv->up) || page == NULL) {
+        (id != h->v->id && pv->up) || pv_frame_get(d, op.mfn, true, &frame) != 0) {
         return -EINVAL;
     }
-    memcpy(page + op.offset, pv_vcpu_info_32(d, id), sizeof(struct vcpu_info));
-    pv->vcpu_info_frame = mem_hva_frame(d->mem, page);
+    memcpy((uint8_t *)mem_frame_hva(d->mem, frame) + op.offset, pv_vcpu_info_32(d, id),
+           sizeof(struct vcpu_info));
+    pv->vcpu_info_frame = frame;
     pv->vcpu_info_offset = (uint16_t)op.offset;
     evtchn_mark_all(d, id);
     pv_time_write_vcpu(d, id);

@@ -17,7 +17,7 @@ BAD = "is not a page of its own"
 ROWS = [
     ("resume", [], ["cancel", "new", "cancel", "new"], b"all of it"),
     *((kernel, ["-machine", "pv", "-smp", "1,max=2"],
-       ["cancel", "new", "cancel", "new", "bad", "bad", "new"], b"checks passed")
+       ["cancel", "new", "cancel", "new", "bad", "bad", "cancel", "new", "new"], b"checks passed")
       for kernel in ("pv/pv_suspend", "pv/pv_suspend_page")),
 ]
 

@@ -17,6 +17,11 @@ LIMIT = 120
 def run(row, engine, runtime):
     env = dict(os.environ, XDG_RUNTIME_DIR=runtime, XDG_CACHE_HOME=runtime)
     command = [PVEMU, "-kernel", os.path.join(KERNELS, row.kernel + ".elf"), "-accel", engine, "-timeout", "60", *row.options()]
+    if row.disk:
+        disk = os.path.join(runtime, "disk.img")
+        with open(disk, "wb") as image:
+            image.write(rows.DISK)
+        command += ["-disk", disk]
     try:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT, env=env, check=False)
     except subprocess.TimeoutExpired:

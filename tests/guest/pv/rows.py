@@ -4,6 +4,9 @@ the engines that need no hardware, tests/kvm/suite.py on KVM."""
 from typing import NamedTuple
 
 
+DISK = b"".join(b"%015d\n" % i for i in range(1 << 16))  # no two sectors are alike
+
+
 class Row(NamedTuple):
     """One run of a kernel."""
 
@@ -14,13 +17,14 @@ class Row(NamedTuple):
     text: str  # what the guest must have printed
     cmdline: str = ""
     by_us: str = ""  # what it must have printed as well where pvemu's own code runs it
+    disk: bool = False  # has one, whose bytes are DISK or begin like it
 
     def options(self):
         """pvemu's, but for the engine and limits of time."""
         cpus = "1"
         if "vcpus" in self.kernel:
             cpus = "1,max=3"
-        elif self.kernel.startswith("ops_") or "failsafe" in self.kernel or "flush" in self.kernel:
+        elif self.kernel.startswith(("ops_", "pv_failsafe", "pv_flush", "pv_types")):
             cpus = "1,max=2"
         machine = "pvh" if "_pvh" in self.kernel else "pv"
         return ["-machine", machine, "-smp", cpus, "-m", "32M", "-net", "none", "-cmdline", self.cmdline]
@@ -40,7 +44,8 @@ PV = [
     good("hello_p2m", "pv_hello_p2m", "hello by the ring"),
     good("symbols", "pv_symbols"),
     *(good(name + way, "pv_" + name + way) for way in ("", "_page")
-      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces")),
+      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces", "types")),
+    *(good("vbd" + way, "pv_vbd" + way)._replace(disk=True) for way in ("", "_page")),
     *(good("flush" + way, "pv_flush" + way)._replace(by_us=": all old\n") for way in ("", "_page")),
     bad("wild_no_handler", "no handler for vector 6"),
     bad("wild_no_stack", "no stack at 0x"),

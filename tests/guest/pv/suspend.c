@@ -8,7 +8,10 @@ enum { REF = 20 };
 
 static uint8_t grants[4096] __attribute__((aligned(4096)));
 static struct vcpu_runstate_info runstate;
-static struct vcpu_info own_info;
+static uint8_t own_page[4096] __attribute__((aligned(4096)));
+#define own_info (*(volatile struct vcpu_info *)own_page)
+static uint8_t control[4096] __attribute__((aligned(4096)));
+static uint8_t array[4096] __attribute__((aligned(4096)));
 static struct shared_info *si;
 static uint32_t timer_port;
 static unsigned ticks;
@@ -38,10 +41,45 @@ static void bind_timer(void)
 
 static long register_info(void)
 {
-    struct vcpu_register_vcpu_info op = {.mfn = va_mfn(&own_info),
-                                         .offset = (uint64_t)&own_info & 4095};
+    struct vcpu_register_vcpu_info op = {.mfn = va_mfn(own_page)};
 
     return HC3(vcpu_op, VCPUOP_register_vcpu_info, 0, &op);
+}
+
+static void clear(uint8_t *page)
+{
+    for (unsigned i = 0; i < 4096; i++) {
+        page[i] = 0;
+    }
+}
+
+/* Whether a page can be made a page table: what the hypervisor writes to cannot. */
+static void check_pin(uint8_t *page, long want)
+{
+    CHECK(mmuext1(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), -EINVAL_); /* mapped writable */
+    CHECK(make_ro(page), 0);
+    CHECK(mmuext1(MMUEXT_PIN_L1_TABLE, va_mfn(page), 0), want);
+    if (want == 0) {
+        CHECK(mmuext1(MMUEXT_UNPIN_TABLE, va_mfn(page), 0), 0);
+    }
+    CHECK(make_rw(page), 0);
+}
+
+static void use_fifo(void)
+{
+    struct evtchn_init_control init = {.control_gfn = va_mfn(control)};
+    struct evtchn_expand_array expand = {.array_gfn = va_mfn(array)};
+
+    CHECK(HC2(event_channel_op, EVTCHNOP_init_control, &init), 0);
+    CHECK(HC2(event_channel_op, EVTCHNOP_expand_array, &expand), 0);
+    clear(array); /* its words: an event was waiting */
+}
+
+static void check_pins(long want)
+{
+    check_pin(own_page, want);
+    check_pin(control, want);
+    check_pin(array, want);
 }
 
 static void map_grants(void)
@@ -98,6 +136,7 @@ static void check_cancelled(void)
     say("cancelled\n");
     CHECK(status_of(timer_port), EVTCHNSTAT_virq);
     CHECK(register_info(), -EINVAL_);
+    check_pin(own_page, -EINVAL_);
     CHECK(grant(REF)->frame, 0x1234);
     CHECK(status_of(start_info->store_evtchn), EVTCHNSTAT_interdomain);
 }
@@ -122,6 +161,8 @@ static void check_new_domain(uint8_t *table)
             CHECK(status_of(n), EVTCHNSTAT_closed);
         }
     }
+    clear(own_page);
+    check_pins(0); /* nothing is registered */
     si = map_shared_info();
     CHECK(si->vcpu_info[0].evtchn_upcall_mask, 1);
     CHECK(si->evtchn_mask[5], UINT64_MAX);
@@ -139,6 +180,22 @@ static void check_new_domain(uint8_t *table)
     CHECK(try_call(breakpoint, 0), 4);
     bind_timer();
     wait_for_tick();
+}
+
+/* A domain that used them goes on without. */
+static void check_fifo(void)
+{
+    use_fifo();
+    check_pins(-EINVAL_);
+    CHECK(suspend(va_mfn(start_info)), 1);
+    say("cancelled\n");
+    check_pins(-EINVAL_);
+    CHECK(suspend(va_mfn(start_info)), 0);
+    say("in a new domain\n");
+    clear(own_page);
+    clear(control);
+    clear(array);
+    check_pins(0);
 }
 
 /* --- a second CPU, up and down again before it has run, most likely --- */
@@ -216,6 +273,7 @@ void test(void)
     CHECK(suspend(UINT64_MAX >> 12), 1);
     say("nothing is none\n");
     CHECK(status_of(timer_port), EVTCHNSTAT_virq);
+    check_fifo();
     check_second();
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, va_mfn(table), 0), 0);
     CHECK(make_rw(table), 0);

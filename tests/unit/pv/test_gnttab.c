@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pv/gnttab.h"
+#include "pv/pv_guest.h"
 #include "xen_guest.h"
 
 #define GT_OP(g, cmd, arg) XG_OP(g, __HYPERVISOR_grant_table_op, cmd, arg)
@@ -93,6 +94,94 @@ static void test_host_copy(void)
     g_assert_cmphex(t[8].flags, ==, GTF_permit_access);
     xen_guest_free(g);
 }
+
+/* --- Types of a PV guest's frames --- */
+
+enum { PLAIN = 0x300, TABLE = 0x310, OTHER = 0x320 };
+
+static grant_entry_v1_t *pv_table(struct xen_guest *g)
+{
+    return mem_frame_hva(g->d->mem, gnttab_frame(g->d, 0));
+}
+
+static uint32_t pv_count(struct xen_guest *g, uint32_t frame)
+{
+    return g->d->guest->pages[frame].count;
+}
+
+/* The M2P, a table: not to be written to. A table may be read, the M2P is not the guest's. */
+static void test_pv_refused(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    grant_entry_v1_t *t = pv_table(g);
+    struct gnttab_mapping m = {0};
+    char buf[8] = "abcdefg";
+
+    g_assert_cmpint(pv_page_pin(g->d, TABLE, PV_PAGE_L1), ==, 0);
+    entry_set(&t[8], GTF_permit_access, 0, TABLE);
+    g_assert_cmpint(gnttab_map(g->d, 8, true, &m), ==, GNTST_general_error);
+    g_assert_cmphex(t[8].flags, ==, GTF_permit_access);
+    g_assert_cmpint(gnttab_copy_to(g->d, 8, 0, buf, sizeof(buf)), ==, GNTST_general_error);
+    g_assert_cmphex(*(uint64_t *)xg_at(g, (uint64_t)TABLE << 12), ==, 0);
+    g_assert_cmpint(gnttab_copy_from(g->d, 8, 0, buf, sizeof(buf)), ==, GNTST_okay);
+    g_assert_cmpint(buf[0], ==, 0);
+    g_assert_cmpint(gnttab_map(g->d, 8, false, &m), ==, GNTST_okay);
+    g_assert_cmpint(pv_page_unpin(g->d, TABLE), ==, 0); /* to be read it is not held */
+    g_assert_cmpint(pv_page_pin(g->d, TABLE, PV_PAGE_L4), ==, 0);
+    gnttab_unmap(g->d, &m);
+    g_assert_cmpuint(pv_count(g, TABLE), ==, 1);
+    entry_set(&t[8], GTF_permit_access, 0, (uint32_t)g->d->guest->m2p_root);
+    g_assert_cmpint(gnttab_map(g->d, 8, true, &m), ==, GNTST_bad_page);
+    g_assert_cmpint(gnttab_map(g->d, 8, false, &m), ==, GNTST_bad_page);
+    g_assert_cmphex(t[8].flags, ==, GTF_permit_access);
+    g_assert_cmpuint(gnttab_mapped(g->d), ==, 0);
+    xen_guest_free(g);
+}
+
+static void test_pv_held(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    grant_entry_v1_t *t = pv_table(g);
+    struct gnttab_mapping a = {0}, b = {0};
+
+    entry_set(&t[8], GTF_permit_access, 0, PLAIN);
+    g_assert_cmpint(gnttab_map(g->d, 8, true, &a), ==, GNTST_okay);
+    g_assert_cmpint(pv_page_pin(g->d, PLAIN, PV_PAGE_L1), ==, -EINVAL);
+    entry_set(&t[8], GTF_permit_access | GTF_reading | GTF_writing, 0, OTHER); /* a liar */
+    g_assert_cmpint(gnttab_map(g->d, 8, true, &b), ==, GNTST_okay);
+    g_assert_cmpuint(pv_count(g, PLAIN), ==, 1);
+    g_assert_cmpuint(pv_count(g, OTHER), ==, 1);
+    gnttab_unmap(g->d, &a);
+    gnttab_unmap(g->d, &a); /* once is enough */
+    g_assert_cmpuint(pv_count(g, PLAIN), ==, 0);
+    g_assert_cmpuint(pv_count(g, OTHER), ==, 1);
+    g_assert_cmpint(pv_page_pin(g->d, PLAIN, PV_PAGE_L1), ==, 0);
+    g_assert_cmpint(pv_page_pin(g->d, OTHER, PV_PAGE_L1), ==, -EINVAL);
+    gnttab_unmap(g->d, &b);
+    g_assert_cmpint(pv_page_pin(g->d, OTHER, PV_PAGE_L1), ==, 0);
+    g_assert_cmpint(gnttab_copy_to(g->d, 8, 0, "x", 1), ==, GNTST_general_error);
+    xen_guest_free(g);
+}
+
+/* A mapping from before a reset has nothing to let go of. */
+static void test_pv_reset(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    struct gnttab_mapping m = {0};
+
+    entry_set(&pv_table(g)[8], GTF_permit_access, 0, PLAIN);
+    g_assert_cmpint(gnttab_map(g->d, 8, true, &m), ==, GNTST_okay);
+    g_mutex_lock(&g->fb->board.lock);
+    pv_domain_reset(g->d);
+    g_mutex_unlock(&g->fb->board.lock);
+    g_assert_cmpuint(pv_count(g, PLAIN), ==, 0);
+    g_assert_cmpint(pv_page_get(g->d, PLAIN, PV_PAGE_WRITABLE), ==, 0);
+    gnttab_unmap(g->d, &m);
+    g_assert_cmpuint(pv_count(g, PLAIN), ==, 1);
+    xen_guest_free(g);
+}
+
+/* --- Operations --- */
 
 static void test_ops(void)
 {
@@ -304,5 +393,8 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/gnttab/grow", test_grow);
     g_test_add_func("/pv/gnttab/guest-copy", test_guest_copy);
     g_test_add_func("/pv/gnttab/races", test_races);
+    g_test_add_func("/pv/gnttab/pv-refused", test_pv_refused);
+    g_test_add_func("/pv/gnttab/pv-held", test_pv_held);
+    g_test_add_func("/pv/gnttab/pv-reset", test_pv_reset);
     return g_test_run();
 }

@@ -148,6 +148,108 @@ static void test_hypervisor_frames(void)
     xen_guest_free(g);
 }
 
+/* --- what pvemu writes to ---------------------------------------------------------------- */
+
+enum { INFO = 40, CONTROL = 41, ARRAY = 42 };
+
+static void register_all(struct xen_guest *g)
+{
+    struct vcpu_register_vcpu_info info = {.mfn = INFO};
+    struct evtchn_init_control control = {.control_gfn = CONTROL};
+    struct evtchn_expand_array array = {.array_gfn = ARRAY};
+
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_register_vcpu_info, 0, &info, sizeof(info)), ==, 0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_init_control, &control),
+                    ==, 0);
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_expand_array, &array), ==,
+                    0);
+}
+
+static void check_registered(struct xen_guest *g, unsigned count)
+{
+    for (uint32_t f = INFO; f <= ARRAY; f++) {
+        g_assert_cmpuint(g->d->guest->pages[f].count, ==, count);
+        memset(table(g, f), 0, MEM_PAGE_SIZE); /* fit for any type */
+        g_assert_cmpint(pv_page_pin(g->d, f, PV_PAGE_L1), ==, count > 0 ? -EINVAL : 0);
+    }
+}
+
+/* Held once, whatever is made anew; and free after a reset. */
+static void test_registered(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    g_autoptr(GError) err = NULL;
+
+    register_all(g);
+    check_registered(g, 1);
+    g_assert_true(pv_guest_rebuild(g->d, NULL));
+    check_registered(g, 1);
+    g->d->vcpu[0].vcpu_info_frame = CONTROL; /* a second reference */
+    g_assert_true(pv_guest_rebuild(g->d, NULL));
+    g_assert_cmpuint(g->d->guest->pages[CONTROL].count, ==, 2);
+    g_assert_cmpint(pv_page_pin(g->d, 50, PV_PAGE_L1), ==, 0);
+    g->d->vcpu[0].vcpu_info_frame = 50;
+    g_assert_false(pv_guest_rebuild(g->d, &err));
+    g_assert_nonnull(strstr(err->message, "a page that it registered"));
+    g_assert_cmpuint(g->d->guest->pages[CONTROL].count, ==, 2); /* as it was */
+    g_mutex_lock(&g->fb->board.lock);
+    pv_domain_reset(g->d);
+    g_mutex_unlock(&g->fb->board.lock);
+    check_registered(g, 0);
+    xen_guest_free(g);
+}
+
+static void test_registered_reset(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    struct evtchn_reset reset = {.dom = DOMID_SELF};
+
+    register_all(g);
+    /* A rebuild that fails at one of them leaves them held. */
+    g->d->guest->pages[ARRAY].type = PV_PAGE_L1;
+    g->d->guest->pages[ARRAY].pinned = true;
+    memset(table(g, ARRAY), 0, MEM_PAGE_SIZE);
+    g_assert_false(pv_guest_rebuild(g->d, NULL));
+    g->d->guest->pages[ARRAY].type = PV_PAGE_WRITABLE;
+    g->d->guest->pages[ARRAY].pinned = false;
+    g_assert_cmpint(XG_OP(g, __HYPERVISOR_event_channel_op, EVTCHNOP_reset, &reset), ==, 0);
+    g_assert_cmpuint(g->d->guest->pages[INFO].count, ==, 1); /* not an event's */
+    g_assert_cmpuint(g->d->guest->pages[CONTROL].count, ==, 0);
+    g_assert_cmpuint(g->d->guest->pages[ARRAY].count, ==, 0);
+    xen_guest_free(g);
+}
+
+/* Saved, and loaded by another: held there; a stream that says otherwise is refused. */
+static void test_registered_state(void)
+{
+    struct xen_guest *a = xen_guest_new(PV_KIND_PV, 1), *b = xen_guest_new(PV_KIND_PV, 1);
+    struct state *save = state_new_save(), *load;
+    const void *data;
+    size_t len;
+
+    register_all(a);
+    pv_domain_state(a->d, save);
+    data = state_data(save, &len);
+    load = state_new_load(data, len);
+    pv_domain_state(b->d, load);
+    g_assert_cmpstr(state_error(load), ==, NULL);
+    state_free(load);
+    check_registered(b, 1);
+    state_free(save);
+    a->d->vcpu[0].vcpu_info_frame = mem_extra_frame(a->d->mem, PV_EXTRA_FRAMES); /* the M2P's */
+    save = state_new_save();
+    pv_domain_state(a->d, save);
+    data = state_data(save, &len);
+    load = state_new_load(data, len);
+    pv_domain_state(b->d, load);
+    g_assert_nonnull(state_error(load));
+    state_free(load);
+    state_free(save);
+    a->d->vcpu[0].vcpu_info_frame = MEM_HOLE;
+    xen_guest_free(a);
+    xen_guest_free(b);
+}
+
 /* --- anything at all --------------------------------------------------------------------- */
 
 /* Frames have a level that they are mostly used at, so that whole trees come about. */
@@ -404,6 +506,9 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/page/failure-undone", test_failure_undone);
     g_test_add_func("/pv/page/expect", test_expect);
     g_test_add_func("/pv/page/hypervisor-frames", test_hypervisor_frames);
+    g_test_add_func("/pv/page/registered", test_registered);
+    g_test_add_func("/pv/page/registered-reset", test_registered_reset);
+    g_test_add_func("/pv/page/registered-state", test_registered_state);
     g_test_add_func("/pv/page/storm", test_storm);
     g_test_add_func("/pv/page/scribbled", test_scribbled);
     g_test_add_func("/pv/page/rebuild", test_rebuild);
