@@ -9,6 +9,8 @@
  *     stack   r10d: number               has dbt_stack() look for the page of the stack
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  *     jump    r10: rip                   is called when the table of jumps has no entry
+ *     go      r10: canonical rip         by the table of jumps, flags in EFLAGS
+ *     again   r10: rip                   has dbt_again() look for its code, which has changed
  *     near    r10: dbt_near_word(),      is called when an access is not where its slot is,
  *             r11: address less start    which is to go there
  */
@@ -119,24 +121,37 @@ static void common_interpret(const struct dbt *d, struct emit *c)
     emit_jmp_to(c, d->common_slow);
 }
 
+/* What C functions may change and translated code keeps there. */
+static void common_push(struct emit *c)
+{
+    static const uint8_t push[] = {0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51, 0x50};
+
+    emit_bytes(c, push, sizeof(push)); /* rax rcx rdx rsi rdi r8 r9, and one more */
+}
+
+static void common_pop(struct emit *c)
+{
+    static const uint8_t pop[] = {0x41, 0x59, 0x41, 0x59, 0x41, 0x58, 0x5f,
+                                  0x5e, 0x5a, 0x59, 0x58};
+
+    emit_bytes(c, pop, sizeof(pop));
+}
+
 /* Calls fn(d, r11 or r10, r10), which finds what was missing and comes back; where that was in
  * vain the interpreter executes d->rec. */
 static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned arg)
 {
-    static const uint8_t push[] = {0x50, 0x51, 0x52, 0x56, 0x57, 0x41, 0x50, 0x41, 0x51, 0x50};
-    static const uint8_t pop[] = {0x41, 0x59, 0x41, 0x59, 0x41, 0x58, 0x5f,
-                                  0x5e, 0x5a, 0x59, 0x58};
     uint32_t slow;
 
     common_c_stack(c);
-    emit_bytes(c, push, sizeof(push)); /* rax rcx rdx rsi rdi r8 r9, and one more */
+    common_push(c);
     emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
     emit_mov(c, RSI, arg);
     emit_mov(c, RDX, HOST_R10);
     emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
     emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)fn);
     emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
-    emit_bytes(c, pop, sizeof(pop));
+    common_pop(c);
     emit_op_gs(c, EMIT_LOAD, RSP, GS(sp));
     slow = emit_jcc(c, 4);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
@@ -264,9 +279,32 @@ static void common_page(struct dbt *d, struct emit *c, unsigned index)
     emit_jmp_to(c, d->common_stack);
 }
 
+/* Calls dbt_again(d, r10), which finds where the code for that rip is now; r10 stays. */
+static void common_again(struct dbt *d, struct emit *c)
+{
+    uint32_t leave;
+
+    d->common_again = emit_offset(c);
+    common_c_stack(c);
+    common_push(c);
+    emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
+    emit_mov(c, RSI, HOST_R10);
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
+    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)dbt_again);
+    emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
+    common_pop(c);
+    emit_op_gs(c, EMIT_LOAD, RSP, GS(sp));
+    emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
+    leave = emit_jcc(c, 4);
+    emit_jmp_gs(c, GS(target));
+    emit_patch(c->start, leave, emit_offset(c));
+    emit_bytes(c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
+    emit_jmp_to(c, d->common_exit);
+}
+
 /*
  * A RET that leads elsewhere than was predicted. return: r10: rip, r11: RCX, flags in EFLAGS,
- * d->rec. bottom: nothing was predicted.
+ * d->rec. bottom: nothing was predicted. go: nobody is to be blamed.
  */
 static void common_return(struct dbt *d, struct emit *c)
 {
@@ -280,6 +318,7 @@ static void common_return(struct dbt *d, struct emit *c)
     d->common_bottom = emit_offset(c);
     emit_lea(c, RSP, RSP, -8);
     emit_patch(c->start, over, emit_offset(c));
+    d->common_go = emit_offset(c);
     emit_bytes(c, flags, sizeof(flags)); /* mov %rax,%r11; lahf; seto %al */
     emit_op32_gs(c, EMIT_STORE, RAX, GS(interp.fl));
     emit_mov(c, RAX, HOST_R11);
@@ -342,6 +381,7 @@ void dbt_common_emit(struct dbt *d)
     common_near(d, c, true);
     common_near_run(d, c);
     common_return(d, c);
+    common_again(d, c);
     for (unsigned i = 0; i < TLB_NR; i++) {
         common_page(d, c, i);
     }

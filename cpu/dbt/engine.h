@@ -22,6 +22,8 @@ G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
 enum { DBT_NEAR_BITS = 1 << 15, DBT_GROUPS = 16 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
 
+enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
+
 /* Where to go on for a rip: an entry `far`. */
 struct dbt_jump {
     uint64_t rip, code; /* rip: as dbt_jump_tag() makes it */
@@ -43,6 +45,7 @@ struct tb_code {
     uint32_t in;          /* first of the links that lead here */
     uint32_t stale;       /* where `far` leads to while the translation is dead */
     uint8_t far_bytes[5]; /* what is there otherwise */
+    uint16_t jump;        /* where in the table `far` is; DBT_JUMP_ .. */
 };
 
 struct tb {
@@ -55,7 +58,22 @@ struct tb {
     uint8_t nr_peeks;    /* other code of the page that liveness of flags was taken from: */
     uint32_t peek;       /* in d->peeks */
     uint64_t peek_hash;
+    /* Where its body may be written anew (rewrite.c); room 0: nowhere. */
+    uint32_t body, body_recs; /* at an offset; its DBT_BODY_RECS in d->recs */
+    uint16_t room;            /* bytes */
+    uint8_t nr_body_recs;     /* of those in use */
+    bool all_flags;           /* its entries bring the flags to EFLAGS */
     struct tb_code code[TLB_NR];
+};
+
+/* An instruction by the bytes that stand before displacement and immediate, as rewrite.c sees it. */
+enum dbt_form_kind { DBT_FORM_OTHER, DBT_FORM_COPY, DBT_FORM_JCC, DBT_FORM_JMP, DBT_FORM_RET };
+enum { DBT_FORM_BITS = 10, DBT_BODY_RECS = 4, DBT_BODY_UNIT = 64 };
+struct dbt_form {
+    uint32_t head;
+    uint8_t kind, len, cond;
+    uint8_t reads, kills; /* status flags */
+    bool wide;            /* branches: a displacement of 32 bits */
 };
 
 struct peek {
@@ -137,7 +155,7 @@ struct dbt {
     int perf;        /* the map for perf; -1: none */
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
-    uint32_t common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
+    uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_return, common_bottom, common_often;
     uint32_t common_page[TLB_NR], common_near[2],
         common_near_run, common_near_c;
@@ -151,6 +169,8 @@ struct dbt {
     uint32_t nr_tbs; /* tb 0 is none */
     struct peek *peeks;
     uint32_t nr_peeks;
+    struct dbt_form forms[1 << DBT_FORM_BITS];
+    uint8_t head[256], head_0f[256]; /* bytes of the form, but for REX, by the opcode; 0: unknown */
     uint32_t frames[DBT_FRAMES]; /* translations by frame */
     _Atomic uint64_t changed[DBT_FRAMES / 64]; /* others wrote to one of these */
 };
@@ -192,10 +212,15 @@ static inline unsigned dbt_frame_slot(uint32_t frame)
     return (frame ^ frame >> 12) & (DBT_FRAMES - 1);
 }
 
-/* With a rip that belongs elsewhere, so that none matches. */
+/* A rip that belongs elsewhere, so that none matches. */
+static inline uint64_t dbt_jump_nowhere(unsigned slot)
+{
+    return slot ^ DBT_JUMPS / 2;
+}
+
 static inline void dbt_jump_clear(struct dbt *d, unsigned index, unsigned slot)
 {
-    d->jumps[index][slot] = (struct dbt_jump){slot ^ DBT_JUMPS / 2, 0};
+    d->jumps[index][slot] = (struct dbt_jump){dbt_jump_nowhere(slot), 0};
 }
 
 /* cache.c */
@@ -241,6 +266,19 @@ bool dbt_translate(struct dbt *d, struct tb *t, unsigned index);
 /* Fills in `plain` of one that is there. */
 void dbt_translate_plain(struct dbt *d, struct tb *t, unsigned index);
 
+/* rewrite.c: for struct interp. */
+bool dbt_rewrite(struct interp *e, struct block *b);
+/* rewrite_make.c: what is at `bytes` (15 of them), which have that head. */
+void dbt_form_learn(struct dbt_form *f, uint32_t head, const uint8_t *bytes);
+void dbt_forms_init(struct dbt *d);
+/* A translation, dead so far, without its body. There is room in the cache. */
+struct dbt_body {
+    unsigned size;
+    bool all_flags, stack; /* flags matter before it; it uses [RSP] */
+};
+struct tb *dbt_rewrite_make(struct dbt *d, struct block *b, unsigned index,
+                            const struct dbt_body *body);
+
 /* links.c: of the code that a translation peeked at. */
 uint64_t dbt_peek_hash(const struct dbt *d, const struct tb *t);
 
@@ -252,6 +290,8 @@ void dbt_tb_add(struct dbt *d, struct tb *t);
 void dbt_tb_kill(struct dbt *d, struct tb *t);
 /* Dead, but its block was found unchanged. false: it cannot be used any more. */
 bool dbt_tb_revive(struct dbt *d, struct tb *t);
+/* The entry `far` is as it was made. */
+void dbt_jump_back(struct dbt *d, const struct tb_code *code);
 /* The hooks of struct interp and of core/memory. */
 void dbt_code_written(struct interp *e, uint32_t frame);
 void dbt_code_changed(struct interp *e);
@@ -259,7 +299,7 @@ unsigned dbt_code_live(const struct interp *e, uint32_t frame);
 void dbt_code_watch(void *opaque, uint32_t frame);
 /* The tables of jumps: after changes of page tables; by rip. */
 void dbt_jumps_check(struct dbt *d, unsigned index);
-void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code);
+void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, struct tb_code *code);
 /* The translation at a rip for this TLB, which is the current one, or NULL. */
 struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip);
 
@@ -317,6 +357,8 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what);
 /* Called by translated code when the counter at a place in *d has run out, or other_misses, by
  * the access of d->rec. Always true. */
 bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place);
+/* Called at the entry `far` of a translation that is dead, of rip. true: d->target is its code. */
+bool dbt_again(struct dbt *d, uint64_t rip);
 /* No entry in the table for rip. true: now there is. */
 bool dbt_jump(struct dbt *d, uint64_t rip);
 /* Fills the current TLB for a data access to the page at va, without side effects other than A

@@ -10,6 +10,8 @@
  */
 #include "engine.h"
 
+enum { LINK_JMP = 0xe9 }; /* which no entry `far` begins with */
+
 /* ---- links ---- */
 
 static void link_patch(struct dbt *d, const struct link *l, uint32_t to)
@@ -84,7 +86,7 @@ static bool links_global(const struct interp *e, uint64_t rip)
            (e->tlb->entry[slot].exec == PAGE_BASE(rip) && e->tlb->global[slot]);
 }
 
-void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code)
+void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, struct tb_code *code)
 {
     uint64_t tag = dbt_jump_tag(d, index, rip);
     unsigned at = dbt_jump_slot(tag);
@@ -94,7 +96,8 @@ void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, uint32_t code)
         d->jump_used[index][d->nr_jump_used[index]++] = (uint16_t)at;
     }
     jump->rip = tag;
-    jump->code = (uint64_t)(uintptr_t)(d->rx + code);
+    jump->code = (uint64_t)(uintptr_t)(d->rx + code->far);
+    code->jump = code->jump == DBT_JUMP_NONE || code->jump == at ? (uint16_t)at : DBT_JUMP_MANY;
     d->jump_local[index] |= !links_global(&d->interp, rip);
 }
 
@@ -113,17 +116,67 @@ struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip)
     return t;
 }
 
+/* Code that may have changed: compared, and written anew if that is easy. `running` is not
+ * touched. NULL: not now. */
+static struct tb *links_renew(struct dbt *d, unsigned index, uint64_t rip,
+                              const struct block *running)
+{
+    struct interp *e = &d->interp;
+    struct block *b = interp_jump(e, rip);
+    struct tb *t = b != NULL ? b->translation : NULL;
+    bool resident = e->fpu_resident, good;
+
+    if (t == NULL || b == running || b->crosses || t->edition != b->edition ||
+        b->generation == atomic_load(b->generation_now) || atomic_load(&e->attention) != 0) {
+        return NULL;
+    }
+    if (interp_block_check(e, b)) {
+        good = !t->dead || dbt_tb_revive(d, t);
+    } else {
+        good = dbt_rewrite(e, b);
+        b->generation -= !good;
+    }
+    if (resident && !e->fpu_resident) {
+        interp_fpu_load(e);
+    }
+    return good ? dbt_find(d, index, rip) : NULL;
+}
+
+bool dbt_again(struct dbt *d, uint64_t rip)
+{
+    unsigned index = (unsigned)(d->interp.tlb - d->interp.tlbs);
+    struct tb *t;
+
+    if (d->options.no_jumps || d->comparing) {
+        return false;
+    }
+    t = links_renew(d, index, rip, NULL);
+    if (t == NULL || !dbt_free(d, t)) {
+        return false;
+    }
+    dbt_jump_add(d, index, rip, &t->code[index]);
+    d->target = (uint64_t)(uintptr_t)(d->rx + t->code[index].far);
+    d->stack_base = d->interp.stack.base; /* nothing of it has been checked yet */
+    return true;
+}
+
 bool dbt_jump(struct dbt *d, uint64_t rip)
 {
     unsigned index = (unsigned)(d->interp.tlb - d->interp.tlbs);
-    const struct tb *t = dbt_find(d, index, rip);
+    struct tb *t = dbt_find(d, index, rip);
 
     d->counts.n[COUNT_JUMP_MISSES]++;
+    if (t == NULL) { /* the instruction has done nothing so far */
+        t = links_renew(d, index, rip, d->recs[d->rec].tb->block);
+        if (d->interp.stack.base != d->stack_base) {
+            return false;
+        }
+    }
     if (t == NULL || !dbt_free(d, t)) {
         d->counts.n[COUNT_JUMP_NOWHERE]++;
         return false;
     }
-    dbt_jump_add(d, index, rip, t->code[index].far);
+    dbt_jump_add(d, index, rip, &t->code[index]);
     return true;
 }
 
@@ -153,6 +206,35 @@ void dbt_tb_add(struct dbt *d, struct tb *t)
     *first = (uint32_t)(t - d->tbs);
 }
 
+/* The table of jumps does not lead to the translation any more. Code that ran just now is better
+ * left as it is: processors are slow to see that it has changed. */
+static void links_jump_away(struct dbt *d, struct tb_code *code, unsigned index)
+{
+    uint8_t *far = d->rw + code->far;
+
+    if (code->jump == DBT_JUMP_MANY) {
+        far[0] = LINK_JMP;
+        *(interp_uint32_t *)(void *)(far + 1) = code->stale - (code->far + 5);
+    } else if (code->jump != DBT_JUMP_NONE) {
+        struct dbt_jump *jump = &d->jumps[index][code->jump];
+
+        if (jump->code == (uint64_t)(uintptr_t)(d->rx + code->far)) {
+            jump->rip = dbt_jump_nowhere(code->jump);
+        }
+    }
+}
+
+void dbt_jump_back(struct dbt *d, const struct tb_code *code)
+{
+    uint8_t *far = d->rw + code->far;
+
+    if (far[0] == LINK_JMP) {
+        for (unsigned k = 0; k < sizeof(code->far_bytes); k++) {
+            far[k] = code->far_bytes[k];
+        }
+    }
+}
+
 void dbt_tb_kill(struct dbt *d, struct tb *t)
 {
     uint32_t *at = &d->frames[dbt_frame_slot(t->block->frame)];
@@ -165,7 +247,6 @@ void dbt_tb_kill(struct dbt *d, struct tb *t)
     t->dead = true;
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tb_code *code = &t->code[i];
-        uint8_t *far = d->rw + code->far;
 
         for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
             link_patch(d, &d->links[in], d->links[in].stub);
@@ -173,8 +254,7 @@ void dbt_tb_kill(struct dbt *d, struct tb *t)
         }
         code->in = 0;
         if (code->far != 0) {
-            far[0] = 0xe9;
-            *(interp_uint32_t *)(void *)(far + 1) = code->stale - (code->far + 5);
+            links_jump_away(d, code, i);
         }
     }
 }
@@ -198,8 +278,8 @@ bool dbt_tb_revive(struct dbt *d, struct tb *t)
     for (unsigned i = 0; i < TLB_NR; i++) {
         const struct tb_code *code = &t->code[i];
 
-        for (unsigned k = 0; code->far != 0 && k < sizeof(code->far_bytes); k++) {
-            d->rw[code->far + k] = code->far_bytes[k];
+        if (code->far != 0) {
+            dbt_jump_back(d, code);
         }
     }
     return true;
@@ -225,15 +305,15 @@ void dbt_code_written(struct interp *e, uint32_t frame)
 
 unsigned dbt_code_live(const struct interp *e, uint32_t frame)
 {
-    enum { ENOUGH = 16 };
+    enum { ENOUGH = 16, EACH = 4, CHEAP = 1 };
     const struct dbt *d = (const struct dbt *)(const void *)e;
     unsigned n = 0;
 
-    for (uint32_t at = d->frames[dbt_frame_slot(frame)]; at != 0 && n < ENOUGH;
+    for (uint32_t at = d->frames[dbt_frame_slot(frame)]; at != 0 && n < ENOUGH * EACH;
          at = d->tbs[at].next) {
-        n++;
+        n += d->tbs[at].room != 0 ? CHEAP : EACH;
     }
-    return n;
+    return n / EACH;
 }
 
 void dbt_code_watch(void *opaque, uint32_t frame)

@@ -103,7 +103,7 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     d->counts.n[COUNT_ENTERED]++;
     dbt_jumps_check(d, index);
     if (dbt_free(d, t)) {
-        dbt_jump_add(d, index, v->cpu.rip, t->code[index].far);
+        dbt_jump_add(d, index, v->cpu.rip, &t->code[index]);
     }
     if (d->link != 0) {
         dbt_link(d, t, index);
@@ -196,14 +196,14 @@ const void *dbt_go(struct dbt *d)
     struct interp *e = &d->interp;
     unsigned index = (unsigned)(e->tlb - e->tlbs);
     uint64_t rip = e->v->cpu.rip;
-    const struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
+    struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
 
     dbt_jumps_check(d, index);
     if (t == NULL || d->options.no_jumps || atomic_load(&e->attention) != 0 ||
         d->comparing || !dbt_free(d, t)) {
         return NULL;
     }
-    dbt_jump_add(d, index, rip, t->code[index].far);
+    dbt_jump_add(d, index, rip, &t->code[index]);
     run_arrive(d, index, PAGE_BASE(rip));
     return d->rx + t->code[index].mem[0];
 }

@@ -100,6 +100,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_LINKS] = "links",
     [COUNT_KILLS] = "translations-invalidated",
     [COUNT_REVIVALS] = "translations-revived",
+    [COUNT_REWRITES] = "translations-rewritten",
     [COUNT_DROPS] = "cache-drops",
     [COUNT_ENTERED] = "entered-from-c",
     [COUNT_INTERPRETED] = "blocks-interpreted",

@@ -408,7 +408,7 @@ static bool tr_checks_first(const struct tr *t)
            in->base != CPU_RSP;
 }
 
-static void tr_entry(struct tr *t, struct tb_code *code)
+void tr_entry(struct tr *t, struct tb_code *code)
 {
     struct dbt *d = t->d;
     struct rec *rec = &d->recs[d->nr_recs];
@@ -416,7 +416,7 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     t->rec = d->nr_recs++;
     t->live = t->live_entry;
     t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
-    *code = (struct tb_code){.far = emit_offset(&t->c)};
+    *code = (struct tb_code){.far = emit_offset(&t->c), .jump = DBT_JUMP_NONE};
     *rec = (struct rec){.tb = t->t, .start = code->far, .ip = t->b->offset};
     emit_lea(&t->c, HOST_R10, HOST_R10, -(int32_t)t->b->offset);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
@@ -434,14 +434,14 @@ static void tr_entry(struct tr *t, struct tb_code *code)
     code->low = t->low;
     code->high = t->high;
     t->live = t->live_before[0];
-    if (!tr_checks_first(t)) {
+    if (t->nr == 0 || !tr_checks_first(t)) {
         tr_flags_host(t);
         code->host[2] = emit_offset(&t->c);
     }
 }
 
 /* Entries with the flags in EFLAGS where checks would overwrite them; and a dead end. */
-static void tr_entry_stubs(struct tr *t, struct tb_code *code)
+void tr_entry_stubs(struct tr *t, struct tb_code *code)
 {
     for (unsigned i = 3; i-- > 0;) {
         uint8_t live = i == 2 ? t->live_before[0] : t->live_entry;
@@ -460,7 +460,7 @@ static void tr_entry_stubs(struct tr *t, struct tb_code *code)
         }
     }
     code->stale = emit_offset(&t->c);
-    tr_exit(t);
+    emit_jmp_to(&t->c, t->d->common_again);
 }
 
 static void tr_body(struct tr *t)
@@ -525,7 +525,7 @@ static void tr_keep_peeks(struct tr *t)
     }
 }
 
-static void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
+void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
 {
     t->d = d;
     t->b = tb->block;
@@ -536,10 +536,9 @@ static void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->redo = NULL;
     t->may_redo = false;
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
-    tr_decode(t);
 }
 
-static void tr_stubs(struct tr *t)
+void tr_stubs(struct tr *t)
 {
     for (unsigned i = 0; i < t->nr_fix; i++) {
         struct fixup f = t->fix[i];
@@ -556,6 +555,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
     bool ok;
 
     tr_begin(t, d, tb, index);
+    tr_decode(t);
     ok = t->nr > 0;
     if (ok) {
         t->plain = false;
@@ -569,6 +569,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
         d->used = (emit_offset(&t->c) + 15) & ~15u;
         code.straddle = t->straddle;
         tb->code[index] = code;
+        tb->room = 0;
         dbt_trace_translation(d, tb, start, t->nr, t->bytes);
     }
     g_free(t);
@@ -580,10 +581,12 @@ void dbt_translate_plain(struct dbt *d, struct tb *tb, unsigned index)
     struct tr *t = g_new(struct tr, 1);
 
     tr_begin(t, d, tb, index);
+    tr_decode(t);
     t->plain = true;
     tr_stack_scan(t);
     t->low = t->high = 0;
     tr_liveness(t);
+    tr_keep_peeks(t);
     t->live = t->live_before[0];
     t->loc = t->live != 0 ? LOC_MEM : LOC_DEAD;
     tb->code[index].plain = emit_offset(&t->c);

@@ -119,7 +119,11 @@ struct tr {
     struct fixup fix[8 * BLOCK_MAX_OPS];
 };
 
-/* translate.c */
+/* translate.c: a translation from its entries to what stands behind it. */
+void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index);
+void tr_entry(struct tr *t, struct tb_code *code);
+void tr_stubs(struct tr *t);
+void tr_entry_stubs(struct tr *t, struct tb_code *code);
 void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to);
 void tr_slow_if(struct tr *t, unsigned cond);
 void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write);

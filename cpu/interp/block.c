@@ -406,6 +406,14 @@ static struct block *block_make(struct interp *e, uint32_t frame, unsigned offse
 
 bool interp_block_redo(struct interp *e, struct block *b)
 {
+    if (e->rewrite != NULL && b->mode == MODE_64 && !b->crosses && e->rewrite(e, b)) {
+        return true;
+    }
+    return interp_block_decode(e, b);
+}
+
+bool interp_block_decode(struct interp *e, struct block *b)
+{
     if (e->arena_size - e->arena_used < ARENA_RESERVE) {
         interp_blocks_drop(e);
         return false;

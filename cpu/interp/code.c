@@ -131,6 +131,26 @@ bool interp_block_renew(struct interp *e, struct block *b)
     return !b->crosses && interp_block_redo(e, b);
 }
 
+enum { DEFERRED_OPS = 2 };
+
+bool interp_block_room(const struct block *b, unsigned bytes)
+{
+    return b->room >= DEFERRED_OPS * sizeof(struct op) + ((bytes + 7) & ~7u);
+}
+
+void interp_block_defer(struct interp *e, struct block *b, const uint8_t *source)
+{
+    e->link_slot = NULL; /* which may be in there */
+    b->edition++;
+    b->nr_ops = 1;
+    b->ops[0] = (struct op){.fn = e->entry};
+    b->ops[1] = (struct op){.fn = interp_op_late};
+    b->source = (uint8_t *)(b->ops + DEFERRED_OPS);
+    for (unsigned i = 0; i < b->bytes; i += 8) { /* as interp_block_room() knows */
+        *(interp_uint64_t *)(b->source + i) = *(const interp_uint64_t *)(source + i);
+    }
+}
+
 /* ---- stores ---- */
 
 /* As many slow stores as opening the frame costs: what was made of it has to be compared. */

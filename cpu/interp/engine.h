@@ -279,6 +279,9 @@ struct interp {
     /* This vCPU wrote to a frame with code; others did (ATTENTION_CODE). */
     void (*code_written)(struct interp *e, uint32_t frame);
     void (*code_changed)(struct interp *e);
+    /* The block's bytes have changed. true: what is there now is taken care of, by
+     * interp_block_defer(), the block's mark and its translation. */
+    bool (*rewrite)(struct interp *e, struct block *b);
     /* How much would be lost if this frame's code changed; more than a few do not count. */
     unsigned (*code_live)(const struct interp *e, uint32_t frame);
     /* Where translated code reads a word, for its effect only: a page that is not mapped while
@@ -358,6 +361,10 @@ void interp_block_mark(struct interp *e, struct block *b);
 bool interp_block_same(const struct interp *e, const struct block *b, const uint8_t *source);
 /* Both, for the bytes it was made from. */
 bool interp_block_check(struct interp *e, struct block *b);
+/* The block becomes these b->bytes bytes, whose operations are made when they are wanted.
+ * interp_block_room(): if there is room for so many. */
+void interp_block_defer(struct interp *e, struct block *b, const uint8_t *source);
+bool interp_block_room(const struct block *b, unsigned bytes);
 /* The generation moved on: the same block, checked or decoded anew. false: look it up again. */
 bool interp_block_renew(struct interp *e, struct block *b);
 
@@ -457,6 +464,8 @@ void interp_blocks_drop(struct interp *e);
 bool interp_block_second_same(struct interp *e, const struct block *b);
 /* Decodes again in place. false: the arena was full and everything is gone. */
 bool interp_block_redo(struct interp *e, struct block *b);
+/* The same, with operations. */
+bool interp_block_decode(struct interp *e, struct block *b);
 
 /* host.c: what the host must have, and the MXCSR bits it knows. */
 bool interp_host_probe(GError **err);
@@ -500,6 +509,8 @@ struct block *interp_op_system(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_bail(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_native(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct interp *e);
+/* Instead of operations that have not been made yet. */
+struct block *interp_op_late(struct vcpu *v, struct op *op, struct interp *e);
 struct block *interp_op_end(struct vcpu *v, struct op *op, struct interp *e);
 
 /* v->engine_words: [0] is always 0, [1] the guest address of offset 0 of the current page. */

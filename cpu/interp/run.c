@@ -218,6 +218,18 @@ struct block *interp_op_check_second(struct vcpu *v, struct op *op, struct inter
     return op[1].fn(v, op + 1, e);
 }
 
+struct block *interp_op_late(struct vcpu *v, struct op *op, struct interp *e)
+{
+    struct block *b = e->current;
+
+    (void)op;
+    interp_fpu_home(e);
+    if (!interp_block_decode(e, b)) {
+        return NULL; /* whatever is in the way is met again */
+    }
+    return b->ops[1].fn(v, &b->ops[1], e); /* behind e->entry */
+}
+
 /* Behind the last instruction of a block that does not end in a branch. */
 struct block *interp_op_end(struct vcpu *v, struct op *op, struct interp *e)
 {

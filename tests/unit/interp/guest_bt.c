@@ -2,12 +2,15 @@
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
  * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
- * built a third time, with GUEST_RUNS set.
+ * built once more, with GUEST_RUNS or GUEST_HOT set.
  */
 #include "cpu/dbt/dbt.h"
 
 #ifndef GUEST_RUNS
 #define GUEST_RUNS false
+#endif
+#ifndef GUEST_HOT
+#define GUEST_HOT 1
 #endif
 
 extern const struct accel_ops guest_bt_ops;
@@ -19,7 +22,7 @@ static bool bt_probe(GError **err)
 
 static bool bt_vcpu_init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = 1, .runs = GUEST_RUNS};
+    static const struct dbt_options options = {.hot = GUEST_HOT, .runs = GUEST_RUNS};
 
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;
