@@ -233,6 +233,41 @@ def sample(size, seed=b"pvemu"):
     return bytes(out[:size])
 
 
+def balloon(guest, pvemu, folder, name, sizes, cycles=1):
+    """The guest gives memory back to the host, all that it says it gave, and takes more than it had. sizes in MiB: it has
+    them at its start, after giving, and at most."""
+    start, small, most = sizes
+
+    def resident():
+        """KiB of the guest's RAM that the host has given to it."""
+        text = open(f"/proc/{guest.child.pid}/smaps").read()
+        return sum(int(n) for n in re.findall(r"memfd:pvemu-ram.*\n(?:\w+: .*\n)*?Rss: +(\d+) kB", text))
+
+    def total():
+        return int(guest.run("grep MemTotal /proc/meminfo").split()[-2])
+
+    def target(mib):
+        subprocess.run([pvemu, "mem-set", name, f"{mib}M"], check=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
+        guest.run(f"for t in $(seq 150); do test $(awk '/MemTotal/ {{ print int(($2 - {first}) / 1024 + {start}.5) }}' "
+                  f"/proc/meminfo) = {mib} && break; sleep 0.2; done; test $t != 150")
+
+    def fill(mib):
+        """The page cache takes all that is free."""
+        guest.run(f"echo 3 > /proc/sys/vm/drop_caches; dd if=/dev/xvda of=/dev/null bs=1M count={mib} 2>/dev/null")
+        return resident()
+
+    first = total()
+    assert (start - 92) << 10 < first < start << 10, first
+    full = fill(start)
+    assert full > start * 7 // 8 << 10, full
+    for _ in range(cycles):
+        target(small)
+        assert resident() < (small + 4) << 10, resident()  # some of it the hypervisor's
+        target(most)
+        full = fill(most * 2 // 3)
+        assert full > start << 10, full
+
+
 def main(tests):
     """Runs (name, function) pairs; TAP on stdout. Words on the command line choose by name."""
     wanted = [word for word in sys.argv[1:] if not word.startswith("-")]

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from harness import FileServer, Guest, LIMIT, TcpHost, TerminalGuest, main, sample, signal
+from harness import FileServer, Guest, LIMIT, TcpHost, TerminalGuest, balloon, main, sample, signal
 
 PVEMU = os.environ["PVEMU"]
 CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
@@ -479,33 +479,20 @@ def test_suspend_pv(folder):
     suspend_session(folder, 2, "-machine", "pv")
 
 
-def test_mem_set(folder):
-    """The guest gives memory back to the host and takes it again."""
-    with boot(folder, "-m", "192M,max=384M", "-net", "none", "-name", "memory") as guest:
+def memory_session(folder, start, small, most, *args):
+    with boot(folder, "-m", f"{start}M,max={most}M", "-net", "none", "-name", "memory", *args) as guest:
         ready(guest)
-
-        def resident():
-            return int(re.search(r"RssShmem:\s+(\d+)", open(f"/proc/{guest.child.pid}/status").read()).group(1))
-
-        def total():
-            return int(guest.run("grep MemTotal /proc/meminfo").split()[-2])
-
-        def target(mib):
-            subprocess.run([PVEMU, "mem-set", "memory", f"{mib}M"], check=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
-
-        start = total()
-        assert 100 << 10 < start < 192 << 10, start
-        guest.run("dd if=/dev/urandom of=/dev/shm/x bs=1M count=70 2>/dev/null; rm /dev/shm/x")
-        full = resident()
-        for mib in (112, 384):
-            target(mib)
-            guest.run(f"for t in $(seq 150); do test $(awk '/MemTotal/ {{ print int(($2 - {start}) / 1024 + 192.5) }}' "
-                      f"/proc/meminfo) = {mib} && break; sleep 0.2; done; test $t != 150")
-            if mib == 112:
-                assert resident() < full - (30 << 10), (full, resident())
-        guest.run("dd if=/dev/zero of=/dev/shm/x bs=1M count=150 2>/dev/null; rm /dev/shm/x")
+        balloon(guest, PVEMU, folder, "memory", (start, small, most))
         guest.type("poweroff -f\n")
         guest.finish(0)
+
+
+def test_mem_set(folder):
+    memory_session(folder, 192, 112, 384)
+
+
+def test_mem_set_pv(folder):
+    memory_session(folder, 256, 128, 512, "-machine", "pv")
 
 
 def test_idle(folder):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 
-from harness import Failure, Guest, LIMIT, TerminalGuest, main, sample, signal
+from harness import Failure, Guest, LIMIT, TerminalGuest, balloon, main, sample, signal
 
 PVEMU = os.environ["PVEMU"]
 CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
@@ -65,6 +65,17 @@ def test_login_smp(folder):
             assert guest.run("nproc").split()[-1] == "4"
             assert not guest.run("systemctl --failed --plain --no-legend | cat").strip()
             assert not re.search(r"WARNING: CPU|BUG: |rcu: INFO|Call Trace", guest.run("dmesg"))
+            guest.type("systemctl poweroff\n")
+            guest.finish(0, r"PASS: the guest powered off")
+
+
+def test_memory_that_comes(folder):
+    """Ballooning, down and up twice."""
+    for machine, kernel in (("pvh", CLOUD), ("pv", GENERIC)):
+        with debian(folder, "-m", "384M,max=768M", "-machine", machine, "-name", "memory", kernel=kernel) as guest:
+            login(guest)
+            balloon(guest, PVEMU, folder, "memory", (384, 256, 768), 2)
+            assert not re.search(r"WARNING: CPU|BUG: |rcu: INFO|Call Trace|Out of memory", guest.run("dmesg"))
             guest.type("systemctl poweroff\n")
             guest.finish(0, r"PASS: the guest powered off")
 
