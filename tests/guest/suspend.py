@@ -15,7 +15,8 @@ BAD = "is not a page of its own"
 
 # name, arguments, how it is resumed each time ("bad": not as in a new domain, and then as cancelled), last words
 ROWS = [
-    ("resume", [], ["cancel", "new", "cancel", "new"], b"all of it"),
+    *((f"ops/ops_suspend_{kind}_{way}", ["-machine", "pvh"], ["cancel", "new", "cancel", "new"], b"checks passed")
+      for kind in ("pvh", "pvh32") for way in ("inline", "page")),
     *((kernel, ["-machine", "pv", "-smp", "1,max=2"],
        ["cancel", "new", "cancel", "new", "bad", "bad", "cancel", "new", "new"], b"checks passed")
       for kernel in ("pv/pv_suspend", "pv/pv_suspend_page")),

@@ -275,10 +275,13 @@ def cases(digest, machine):
                  options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;"),
         handover("hand-over, PV, 1 CPU", "-machine pv", PV_CMDLINE),
         handover("hand-over, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
-        suspends_itself("resume", "", "all of it"),
+        *(suspends_itself(f"ops_suspend_{kind}_{way}", "-machine pvh", "all of .* checks passed")
+          for kind in ("pvh", "pvh32") for way in rows.WAYS),
         # An INT3 whose #GP met a nested page fault: QEMU 7.2 and KVM make an INT of it that RIP is behind (docs/kvm.md).
-        suspends_itself("pv_suspend", "-machine pv -smp 1,max=2", r"all of .* checks passed|^FAILED: try_call\(breakpoint, 0\) == 4, got 0x0+e$",
-                        (*RESUMES, REFUSED, REFUSED, *RESUMES[:2], ""), (r"^FAILED: (?!try_call\(breakpoint)", r"FAILED[^$]*FAILED"), "true"),
+        *(suspends_itself("pv_suspend" + way, "-machine pv -smp 1,max=2",
+                          r"all of .* checks passed|^FAILED: try_call\(breakpoint, 0\) == 4, got 0x0+e$",
+                          (*RESUMES, REFUSED, REFUSED, *RESUMES[:2], ""), (r"^FAILED: (?!try_call\(breakpoint)", r"FAILED[^$]*FAILED"), "true")
+          for way in ("", "_page")),
         suspended("suspend, 2 CPUs", "-smp 2"),
         suspended("suspend, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),

@@ -4,8 +4,8 @@
 
 Links and the paths named in documents lead somewhere; the documents that source files name exist; command-line.md
 has the options, verbs and statuses that `pvemu help` knows, no more and no less; SUPPORT.md has the hypercalls of
-pv/hypercall.c, with the word "supported" or "refused" exactly where a guest of that kind gets an answer; no line names
-anybody's machine.
+pv/hypercall.c, with the word "supported" or "refused" exactly where a guest of that kind gets an answer, and each sub-op
+that pv/ names in the row of its call, which names a test kernel that uses it; no line names anybody's machine.
 """
 import pathlib
 import re
@@ -21,6 +21,13 @@ BANNED = re.compile(
     r"|\w\.debian\.org|packages\.\w+\.\w|pypi\.|pythonhosted|registry\.\w|crates\.io|proxy\.golang|mirrors?\.\w",
     re.IGNORECASE)
 FENCE = re.compile(r"^```")
+# What the names of sub-ops begin with, and the row that must have what follows.
+FAMILIES = {
+    "XENMEM": "memory_op", "XENMAPSPACE": "memory_op", "VCPUOP": "vcpu_op", "SCHEDOP": "sched_op",
+    "EVTCHNOP": "event_channel_op", "GNTTABOP": "grant_table_op", "MMUEXT": "mmuext_op", "HVMOP": "hvm_op",
+    "PHYSDEVOP": "physdev_op", "XENVER": "xen_version", "CALLBACKOP": "callback_op", "CALLBACKTYPE": "callback_op",
+    "XENNMI": "nmi_op", "VMASST_TYPE": "vm_assist", "CONSOLEIO": "console_io", "SEGBASE": "set_segment_base",
+}
 TOP = ("src/", "cpu/", "hw/", "pv/", "ui/", "tests/", "images/", "docs/", "guest-kernel-patches/")
 
 
@@ -159,10 +166,36 @@ def check_hypercalls():
         yield "the hypercall tables could not be read"
 
 
+def row_parts(text):
+    """Of each call: what its rows say, and the names in their last columns."""
+    parts = {}
+    for names, said, tests in re.findall(r"^\| ((?:`\w+`[ ,]*)+)\|(.*)\|([^|]*)\|$", text, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", names):
+            parts.setdefault(name, []).append((set(re.findall(r"\w+", said)), set(re.findall(r"\w+", tests))))
+    return parts
+
+
+def check_sub_ops():
+    parts = row_parts(section((ROOT / "SUPPORT.md").read_text(), "Hypercalls"))
+    source = "".join(path.read_text() for path in (ROOT / "pv").glob("*.c"))
+    named = set(re.findall(rf"\b({'|'.join(FAMILIES)})_([a-zA-Z0-9]\w*)", source))
+    kernels = {path.stem: path.read_text() for folder in ("ops", "pv") for path in (ROOT / "tests/guest" / folder).glob("*.c")}
+    kernels["traps"] += kernels["lib"]  # where its callbacks are told
+    for family, name in sorted(named):
+        rows = [tests for said, tests in parts.get(FAMILIES[family], []) if name in said]
+        if not rows:
+            yield f"SUPPORT.md: {FAMILIES[family]} does not name {name}"
+        # Some kernels have a macro that puts the family in front.
+        elif not any(re.search(rf"\b{family}_{name}\b|\({name},", kernels.get(kernel, "")) for kernel in set().union(*rows)):
+            yield f"SUPPORT.md: no kernel that {FAMILIES[family]} names has {family}_{name}"
+    if len(named) < 100:
+        yield "the sub-ops of pv/ could not be read"
+
+
 def main():
     bad = [f"{path.relative_to(ROOT)}:{line}" for path in documents() for line in check_document(path)]
     bad += list(check_sources()) + list(check_options(sys.argv[1]))
-    bad += list(check_statuses(sys.argv[1])) + list(check_hypercalls())
+    bad += list(check_statuses(sys.argv[1])) + list(check_hypercalls()) + list(check_sub_ops())
     print("\n".join(bad + [f"{len(documents())} documents, {len(bad)} complaints"]))
     return 1 if bad else 0
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Ends as its command line says: "s N" by SCHEDOP_shutdown with reason N, "c N" by that of
- * sched_op_compat, "w" by a watchdog that nobody feeds.
+ * sched_op_compat, "d" by switching off the only vCPU, "w" by a watchdog that nobody feeds.
  */
 #include "ops.h"
 
@@ -18,6 +18,9 @@ void test(void)
     } else if (line[0] == 'c') {
         say("by sched_op_compat\n");
         HC2(sched_op_compat, SCHEDOP_shutdown, reason);
+    } else if (line[0] == 'd') {
+        say("by vcpu_op\n");
+        HC3(vcpu_op, VCPUOP_down, 0, 0);
     } else if (line[0] == 'w') {
         CHECK(HC2(sched_op, SCHEDOP_watchdog, &dog), 1);
         say("by the watchdog\n");

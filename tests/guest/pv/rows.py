@@ -24,7 +24,7 @@ class Row(NamedTuple):
         cpus = "1"
         if "vcpus" in self.kernel:
             cpus = "1,max=3"
-        elif self.kernel.startswith(("ops_", "pv_failsafe", "pv_flush", "pv_types")):
+        elif self.kernel.startswith(("ops_", "pv_failsafe", "pv_flush", "pv_types", "pv_wild_no_failsafe")):
             cpus = "1,max=2"
         machine = "pvh" if "_pvh" in self.kernel else "pv"
         return ["-machine", machine, "-smp", cpus, "-m", "32M", "-net", "none", "-cmdline", self.cmdline]
@@ -44,7 +44,7 @@ PV = [
     good("hello_p2m", "pv_hello_p2m", "hello by the ring"),
     good("symbols", "pv_symbols"),
     *(good(name + way, "pv_" + name + way) for way in ("", "_page")
-      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces", "types")),
+      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces", "types", "refusals")),
     *(good("vbd" + way, "pv_vbd" + way)._replace(disk=True) for way in ("", "_page")),
     *(good("flush" + way, "pv_flush" + way)._replace(by_us=": all old\n") for way in ("", "_page")),
     bad("wild_no_handler", "no handler for vector 6"),
@@ -53,6 +53,7 @@ PV = [
     bad("wild_no_user_tables", "iret to user mode without page tables"),
     bad("wild_iret_without_frame", "iret without a stack"),
     bad("wild_no_event_callback", "without an event callback"),
+    bad("wild_no_failsafe", "a selector that cannot be loaded, without a failsafe"),
     bad("wild_storm", "kernel panic"),
     bad("wild_calls", "kernel panic"),
 ]
@@ -75,4 +76,5 @@ OPS += [shutdown(kind, way, f"s {reason}", status, verdict, "by sched_op\n")
         for kind, way in KINDS for reason, status, verdict in REASONS]
 OPS += [shutdown("pv", way, f"c {reason}", status, verdict, "by sched_op_compat\n")
         for way in WAYS for reason, status, verdict in REASONS]
+OPS += [shutdown(kind, way, "d", 0, "powered off", "by vcpu_op\n") for kind, way in KINDS]
 OPS += [shutdown(kind, way, "w", 112, "watchdog fired", "by the watchdog\n") for kind, way in KINDS]

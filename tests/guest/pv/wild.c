@@ -43,6 +43,26 @@ static void no_event_callback(void)
     HC2(event_channel_op, EVTCHNOP_send, &send);
 }
 
+/* A second CPU with a selector of nothing, and nowhere to say so. */
+static void no_failsafe(void)
+{
+    static struct vcpu_guest_context context;
+    static uint8_t stack[256] __attribute__((aligned(16)));
+
+    context.flags = VGCF_in_kernel;
+    context.user_regs.rip = KV;
+    context.user_regs.cs = 0xe033;
+    context.user_regs.ss = 0xe02b;
+    context.user_regs.rsp = (uint64_t)(stack + sizeof(stack));
+    context.user_regs.ds = 0x7773;
+    context.ctrlreg[3] = va_mfn((void *)start_info->pt_base) << 12;
+    CHECK(HC3(vcpu_op, VCPUOP_initialise, 1, &context), 0);
+    HC3(vcpu_op, VCPUOP_up, 1, 0);
+    for (unsigned i = 0; i < 1000000; i++) {
+        HC2(sched_op, SCHEDOP_yield, 0);
+    }
+}
+
 /* Its own tables, scribbled over by no rule: every type it can think of, on every page. */
 static void storm(void)
 {
