@@ -42,9 +42,10 @@ bool dbt_cache_init(struct dbt *d, GError **err)
     d->tbs = cache_table(sizeof(struct tb) * DBT_MAX_TBS);
     d->insns = cache_table(sizeof(struct insn) * DBT_MAX_INSNS);
     d->peeks = cache_table(sizeof(struct peek) * DBT_MAX_PEEKS);
+    d->stlb = cache_table(sizeof(struct stlb_entry) * DBT_STLB);
     d->trap = mmap(NULL, MEM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (d->rw == MAP_FAILED || d->rx == MAP_FAILED || d->recs == NULL || d->links == NULL ||
-        !dbt_returns_init(d) || d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->trap == MAP_FAILED) {
+        !dbt_returns_init(d) || d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->stlb == NULL || d->trap == MAP_FAILED) {
         g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_ACCES,
                     "this host refuses executable memory (PROT_EXEC)");
         dbt_cache_fini(d);
@@ -71,6 +72,7 @@ void dbt_cache_fini(struct dbt *d)
     cache_unmap(d->tbs, sizeof(struct tb) * DBT_MAX_TBS);
     cache_unmap(d->insns, sizeof(struct insn) * DBT_MAX_INSNS);
     cache_unmap(d->peeks, sizeof(struct peek) * DBT_MAX_PEEKS);
+    cache_unmap(d->stlb, sizeof(struct stlb_entry) * DBT_STLB);
     cache_unmap(d->trap, MEM_PAGE_SIZE);
     dbt_returns_fini(d);
     d->rw = d->rx = NULL;
@@ -79,6 +81,7 @@ void dbt_cache_fini(struct dbt *d)
     d->tbs = NULL;
     d->insns = NULL;
     d->peeks = NULL;
+    d->stlb = NULL;
     d->trap = NULL;
 }
 

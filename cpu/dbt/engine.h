@@ -92,6 +92,14 @@ struct rec {
     bool group;      /* its check stands for later accesses */
 };
 
+/* stlb.c */
+enum { DBT_STLB = 1 << 14 };
+struct stlb_entry {
+    uint64_t page, forgotten, addend; /* forgotten: interp.near.forgotten then */
+    uint8_t shift;
+    bool global, write;
+};
+
 /* A direct branch within its page. */
 struct link {
     struct tb *tb;
@@ -139,6 +147,9 @@ struct dbt {
     uint64_t near_since[2 * NEAR_SLOTS + 1]; /* TSC when misses was started */
     uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
     uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
+    uint64_t near_larges[DBT_NEAR_BITS / 64]; /* that do so in large pages */
+    struct stlb_entry *stlb;                 /* DBT_STLB of them */
+    bool large_pages; /* some were met by user code */
     uint64_t near_apart[DBT_NEAR_BITS / 64]; /* that are not to stand for others */
     uint64_t apart_since;
     unsigned aparts;
@@ -322,11 +333,15 @@ const void *dbt_stack(struct dbt *d, uint32_t number);
 void dbt_stack_switch(struct dbt *d, unsigned index);
 /* Translated code needs a tag for `page`, for the access of d->rec. true: now it is there. */
 bool dbt_ask(struct dbt *d, uint64_t page, bool write);
+/* stlb.c: puts an entry for the page into the current TLB if it can; true: there is one. And takes
+ * over what is there. */
+bool dbt_stlb_find(struct dbt *d, uint64_t page, bool write);
+void dbt_stlb_add(struct dbt *d, uint64_t page);
 /* No TLB tag for `page`: slot, as an offset into the entries, is the one that was looked at.
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
 /* near.c: accesses that look into interp.near. How is the one at an offset in a frame to? */
-enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN };
+enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN, NEAR_LARGE };
 enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at);
 /* May its check stand for others? */
 bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at);
@@ -336,7 +351,7 @@ void dbt_near_apart(struct dbt *d);
 /* A check, in one word: `size` bytes are to be in the slot; the access itself begins at that of
  * them which is number `at`. */
 struct dbt_near_what {
-    uint32_t place; /* of the slot in struct dbt */
+    uint32_t place; /* of the slot in struct dbt; the first one where the address chooses it */
     uint16_t size;
     uint8_t at;
     bool load;  /* the access itself writes nothing, whatever the slot is for */

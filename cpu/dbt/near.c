@@ -29,13 +29,24 @@
  *
  * One that hardly ever finds its page pays for two checks and a mispredicted branch; so misses
  * are counted by site, and one that has many in a short time is translated anew with the check
- * of the TLB only. The same goes for one that stands for others, and does not find all of them
+ * of the TLB only, or where the runs are long, as in large pages, with slots that the address
+ * chooses. The same goes for one that stands for others, and does not find all of them
  * in one run.
  */
 #include "engine.h"
 
-enum { NEAR_MISSES = 4096, NEAR_CYCLES = 600 }; /* of the TSC for each miss, or they are too many */
-enum { NEAR_LARGE = 512 }; /* pages of what is looked at of a large one */
+/* Cycles of the TSC for each of so many misses, or they are too many: for a page, for a page of
+ * a run, for a run, where finding another one may take some thousands itself. */
+enum {
+    NEAR_MISSES = 4096,
+    NEAR_CYCLES = 600,
+    NEAR_PAGE_CYCLES = 3000,
+    NEAR_RUN_CYCLES = 20000
+};
+enum {
+    NEAR_LOOK = 512,
+    NEAR_LONG = 64
+}; /* pages of what is looked at of a large one; of a run */
 enum { NEAR_APART = 64, NEAR_APART_CYCLES = 20000 };
 
 static unsigned near_bit(uint32_t frame, unsigned at)
@@ -53,9 +64,10 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
     unsigned bit = near_bit(frame, at);
 
     G_STATIC_ASSERT(DBT_NEAR_BITS == 1 << 15);
-    return near_set(d->near_never, bit)                     ? NEAR_NEVER
-           : near_set(d->near_runs, bit) || d->options.runs ? NEAR_RUN
-                                                            : NEAR_PAGE;
+    return near_set(d->near_never, bit)                         ? NEAR_NEVER
+           : near_set(d->near_larges, bit) || d->options.larges ? NEAR_LARGE
+           : near_set(d->near_runs, bit) || d->options.runs     ? NEAR_RUN
+                                                                : NEAR_PAGE;
 }
 
 bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at)
@@ -74,6 +86,7 @@ void dbt_near_init(struct dbt *d)
         };
     }
     d->other_misses = -NEAR_MISSES;
+    d->interp.near.forgotten++; /* not 0, as in what was never written (stlb.c) */
 }
 
 /* The counter at a place, and a number for it. */
@@ -187,25 +200,24 @@ static void near_large(struct dbt *d, struct interp_run *run, bool write)
 {
     struct interp *e = &d->interp;
     const struct mem *mem = e->v->mem;
-    int64_t at = (int64_t)(run->start >> MEM_PAGE_SHIFT & (NEAR_LARGE - 1)), low = 0, high = 1;
+    int64_t at = (int64_t)(run->start >> MEM_PAGE_SHIFT & (NEAR_LOOK - 1)), low = 0, high = 1;
     struct x86_mapping map;
     uint32_t frame;
 
     if (!x86_walk(e->v, &e->walk, interp_walk_space(e), run->start, X86_READ | interp_user(e),
                   &map) ||
-        map.page_size < NEAR_LARGE * MEM_PAGE_SIZE || (write && !(map.writable && map.dirty))) {
+        map.page_size < NEAR_LOOK * MEM_PAGE_SIZE || (write && !(map.writable && map.dirty))) {
         return;
     }
     frame = mem_ram_gfn_frame(mem, map.gpa >> MEM_PAGE_SHIFT);
-    if (frame == MEM_HOLE ||
-        (uint64_t)(uintptr_t)mem_ram_page(mem, map.gpa >> MEM_PAGE_SHIFT) !=
-            run->start + run->addend) {
+    if (frame == MEM_HOLE || (uint64_t)(uintptr_t)mem_ram_page(
+                                 mem, map.gpa >> MEM_PAGE_SHIFT) != run->start + run->addend) {
         return; /* the guest has changed it, and not flushed it yet */
     }
     while (at + low > 0 && near_frame(mem, &map, frame, low - 1, write)) {
         low--;
     }
-    while (at + high < NEAR_LARGE && near_frame(mem, &map, frame, high, write)) {
+    while (at + high < NEAR_LOOK && near_frame(mem, &map, frame, high, write)) {
         high++;
     }
     /* Another vCPU may have opened one of them just now (mem_code_open() tells first): what
@@ -250,6 +262,7 @@ static struct interp_run *near_run_new(struct dbt *d, uint64_t page, bool write)
     run = &near->run[write][near->next_run++ % NEAR_RUNS];
     *run = (struct interp_run){.start = page, .len = MEM_PAGE_SIZE, .addend = addend};
     if (large) {
+        d->large_pages = true;
         near_large(d, run, write);
     }
     return run;
@@ -300,36 +313,80 @@ static void near_take(struct dbt *d, struct interp_near *slot, const struct inte
     near_used(d, slot);
 }
 
+static size_t near_number(const struct dbt *d, const struct interp_near *slot)
+{
+    return (size_t)(slot - d->interp.near.slot) % NEAR_SLOTS;
+}
+
 static bool near_is_run(const struct dbt *d, const struct interp_near *slot)
 {
-    return (size_t)(slot - d->interp.near.slot) % NEAR_SLOTS >= NEAR_PAGES;
+    return near_number(d, slot) >= NEAR_PAGES;
+}
+
+static bool near_is_large(const struct dbt *d, const struct interp_near *slot)
+{
+    return near_number(d, slot) >= NEAR_LARGES;
+}
+
+/* How else to look for what is in this slot. Where there are large pages the one that was met
+ * last may be an odd one, beside them: they get their turn, and are judged by their own misses.
+ */
+static enum dbt_near_how near_better(struct dbt *d, const struct interp_near *slot,
+                                     uint64_t cycles)
+{
+    bool write = slot >= &d->interp.near.slot[NEAR_SLOTS];
+    bool is_long = slot->len >= NEAR_LONG * MEM_PAGE_SIZE;
+    const struct interp_run *run;
+
+    if (near_is_large(d, slot)) {
+        return cycles < (is_long ? NEAR_RUN_CYCLES : NEAR_CYCLES) ? NEAR_NEVER : NEAR_LARGE;
+    }
+    if (near_is_run(d, slot)) {
+        return cycles >= NEAR_RUN_CYCLES   ? NEAR_RUN
+               : is_long || d->large_pages ? NEAR_LARGE
+                                           : NEAR_NEVER;
+    }
+    run = cycles < NEAR_PAGE_CYCLES ? near_run(d, slot->start, write, false) : NULL;
+    return run != NULL && run->len > MEM_PAGE_SIZE ? NEAR_RUN /* its page has a tag */
+           : cycles >= NEAR_CYCLES                 ? NEAR_PAGE
+           : d->large_pages                        ? NEAR_LARGE
+                                                   : NEAR_NEVER;
+}
+
+static void near_change(struct dbt *d, enum dbt_near_how how)
+{
+    static const unsigned counts[] = {[NEAR_NEVER] = COUNT_NEAR_NEVER,
+                                      [NEAR_RUN] = COUNT_NEAR_RUNS,
+                                      [NEAR_LARGE] = COUNT_NEAR_LARGES};
+
+    d->counts.n[counts[how]]++;
+    near_note(d, how == NEAR_NEVER ? d->near_never
+                 : how == NEAR_RUN ? d->near_runs
+                                   : d->near_larges);
 }
 
 bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
 {
     unsigned number;
     uint32_t *misses = near_counter(d, place, &number);
-    const struct interp_near *slot = &d->interp.near.slot[number == 0 ? 0 : number - 1];
-    bool write = number > NEAR_SLOTS;
-    uint64_t now = __builtin_ia32_rdtsc(), since = d->near_since[number];
+    uint64_t now = __builtin_ia32_rdtsc(), cycles = (now - d->near_since[number]) / NEAR_MISSES;
+    enum dbt_near_how how, was;
 
     (void)unused;
     d->near_since[number] = now;
     *misses = -NEAR_MISSES;
-    if (now - since >= (uint64_t)NEAR_MISSES * NEAR_CYCLES) {
-        return true;
-    }
-    if (number != 0 && !near_is_run(d, slot)) { /* its page has a tag */
-        const struct interp_run *run = near_run(d, slot->start, write, false);
+    if (number == 0) { /* beside the page of the stack */
+        was = NEAR_PAGE;
+        how = cycles < NEAR_CYCLES ? NEAR_NEVER : was;
+    } else {
+        const struct interp_near *slot = &d->interp.near.slot[number - 1];
 
-        if (run != NULL && run->len > MEM_PAGE_SIZE) {
-            d->counts.n[COUNT_NEAR_RUNS]++;
-            near_note(d, d->near_runs);
-            return true;
-        }
+        was = near_is_large(d, slot) ? NEAR_LARGE : near_is_run(d, slot) ? NEAR_RUN : NEAR_PAGE;
+        how = near_better(d, slot, cycles);
     }
-    d->counts.n[COUNT_NEAR_NEVER]++;
-    near_note(d, d->near_never);
+    if (how != was) {
+        near_change(d, how);
+    }
     return true;
 }
 
@@ -342,6 +399,9 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
     const struct interp_run *run = &page;
 
     d->counts.n[COUNT_NEAR_MISSES]++;
+    if (near_is_large(d, slot)) {
+        slot += page.start >> NEAR_LARGE_SHIFT & (NEAR_SLOTS - NEAR_LARGES - 1);
+    }
     if (near_is_run(d, slot)) {
         run = near_run(d, page.start, write, !w.load);
         ok = run != NULL;
@@ -353,5 +413,5 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
         return false;
     }
     near_take(d, slot, run);
-    return ++slot->misses != 0 || dbt_near_often(d, 0, w.place);
+    return ++slot->misses != 0 || dbt_near_often(d, 0, (uint32_t)((char *)slot - (char *)d));
 }

@@ -57,6 +57,10 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
         o->no_jumps = true;
         return true;
     }
+    if (strcmp(word, "larges") == 0 && value == NULL) {
+        o->larges = true;
+        return true;
+    }
     if (strcmp(word, "runs") == 0 && value == NULL) {
         o->runs = true;
         return true;
@@ -85,7 +89,7 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     }
     return error_set(err, PVEMU_ERROR_USAGE,
                      "-accel bt: '%s' is not one of: lockstep[=N] nolink hot=N cache=SIZE "
-                     "tlb=N insns=N runs shake=N seed=N perf", word);
+                     "tlb=N insns=N runs larges shake=N seed=N perf", word);
 }
 
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)

@@ -269,10 +269,16 @@ bool dbt_ask(struct dbt *d, uint64_t page, bool write)
     if (!interp_canonical(page)) {
         return false;
     }
+    if (dbt_stlb_find(d, page, write)) {
+        return true;
+    }
     e->current = d->recs[d->rec & ~(uint32_t)DBT_REC_WRITE].tb->block;
     e->break_block = false;
     ok = dbt_fill(d, page, write);
     d->counts.n[COUNT_TLB_FILLS] += ok;
+    if (ok) {
+        dbt_stlb_add(d, page);
+    }
     if (resident && !e->fpu_resident) {
         interp_fpu_load(e);
     }

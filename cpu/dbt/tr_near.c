@@ -21,8 +21,8 @@ static bool near_displaced(const struct tr_operand *op)
 /* r11: address at this displacement, of the stack on the host. */
 static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp)
 {
-    struct emit_mem m = {.base = op->base, .index = op->index, .scale = op->scale,
-                         .disp = (int32_t)disp};
+    struct emit_mem m = {
+        .base = op->base, .index = op->index, .scale = op->scale, .disp = (int32_t)disp};
 
     if (op->base == CPU_RSP) {
         m.base = HOST_STACK;
@@ -76,8 +76,11 @@ static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, b
         }
     }
     t->slot[i] = (struct tr_slot){
-        .base = op->base, .index = op->index, .own = own, .run = run,
-        .slot = (uint16_t)(run ? NEAR_PAGES + d->near_next++ % (NEAR_SLOTS - NEAR_PAGES)
+        .base = op->base,
+        .index = op->index,
+        .own = own,
+        .run = run,
+        .slot = (uint16_t)(run ? NEAR_PAGES + d->near_next++ % (NEAR_LARGES - NEAR_PAGES)
                                : d->near_next++ % NEAR_PAGES)};
     t->nr_slots++;
     return t->slot[i].slot;
@@ -93,22 +96,52 @@ static unsigned near_class(unsigned size)
     return i;
 }
 
+/* A field of the slot, which is at `slot`, or where r10 says from there. */
+static void near_op(struct tr *t, unsigned op, size_t slot, size_t field, enum dbt_near_how how)
+{
+    if (how == NEAR_LARGE) {
+        emit_op_gs_index(&t->c, op, HOST_R11, HOST_R10, slot + field);
+    } else {
+        emit_op_gs(&t->c, op, HOST_R11, slot + field);
+    }
+}
+
+/* r10: from the first one to that for the address in r11. */
+static void near_choose(struct tr *t)
+{
+    enum { SIZE_SHIFT = 7 };
+
+    G_STATIC_ASSERT(sizeof(struct interp_near) == 1 << SIZE_SHIFT);
+    emit_mov(&t->c, HOST_R10, HOST_R11);
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xea, NEAR_LARGE_SHIFT - SIZE_SHIFT}, 4);
+    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3); /* shr; and $..,%r10d */
+    emit_u32(&t->c, (NEAR_SLOTS - NEAR_LARGES - 1) << SIZE_SHIFT);
+}
+
 /* r11: offset of what is to be in the slot from its start. */
-static void near_compare(struct tr *t, const struct tr_group *g, size_t slot, bool run)
+static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
+                         enum dbt_near_how how)
 {
     struct tr_near *n = &t->near[t->nr_nears];
     unsigned size = (unsigned)(g->high - g->low), i = near_class(size);
+    bool run = how != NEAR_PAGE;
 
-    *n = (struct tr_near){
-        .retry = emit_offset(&t->c),
-        .common = run ? t->d->common_near_run : t->d->common_near[g->write],
-        .what = {.place = (uint32_t)slot, .size = (uint16_t)(run ? 1u << i : size),
-                 .at = (uint8_t)(g->first.disp - g->low), .load = !g->first.write}};
+    *n = (struct tr_near){.retry = emit_offset(&t->c),
+                          .large = how == NEAR_LARGE,
+                          .common = how == NEAR_LARGE ? t->d->common_near_c
+                                    : run             ? t->d->common_near_run
+                                                      : t->d->common_near[g->write],
+                          .what = {.place = (uint32_t)slot,
+                                   .size = (uint16_t)(run ? 1u << i : size),
+                                   .at = (uint8_t)(g->first.disp - g->low),
+                                   .load = !g->first.write}};
     near_address(t, &g->first, g->low);
-    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R11, slot + offsetof(struct interp_near, start));
+    if (how == NEAR_LARGE) {
+        near_choose(t);
+    }
+    near_op(t, EMIT_SUB_LOAD, slot, offsetof(struct interp_near, start), how);
     if (run) {
-        emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R11,
-                   slot + offsetof(struct interp_near, limit) + 8 * i);
+        near_op(t, EMIT_CMP_LOAD, slot, offsetof(struct interp_near, limit) + 8 * i, how);
     } else {
         emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfb}, 3); /* cmp $..,%r11 */
         emit_u32(&t->c, MEM_PAGE_SIZE - size);
@@ -116,32 +149,37 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot, bo
     tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
 }
 
-static void near_data(struct tr *t, const struct tr_operand *op, bool run, struct emit_mem *m)
+static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_how how,
+                      struct emit_mem *m)
 {
     struct tr_group g;
-    bool group = tr_group_scan(t, op, true, &g);
+    bool group = how != NEAR_LARGE && tr_group_scan(t, op, true, &g);
     size_t slot;
 
     if (!group) {
-        g = (struct tr_group){.first = *op, .low = op->disp, .high = op->disp + op->size,
-                              .write = op->write};
+        g = (struct tr_group){
+            .first = *op, .low = op->disp, .high = op->disp + op->size, .write = op->write};
     }
-    slot = TR_GS(interp.near) + (near_slot(t, op, run, group) + (g.write ? NEAR_SLOTS : 0)) *
-                                    sizeof(struct interp_near);
+    slot =
+        TR_GS(interp.near) + ((how == NEAR_LARGE ? (unsigned)NEAR_LARGES
+                                                 : near_slot(t, op, how == NEAR_RUN, group)) +
+                              (g.write ? NEAR_SLOTS : 0)) *
+                                 sizeof(struct interp_near);
     g.addend = slot + offsetof(struct interp_near, addend);
-    near_compare(t, &g, slot, run);
+    near_compare(t, &g, slot, how);
     if (group) {
         tr_group_add(t, &g);
     }
-    *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
+    *m = (struct emit_mem){.base = HOST_R11,
+                           .index = EMIT_NO_REG,
+                           .scale = 1,
                            .disp = (int32_t)(op->disp - g.low)};
     if (near_displaced(op)) {
-        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11,
-                   slot + offsetof(struct interp_near, host));
+        near_op(t, EMIT_ADD_LOAD, slot, offsetof(struct interp_near, host), how);
         return;
     }
     /* does not wait for the address */
-    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, g.addend);
+    near_op(t, EMIT_LOAD, slot, offsetof(struct interp_near, addend), how);
     m->index = op->base;
     m->disp = (int32_t)op->disp;
     if (op->index != INSN_NO_REG) {
@@ -167,7 +205,7 @@ bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m
     if (op->base == CPU_RSP || t->index != TLB_USER) {
         return false;
     }
-    near_data(t, op, how == NEAR_RUN, m);
+    near_data(t, op, how, m);
     return true;
 }
 
@@ -176,6 +214,10 @@ void tr_near_stub(struct tr *t, unsigned number)
     const struct tr_near *n = &t->near[number];
 
     emit_store32_gs(&t->c, TR_GS(rec), t->rec);
+    if (n->large) { /* the address again */
+        emit_op_gs_index(&t->c, EMIT_ADD_LOAD, HOST_R11, HOST_R10,
+                         n->what.place + offsetof(struct interp_near, start));
+    }
     emit_mov_imm64(&t->c, HOST_R10, dbt_near_word(&n->what));
     emit_call_to(&t->c, n->common);
     emit_jmp_to(&t->c, n->retry);

@@ -108,6 +108,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_JUMP_NOWHERE] = "jumps-without-code",
     [COUNT_TLB_MISSES] = "tlb-misses",
     [COUNT_TLB_FILLS] = "tlb-fills",
+    [COUNT_STLB_HITS] = "tlb-second-level-hits",
     [COUNT_SLOW] = "slow-instructions",
     [COUNT_SYSTEM] = "system-instructions",
     [COUNT_FAULTS] = "faults",
@@ -116,6 +117,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_STORES_TO_CODE] = "stores-to-code-pages",
     [COUNT_NEAR_NEVER] = "sites-of-many-pages",
     [COUNT_NEAR_RUNS] = "sites-of-runs",
+    [COUNT_NEAR_LARGES] = "sites-of-large-pages",
     [COUNT_NEAR_APART] = "sites-checked-apart",
     [COUNT_NEAR_MISSES] = "near-misses",
 };

@@ -61,6 +61,7 @@ struct tr_slot {
 /* An access by a slot. */
 struct tr_near {
     uint32_t retry;  /* where its check is */
+    bool large;      /* r10 says which slot, of those from there on */
     uint32_t common; /* the code that finds what it wants */
     struct dbt_near_what what;
 };

@@ -96,9 +96,16 @@ struct opened {
  * For the translator: where accesses of user code went last. A slot is a page with a tag of its
  * kind in TLB_USER; or, from NEAR_PAGES on, a run of such pages that follow each other in the
  * guest and in the host. start and host are NEAR_NONE otherwise. Runs are kept for slots to
- * come.
+ * come. From NEAR_LARGES on they are a TLB for large pages: the address chooses the slot, by the
+ * bits from 21 on.
  */
-enum { NEAR_PAGES = 1024, NEAR_SLOTS = NEAR_PAGES + 256, NEAR_RUNS = 8, NEAR_SIZES = 8 };
+enum {
+    NEAR_PAGES = 1024,
+    NEAR_LARGES = NEAR_PAGES + 256,
+    NEAR_SLOTS = NEAR_LARGES + 64,
+    NEAR_RUNS = 8,
+    NEAR_SIZES = 8
+};
 struct interp_near {
     _Alignas(64) uint64_t start; /* guest address */
     uint64_t host, addend;       /* host: start + addend */
@@ -118,6 +125,7 @@ struct interp_nears {
     bool kept; /* there are runs, or slots */
     uint64_t forgotten; /* counts how often slots were emptied */
 };
+enum { NEAR_LARGE_SHIFT = 21 }; /* of the address, to the number of such a slot */
 #define NEAR_NONE (1ull << 63) /* not canonical, nor is it with an addend */
 
 /* What distinguishes two decodings of the same bytes. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]:
+ * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs] [-larges]:
  * random programs (program_gen.c) on the interpreter, on the translator (every block translated at its
  * first run) and on this machine's CPU. All of the state, the data and the code must be the
  * same at the end. A program that differs is reduced: instructions become NOPs as long as the
@@ -310,7 +310,7 @@ static bool eager_init(struct vcpu *v, GError **err)
 struct options {
     uint64_t seed, programs, insns;
     gint64 seconds;
-    bool host, runs;
+    bool host, runs, larges;
 };
 
 static bool parse(struct options *o, int argc, char **argv)
@@ -321,6 +321,8 @@ static bool parse(struct options *o, int argc, char **argv)
             o->programs = 1;
         } else if (strcmp(argv[i], "-runs") == 0) {
             o->runs = true;
+        } else if (strcmp(argv[i], "-larges") == 0) {
+            o->larges = true;
         } else if (strcmp(argv[i], "-nohost") == 0) {
             o->host = false;
         } else if (i + 1 < argc && strcmp(argv[i], "-n") == 0) {
@@ -348,7 +350,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost] [-runs]\n");
+                        "[-one] [-nohost] [-runs] [-larges]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -361,6 +363,7 @@ int main(int argc, char **argv)
     eager_ops = dbt_accel_ops;
     eager_ops.vcpu_init = eager_init;
     eager_options.runs = o.runs;
+    eager_options.larges = o.larges;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);
     if (o.host) {

@@ -2,12 +2,15 @@
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
  * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
- * built once more, with GUEST_RUNS or GUEST_HOT set.
+ * built once more, with GUEST_RUNS, GUEST_LARGES or GUEST_HOT set.
  */
 #include "cpu/dbt/dbt.h"
 
 #ifndef GUEST_RUNS
 #define GUEST_RUNS false
+#endif
+#ifndef GUEST_LARGES
+#define GUEST_LARGES false
 #endif
 #ifndef GUEST_HOT
 #define GUEST_HOT 1
@@ -22,7 +25,8 @@ static bool bt_probe(GError **err)
 
 static bool bt_vcpu_init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = GUEST_HOT, .runs = GUEST_RUNS};
+    static const struct dbt_options options = {.hot = GUEST_HOT, .runs = GUEST_RUNS,
+                                                .larges = GUEST_LARGES};
 
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;

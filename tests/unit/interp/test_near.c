@@ -51,8 +51,8 @@ struct near_case {
     unsigned pages, odd;
 };
 static const struct near_case near_cases[] = {
-    {G_DATA, 1, 0}, {G_DATA, 16, 0}, {G_DATA, 16, 5}, {G_DATA, 16, 15},
-    {LARGE, 1, 0},  {LARGE, 16, 5},
+    {G_DATA, 1, 0},   {G_DATA, 16, 0}, {G_DATA, 16, 5},
+    {G_DATA, 16, 15}, {LARGE, 1, 0},   {LARGE, 16, 5},
 };
 
 static int near_loop(struct guest *g, const struct near_case *c, uint64_t value)
@@ -235,9 +235,9 @@ static void near_answers(struct guest *g, uint64_t at, uint8_t value)
     g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, value);
 }
 
-/* A page that was written becomes code, and is written again, many times; so its frame is opened
- * and closed, with one write tag. often: three times in between, else the frame stays code for
- * some rounds and each store must be noticed. */
+/* A page that was written becomes code, and is written again, many times; so its frame is
+ * opened and closed, with one write tag. often: three times in between, else the frame stays
+ * code for some rounds and each store must be noticed. */
 static void becomes_code(const struct near_case *c, bool often)
 {
     struct guest *g = guest_new();
@@ -365,8 +365,8 @@ static void test_fields(void)
     near_fields(false);
 }
 
-/* Later ones fault by themselves, when those before them are done, and A and D are only of pages
- * that were touched. */
+/* Later ones fault by themselves, when those before them are done, and A and D are only of
+ * pages that were touched. */
 static void fields_fault(bool user)
 {
     struct guest *g = guest_new();
@@ -509,6 +509,76 @@ static void test_fields_device(void)
     }
 }
 
+/* Two pages by turns that share an entry of the TLB: the second level has the other one. */
+GUEST_CODE(swing_load, "xor %eax, %eax\n"
+                       "mov $64, %ecx\n"
+                       "1: add (%rsi), %rax\n"
+                       "xchg %rsi, %rdi\n"
+                       "dec %ecx\n"
+                       "jnz 1b\n"
+                       "int3");
+GUEST_CODE(swing_store, "mov $64, %ecx\n"
+                        "1: mov %rdx, (%rsi)\n"
+                        "xchg %rsi, %rdi\n"
+                        "dec %ecx\n"
+                        "jnz 1b\n"
+                        "int3");
+enum { SWING = G_DATA + (8 << 20) };
+
+static int swing(struct guest *g, uint64_t value)
+{
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDI] = SWING;
+    g->cpu->gpr[CPU_RDX] = value;
+    return near_run(g, G_CODE);
+}
+
+static void swing_sum(struct guest *g, uint64_t want)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(swing(g, 0), ==, CPU_BP);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 32 * want);
+    }
+}
+
+static void test_second_level(void)
+{
+    const uint64_t other = G_DATA + 0x100000, flags = G_P | G_RW | G_US;
+    struct guest *g = guest_new();
+
+    guest_write64(g, G_PD + (SWING / LARGE_PAGE) * 8,
+                  (SWING & ~(uint64_t)(LARGE_PAGE - 1)) | flags | G_PS);
+    guest_flush(g);
+    guest_write64(g, G_DATA, 1);
+    guest_write64(g, other, 100);
+    guest_write64(g, SWING, 10);
+    GUEST_LOAD(g, swing_load);
+    swing_sum(g, 11);
+    near_pte(g, G_DATA, other | flags);
+    swing_sum(g, 110);
+    guest_write64(g, SWING - LARGE_PAGE, 1000);
+    guest_write64(g, G_PD + (SWING / LARGE_PAGE) * 8,
+                  ((SWING / LARGE_PAGE - 1) * LARGE_PAGE) | flags | G_PS);
+    interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_PAGE, SWING);
+    swing_sum(g, 1100);
+    GUEST_LOAD(g, swing_store);
+    for (uint8_t i = 1; i < 30; i++) { /* the page is code by turns */
+        g_assert_cmpint(swing(g, near_code(i)), ==, CPU_BP);
+        g_assert_cmpint(swing(g, near_code(i)), ==, CPU_BP);
+        near_answers(g, G_DATA, i);
+        near_answers(g, G_DATA, i);
+        near_answers(g, SWING, i);
+    }
+    near_pte(g, G_DATA, other | G_P | G_US);
+    g_assert_cmpint(swing(g, 0), ==, CPU_PAGE_FAULT);
+    g_assert_cmphex(g->cpu->cr2, ==, G_DATA);
+    GUEST_LOAD(g, swing_load);
+    g_assert_cmpint(swing(g, 0), ==, CPU_BP);
+    near_pte(g, G_DATA, 0);
+    g_assert_cmpint(swing(g, 0), ==, CPU_PAGE_FAULT);
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -523,6 +593,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/large-protect", test_large_protect);
     g_test_add_func("/interp/near/becomes-code", test_becomes_code);
     g_test_add_func("/interp/near/code-of-other", test_code_of_other);
+    g_test_add_func("/interp/near/second-level", test_second_level);
     g_test_add_func("/interp/near/fields", test_fields);
     g_test_add_func("/interp/near/fields-fault", test_fields_fault);
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
