@@ -202,6 +202,42 @@ static void check_questions(void)
     CHECK(HC2(memory_op, 60, 0), -ENOSYS_);
 }
 
+#ifdef __x86_64__
+
+/* Answers that cannot be written: the 2 MiB around UNUSED are read-only. */
+static void check_unwritable(void)
+{
+    enum { WRITE_PROTECT = 1 << 16 };
+    const uint64_t address = UNUSED << 12;
+    struct xen_hvm_param *op = (void *)address;
+    uint64_t cr0, *table, *entry;
+
+    *op = (struct xen_hvm_param){.domid = DOMID_SELF, .index = HVM_PARAM_STORE_PFN};
+    __asm__ volatile("movq %%cr3, %0" : "=r"(table));
+    table = (uint64_t *)(table[0] & ~4095ull);
+    table = (uint64_t *)(table[0] & ~4095ull);
+    entry = &table[address >> 21];
+    __asm__ volatile("movq %%cr0, %0" : "=r"(cr0));
+    *entry &= ~(uint64_t)RW;
+    __asm__ volatile("movq %0, %%cr0\n\tinvlpg (%1)"
+                     : : "r"(cr0 | WRITE_PROTECT), "r"(op) : "memory");
+    CHECK(HC2(hvm_op, HVMOP_get_param, op), -EFAULT_);
+    CHECK(HC2(hvm_op, HVMOP_get_mem_type, op), -EFAULT_);
+    CHECK(HC2(hvm_op, HVMOP_set_param, op), -EPERM_); /* which only reads */
+    *entry |= RW;
+    __asm__ volatile("movq %0, %%cr0\n\tinvlpg (%1)" : : "r"(cr0), "r"(op) : "memory");
+    CHECK(HC2(hvm_op, HVMOP_get_param, op), 0);
+    CHECK_TRUE(op->value != 0);
+}
+
+#else
+
+static void check_unwritable(void)
+{
+}
+
+#endif
+
 static void check_pv_calls(void)
 {
     CHECK(HC4(mmuext_op, 0, 0, 0, DOMID_SELF), 0);
@@ -228,5 +264,6 @@ void test(void)
     check_reservation();
     check_orders();
     check_questions();
+    check_unwritable();
     check_pv_calls();
 }

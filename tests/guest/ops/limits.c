@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where sub-ops end: tables that are full, lists that take several rounds or stop in the middle,
- * calls that sleep, numbers that are too great. The other kernels have the plain cases.
+ * Where sub-ops end: tables that are full, lists that take several rounds or stop in the
+ * middle, calls that sleep, numbers that are too great. The other kernels have the plain cases.
  */
 #include "ops.h"
 

@@ -42,7 +42,8 @@ static void check_add(void)
 
 static void check_batch(void)
 {
-    struct xen_add_to_physmap_batch op = {.domid = 0, .size = 1, .space = XENMAPSPACE_grant_table};
+    struct xen_add_to_physmap_batch op = {.domid = 0, .size = 1,
+                                          .space = XENMAPSPACE_grant_table};
     unsigned refused = 0;
 
     set_xen_guest_handle(op.idxs, idxs);

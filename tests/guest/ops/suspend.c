@@ -8,8 +8,8 @@
 enum { VECTOR = 0xf3, REF = 20 };
 
 /* That it may be cancelled is said in a note. */
-__asm__(".pushsection .note.Xen, \"a\", @note\n\t.align 4\n\t.long 4, 4, 14\n\t.asciz \"Xen\"\n\t"
-        ".long 1\n\t.popsection");
+__asm__(".pushsection .note.Xen, \"a\", @note\n\t.align 4\n\t.long 4, 4, 14\n\t"
+        ".asciz \"Xen\"\n\t.long 1\n\t.popsection");
 
 static uint8_t info_page[4096] __attribute__((aligned(4096)));
 static struct vcpu_runstate_info runstate;

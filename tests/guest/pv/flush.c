@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Flushes that name vCPUs: mmuext_op and update_va_mapping. Both vCPUs look at a page whose entry
- * is changed without a flush. What they find then is their own affair (said at the end: on
- * engines whose TLB is pvemu's both still find the old page); behind the flush, those that it
- * names must find the new one, at once.
+ * Flushes that name vCPUs: mmuext_op and update_va_mapping. Both vCPUs look at a page whose
+ * entry is changed without a flush. What they find then is their own affair (said at the end:
+ * on engines whose TLB is pvemu's both still find the old page); behind the flush, those that
+ * it names must find the new one, at once.
  */
 #include "pv.h"
 
@@ -90,10 +90,11 @@ static void forget(unsigned vcpus)
 /* mask: NULL for a flush of all. */
 static void check_mmuext(const char *name, unsigned cmd, const uint64_t *mask, unsigned vcpus)
 {
+    const bool one = cmd == MMUEXT_INVLPG_MULTI || cmd == MMUEXT_INVLPG_ALL;
+
     exchange();
     what = name;
-    CHECK(mmuext1(cmd, cmd == MMUEXT_INVLPG_MULTI || cmd == MMUEXT_INVLPG_ALL ? (uint64_t)spot : 0,
-                  (uint64_t)mask), 0);
+    CHECK(mmuext1(cmd, one ? (uint64_t)spot : 0, (uint64_t)mask), 0);
     check_new(vcpus);
     forget(vcpus);
 }

@@ -27,7 +27,8 @@ static uint8_t *answer; /* read-only */
 
 static void check_version_and_memory(void)
 {
-    struct xen_memory_exchange none = {.in = {.domid = DOMID_SELF}, .out = {.domid = DOMID_SELF}};
+    struct xen_memory_exchange none = {.in = {.domid = DOMID_SELF},
+                                       .out = {.domid = DOMID_SELF}};
     const unsigned subs[] = {XENVER_extraversion, XENVER_compile_info, XENVER_capabilities,
                              XENVER_changeset, XENVER_platform_parameters, XENVER_get_features,
                              XENVER_guest_handle, XENVER_commandline};
@@ -171,7 +172,7 @@ static void check_tables(void)
     CHECK(mmuext1(MMUEXT_PIN_L2_TABLE, m2 >> 12, 0), 0);
     CHECK(HC4(mmu_update, &req, 1, 0, stranger), -ESRCH_);
     CHECK(HC4(mmu_update, &req, 1, 0, zero), -EPERM_);
-    CHECK(HC4(mmu_update, &req, 1, 0, DOMID_SELF | 2ul << 16), 0); /* ourselves, by our number */
+    CHECK(HC4(mmu_update, &req, 1, 0, DOMID_SELF | 2ul << 16), 0); /* ourselves, as domain 1 */
     CHECK(HC4(mmuext_op, &op, 1, 0, stranger), -ESRCH_);
     CHECK(HC4(mmuext_op, &op, 1, 0, zero), -EPERM_);
     CHECK(mmu_update1(m2, m1 | P | PWT), -EINVAL_);
