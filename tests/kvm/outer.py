@@ -30,6 +30,7 @@ echo %s
 cd /t
 sh /t/job.sh </dev/null 2>&1
 echo "%s=$?"
+sleep 0.5 # until the console has sent that
 poweroff -f
 """ % (START, END)
 
