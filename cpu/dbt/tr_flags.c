@@ -133,6 +133,29 @@ static void flags_redo(struct tr *t)
     }
 }
 
+/* Moves to and from vector registers that ask for no alignment. */
+static bool redo_vector_move(const struct insn *in)
+{
+    const bool repeated = (in->prefixes & (INSN_P_REP | INSN_P_REPNE)) != 0;
+
+    if (in->map != INSN_MAP_0F || in->encoding != INSN_ENC_LEGACY) {
+        return false;
+    }
+    switch (in->opcode) {
+    case 0x10: /* MOVUPS MOVUPD MOVSS MOVSD */
+    case 0x11:
+    case 0x6e: /* MOVD MOVQ */
+    case 0x7e:
+    case 0xd6:
+        return true;
+    case 0x6f: /* MOVDQU; MOVDQA is another matter */
+    case 0x7f:
+        return repeated;
+    default:
+        return false;
+    }
+}
+
 /* Instructions that cannot fault but by an access that was checked. */
 static bool redo_survives(const struct insn *in)
 {
@@ -156,6 +179,8 @@ static bool redo_survives(const struct insn *in)
     case INSN_POP:
     case INSN_PUSH:
         return true;
+    case INSN_NATIVE:
+        return redo_vector_move(in);
     default:
         return false;
     }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs] [-larges]:
- * random programs (program_gen.c) on the interpreter, on the translator (every block translated at its
- * first run) and on this machine's CPU. All of the state, the data and the code must be the
- * same at the end. A program that differs is reduced: instructions become NOPs as long as the
- * difference stays.
+ * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]
+ * [-larges]: random programs (program_gen.c) on the interpreter, on the translator (every block
+ * translated at its first run) and on this machine's CPU. All of the state, the data and the
+ * code must be the same at the end. A program that differs is reduced: instructions become NOPs
+ * as long as the difference stays.
  *
  * Not compared: translator against the others, the status flags where a program ends in a fault
  * (docs/translator.md 3.6: it does not keep flags that the rest of the block overwrites);
@@ -50,12 +50,16 @@ static uint64_t current_seed; /* for the word before an end that should not be *
 
 static uint8_t *side_data(enum side s)
 {
-    return s == INTERP ? oracle_guest_data() : s == BT ? oracle_second_data() : oracle_host_data();
+    return s == INTERP ? oracle_guest_data()
+           : s == BT   ? oracle_second_data()
+                       : oracle_host_data();
 }
 
 static uint8_t *side_code(enum side s)
 {
-    return s == INTERP ? oracle_guest_code() : s == BT ? oracle_second_code() : oracle_host_code();
+    return s == INTERP ? oracle_guest_code()
+           : s == BT   ? oracle_second_code()
+                       : oracle_host_code();
 }
 
 /* Below the handlers of the engines and of the oracle: a signal that none of them knows. */
@@ -63,10 +67,11 @@ static void unknown_signal(int sig, siginfo_t *info, void *context)
 {
     const greg_t *regs = ((const ucontext_t *)context)->uc_mcontext.gregs;
     char text[200];
-    int n = g_snprintf(text, sizeof(text),
-                       "signal %d at 0x%llx, address %p, rsp 0x%llx: program seed 0x%" PRIx64 "\n",
-                       sig, (unsigned long long)regs[REG_RIP], info->si_addr,
-                       (unsigned long long)regs[REG_RSP], current_seed);
+    int n =
+        g_snprintf(text, sizeof(text),
+                   "signal %d at 0x%llx, address %p, rsp 0x%llx: program seed 0x%" PRIx64 "\n",
+                   sig, (unsigned long long)regs[REG_RIP], info->si_addr,
+                   (unsigned long long)regs[REG_RSP], current_seed);
 
     _exit(write(STDOUT_FILENO, text, (size_t)n) == n ? 3 : 4);
 }
@@ -102,22 +107,36 @@ static bool same_error(const struct oracle_state *a, const struct oracle_state *
            (a->vector != CPU_PAGE_FAULT || a->cr2 == b->cr2);
 }
 
-/* Linux emulates the vsyscall page; of a CMPS with both operands faulting either is named. */
-static bool compare_explained(const struct run *run, const struct oracle_state *a,
-                              const struct oracle_state *h)
+/* SGDT SIDT SLDT STR SMSW: #GP of programs where CR4.UMIP is set. */
+static bool compare_umip(const struct insn *in)
 {
-    unsigned at = (unsigned)(a->rip - run->c.rip);
-    struct insn in;
+    unsigned which = in->modrm >> 3 & 7u;
 
+    return in->map == INSN_MAP_0F &&
+           ((in->opcode == 0 && which < 2) || (in->opcode == 1 && (which < 2 || which == 4)));
+}
+
+/* Linux emulates the vsyscall page, and what UMIP forbids; of a CMPS with both operands
+ * faulting either is named. */
+static bool compare_explained(const struct oracle_state *a, const struct oracle_state *h)
+{
+    uint64_t at = a->rip - ORACLE_CODE;
+    struct insn in;
+    bool known =
+        at <= ORACLE_CODE_SIZE - INSN_MAX_LEN &&
+        insn_decode(&in, INSN_MODE_64, side_code(INTERP) + at, INSN_MAX_LEN) == INSN_OK;
+
+    if (a->vector == CPU_GP) {
+        return known &&
+               compare_umip(&in); /* programs may make them, by storing to themselves */
+    }
     if (a->vector != CPU_PAGE_FAULT) {
         return false;
     }
     if (a->cr2 >> 12 == 0xffffffffff600) {
         return true;
     }
-    return h->vector == CPU_PAGE_FAULT && h->rip == a->rip && at < run->p.len &&
-           insn_decode(&in, INSN_MODE_64, run->p.code + at, 15) == INSN_OK &&
-           in.id == INSN_CMPS;
+    return h->vector == CPU_PAGE_FAULT && h->rip == a->rip && known && in.id == INSN_CMPS;
 }
 
 static bool same(struct run *run, enum side s)
@@ -125,7 +144,7 @@ static bool same(struct run *run, enum side s)
     struct oracle_state *a = &run->end[INTERP], *b = &run->end[s];
     uint64_t flags = CPU_DF | (a->vector == CPU_BP || s == HOST ? CPU_STATUS_FLAGS : 0);
 
-    if (s == HOST && compare_explained(run, a, b)) {
+    if (s == HOST && compare_explained(a, b)) {
         memcpy(side_data(s), side_data(INTERP), ORACLE_DATA_SIZE);
         return true;
     }

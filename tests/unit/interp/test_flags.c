@@ -25,6 +25,8 @@ static const uint64_t values[] = {0,
 #define CASE(name, text)                                                                       \
     GUEST_CODE(name##_alone, text "\npushfq\npop %r13\nint3");                                 \
     GUEST_CODE(name##_load, text "\nmov (%rsi), %r12\npushfq\npop %r13\nint3");                \
+    GUEST_CODE(name##_vector, text "\nmovsd (%rsi), %xmm1\npushfq\npop %r13\nint3");           \
+    GUEST_CODE(name##_aligned, text "\nmovaps (%rsi), %xmm1\npushfq\npop %r13\nint3");         \
     GUEST_CODE(name##_store,                                                                   \
                text "\nmov %r8, (%rdi)\njmp 1f\n1: xor %ecx, %ecx\nint3\nint3\nint3\n"         \
                     "int3")
@@ -58,15 +60,17 @@ CASE(loaded, "cmp %rbx, %rax\nmov (%rsi), %rbx");
 struct flags_code {
     const uint8_t *start, *end;
 };
+#define CODE(name)                                                                             \
+    {                                                                                          \
+        name, name##_end                                                                       \
+    }
 #define CODES(name)                                                                            \
     {                                                                                          \
-        {name##_alone, name##_alone_end}, {name##_load, name##_load_end},                      \
-        {                                                                                      \
-            name##_store, name##_store_end                                                     \
-        }                                                                                      \
+        CODE(name##_alone), CODE(name##_load), CODE(name##_vector), CODE(name##_aligned),      \
+            CODE(name##_store)                                                                 \
     }
-enum { ALONE, LOAD, STORE };
-static const struct flags_code codes[][3] = {
+enum { ALONE, LOAD, VECTOR, ALIGNED, STORE, NR_CODES };
+static const struct flags_code codes[][NR_CODES] = {
     CODES(cmp8),     CODES(cmp64),    CODES(cmp_imm), CODES(test32),    CODES(test_one),
     CODES(add64),    CODES(add32),    CODES(add_imm), CODES(add_large), CODES(sub64),
     CODES(sub32),    CODES(sub_imm),  CODES(and64),   CODES(or32),      CODES(xor64),
@@ -117,7 +121,7 @@ static uint64_t flags_alone(struct guest *g, const struct flags_code *code, bool
 }
 
 /* The same behind a load, and on the stack of its fault. */
-static void over_load(struct guest *g, unsigned number, bool user)
+static void over_load(struct guest *g, unsigned number, unsigned kind, bool user)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(values); i++) {
         for (unsigned k = 0; k < G_N_ELEMENTS(values); k++) {
@@ -126,7 +130,7 @@ static void over_load(struct guest *g, unsigned number, bool user)
 
             g_test_message("case %u, user %d, %#" PRIx64 " %#" PRIx64, number, user, a, b);
             want = flags_alone(g, codes[number], user, a, b);
-            flags_load(g, &codes[number][LOAD]);
+            flags_load(g, &codes[number][kind]);
             for (unsigned n = 0; n < 2; n++) {
                 g_assert_cmpint(flags_run(g, user, a, b), ==, CPU_BP);
                 g_assert_cmphex(g->cpu->gpr[CPU_R13] & STATUS, ==, want);
@@ -148,8 +152,10 @@ static void test_load(void)
     struct guest *g = guest_new();
 
     for (unsigned i = 0; i < G_N_ELEMENTS(codes); i++) {
-        over_load(g, i, false);
-        over_load(g, i, true);
+        for (unsigned kind = LOAD; kind <= ALIGNED; kind++) {
+            over_load(g, i, kind, false);
+            over_load(g, i, kind, true);
+        }
     }
     guest_free(g);
 }
