@@ -270,6 +270,7 @@ def cases(digest, machine):
         small("poweroff", 0),
         small("xen_poweroff", 0),
         small("xen_page", 0),
+        small("calls32", 0),
         small("user_call", 0),
         small("acpi_off", 0),
         small("triple", 115),
