@@ -258,16 +258,14 @@ bool gen_cmpxchg16b(struct interp *e, const struct insn *in)
 {
     uint64_t *gpr = e->v->cpu.gpr;
     uint64_t a = gpr[CPU_RAX], d = gpr[CPU_RDX];
+    uint64_t off = interp_offset(e, in), va;
     bool equal;
-    uint64_t va;
 
-    if (!interp_linear(e, in->seg, interp_offset(e, in), 16, X86_WRITE, &va)) {
-        return false;
-    }
-    if ((va & 15) != 0) {
+    if (((off + e->v->cpu.seg[in->seg].base) & 15) != 0) { /* before #SS */
         return interp_fault_code(e, CPU_GP, 0);
     }
-    if (!interp_mref(e, va, 16, X86_WRITE, &e->m)) {
+    if (!interp_linear(e, in->seg, off, 16, X86_WRITE, &va) ||
+        !interp_mref(e, va, 16, X86_WRITE, &e->m)) {
         return false;
     }
     if (e->m.part[0] != NULL) {
