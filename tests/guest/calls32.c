@@ -32,7 +32,14 @@ __asm__(".section .note.Xen, \"a\", @note\n"
         "    mov $stack + 16384, %esp\n"
         "    call test\n"
         "1:  hlt\n"
-        "    jmp 1b\n");
+        "    jmp 1b\n"
+        /* Where and how Linux has them: an engine that cannot catch them looks for the pair. */
+        "    .balign 16\n"
+        "by_amd: .byte 0x0f, 0x01, 0xd9\n"
+        "    ret\n"
+        "    .balign 16\n"
+        "by_intel: .byte 0x0f, 0x01, 0xc1\n"
+        "    ret\n");
 
 static uint8_t stack[16384] __attribute__((aligned(16), used));
 static uint8_t page[8][PAGE] __attribute__((aligned(PAGE)));
@@ -68,10 +75,10 @@ static long hypercall(uint32_t nr, uint32_t a, uint32_t b, uint32_t c, uint32_t 
     long ret;
 
     if (amd) {
-        __asm__ volatile(".byte 0x0f, 0x01, 0xd9"
+        __asm__ volatile("call by_amd"
                          : "=a"(ret) : "0"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
     } else {
-        __asm__ volatile(".byte 0x0f, 0x01, 0xc1"
+        __asm__ volatile("call by_intel"
                          : "=a"(ret) : "0"(nr), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
     }
     return ret;
