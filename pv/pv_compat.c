@@ -32,27 +32,34 @@ int64_t pv_op_sched_compat(struct hypercall *h)
     }
 }
 
-/* event_channel_op_compat(op) and physdev_op_compat(op): the command, then its structure. */
+/*
+ * event_channel_op_compat(op) and physdev_op_compat(op): the command, then a union of their
+ * structures, all of which must be there.
+ */
 int64_t pv_op_evtchn_compat(struct hypercall *h)
 {
-    uint32_t cmd;
+    const uint64_t gva = h->arg[0];
+    struct evtchn_op op;
 
-    if (!guest_read(h->v, h->arg[0], &cmd, sizeof(cmd))) {
+    if (!guest_read(h->v, gva, &op, sizeof(op))) {
         return -EFAULT;
     }
-    return evtchn_op(h->d, h->v, cmd, h->arg[0] + 4);
+    if (op.cmd > EVTCHNOP_unmask) {
+        return -ENOSYS; /* later ones are not in the union */
+    }
+    return evtchn_op(h->d, h->v, op.cmd, gva + offsetof(struct evtchn_op, u));
 }
 
 int64_t pv_op_physdev_compat(struct hypercall *h)
 {
     const uint64_t gva = h->arg[0];
-    uint32_t cmd;
+    struct physdev_op op;
 
-    if (!guest_read(h->v, gva, &cmd, sizeof(cmd))) {
+    if (!guest_read(h->v, gva, &op, sizeof(op))) {
         return -EFAULT;
     }
-    h->arg[0] = cmd;
-    h->arg[1] = gva + 8; /* the union holds a pointer: 8-byte aligned */
+    h->arg[0] = op.cmd;
+    h->arg[1] = gva + offsetof(struct physdev_op, u);
     return pv_op_physdev(h);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* event_channel_op: every sub-op and what each refuses, with two levels and with FIFO. */
+/* event_channel_op: every sub-op and what each refuses, with two levels and with FIFO. COMPAT:
+ * event_channel_op_compat, which ends with unmask. */
 #include "ops.h"
 
 #define CLOSED 4000u /* a port that nobody has */
@@ -230,6 +231,29 @@ static void check_reset(uint32_t virq, uint32_t ipi)
     CHECK(EVTCHN(bind_virq, &again), 0);
 }
 
+#ifdef COMPAT
+/* What the first interface does not have, and a structure without its end. */
+static void check_compat(void)
+{
+    static const uint32_t later[] = {EVTCHNOP_reset, EVTCHNOP_init_control,
+                                     EVTCHNOP_expand_array, EVTCHNOP_set_priority};
+    struct evtchn_op op = {.u.status.dom = DOMID_SELF};
+    uint8_t *page = page_alloc(), *nowhere = page_alloc();
+    uint32_t *cut = (uint32_t *)(nowhere - 8); /* up to the end of close's structure */
+
+    for (unsigned i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+        op.cmd = later[i];
+        CHECK(HC1(event_channel_op_compat, &op), -ENOSYS_);
+    }
+    CHECK(nowhere - page, 4096);
+    cut[0] = EVTCHNOP_close;
+    cut[1] = CLOSED;
+    CHECK(HC1(event_channel_op_compat, cut), -EINVAL_);
+    CHECK(update_va(nowhere, 0, UVMF_INVLPG), 0);
+    CHECK(HC1(event_channel_op_compat, cut), -EFAULT_);
+}
+#endif
+
 void test(void)
 {
     struct evtchn_bind_pirq pirq = {.pirq = 1};
@@ -244,7 +268,11 @@ void test(void)
     check_bind_vcpu(pair, virq, ipi);
     check_mask(ipi);
     CHECK(EVTCHN(bind_pirq, &pirq), -EPERM_);
-    CHECK(HC2(event_channel_op, 99, &pirq), -ENOSYS_);
+    CHECK(EVTCHN_OP(99, &pirq, sizeof(pirq)), -ENOSYS_);
+#ifdef COMPAT
+    check_compat();
+#else
     check_fifo(ipi);
     check_reset(virq, ipi);
+#endif
 }

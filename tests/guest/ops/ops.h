@@ -36,6 +36,25 @@ static inline void mask_all(struct shared_info *si)
     }
 }
 
-#define EVTCHN(cmd, op) HC2(event_channel_op, EVTCHNOP_##cmd, op)
+#ifndef COMPAT
+#define EVTCHN_OP(cmd, op, size) HC2(event_channel_op, cmd, op)
+#else
+/* The same by the first interface, which has the command in front of the structure. */
+static inline long evtchn_op_compat(uint32_t cmd, void *op, size_t size)
+{
+    struct evtchn_op whole = {.cmd = cmd};
+    long rc;
+
+    if (op == (void *)BAD_POINTER) {
+        return HC1(event_channel_op_compat, op);
+    }
+    __builtin_memcpy(&whole.u, op, size);
+    rc = HC1(event_channel_op_compat, &whole);
+    __builtin_memcpy(op, &whole.u, size);
+    return rc;
+}
+#define EVTCHN_OP(cmd, op, size) evtchn_op_compat(cmd, (void *)(op), size)
+#endif
+#define EVTCHN(cmd, op) EVTCHN_OP(EVTCHNOP_##cmd, op, sizeof(struct evtchn_##cmd))
 
 #endif

@@ -142,10 +142,6 @@ static void check_physdev(void)
     struct physdev_set_iopl iopl = {.iopl = 4};
     struct physdev_set_iobitmap bitmap = {.nr_ports = 65537};
     struct physdev_irq_status_query query = {.irq = 1};
-    struct {
-        uint32_t cmd, pad;
-        struct physdev_set_iopl iopl;
-    } old = {.cmd = PHYSDEVOP_set_iopl, .iopl.iopl = 4};
 
     CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, &iopl), -EINVAL_);
     CHECK(HC2(physdev_op, PHYSDEVOP_set_iopl, BAD_POINTER), -EFAULT_);
@@ -162,12 +158,42 @@ static void check_physdev(void)
     CHECK(HC2(physdev_op, PHYSDEVOP_map_pirq, 0), -EPERM_);
     CHECK(HC2(physdev_op, PHYSDEVOP_eoi, 0), -EINVAL_);
     CHECK(HC2(physdev_op, 28, 0), -ENOSYS_);
-    CHECK(HC1(physdev_op_compat, &old), -EINVAL_);
-    old.iopl.iopl = 0;
-    CHECK(HC1(physdev_op_compat, &old), 0);
-    old.cmd = 99;
-    CHECK(HC1(physdev_op_compat, &old), -ENOSYS_);
+}
+
+/* The same by the first interface; that it does something is for cpu.c to see. */
+static void check_physdev_compat(void)
+{
+    static const struct {
+        uint32_t cmd;
+        long want;
+    } refused[] = {
+        {PHYSDEVOP_apic_read, -EPERM_}, {PHYSDEVOP_apic_write, -EPERM_},
+        {PHYSDEVOP_map_pirq, -EPERM_}, {PHYSDEVOP_unmap_pirq, -EINVAL_},
+        {PHYSDEVOP_irq_status_query, -EINVAL_}, {PHYSDEVOP_eoi, -EINVAL_},
+        {28, -ENOSYS_}, {99, -ENOSYS_},
+    };
+    struct physdev_op op = {.cmd = PHYSDEVOP_set_iopl, .u.set_iopl.iopl = 4};
+    uint8_t *page = page_alloc(), *nowhere = page_alloc();
+    uint32_t *cut = (uint32_t *)(nowhere - 12); /* up to the end of set_iopl's structure */
+
+    CHECK(HC1(physdev_op_compat, &op), -EINVAL_);
+    op.u.set_iopl.iopl = 0;
+    CHECK(HC1(physdev_op_compat, &op), 0);
+    op.cmd = PHYSDEVOP_set_iobitmap;
+    op.u.set_iobitmap.nr_ports = 65537;
+    CHECK(HC1(physdev_op_compat, &op), -EINVAL_);
+    op.u.set_iobitmap.nr_ports = 0;
+    CHECK(HC1(physdev_op_compat, &op), 0);
+    for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        op.cmd = refused[i].cmd;
+        CHECK(HC1(physdev_op_compat, &op), refused[i].want);
+    }
     CHECK(HC1(physdev_op_compat, BAD_POINTER), -EFAULT_);
+    CHECK(nowhere - page, 4096);
+    cut[0] = PHYSDEVOP_set_iopl;
+    CHECK(HC1(physdev_op_compat, cut), 0);
+    CHECK(update_va(nowhere, 0, UVMF_INVLPG), 0);
+    CHECK(HC1(physdev_op_compat, cut), -EFAULT_); /* the whole union has to be there */
 }
 
 static void check_memory(void)
@@ -327,6 +353,7 @@ void test(void)
     check_descriptors();
     check_registers();
     check_physdev();
+    check_physdev_compat();
     check_memory_refusals();
     check_memory();
     check_increase();

@@ -155,6 +155,32 @@ static void check_io(void)
     OK(do_sti, 0);
 }
 
+/* Both again, by the first interface. */
+static void check_io_compat(void)
+{
+    static uint8_t bitmap[8192];
+    struct physdev_op op = {.cmd = PHYSDEVOP_set_iopl};
+
+    OK(do_cli, 0);
+    CHECK(HC1(physdev_op_compat, &op), 0);
+    GP(do_cli, 0);
+    GP(do_in, 0x80);
+    op.cmd = PHYSDEVOP_set_iobitmap;
+    op.u.set_iobitmap.nr_ports = 0x82;
+    set_xen_guest_handle(op.u.set_iobitmap.bitmap, bitmap);
+    CHECK(HC1(physdev_op_compat, &op), 0);
+    OK(do_in, 0x81);
+    GP(do_in, 0x82);
+    bitmap[0x10] = 2;
+    OK(do_in, 0x80);
+    GP(do_in, 0x81);
+    op.cmd = PHYSDEVOP_set_iopl;
+    op.u.set_iopl.iopl = 1;
+    CHECK(HC1(physdev_op_compat, &op), 0);
+    OK(do_in, 0x81);
+    OK(do_cli, 0);
+}
+
 static uint64_t new_iopl;
 
 static bool change_iopl(struct frame *f)
@@ -250,6 +276,7 @@ void test(void)
     check_control();
     check_privileged();
     check_io();
+    check_io_compat();
     check_iopl_in_frames();
     check_msrs();
     check_cpuid();
