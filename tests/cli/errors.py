@@ -146,6 +146,38 @@ def kernels(folder):
         check_error(folder, ["-kernel", name, "-m", "32M", "-net", "none"], "error: " + want.format(**sizes))
 
 
+HINT_PVH = "\nhint: it has a PVH entry: use -machine pvh"
+HINT_PV = "\nhint: build the kernel with CONFIG_XEN_PV=y"
+NO_PV = "'k' is not a Xen PV kernel ("
+LOADER = (images.LOADER, b"generic")
+VERSION = (images.XEN_VERSION, b"xen-3.0")
+MACHINES = [  # a machine, whether there is a PVH entry, the other notes
+    ("pv", False, (), NO_PV + 'no ELF notes XEN_VERSION "xen-3.0" and LOADER "generic")' + HINT_PV),
+    ("pv", True, (), NO_PV + 'no ELF notes XEN_VERSION "xen-3.0" and LOADER "generic")' + HINT_PVH),
+    ("pv", False, (LOADER,), NO_PV + 'no ELF note XEN_VERSION, which should say "xen-3.0")' + HINT_PV),
+    ("pv", False, ((images.XEN_VERSION, b"xen-2.0"), LOADER),
+     NO_PV + 'ELF note XEN_VERSION says "xen-2.0", not "xen-3.0")' + HINT_PV),
+    ("pv", False, (VERSION,), NO_PV + 'no ELF note LOADER, which should say "generic")' + HINT_PV),
+    ("pv", True, (VERSION, LOADER, (images.GUEST_OS, b"linux")),
+     NO_PV + "no ELF note ENTRY: this Linux was built without CONFIG_XEN_PV)" + HINT_PVH),
+    ("pv", True, (VERSION, LOADER, (images.FEATURES, b"!auto_translated_physmap")),
+     "'k' requires the Xen feature 'auto_translated_physmap' (ELF note FEATURES), which a PV guest does not have" +
+     HINT_PVH),
+    ("pvh", False, (), "'k' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
+     "hint: build the kernel with CONFIG_PVH=y (and CONFIG_XEN_PVH=y)"),
+    ("pvh", False, (VERSION, LOADER), "'k' has no PVH entry (the Xen ELF note PHYS32_ENTRY is missing)\n"
+     "hint: it is a Xen PV kernel: use -machine pv"),
+]
+
+
+@test
+def machines(folder):
+    """kernels that the given machine cannot start, and the note or option they lack"""
+    for machine, pvh, notes, want in MACHINES:
+        images.write(folder, "k", images.elf(notes=pvh, more=notes))
+        check_error(folder, ["-kernel", "k", "-machine", machine, "-m", "32M", "-net", "none"], "error: " + want)
+
+
 @test
 def kernel_folders(folder):
     """kernel trees"""

@@ -6,7 +6,7 @@ import struct
 
 EM_X86_64, EM_AARCH64 = 62, 183
 PT_LOAD, PT_NOTE = 1, 4
-PHYS32_ENTRY = 18
+XEN_VERSION, GUEST_OS, LOADER, FEATURES, PHYS32_ENTRY = 5, 6, 8, 10, 18
 LOAD = 0x100000
 
 
@@ -28,9 +28,15 @@ def disk(at=0, magic=b"", size=1 << 20):
     return bytes(data)
 
 
-def elf(machine=EM_X86_64, notes=True, memory=0x2000, entry=LOAD, code=b"\xfa\xf4"):
-    """An ELF kernel that only halts."""
-    note = struct.pack("<III4sI", 4, 4, PHYS32_ENTRY, b"Xen\0", entry) if notes else b""
+def xen_note(number, value):
+    """One of Xen's ELF notes."""
+    return struct.pack("<III4s", 4, len(value), number, b"Xen\0") + value + bytes(-len(value) % 4)
+
+
+def elf(machine=EM_X86_64, notes=True, memory=0x2000, entry=LOAD, code=b"\xfa\xf4", more=()):
+    """An ELF kernel that only halts; `notes`: it has a PVH entry; `more`: other Xen notes, as number and text."""
+    note = xen_note(PHYS32_ENTRY, struct.pack("<I", entry)) if notes else b""
+    note += b"".join(xen_note(number, text + b"\0") for number, text in more)
     headers = 64 + 2 * 56
     header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, machine, 1, LOAD, 64, 0, 0, 64, 56, 2, 0, 0, 0)
     load = struct.pack("<IIQQQQQQ", PT_LOAD, 5, headers, LOAD, LOAD, len(code), memory, 4096)
