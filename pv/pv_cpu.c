@@ -12,14 +12,14 @@
 #define CPU_PV_CR0                                                                             \
     ((uint64_t)CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_AM |   \
      CPU_CR0_PG)
-#define CPU_PV_CR4 ((uint64_t)CPU_CR4_PAE | CPU_CR4_MCE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT)
-#define CPU_PV_EFER ((uint64_t)CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE)
-#define CPU_PV_PAT 0x0000050100070406ull
-#define CPU_DR6_FIXED 0xffff0ff0ull
+#define CPU_PV_CR4       ((uint64_t)CPU_CR4_PAE | CPU_CR4_MCE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT)
+#define CPU_PV_EFER      ((uint64_t)CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE)
+#define CPU_PV_PAT       0x0000050100070406ull
+#define CPU_DR6_FIXED    0xffff0ff0ull
 #define CPU_DR6_WRITABLE 0x0000e00full
-#define CPU_DR7_FIXED 0x400ull
+#define CPU_DR7_FIXED    0x400ull
 #define CPU_DR7_WRITABLE 0xffff2bffull
-#define CPU_DR7_GD (1ull << 13)
+#define CPU_DR7_GD       (1ull << 13)
 
 enum { CPU_IO_PORTS = 65536, DR7_IO = 2 };
 
@@ -28,11 +28,11 @@ enum cpu_msr {
     MSR_PAT = 0x277,
     MSR_MISC_ENABLE = 0x1a0,
 };
-#define MSR_EFER 0xc0000080u
-#define MSR_FS_BASE 0xc0000100u
-#define MSR_GS_BASE 0xc0000101u
+#define MSR_EFER           0xc0000080u
+#define MSR_FS_BASE        0xc0000100u
+#define MSR_GS_BASE        0xc0000101u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
-#define MSR_TSC_AUX 0xc0000103u
+#define MSR_TSC_AUX        0xc0000103u
 
 /* --- I/O -------------------------------------------------------------------------------- */
 
@@ -44,8 +44,9 @@ static bool cpu_io_bitmap(struct pv_domain *d, struct vcpu *v, uint16_t port, un
     for (unsigned i = port; i < port + size; i++) {
         uint8_t bits;
 
-        if (i >= pc->io_bitmap_ports || !pv_canonical(pc->io_bitmap_gva + i / 8) ||
-            !guest_read(v, pc->io_bitmap_gva + i / 8, &bits, 1) || (bits >> i % 8 & 1) != 0) {
+        if (i >= pc->io_bitmap_ports ||
+            !pv_kernel_copy(d, v, pc->io_bitmap_gva + i / 8, &bits, 1, false) ||
+            (bits >> i % 8 & 1) != 0) {
             return false;
         }
     }
@@ -229,8 +230,7 @@ int pv_write_dr(struct pv_domain *d, struct vcpu *v, unsigned nr, uint64_t value
 
 int64_t pv_op_set_debugreg(struct hypercall *h)
 {
-    return h->arg[0] > 7 ? -ENODEV
-                         : pv_write_dr(h->d, h->v, (unsigned)h->arg[0], h->arg[1]);
+    return h->arg[0] > 7 ? -ENODEV : pv_write_dr(h->d, h->v, (unsigned)h->arg[0], h->arg[1]);
 }
 
 int64_t pv_op_get_debugreg(struct hypercall *h)

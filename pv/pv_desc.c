@@ -12,14 +12,14 @@
 #include "pv/pv_guest.h"
 #include "pv/xen_abi.h"
 
-#define DESC_P        (1ull << 47)
-#define DESC_S        (1ull << 44)
-#define DESC_CODE     (1ull << 43)
-#define DESC_RW       (1ull << 41) /* code: readable, data: writable */
-#define DESC_CONFORM  (1ull << 42)
-#define DESC_L        (1ull << 53)
-#define DESC_DB       (1ull << 54)
-#define DESC_DPL3     (3ull << 45)
+#define DESC_P         (1ull << 47)
+#define DESC_S         (1ull << 44)
+#define DESC_CODE      (1ull << 43)
+#define DESC_RW        (1ull << 41) /* code: readable, data: writable */
+#define DESC_CONFORM   (1ull << 42)
+#define DESC_L         (1ull << 53)
+#define DESC_DB        (1ull << 54)
+#define DESC_DPL3      (3ull << 45)
 #define DESC_FLAT_CS64 0x00affb000000ffffull
 #define DESC_FLAT_CS32 0x00cffb000000ffffull
 #define DESC_FLAT_DS   0x00cff3000000ffffull
@@ -73,15 +73,26 @@ static bool desc_read_gdt(struct pv_domain *d, const struct pv_cpu *cpu, unsigne
                     raw, sizeof(*raw));
 }
 
-/* The LDT is where its linear address leads now. */
-static bool desc_read_ldt(struct vcpu *v, const struct pv_cpu *cpu, unsigned entry,
-                          uint64_t *raw)
+/* The LDT is where its linear address leads now, in the kernel's tables. Its page has to be one
+ * of descriptors when it is used, so it cannot be one that the guest may write to. */
+static bool desc_read_ldt(struct pv_domain *d, struct vcpu *v, const struct pv_cpu *cpu,
+                          unsigned entry, uint64_t *raw)
 {
+    uint32_t frame;
     uint64_t gpa;
+    bool ok;
 
-    return entry < cpu->ldt_entries && pv_canonical(cpu->ldt_gva + entry * 8ull) &&
-           v->mmu->translate(v, cpu->ldt_gva + entry * 8ull, false, &gpa) &&
-           mem_read(v->mem, gpa, raw, sizeof(*raw));
+    if (entry >= cpu->ldt_entries ||
+        !pv_kernel_translate(d, v, cpu->ldt_gva + entry * 8ull, false, &gpa)) {
+        return false;
+    }
+    frame = pv_page_own(d, gpa >> MEM_PAGE_SHIFT);
+    if (frame == MEM_HOLE || pv_page_get(d, frame, PV_PAGE_SEGDESC) != 0) {
+        return false;
+    }
+    ok = mem_read(d->mem, gpa, raw, sizeof(*raw));
+    pv_page_put(d, frame);
+    return ok;
 }
 
 bool pv_descriptor(struct pv_domain *d, struct vcpu *v, uint16_t selector, uint64_t *raw)
@@ -90,7 +101,7 @@ bool pv_descriptor(struct pv_domain *d, struct vcpu *v, uint16_t selector, uint6
     bool found;
 
     if ((selector & SEL_LOCAL) != 0) {
-        found = desc_read_ldt(v, cpu, selector >> 3, raw);
+        found = desc_read_ldt(d, v, cpu, selector >> 3, raw);
     } else if (selector >= DESC_XEN_FIRST) {
         found = desc_xen(selector, raw);
         return found;

@@ -187,6 +187,13 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
 uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
                     unsigned *index);
 bool pv_page_is_table(const struct pv_domain *d, uint32_t frame);
+/* As guest_read() and guest_write(), but by the vCPU's kernel_root, whichever of its tables it
+ * runs on: for what its kernel registered and its programs need (an LDT, the I/O bitmap), which
+ * Linux has in the kernel's tables only. Sets no A and D. */
+bool pv_kernel_copy(struct pv_domain *d, struct vcpu *v, uint64_t gva, void *buf, size_t len,
+                    bool write);
+bool pv_kernel_translate(struct pv_domain *d, struct vcpu *v, uint64_t gva, bool write,
+                         uint64_t *gpa);
 /* The reference that pv_frame_get() took to write, by frame: for what was loaded or built anew.
  * false: the frame is not one that pv_frame_get() gives, or has another type. */
 bool pv_frame_hold(struct pv_domain *d, uint32_t frame);

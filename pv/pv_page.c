@@ -152,7 +152,8 @@ static uint64_t page_entry_adjust(unsigned level, uint64_t entry)
 }
 
 /* Of a present entry: may it have been cached as something that `now` is not? What only allows
- * more is found out by the fault that a cached one causes; A and D are the processor's to set. */
+ * more is found out by the fault that a cached one causes; A and D are the processor's to set.
+ */
 static bool page_entry_lessened(uint64_t old, uint64_t now)
 {
     const uint64_t more = PV_PTE_RW | PV_PTE_A | PV_PTE_D, less = PV_PTE_NX;
@@ -178,7 +179,7 @@ static void page_table_hv_slots(struct pv_domain *d, uint32_t frame)
     uint64_t m2p = d->guest->m2p_root << MEM_PAGE_SHIFT | PV_PTE_P | PV_PTE_U | PV_PTE_A;
 
     for (unsigned i = PV_L4_HV_FIRST; i <= PV_L4_HV_LAST; i++) {
-        uint64_t entry = i == PV_L4_HV_FIRST        ? m2p
+        uint64_t entry = i == PV_L4_HV_FIRST       ? m2p
                          : i == PV_L4_HV_FIRST + 1 ? d->guest->engine_entry
                                                    : 0;
 
@@ -248,8 +249,7 @@ static int page_become(struct pv_domain *d, uint32_t frame, enum pv_page_type ty
     struct pv_page *p = &g->pages[frame];
     int rc = 0;
 
-    if (p->type == PV_PAGE_WRITABLE && type != PV_PAGE_WRITABLE &&
-        p->stamp == g->flush_clock) {
+    if (p->type == PV_PAGE_WRITABLE && type != PV_PAGE_WRITABLE && p->stamp == g->flush_clock) {
         g->flush = true; /* a processor may still hold a translation that can write */
     }
     p->type = (uint8_t)type;
@@ -453,8 +453,8 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
     } else if (!page_entry_store(d, frame, index, &old, entry, keep_ad)) {
         rc = -EBUSY;
     }
-    if (rc == 0 && page_entry_lessened(keep_ad ? old & ~(uint64_t)(PV_PTE_A | PV_PTE_D) : old,
-                                       entry)) {
+    if (rc == 0 &&
+        page_entry_lessened(keep_ad ? old & ~(uint64_t)(PV_PTE_A | PV_PTE_D) : old, entry)) {
         d->guest->changes++;
     }
     if (!again) {
@@ -463,20 +463,59 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
     return rc;
 }
 
-uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
-                    unsigned *index)
+/* The L1 table for gva, and whether the tables above it allow writing. */
+static uint32_t page_walk(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
+                          bool *writable)
 {
     uint32_t frame = pv_page_own(d, root_mfn);
 
+    *writable = true;
     for (unsigned level = 4; frame != MEM_HOLE && level > 1; level--) {
         uint64_t entry = page_entry(d, frame, gva >> (12 + (level - 1) * 9) & 511);
 
+        *writable = *writable && (entry & PV_PTE_RW) != 0;
         frame = (entry & PV_PTE_P) == 0 ? MEM_HOLE : pv_page_own(d, page_entry_mfn(entry));
     }
-    if (frame == MEM_HOLE || !pv_page_is_table(d, frame) ||
-        d->guest->pages[frame].type != PV_PAGE_L1) {
-        return MEM_HOLE;
-    }
+    return frame == MEM_HOLE || !pv_page_is_table(d, frame) ||
+                   d->guest->pages[frame].type != PV_PAGE_L1
+               ? MEM_HOLE
+               : frame;
+}
+
+uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva, unsigned *index)
+{
+    bool writable;
+
     *index = gva >> 12 & 511;
-    return frame;
+    return page_walk(d, root_mfn, gva, &writable);
+}
+
+bool pv_kernel_translate(struct pv_domain *d, struct vcpu *v, uint64_t gva, bool write,
+                        uint64_t *gpa)
+{
+    bool writable;
+    uint32_t l1 = pv_canonical(gva) ? page_walk(d, pv_cpu_of(d, v)->kernel_root, gva, &writable)
+                                    : MEM_HOLE;
+    uint64_t entry = l1 == MEM_HOLE ? 0 : page_entry(d, l1, gva >> 12 & 511);
+
+    *gpa = page_entry_mfn(entry) << MEM_PAGE_SHIFT | (gva & (MEM_PAGE_SIZE - 1));
+    return (entry & PV_PTE_P) != 0 && (!write || (writable && (entry & PV_PTE_RW) != 0));
+}
+
+bool pv_kernel_copy(struct pv_domain *d, struct vcpu *v, uint64_t gva, void *buf, size_t len,
+                    bool write)
+{
+    uint8_t *p = buf;
+
+    while (len > 0) {
+        size_t chunk = MIN(len, (size_t)(MEM_PAGE_SIZE - (gva & (MEM_PAGE_SIZE - 1))));
+        uint64_t gpa;
+
+        if (!pv_kernel_translate(d, v, gva, write, &gpa) ||
+            !(write ? mem_write(d->mem, gpa, p, chunk) : mem_read(d->mem, gpa, p, chunk))) {
+            return false;
+        }
+        p += chunk, gva += chunk, len -= chunk;
+    }
+    return true;
 }

@@ -19,6 +19,7 @@
 #include "pv/evtchn.h"
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
+#include "pv/pv_guest.h"
 #include "pv/shared.h"
 #include "pv/xen_abi.h"
 
@@ -145,6 +146,21 @@ void pv_time_write_vcpu(struct pv_domain *d, unsigned vcpu)
     pv_vcpu_info_written(d, vcpu);
 }
 
+/* To an area that the kernel registered, wherever the vCPU runs: a PV guest's programs have
+ * tables of their own, without it. */
+static bool time_put(struct pv_domain *d, struct vcpu *v, uint64_t gva, const void *buf,
+                     size_t len)
+{
+    return d->guest != NULL ? pv_kernel_copy(d, v, gva, (void *)(uintptr_t)buf, len, true)
+                            : guest_write(v, gva, buf, len);
+}
+
+static bool time_get(struct pv_domain *d, struct vcpu *v, uint64_t gva, void *buf, size_t len)
+{
+    return d->guest != NULL ? pv_kernel_copy(d, v, gva, buf, len, false)
+                            : guest_read(v, gva, buf, len);
+}
+
 bool pv_time_write_area(struct pv_domain *d, unsigned vcpu)
 {
     uint64_t gva = d->vcpu[vcpu].time_gva;
@@ -156,15 +172,15 @@ bool pv_time_write_area(struct pv_domain *d, unsigned vcpu)
     if (gva == 0 || v == NULL) {
         return true;
     }
-    if (!guest_read(v, gva, &version, sizeof(version))) {
+    if (!time_get(d, v, gva, &version, sizeof(version))) {
         return false;
     }
     odd = version | 1;
     pv_time_fill(d, vcpu, &info);
     info.version = odd;
     version = odd + 1;
-    return guest_write(v, gva, &odd, sizeof(odd)) && guest_write(v, gva, &info, sizeof(info)) &&
-           guest_write(v, gva, &version, sizeof(version));
+    return time_put(d, v, gva, &odd, sizeof(odd)) && time_put(d, v, gva, &info, sizeof(info)) &&
+           time_put(d, v, gva, &version, sizeof(version));
 }
 
 void pv_time_write_wallclock(struct pv_domain *d)
@@ -308,19 +324,19 @@ void pv_time_get_runstate(struct pv_domain *d, unsigned vcpu, struct vcpu_runsta
     }
 }
 
-bool pv_time_put_runstate(struct vcpu *v, uint64_t gva, bool is_32bit,
+bool pv_time_put_runstate(struct pv_domain *d, struct vcpu *v, uint64_t gva, bool is_32bit,
                           const struct vcpu_runstate_info *info)
 {
     struct time_runstate_32 info32 = {.state = info->state,
                                       .state_entry_time = info->state_entry_time};
 
     if (!is_32bit) {
-        return guest_write(v, gva, info, sizeof(*info));
+        return time_put(d, v, gva, info, sizeof(*info));
     }
     for (unsigned i = 0; i < 4; i++) {
         info32.time[i] = info->time[i];
     }
-    return guest_write(v, gva, &info32, sizeof(info32));
+    return time_put(d, v, gva, &info32, sizeof(info32));
 }
 
 void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu)
@@ -344,14 +360,14 @@ void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu)
     }
     /* Failures are the guest's own: the area is simply not updated (xen-abi 4.5). */
     if ((d->vm_assist & 1u << VMASST_TYPE_runstate_update_flag) == 0) {
-        pv_time_put_runstate(v, pv->runstate_gva, pv->runstate_32bit, &info);
+        pv_time_put_runstate(d, v, pv->runstate_gva, pv->runstate_32bit, &info);
         return;
     }
     info.state_entry_time |= XEN_RUNSTATE_UPDATE;
-    if (guest_write(v, at, &info.state_entry_time, sizeof(uint64_t)) &&
-        pv_time_put_runstate(v, pv->runstate_gva, pv->runstate_32bit, &info)) {
+    if (time_put(d, v, at, &info.state_entry_time, sizeof(uint64_t)) &&
+        pv_time_put_runstate(d, v, pv->runstate_gva, pv->runstate_32bit, &info)) {
         info.state_entry_time &= ~XEN_RUNSTATE_UPDATE;
-        guest_write(v, at, &info.state_entry_time, sizeof(uint64_t));
+        time_put(d, v, at, &info.state_entry_time, sizeof(uint64_t));
     }
 }
 

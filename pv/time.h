@@ -17,8 +17,8 @@ struct timer;
 struct pv_time *pv_time_new(struct pv_domain *d);
 void pv_time_free(struct pv_time *t);
 void pv_time_reset(struct pv_domain *d);
-/* The clock of a domain that comes out of a suspend: guest time goes on from where it stopped, no
- * timer is set, runstates count from 0. */
+/* The clock of a domain that comes out of a suspend: guest time goes on from where it stopped,
+ * no timer is set, runstates count from 0. */
 void pv_time_renew(struct pv_domain *d);
 void pv_time_state(struct pv_domain *d, struct state *s);
 
@@ -56,8 +56,9 @@ struct vcpu_runstate_info;
 struct vcpu;
 void pv_time_get_runstate(struct pv_domain *d, unsigned vcpu, struct vcpu_runstate_info *info);
 void pv_time_write_runstate(struct pv_domain *d, unsigned vcpu);
-/* Writes *info for the guest in the 64-bit or 32-bit layout, through v's page tables. */
-bool pv_time_put_runstate(struct vcpu *v, uint64_t gva, bool is_32bit,
+/* Writes *info for the guest in the 64-bit or 32-bit layout, through the tables of v, of a PV
+ * guest those of its kernel. */
+bool pv_time_put_runstate(struct pv_domain *d, struct vcpu *v, uint64_t gva, bool is_32bit,
                           const struct vcpu_runstate_info *info);
 
 #endif

@@ -84,7 +84,7 @@ static int64_t vcpu_register_runstate(struct hypercall *h, unsigned id)
         struct vcpu_runstate_info info;
 
         pv_time_get_runstate(h->d, id, &info);
-        pv_time_put_runstate(h->v, gva, h->compat, &info);
+        pv_time_put_runstate(h->d, h->v, gva, h->compat, &info);
     }
     return 0;
 }
@@ -94,7 +94,7 @@ static int64_t vcpu_get_runstate(struct hypercall *h, unsigned id)
     struct vcpu_runstate_info info;
 
     pv_time_get_runstate(h->d, id, &info);
-    return pv_time_put_runstate(h->v, h->arg[2], h->compat, &info) ? 0 : -EFAULT;
+    return pv_time_put_runstate(h->d, h->v, h->arg[2], h->compat, &info) ? 0 : -EFAULT;
 }
 
 static int64_t vcpu_register_time(struct hypercall *h, unsigned id)

@@ -193,7 +193,7 @@ def linux(name, work, *wanted, options="", before="", kind="PVH", cmdline=CMDLIN
 
 # What is another way on KVM (docs/kvm.md): in these kernels this check and no other fails.
 DIFFERS = {
-    "calls": "limit == 0xffff, got 0x0+$",  # LSL of a selector of the LDT
+    "calls": r"local_limit\(\) == 0xffffffff, got 0x0+$",  # LSL of a selector of the LDT
     "cpu": r"try_call\(\(void \*\)\(do_vmmcall\)",  # KVM's own hypercall
 }
 

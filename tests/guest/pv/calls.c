@@ -69,6 +69,15 @@ static void check_traps_and_callbacks(void)
     CHECK(HC1(fpu_taskswitch, 0), 0);
 }
 
+/* Limit of the second descriptor of the LDT; 0: it is not to be had. */
+static uint64_t local_limit(void)
+{
+    uint64_t limit = 0;
+
+    __asm__ volatile("lsl %1, %0" : "+r"(limit) : "r"((uint64_t)(8 | 4)) : "cc");
+    return limit;
+}
+
 static void check_descriptors(void)
 {
     uint64_t frames[1] = {va_mfn(gdt_page)};
@@ -105,9 +114,15 @@ static void check_descriptors(void)
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page + 8, 4), -EINVAL_);
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page, 8193), -EINVAL_);
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page, 16), 0);
-    limit = 0;
-    __asm__ volatile("lsl %1, %0" : "+r"(limit) : "r"((uint16_t)(8 | 4)));
-    CHECK(limit, 0xffff);
+    CHECK(local_limit(), 0); /* it may be written to */
+    ((volatile uint64_t *)gdt_page)[3] = 0x00008e0000000000ull; /* a gate spoils the page */
+    CHECK(make_ro(gdt_page), 0);
+    CHECK(local_limit(), 0);
+    CHECK(make_rw(gdt_page), 0);
+    ((volatile uint64_t *)gdt_page)[3] = 0;
+    CHECK(make_ro(gdt_page), 0);
+    CHECK(local_limit(), 0xffffffff);
+    CHECK(make_rw(gdt_page), 0);
     CHECK(mmuext1(MMUEXT_SET_LDT, 0, 0), 0);
 }
 

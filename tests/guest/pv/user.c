@@ -16,7 +16,8 @@ static uint64_t counted;
 /* User code, copied to UV; each is entered at its offset. */
 extern uint8_t user_code[], user_code_end[], user_syscall[], user_int80[], user_int20[],
     user_fault[], user_hlt[], user_gs[], user_cpuid[], user_spin[], user_rdmsr[],
-    user_sysenter[], user_ud2[], user_cli[], user_in[], user_peek[], user_compat[];
+    user_sysenter[], user_ud2[], user_cli[], user_in[], user_peek[], user_ldt[], user_far[],
+    user_compat[];
 __asm__(".text\n"
         "user_code:\n"
         "user_syscall: movq $1234, %rax; movq $55, %rcx; syscall; ud2\n"
@@ -33,6 +34,9 @@ __asm__(".text\n"
         "user_cli: cli; ud2\n"
         "user_in: inb $0x80, %al; ud2\n"
         "user_peek: movq 0x10000f08, %rbx; movq (%rbx), %rax; ud2\n"
+        "user_ldt: movl $7, %ecx; movl %ecx, %fs; movl %fs:0xf20, %eax;"
+        " int $0x80; ud2\n"
+        "user_far: movl $88, %eax; int $0x80; ud2\n"
         "user_ud2: ud2\n"
         ".code32\n"
         "user_compat: movl $1235, %eax; movl $55, %ecx; syscall\n"
@@ -184,12 +188,59 @@ static void check_kernel_memory(void)
     CHECK(last.vector, 14);
     CHECK(si->vcpu_info[0].arch.cr2, near);
     __asm__ volatile("pushfq; popfq; jmp 1f\n1: movq (%1), %0"
-                     : "=r"(value) : "r"(touched) : "memory", "cc");
+                     : "=r"(value)
+                     : "r"(touched)
+                     : "memory", "cc");
     CHECK(value, 0x5ec4e7);
     ((uint64_t *)user_page)[0xf08 / 8] = (uint64_t)touched;
     run_user(user_peek);
     CHECK(last.vector, 14);
     CHECK(si->vcpu_info[0].arch.cr2, touched);
+}
+
+static bool to_ldt_code(struct frame *f)
+{
+    f->cs = 1 << 3 | 7;
+    f->rip = user_rip(user_far);
+    hook = come_back;
+    return true;
+}
+
+/* An LDT and an I/O bitmap are looked for in the kernel's tables, which the user has not. */
+static void check_kernel_tables(void)
+{
+    static uint8_t bitmap[8192];
+    struct physdev_set_iobitmap op = {.nr_ports = 0x81};
+    uint64_t *ldt = page_alloc();
+
+    ldt[0] = 0x1000f2000000ffffull; /* data, from UV on */
+    ldt[1] = 0x00affb000000ffffull; /* 64-bit code */
+    ((uint64_t *)user_page)[0xf20 / 8] = 0x1234;
+    CHECK(make_ro(ldt), 0);
+    run_user(user_ldt);
+    CHECK(last.vector, 13);
+    CHECK(last.error, 4);
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)ldt, 2), 0);
+    run_user(user_ldt);
+    CHECK(last.vector, 0x80);
+    CHECK(seen_rax & 0xffffffff, 0x1234);
+    hook = to_ldt_code;
+    user_enter(user_rip(user_ud2), user_stack, 0x202);
+    hook = NULL;
+    CHECK(last.vector, 0x80);
+    CHECK(seen_rax, 88);
+    CHECK(last.cs & 0xffff, 1 << 3 | 7);
+    CHECK(mmuext1(MMUEXT_SET_LDT, 0, 0), 0);
+    set_xen_guest_handle(op.bitmap, bitmap);
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &op), 0);
+    run_user(user_in);
+    CHECK(last.vector, 6); /* the next instruction */
+    CHECK(seen_rax & 0xff, 0xff);
+    bitmap[0x10] = 1;
+    run_user(user_in);
+    CHECK(last.vector, 13);
+    op.nr_ports = 0;
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &op), 0);
 }
 
 static void check_cpuid(void)
@@ -260,6 +311,7 @@ void test(void)
     check_iopl();
     check_faults();
     check_kernel_memory();
+    check_kernel_tables();
     check_cpuid();
     check_gs();
     check_events();
