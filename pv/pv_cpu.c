@@ -142,6 +142,7 @@ static void cpu_set_ts(struct vcpu *v, bool set)
 bool pv_write_cr(struct pv_domain *d, struct vcpu *v, unsigned nr, uint64_t value)
 {
     const uint64_t settable = d->guest->cr4_settable;
+    bool ok;
 
     switch (nr) {
     case 0:
@@ -155,7 +156,9 @@ bool pv_write_cr(struct pv_domain *d, struct vcpu *v, unsigned nr, uint64_t valu
         pv_vcpu_info_written(d, v->id);
         return true;
     case 3:
-        return pv_new_root(d, v, value >> MEM_PAGE_SHIFT, false) == 0;
+        ok = pv_new_root(d, v, value >> MEM_PAGE_SHIFT, false) == 0;
+        pv_guest_return_flush(d, v); /* pages that were writable may be tables now */
+        return ok;
     case 4: /* the rest stays as it is, silently */
         v->cpu.cr4 = (v->cpu.cr4 & ~settable) | (value & settable);
         return true;

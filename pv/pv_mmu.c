@@ -119,8 +119,6 @@ static int mmu_update_one(struct hypercall *h, const void *request)
     struct pv_domain *d = h->d;
 
     switch (req->ptr & 3) {
-    case MMU_NORMAL_PT_UPDATE:
-        return mmu_update_table(d, req, false);
     case MMU_PT_UPDATE_PRESERVE_AD:
         return mmu_update_table(d, req, true);
     case MMU_MACHPHYS_UPDATE:
@@ -129,8 +127,8 @@ static int mmu_update_one(struct hypercall *h, const void *request)
         }
         pv_m2p_set(d, req->ptr >> MEM_PAGE_SHIFT, req->val);
         return 0;
-    default:
-        return -ENOSYS; /* an entry with a pseudo-physical number: for translated tables */
+    default: /* MMU_NORMAL_PT_UPDATE; MMU_PT_UPDATE_NO_TRANSLATE, as nothing is translated */
+        return mmu_update_table(d, req, false);
     }
 }
 
@@ -304,15 +302,22 @@ static int mmuext_fill(struct pv_domain *d, uint64_t mfn, uint64_t from)
 static int mmuext_set_ldt(struct hypercall *h, const struct mmuext_op *op)
 {
     struct pv_cpu *pc = pv_cpu_of(h->d, h->v);
-    const uint64_t gva = op->arg1.linear_addr;
+    const uint64_t gva = op->arg2.nr_ents == 0 ? 0 : op->arg1.linear_addr;
 
     if ((gva & (MEM_PAGE_SIZE - 1)) != 0 || op->arg2.nr_ents > PV_LDT_ENTRIES ||
-        !pv_canonical(gva)) {
+        !pv_canonical(gva) || (gva >= PV_HV_START && gva < PV_HV_END)) {
         return -EINVAL;
     }
     pc->ldt_gva = gva;
     pc->ldt_entries = op->arg2.nr_ents;
     return 0;
+}
+
+/* Unlike with update_va_mapping a bitmap that cannot be read is a wrong argument. */
+static int mmuext_flush_some(struct hypercall *h, enum vcpu_flush kind, uint64_t gva,
+                             uint64_t bitmap_gva)
+{
+    return mmu_flush_some(h, kind, gva, bitmap_gva) == 0 ? 0 : -EINVAL;
 }
 
 static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
@@ -325,7 +330,7 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
         pv_flush(h->d, h->v, VCPU_FLUSH_ALL, 0);
         return 0;
     case MMUEXT_TLB_FLUSH_MULTI:
-        return mmu_flush_some(h, VCPU_FLUSH_ALL, 0, bitmap);
+        return mmuext_flush_some(h, VCPU_FLUSH_ALL, 0, bitmap);
     case MMUEXT_TLB_FLUSH_ALL:
         mmu_flush_all(h, VCPU_FLUSH_ALL, 0);
         return 0;
@@ -336,7 +341,7 @@ static int mmuext_flush(struct hypercall *h, const struct mmuext_op *op)
         return 0;
     }
     if (op->cmd == MMUEXT_INVLPG_MULTI) {
-        return mmu_flush_some(h, VCPU_FLUSH_PAGE, gva, bitmap);
+        return mmuext_flush_some(h, VCPU_FLUSH_PAGE, gva, bitmap);
     }
     if (op->cmd == MMUEXT_INVLPG_ALL) {
         mmu_flush_all(h, VCPU_FLUSH_PAGE, gva);
@@ -371,8 +376,9 @@ static int mmuext_one(struct hypercall *h, const void *request)
     case MMUEXT_INVLPG_ALL:
         return mmuext_flush(h, op);
     case MMUEXT_FLUSH_CACHE:
-    case MMUEXT_FLUSH_CACHE_GLOBAL:
         return -EACCES; /* no device is passed through */
+    case MMUEXT_FLUSH_CACHE_GLOBAL:
+        return -EINVAL; /* the same, in the words of this one */
     case MMUEXT_SET_LDT:
         return mmuext_set_ldt(h, op);
     case MMUEXT_CLEAR_PAGE:

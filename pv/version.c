@@ -15,8 +15,12 @@
 /* Bits of feature word 0. */
 static uint32_t version_features(const struct pv_domain *d)
 {
+    const uint32_t extended = (d->vm_assist >> VMASST_TYPE_pae_extended_cr3 & 1) != 0
+                                  ? VERSION_FEATURE(pae_pgdir_above_4gb)
+                                  : 0;
+
     if (d->kind == PV_KIND_PV) {
-        return VERSION_FEATURE(mmu_pt_update_preserve_ad) | VERSION_FEATURE(highmem_assist) |
+        return extended | VERSION_FEATURE(mmu_pt_update_preserve_ad) | VERSION_FEATURE(highmem_assist) |
                VERSION_FEATURE(gnttab_map_avail_bits) |
                VERSION_FEATURE(memory_op_vnode_supported) | VERSION_FEATURE(direct_mapped);
     }

@@ -113,6 +113,9 @@ static void check_descriptors(void)
     CHECK(make_rw(gdt_page), 0);
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page + 8, 4), -EINVAL_);
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page, 8193), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_SET_LDT, 0xffff800000000000ull, 4), -EINVAL_); /* the hypervisor's */
+    CHECK(mmuext1(MMUEXT_SET_LDT, 1ull << 60, 4), -EINVAL_);
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page + 8, 0), 0); /* none, wherever */
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)gdt_page, 16), 0);
     CHECK(local_limit(), 0); /* it may be written to */
     ((volatile uint64_t *)gdt_page)[3] = 0x00008e0000000000ull; /* a gate spoils the page */
@@ -319,6 +322,14 @@ static void check_increase(void)
     CHECK(page[0], 0);
 }
 
+static uint64_t feature(unsigned bit)
+{
+    struct xen_feature_info features = {.submap_idx = 0};
+
+    CHECK(HC2(xen_version, XENVER_get_features, &features), 0);
+    return features.submap >> bit & 1;
+}
+
 static void check_assists(void)
 {
     const unsigned assists[] = {VMASST_TYPE_4gb_segments, VMASST_TYPE_4gb_segments_notify,
@@ -331,6 +342,11 @@ static void check_assists(void)
         CHECK(HC2(vm_assist, VMASST_CMD_disable, assists[i]), 0);
         CHECK(HC2(vm_assist, 9, assists[i]), -ENOSYS_);
     }
+    CHECK(feature(XENFEAT_pae_pgdir_above_4gb), 0);
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_pae_extended_cr3), 0);
+    CHECK(feature(XENFEAT_pae_pgdir_above_4gb), 1);
+    CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_pae_extended_cr3), 0);
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_m2p_strict), -EINVAL_);
     CHECK(HC2(vm_assist, VMASST_CMD_enable, 31), -EINVAL_);
 }
 
