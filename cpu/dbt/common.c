@@ -137,12 +137,10 @@ static void common_pop(struct emit *c)
     emit_bytes(c, pop, sizeof(pop));
 }
 
-/* Calls fn(d, r11 or r10, r10), which finds what was missing and comes back; where that was in
- * vain the interpreter executes d->rec. */
-static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned arg)
+/* Calls fn(d, r11 or r10, r10), whose answer is the host's zero flag then: set, it was no. r10
+ * is in d->keep. */
+static void common_ask(struct emit *c, const void *fn, unsigned arg)
 {
-    uint32_t slow;
-
     common_c_stack(c);
     common_push(c);
     emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
@@ -153,6 +151,15 @@ static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned 
     emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
     common_pop(c);
     emit_op_gs(c, EMIT_LOAD, RSP, GS(sp));
+}
+
+/* fn finds what was missing, and this comes back; where that was in vain the interpreter executes
+ * d->rec. */
+static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned arg)
+{
+    uint32_t slow;
+
+    common_ask(c, fn, arg);
     slow = emit_jcc(c, 4);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     emit_byte(c, 0xc3);
@@ -285,15 +292,7 @@ static void common_again(struct dbt *d, struct emit *c)
     uint32_t leave;
 
     d->common_again = emit_offset(c);
-    common_c_stack(c);
-    common_push(c);
-    emit_op_gs(c, EMIT_LOAD, RDI, GS(self));
-    emit_mov(c, RSI, HOST_R10);
-    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
-    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)dbt_again);
-    emit_bytes(c, (const uint8_t[]){0xff, 0xd0, 0x84, 0xc0}, 4); /* call *%rax; test %al,%al */
-    common_pop(c);
-    emit_op_gs(c, EMIT_LOAD, RSP, GS(sp));
+    common_ask(c, (const void *)(uintptr_t)dbt_again, HOST_R10);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     leave = emit_jcc(c, 4);
     emit_jmp_gs(c, GS(target));

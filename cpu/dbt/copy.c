@@ -2,36 +2,9 @@
 /* Instructions other than branches: copied, or for the stack written anew. */
 #include "translate.h"
 
-/* Instructions that do nothing but what their operands say. */
 static bool copy_known(const struct insn *in)
 {
-    if (in->id >= INSN_ADD && in->id <= INSN_SHRD) {
-        return true;
-    }
     switch (in->id) {
-    case INSN_BT:
-    case INSN_BTS:
-    case INSN_BTR:
-    case INSN_BTC:
-    case INSN_BSF:
-    case INSN_BSR:
-    case INSN_BSWAP:
-    case INSN_XADD:
-    case INSN_CMPXCHG:
-    case INSN_XCHG:
-    case INSN_CBW:
-    case INSN_CWD:
-    case INSN_CLC:
-    case INSN_STC:
-    case INSN_CMC:
-    case INSN_LAHF:
-    case INSN_SAHF:
-    case INSN_MOV:
-    case INSN_MOVZX:
-    case INSN_MOVSX:
-    case INSN_MOVSXD:
-    case INSN_CMOVCC:
-    case INSN_SETCC:
     case INSN_MOVBE:
     case INSN_MOVNTI:
     case INSN_FENCE:
@@ -39,7 +12,7 @@ static bool copy_known(const struct insn *in)
     case INSN_NATIVE:
         return (in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) == 0;
     default:
-        return false;
+        return insn_plain(in);
     }
 }
 

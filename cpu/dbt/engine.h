@@ -148,9 +148,9 @@ struct dbt {
     uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
     uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
     uint64_t near_larges[DBT_NEAR_BITS / 64]; /* that do so in large pages */
-    struct stlb_entry *stlb;                 /* DBT_STLB of them */
-    bool large_pages; /* some were met by user code */
     uint64_t near_apart[DBT_NEAR_BITS / 64]; /* that are not to stand for others */
+    bool large_pages; /* some were met by user code */
+    struct stlb_entry *stlb; /* DBT_STLB of them */
     uint64_t apart_since;
     unsigned aparts;
     uint64_t forgotten; /* interp.near.forgotten before a C function that may change it */

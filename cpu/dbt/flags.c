@@ -44,6 +44,41 @@ static struct insn_status flags_shift(const struct insn *in)
     }
 }
 
+bool insn_plain(const struct insn *in)
+{
+    if (in->id >= INSN_ADD && in->id <= INSN_SHRD) {
+        return true;
+    }
+    switch (in->id) {
+    case INSN_BT:
+    case INSN_BTS:
+    case INSN_BTR:
+    case INSN_BTC:
+    case INSN_BSF:
+    case INSN_BSR:
+    case INSN_BSWAP:
+    case INSN_XADD:
+    case INSN_CMPXCHG:
+    case INSN_XCHG:
+    case INSN_CBW:
+    case INSN_CWD:
+    case INSN_CLC:
+    case INSN_STC:
+    case INSN_CMC:
+    case INSN_LAHF:
+    case INSN_SAHF:
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_CMOVCC:
+    case INSN_SETCC:
+        return true;
+    default:
+        return false;
+    }
+}
+
 bool insn_stores(const struct insn *in)
 {
     const struct insn_operand *mem = insn_mem_operand(in);

@@ -17,6 +17,8 @@ struct insn_status {
     uint8_t kills;  /* certainly overwritten, whatever they were */
     bool writes;    /* any may change */
 };
+/* An instruction for general registers that does nothing but what its operands say. */
+bool insn_plain(const struct insn *in);
 /* Does it write to memory, the stack included? What insn_status_flags() knows nothing of may. */
 bool insn_stores(const struct insn *in);
 struct insn_status insn_status_flags(const struct insn *in);

@@ -80,7 +80,7 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
 static bool links_global(const struct interp *e, uint64_t rip)
 {
     const struct jump *jump = interp_jump_at(e, rip);
-    unsigned slot = (unsigned)(rip >> 12) & (TLB_SIZE - 1);
+    unsigned slot = interp_tlb_slot(rip);
 
     return (jump->tag ^ rip) == e->jump_key_global ||
            (e->tlb->entry[slot].exec == PAGE_BASE(rip) && e->tlb->global[slot]);

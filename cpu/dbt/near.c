@@ -126,14 +126,9 @@ void dbt_near_apart(struct dbt *d)
 
 /* ---- runs ---- */
 
-static unsigned near_index(uint64_t page)
-{
-    return (unsigned)(page >> 12) & (TLB_SIZE - 1);
-}
-
 static const struct tlb_entry *near_entry(const struct dbt *d, uint64_t page)
 {
-    return &d->interp.tlbs[TLB_USER].entry[near_index(page)];
+    return &d->interp.tlbs[TLB_USER].entry[interp_tlb_slot(page)];
 }
 
 static bool near_tag(const struct dbt *d, uint64_t page, bool write)
@@ -250,7 +245,7 @@ static struct interp_run *near_run_new(struct dbt *d, uint64_t page, bool write)
 {
     const struct tlb *t = &d->interp.tlbs[TLB_USER];
     struct interp_nears *near = &d->interp.near;
-    unsigned slot = near_index(page);
+    unsigned slot = interp_tlb_slot(page);
     uint64_t addend = t->entry[slot].addend;
     bool large = t->shift[slot] > MEM_PAGE_SHIFT;
     struct interp_run *run = large ? NULL : near_adjacent(near->run[write], page, addend);
@@ -355,14 +350,17 @@ static enum dbt_near_how near_better(struct dbt *d, const struct interp_near *sl
 
 static void near_change(struct dbt *d, enum dbt_near_how how)
 {
-    static const unsigned counts[] = {[NEAR_NEVER] = COUNT_NEAR_NEVER,
-                                      [NEAR_RUN] = COUNT_NEAR_RUNS,
-                                      [NEAR_LARGE] = COUNT_NEAR_LARGES};
+    const struct {
+        unsigned count;
+        uint64_t *sites;
+    } to[] = {
+        [NEAR_NEVER] = {COUNT_NEAR_NEVER, d->near_never},
+        [NEAR_RUN] = {COUNT_NEAR_RUNS, d->near_runs},
+        [NEAR_LARGE] = {COUNT_NEAR_LARGES, d->near_larges},
+    };
 
-    d->counts.n[counts[how]]++;
-    near_note(d, how == NEAR_NEVER ? d->near_never
-                 : how == NEAR_RUN ? d->near_runs
-                                   : d->near_larges);
+    d->counts.n[to[how].count]++;
+    near_note(d, to[how].sites);
 }
 
 bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)

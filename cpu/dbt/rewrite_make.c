@@ -11,39 +11,8 @@
  * are elsewhere, and cannot fault. */
 static bool form_copies(const struct insn *in)
 {
-    switch (in->id) {
-    case INSN_DIV:
-    case INSN_IDIV:
+    if (!insn_plain(in) || in->id == INSN_DIV || in->id == INSN_IDIV) {
         return false;
-    case INSN_BT:
-    case INSN_BTS:
-    case INSN_BTR:
-    case INSN_BTC:
-    case INSN_BSF:
-    case INSN_BSR:
-    case INSN_BSWAP:
-    case INSN_XADD:
-    case INSN_CMPXCHG:
-    case INSN_XCHG:
-    case INSN_CBW:
-    case INSN_CWD:
-    case INSN_CLC:
-    case INSN_STC:
-    case INSN_CMC:
-    case INSN_LAHF:
-    case INSN_SAHF:
-    case INSN_MOV:
-    case INSN_MOVZX:
-    case INSN_MOVSX:
-    case INSN_MOVSXD:
-    case INSN_CMOVCC:
-    case INSN_SETCC:
-        break;
-    default:
-        if (in->id < INSN_ADD || in->id > INSN_SHRD) {
-            return false;
-        }
-        break;
     }
     for (unsigned i = 0; i < in->nr_operands; i++) {
         const struct insn_operand *op = &in->op[i];

@@ -247,7 +247,7 @@ const void *dbt_fpu(struct dbt *d, uint32_t number)
 bool dbt_fill(struct dbt *d, uint64_t va, bool write)
 {
     struct interp *e = &d->interp;
-    struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
     uint64_t gpa;
     uint8_t *hva;
 
@@ -287,7 +287,7 @@ bool dbt_ask(struct dbt *d, uint64_t page, bool write)
 
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
 {
-    if ((page >> 12 & (TLB_SIZE - 1)) != slot / sizeof(struct tlb_entry)) {
+    if (interp_tlb_slot(page) != slot / sizeof(struct tlb_entry)) {
         d->counts.n[COUNT_TLB_MISSES]++;
         return false; /* over a page boundary */
     }

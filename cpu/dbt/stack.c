@@ -23,7 +23,7 @@ void dbt_stack_switch(struct dbt *d, unsigned index)
 static bool stack_cache(struct dbt *d, uint64_t va)
 {
     struct interp *e = &d->interp;
-    const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
 
     if (en->write != PAGE_BASE(va) &&
         (!interp_canonical(va) || !dbt_fill(d, va, false) || en->write != PAGE_BASE(va))) {

@@ -15,11 +15,6 @@ static struct stlb_entry *stlb_entry(const struct dbt *d, uint64_t page)
     return &d->stlb[page >> MEM_PAGE_SHIFT & (DBT_STLB - 1)];
 }
 
-static unsigned stlb_slot(uint64_t page)
-{
-    return (unsigned)(page >> MEM_PAGE_SHIFT) & (TLB_SIZE - 1);
-}
-
 static bool stlb_used(const struct dbt *d)
 {
     return d->interp.tlb == &d->interp.tlbs[TLB_USER] && d->interp.stress.tlb_entries == 0;
@@ -37,7 +32,7 @@ bool dbt_stlb_find(struct dbt *d, uint64_t page, bool write)
         !stlb_used(d)) {
         return false;
     }
-    interp_tlb_put(d->interp.tlb, stlb_slot(page), &en, s->shift, s->global);
+    interp_tlb_put(d->interp.tlb, interp_tlb_slot(page), &en, s->shift, s->global);
     d->counts.n[COUNT_STLB_HITS]++;
     return true;
 }
@@ -45,7 +40,7 @@ bool dbt_stlb_find(struct dbt *d, uint64_t page, bool write)
 void dbt_stlb_add(struct dbt *d, uint64_t page)
 {
     const struct tlb *t = d->interp.tlb;
-    unsigned slot = stlb_slot(page);
+    unsigned slot = interp_tlb_slot(page);
     const struct tlb_entry *en = &t->entry[slot];
 
     if (stlb_used(d) && en->read == page && !t->held[slot]) {

@@ -156,34 +156,11 @@ static bool redo_vector_move(const struct insn *in)
     }
 }
 
-/* Instructions that cannot fault but by an access that was checked. */
+/* Of those that tr_keeps() knows: it cannot fault but by an access that was checked. */
 static bool redo_survives(const struct insn *in)
 {
-    if ((in->prefixes & INSN_P_LOCK) != 0) {
-        return false;
-    }
-    if ((in->id >= INSN_ADD && in->id <= INSN_SHRD && in->id != INSN_DIV &&
-         in->id != INSN_IDIV)) {
-        return true;
-    }
-    switch (in->id) {
-    case INSN_BSWAP:
-    case INSN_CBW:
-    case INSN_CWD:
-    case INSN_LEA:
-    case INSN_MOV:
-    case INSN_MOVSX:
-    case INSN_MOVSXD:
-    case INSN_MOVZX:
-    case INSN_NOP:
-    case INSN_POP:
-    case INSN_PUSH:
-        return true;
-    case INSN_NATIVE:
-        return redo_vector_move(in);
-    default:
-        return false;
-    }
+    return (in->prefixes & INSN_P_LOCK) == 0 && in->id != INSN_DIV && in->id != INSN_IDIV &&
+           (in->id != INSN_NATIVE || redo_vector_move(in));
 }
 
 void tr_flags_settle(struct tr *t)

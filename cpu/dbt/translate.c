@@ -397,15 +397,13 @@ static void entry_vector(struct tr *t)
     tr_fixup(t, emit_jcc(&t->c, 4), FIX_FPU, 0);
 }
 
-/* The first instruction would only save the flags again. */
+/* The first instruction, if there is one, would only save the flags again. */
 static bool tr_checks_first(const struct tr *t)
 {
     const struct insn *in = &t->insn[0];
-    const struct insn_operand *mem = insn_mem_operand(in);
-    struct insn_status s = insn_status_flags(in);
 
-    return mem != NULL && in->id != INSN_LEA && in->id != INSN_NOP && s.reads == 0 &&
-           in->base != CPU_RSP;
+    return t->nr > 0 && insn_mem_operand(in) != NULL && in->id != INSN_LEA &&
+           in->id != INSN_NOP && insn_status_flags(in).reads == 0 && in->base != CPU_RSP;
 }
 
 void tr_entry(struct tr *t, struct tb_code *code)
@@ -434,7 +432,7 @@ void tr_entry(struct tr *t, struct tb_code *code)
     code->low = t->low;
     code->high = t->high;
     t->live = t->live_before[0];
-    if (t->nr == 0 || !tr_checks_first(t)) {
+    if (!tr_checks_first(t)) {
         tr_flags_host(t);
         code->host[2] = emit_offset(&t->c);
     }

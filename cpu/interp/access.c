@@ -89,7 +89,7 @@ static bool access_debug_hit(struct interp *e, uint64_t va, unsigned len, unsign
 /* A store that would have a write tag if there were no code in the frame; and there still is. */
 static bool access_held(const struct interp *e, uint64_t va)
 {
-    unsigned slot = (unsigned)(va >> 12) & (TLB_SIZE - 1);
+    unsigned slot = interp_tlb_slot(va);
     const struct tlb_entry *en = &e->tlb->entry[slot];
 
     return e->tlb->held[slot] && en->read == PAGE_BASE(va) && en->write != PAGE_BASE(va) &&
@@ -100,7 +100,7 @@ static bool access_held(const struct interp *e, uint64_t va)
 bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hva,
                     uint64_t *gpa)
 {
-    struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
     uint64_t page = PAGE_BASE(va);
     struct x86_mapping map;
 
@@ -149,7 +149,7 @@ bool interp_resolve(struct interp *e, uint64_t va, unsigned access, uint8_t **hv
 static bool access_part(struct interp *e, uint64_t va, unsigned access, struct mref *m,
                         unsigned i)
 {
-    const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
 
     e->shadow_len = i == 0 ? m->len1 : m->len - m->len1;
     if (!interp_resolve(e, va, access, &m->part[i], &m->gpa[i])) {
@@ -171,7 +171,7 @@ static bool access_aligned(struct interp *e, uint64_t va, unsigned len)
 
 bool interp_mref(struct interp *e, uint64_t va, unsigned len, unsigned access, struct mref *m)
 {
-    const struct tlb_entry *en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
     uint64_t next;
 
     m->va = va;

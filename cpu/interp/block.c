@@ -465,7 +465,7 @@ struct block *interp_block_find(struct interp *e)
         return NULL;
     }
     if (interp_flat(e)) {
-        unsigned slot = (unsigned)(va >> 12) & (TLB_SIZE - 1), bit = interp_jump_page_bit(va);
+        unsigned slot = interp_tlb_slot(va), bit = interp_jump_page_bit(va);
         bool global =
             e->tlb->entry[slot].exec == PAGE_BASE(va) && e->tlb->global[slot] && !b->crosses;
         uint64_t *pages = global ? e->jump_pages : e->space->jump_pages;

@@ -52,6 +52,11 @@ struct tlb {
     bool held[TLB_SIZE]; /* stores are allowed, but for the code in the frame */
 };
 G_STATIC_ASSERT(TLB_SIZE / 64 <= 32);
+/* Where an entry for this address may be. */
+static inline unsigned interp_tlb_slot(uint64_t va)
+{
+    return (unsigned)(va >> 12) & (TLB_SIZE - 1);
+}
 
 /*
  * An address space that the guest may come back to (space.c): a PCID. While it is not the

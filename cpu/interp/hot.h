@@ -66,7 +66,7 @@ static inline uint64_t hot_address_b(struct vcpu *v, const struct op *op,
 
 static inline struct tlb_entry *hot_entry(struct interp *e, uint64_t va)
 {
-    return &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    return &e->tlb->entry[interp_tlb_slot(va)];
 }
 
 /* Host address of a readable (writable) operand within one page, or leave. */

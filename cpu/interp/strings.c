@@ -103,12 +103,12 @@ struct span {
 static uint64_t string_extend(const struct interp *e, uint64_t va, unsigned access, bool down,
                               uint64_t room, uint64_t want)
 {
-    const struct tlb_entry *first = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)], *en;
+    const struct tlb_entry *first = &e->tlb->entry[interp_tlb_slot(va)], *en;
     uint64_t page = PAGE_BASE(va);
 
     while (room < want) {
         page += down ? -(uint64_t)MEM_PAGE_SIZE : MEM_PAGE_SIZE;
-        en = &e->tlb->entry[(page >> 12) & (TLB_SIZE - 1)];
+        en = &e->tlb->entry[interp_tlb_slot(page)];
         if (((access & X86_WRITE) != 0 ? en->write : en->read) != page ||
             en->addend != first->addend) {
             break;
@@ -155,7 +155,7 @@ static bool string_run_open(struct interp *e, enum cpu_segreg seg, uint64_t off,
         return false;
     }
     room = down ? in_page + s->size : MEM_PAGE_SIZE - in_page;
-    en = &e->tlb->entry[(va >> 12) & (TLB_SIZE - 1)];
+    en = &e->tlb->entry[interp_tlb_slot(va)];
     p->code = (access & X86_WRITE) != 0 && en->write != PAGE_BASE(va) && e->shadow == NULL;
     if (*n * s->size > room && !p->code && interp_is64(e) && e->shadow == NULL) {
         room = string_extend(e, va, access, down, room, *n * s->size);

@@ -6,11 +6,6 @@
  */
 #include "engine.h"
 
-static unsigned tlb_slot(uint64_t va)
-{
-    return (unsigned)(va >> 12) & (TLB_SIZE - 1);
-}
-
 void interp_near_forget(struct interp *e)
 {
     for (unsigned i = 0; i < e->near.nr_used; i++) {
@@ -125,7 +120,7 @@ static void tlb_flush_page(struct interp *e, uint64_t va, bool keep_global)
 
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tlb *t = &e->tlbs[i];
-        unsigned slot = tlb_slot(va);
+        unsigned slot = interp_tlb_slot(va);
 
         if (tlb_entry_maps(t, slot, va) && !(keep_global && t->global[slot])) {
             interp_tlb_clear(t, slot);
@@ -381,7 +376,7 @@ static bool tlb_opened(const struct interp *e, const uint8_t *hva)
 /* The frame's flags first, then its writer: code.c depends on it. */
 static void tlb_give_write(struct interp *e, uint64_t va, struct mem_frame_info *info)
 {
-    unsigned slot = tlb_slot(va);
+    unsigned slot = interp_tlb_slot(va);
     struct tlb_entry *en = &e->tlb->entry[slot];
     const uint8_t *hva = (uint8_t *)(uintptr_t)(va + en->addend);
     uint8_t flags = atomic_load(&info->flags);
@@ -405,7 +400,7 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
                      const struct x86_mapping *map, uint8_t *hva)
 {
     uint64_t page = PAGE_BASE(va);
-    unsigned slot = tlb_slot(va);
+    unsigned slot = interp_tlb_slot(va);
     struct tlb_entry *en = &e->tlb->entry[slot], now;
     uint64_t addend = (uint64_t)(uintptr_t)hva - va;
     struct mem_frame_info *info;
@@ -441,7 +436,7 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
 
 void interp_tlb_allow(struct interp *e, uint64_t va)
 {
-    const struct tlb_entry *en = &e->tlb->entry[tlb_slot(va)];
+    const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
 
     tlb_give_write(e, va, mem_ram_info(e->v->mem, (void *)(uintptr_t)(va + en->addend)));
 }

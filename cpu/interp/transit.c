@@ -69,7 +69,7 @@ static void transit_settle(struct interp *e)
 static uint8_t *transit_host(struct interp *e, struct tlb *t, uint64_t va, unsigned len,
                              unsigned access)
 {
-    const struct tlb_entry *en = &t->entry[(va >> 12) & (TLB_SIZE - 1)];
+    const struct tlb_entry *en = &t->entry[interp_tlb_slot(va)];
     const uint64_t *tag = (access & X86_WRITE) != 0 ? &en->write : &en->read;
     uint64_t page = PAGE_BASE(va + len - 1);
 
