@@ -152,8 +152,7 @@ static uint64_t page_entry_adjust(unsigned level, uint64_t entry)
 }
 
 /* Of a present entry: may it have been cached as something that `now` is not? What only allows
- * more is found out by the fault that a cached one causes; A and D are the processor's to set.
- */
+ * more is found out by the fault that a cached one causes; A and D are the processor's to set. */
 static bool page_entry_lessened(uint64_t old, uint64_t now)
 {
     const uint64_t more = PV_PTE_RW | PV_PTE_A | PV_PTE_D, less = PV_PTE_NX;

@@ -215,10 +215,10 @@ void pv_guest_state(struct pv_domain *d, struct state *s)
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         state_vcpu(d, s, &g->cpu[i]);
     }
-    if (state_loading(s) && state_ok(s)) {
-        state_hold(d, s);
-    }
     if (state_loading(s)) {
+        if (state_ok(s)) {
+            state_hold(d, s);
+        }
         g->flush = false;
         g->changes++;
         pv_request_all(d, VCPU_REQ_TLB_FLUSH);
