@@ -109,13 +109,7 @@ static void check_va(const char *name, uint64_t flags, unsigned vcpus)
 
 static void start_second(void)
 {
-    context.flags = VGCF_in_kernel;
-    context.user_regs.rip = (uint64_t)second;
-    context.user_regs.cs = 0xe033;
-    context.user_regs.ss = 0xe02b;
-    context.user_regs.rsp = context.kernel_sp = (uint64_t)(stack + sizeof(stack) - 8);
-    context.kernel_ss = 0xe02b;
-    context.ctrlreg[3] = va_mfn((void *)start_info->pt_base) << 12;
+    kernel_context(&context, second, stack + sizeof(stack));
     CHECK(HC3(vcpu_op, VCPUOP_initialise, 1, &context), 0);
     CHECK(HC3(vcpu_op, VCPUOP_up, 1, 0), 0);
 }

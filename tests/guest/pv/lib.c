@@ -150,3 +150,14 @@ long make_rw(const void *va)
 {
     return update_va(va, va_mfn(va) << 12 | P | RW | US | A, UVMF_INVLPG);
 }
+
+void kernel_context(struct vcpu_guest_context *context, void *code, void *stack_end)
+{
+    context->flags = VGCF_in_kernel;
+    context->user_regs.rip = (uint64_t)code;
+    context->user_regs.cs = 0xe033;
+    context->user_regs.ss = context->user_regs.ds = context->user_regs.es = 0xe02b;
+    context->user_regs.rsp = context->kernel_sp = (uint64_t)stack_end - 8;
+    context->kernel_ss = 0xe02b;
+    context->ctrlreg[3] = va_mfn((void *)start_info->pt_base) << 12;
+}

@@ -100,6 +100,8 @@ struct shared_info *map_shared_info(void);
 long update_va(const void *va, uint64_t pte, uint64_t flags);
 long mmu_update1(uint64_t ptr, uint64_t val);
 long mmuext1(unsigned cmd, uint64_t arg1, uint64_t arg2);
+/* What a second vCPU needs to run code of the kernel's, on a stack that ends there. */
+void kernel_context(struct vcpu_guest_context *context, void *code, void *stack_end);
 /* Makes a page a plain table: read-only for us. */
 long make_ro(const void *va);
 long make_rw(const void *va);

@@ -222,13 +222,7 @@ static void check_second(void)
 {
     unsigned long seen;
 
-    context.flags = VGCF_in_kernel;
-    context.user_regs.rip = (uint64_t)second;
-    context.user_regs.cs = 0xe033;
-    context.user_regs.ss = context.user_regs.ds = context.user_regs.es = 0xe02b;
-    context.user_regs.rsp = context.kernel_sp = (uint64_t)(stack + sizeof(stack) - 8);
-    context.kernel_ss = 0xe02b;
-    context.ctrlreg[3] = va_mfn((void *)start_info->pt_base) << 12;
+    kernel_context(&context, second, stack + sizeof(stack));
     CHECK(vcpu(VCPUOP_initialise, &context), 0);
     CHECK(vcpu(VCPUOP_up, NULL), 0);
     CHECK(vcpu(VCPUOP_down, NULL), 0);

@@ -137,6 +137,16 @@ static void guest_mode64(struct guest *g)
     guest_segments(g, 0xa09b, 0xc093, UINT32_MAX);
 }
 
+bool guest_tests(int *argc, char ***argv)
+{
+    g_test_init(argc, argv, NULL);
+    if (!interp_accel_ops.probe(NULL)) {
+        g_test_skip("the host lacks what the interpreter needs");
+        return false;
+    }
+    return true;
+}
+
 struct guest *guest_new(void)
 {
     struct guest *g = g_new0(struct guest, 1);
@@ -210,6 +220,17 @@ void guest_load(struct guest *g, uint64_t at, const uint8_t *code, size_t len)
 {
     g_assert(mem_write(g->fb->board.mem, at, code, len));
     g->cpu->rip = at;
+}
+
+void guest_user(struct guest *g)
+{
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        struct cpu_segment *s = &g->cpu->seg[i];
+
+        s->selector = i == CPU_CS ? 0x23 : 0x1b;
+        s->attr = (uint16_t)(s->attr | 3 << CPU_SEG_DPL_SHIFT);
+    }
+    g->cpu->cpl = 3;
 }
 
 void guest_run(struct guest *g, enum exit_kind kind)

@@ -53,6 +53,8 @@ struct guest {
 #define GUEST_CODE32(name, text) GUEST_CODE(name, ".code32\n" text "\n.code64")
 #define GUEST_LOAD(g, name)      guest_load(g, G_CODE, name, (size_t)(name##_end - name))
 
+/* g_test_init(), if the host has what the engine needs; else the test is skipped. */
+bool guest_tests(int *argc, char ***argv);
 struct guest *guest_new(void);
 /* A second vCPU in the same state as the first is now, not started. */
 struct vcpu *guest_second(struct guest *g);
@@ -62,6 +64,8 @@ void guest_load(struct guest *g, uint64_t at, const uint8_t *code, size_t len);
 /* Switches to other modes, flat, paging off. */
 void guest_mode32(struct guest *g);
 void guest_mode16(struct guest *g); /* real mode, all segments 0 */
+/* To CPL 3, with flat segments. */
+void guest_user(struct guest *g);
 /* Runs until the next exit, which must be of this kind. */
 void guest_run(struct guest *g, enum exit_kind kind);
 /* Runs until an exception's HLT and returns its vector; -1: a HLT of the code itself. */

@@ -78,23 +78,12 @@ static const struct flags_code codes[][NR_CODES] = {
     CODES(rotate),   CODES(multiply), CODES(count),   CODES(moved),     CODES(loaded),
 };
 
-static void flags_user(struct guest *g)
-{
-    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        struct cpu_segment *s = &g->cpu->seg[i];
-
-        s->selector = i == CPU_CS ? 0x23 : 0x1b;
-        s->attr = (uint16_t)(s->attr | 3 << CPU_SEG_DPL_SHIFT);
-    }
-    g->cpu->cpl = 3;
-}
-
 static int flags_run(struct guest *g, bool user, uint64_t a, uint64_t b)
 {
     uint64_t *gpr = g->cpu->gpr;
 
     if (user) {
-        flags_user(g);
+        guest_user(g);
     }
     gpr[CPU_RAX] = gpr[CPU_R9] = gpr[CPU_R11] = gpr[CPU_R15] = a;
     gpr[CPU_RBX] = gpr[CPU_R10] = b;
@@ -200,9 +189,7 @@ static void test_store(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    if (!interp_accel_ops.probe(NULL)) {
-        g_test_skip("the host lacks what the interpreter needs");
+    if (!guest_tests(&argc, &argv)) {
         return 0;
     }
     g_test_add_func("/interp/flags/over-a-load", test_load);

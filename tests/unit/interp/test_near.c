@@ -12,13 +12,7 @@ enum { LARGE = 0x400000, LARGE_PAGE = 2 << 20, STEP = 512 };
 
 static void near_user(struct guest *g, uint64_t rip)
 {
-    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        struct cpu_segment *s = &g->cpu->seg[i];
-
-        s->selector = i == CPU_CS ? 0x23 : 0x1b;
-        s->attr = (uint16_t)(s->attr | 3 << CPU_SEG_DPL_SHIFT);
-    }
-    g->cpu->cpl = 3;
+    guest_user(g);
     g->cpu->rip = rip;
     g->cpu->gpr[CPU_RSP] = G_STACK - 0x800;
 }
@@ -581,9 +575,7 @@ static void test_second_level(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    if (!interp_accel_ops.probe(NULL)) {
-        g_test_skip("the host lacks what the interpreter needs");
+    if (!guest_tests(&argc, &argv)) {
         return 0;
     }
     g_test_add_func("/interp/near/remap", test_remap);

@@ -229,9 +229,7 @@ static void test_first_byte(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    if (!interp_accel_ops.probe(NULL)) {
-        g_test_skip("the host lacks what the interpreter needs");
+    if (!guest_tests(&argc, &argv)) {
         return 0;
     }
     g_test_add_func("/interp/patch/in-page", test_in_page);

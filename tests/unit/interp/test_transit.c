@@ -371,9 +371,7 @@ static void test_unmapped(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    if (!interp_accel_ops.probe(NULL)) {
-        g_test_skip("the host lacks what the interpreter needs");
+    if (!guest_tests(&argc, &argv)) {
         return 0;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(instructions); i++) {

@@ -5,16 +5,6 @@
 
 enum { DR6_BS = 1 << 14 };
 
-static void guest_to_user(struct guest *g)
-{
-    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        g->cpu->seg[i].selector = 0x1b;
-        g->cpu->seg[i].attr |= 3 << CPU_SEG_DPL_SHIFT;
-    }
-    g->cpu->seg[CPU_CS].selector = 0x23;
-    g->cpu->cpl = 3;
-}
-
 /* A handler that counts in memory and returns. */
 GUEST_CODE(count_handler, "incl 0x200000\niretq");
 
@@ -208,7 +198,7 @@ static void test_alignment_check(void)
 {
     struct guest *g = guest_new();
 
-    guest_to_user(g);
+    guest_user(g);
     g->cpu->rflags |= CPU_AC;
     GUEST_LOAD(g, align_code);
     g_assert_cmpint(guest_vector(g), ==, CPU_ALIGN);
@@ -282,7 +272,7 @@ static void test_privilege(void)
 {
     struct guest *g = guest_new();
 
-    guest_to_user(g);
+    guest_user(g);
     GUEST_LOAD(g, user_hlt);
     g_assert_cmpint(guest_vector(g), ==, CPU_GP);
     guest_free(g);
@@ -325,7 +315,7 @@ static void test_user_cli(void)
 {
     struct guest *g = guest_new();
 
-    guest_to_user(g);
+    guest_user(g);
     GUEST_LOAD(g, user_cli);
     g_assert_cmpint(guest_vector(g), ==, CPU_GP);
     guest_free(g);
@@ -358,9 +348,7 @@ static void test_flush_request(void)
 
 int main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    if (!interp_accel_ops.probe(NULL)) {
-        g_test_skip("the host lacks what the interpreter needs");
+    if (!guest_tests(&argc, &argv)) {
         return 0;
     }
     g_test_add_func("/interp/trap/irq-shadow", test_irq_shadow);
