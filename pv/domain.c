@@ -316,7 +316,7 @@ void pv_domain_state(struct pv_domain *d, struct state *s)
     for (unsigned i = 0; i < PV_HVM_PARAMS; i++) {
         state_u64(s, "hvm-param", &d->hvm_params[i]);
     }
-    state_u32(s, "vm-assist", &d->vm_assist);
+    state_u64(s, "vm-assist", &d->vm_assist);
     state_bool(s, "shared-info-32bit", &d->shared_32bit);
     for (unsigned i = 0; i < d->max_vcpus; i++) {
         domain_state_vcpu(d, i, s);

@@ -147,7 +147,7 @@ struct pv_domain {
     uint64_t store_gfn, console_gfn;   /* where the rings lie */
     uint32_t store_port, console_port; /* event channels made by the toolstack at start */
     uint64_t hvm_params[64];
-    uint32_t vm_assist;                  /* bit VMASST_TYPE_* */
+    uint64_t vm_assist;                  /* bit VMASST_TYPE_* */
     bool shared_32bit;                   /* shared info has the 32-bit layout (shared.h) */
     uint64_t extra_gfn[PV_EXTRA_FRAMES]; /* where each extra frame lies, or PV_NO_GFN */
     uint64_t ram_holes;                  /* RAM gfns that the guest gave back */

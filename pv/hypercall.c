@@ -92,23 +92,24 @@ static int64_t console_io(struct hypercall *h)
 static int64_t vm_assist(struct hypercall *h)
 {
     /* Translated guests have only this one; PV ones manage segments and page tables too. */
-    const uint32_t valid =
+    const uint64_t valid =
         h->d->kind != PV_KIND_PV
-            ? 1u << VMASST_TYPE_runstate_update_flag
-            : 1u << VMASST_TYPE_4gb_segments | 1u << VMASST_TYPE_4gb_segments_notify |
-                  1u << VMASST_TYPE_writable_pagetables | 1u << VMASST_TYPE_pae_extended_cr3 |
-                  1u << VMASST_TYPE_architectural_iopl | 1u << VMASST_TYPE_runstate_update_flag;
+            ? 1ull << VMASST_TYPE_runstate_update_flag
+            : 1ull << VMASST_TYPE_4gb_segments | 1ull << VMASST_TYPE_4gb_segments_notify |
+                  1ull << VMASST_TYPE_writable_pagetables | 1ull << VMASST_TYPE_pae_extended_cr3 |
+                  1ull << VMASST_TYPE_architectural_iopl |
+                  1ull << VMASST_TYPE_runstate_update_flag | 1ull << VMASST_TYPE_m2p_strict;
     const uint32_t type = (uint32_t)h->arg[1];
 
-    if (type >= 32 || (valid >> type & 1) == 0) {
+    if (type >= 64 || (valid >> type & 1) == 0) {
         return -EINVAL;
     }
     switch ((uint32_t)h->arg[0]) {
     case VMASST_CMD_enable:
-        h->d->vm_assist |= 1u << type;
+        h->d->vm_assist |= 1ull << type;
         return 0;
     case VMASST_CMD_disable:
-        h->d->vm_assist &= ~(1u << type);
+        h->d->vm_assist &= ~(1ull << type);
         return 0;
     default:
         return -ENOSYS;

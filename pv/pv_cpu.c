@@ -20,6 +20,7 @@
 #define CPU_DR7_FIXED    0x400ull
 #define CPU_DR7_WRITABLE 0xffff2bffull
 #define CPU_DR7_GD       (1ull << 13)
+#define CPU_DR7_ENABLED  0xffull /* L0, G0 to L3, G3 */
 
 enum { CPU_IO_PORTS = 65536, DR7_IO = 2 };
 
@@ -198,14 +199,14 @@ bool pv_read_dr(struct pv_domain *d, struct vcpu *v, unsigned nr, uint64_t *valu
     return true;
 }
 
+/* As long as one is enabled, whichever, none may be for I/O without CR4.DE. */
 static int cpu_write_dr7(struct vcpu *v, uint64_t value)
 {
     if ((value & CPU_DR7_GD) != 0) {
         return -EPERM;
     }
-    for (unsigned i = 0; i < 4; i++) {
-        if ((value >> (2 * i) & 3) != 0 && (value >> (16 + 4 * i) & 3) == DR7_IO &&
-            (v->cpu.cr4 & CPU_CR4_DE) == 0) {
+    for (unsigned i = 0; i < 4 && (value & CPU_DR7_ENABLED) != 0; i++) {
+        if ((value >> (16 + 4 * i) & 3) == DR7_IO && (v->cpu.cr4 & CPU_CR4_DE) == 0) {
             return -EPERM;
         }
     }
@@ -223,6 +224,8 @@ int pv_write_dr(struct pv_domain *d, struct vcpu *v, unsigned nr, uint64_t value
             return -EPERM;
         }
         v->cpu.dr[nr] = value;
+    } else if (value > UINT32_MAX) {
+        return -EINVAL;
     } else if (nr == 6) {
         v->cpu.dr[6] = (value & CPU_DR6_WRITABLE) | CPU_DR6_FIXED;
     } else {

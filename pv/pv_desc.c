@@ -73,27 +73,65 @@ static bool desc_read_gdt(struct pv_domain *d, const struct pv_cpu *cpu, unsigne
                     raw, sizeof(*raw));
 }
 
-/* The LDT is where its linear address leads now, in the kernel's tables. Its page has to be one
- * of descriptors when it is used, so it cannot be one that the guest may write to. */
-static bool desc_read_ldt(struct pv_domain *d, struct vcpu *v, const struct pv_cpu *cpu,
-                          unsigned entry, uint64_t *raw)
-{
-    uint32_t frame;
-    uint64_t gpa;
-    bool ok;
+/* --- The LDT ---------------------------------------------------------------------------- */
 
-    if (entry >= cpu->ldt_entries ||
-        !pv_kernel_translate(d, v, cpu->ldt_gva + entry * 8ull, false, &gpa)) {
+/* A page of the LDT is where its linear address leads in the kernel's tables when it is first
+ * used. From then on it is one of descriptors, so the guest cannot have it to write to. */
+static bool ldt_hold(struct pv_domain *d, struct vcpu *v, struct pv_cpu *cpu, unsigned page)
+{
+    uint64_t gpa;
+    uint32_t frame;
+
+    if ((cpu->ldt_held >> page & 1) != 0) {
+        return true;
+    }
+    if (!pv_kernel_translate(d, v, cpu->ldt_gva + page * MEM_PAGE_SIZE, false, &gpa)) {
         return false;
     }
     frame = pv_page_own(d, gpa >> MEM_PAGE_SHIFT);
     if (frame == MEM_HOLE || pv_page_get(d, frame, PV_PAGE_SEGDESC) != 0) {
         return false;
     }
-    ok = mem_read(d->mem, gpa, raw, sizeof(*raw));
-    pv_page_put(d, frame);
-    return ok;
+    cpu->ldt_frame[page] = frame;
+    cpu->ldt_held |= 1u << page;
+    return true;
 }
+
+void pv_ldt_drop(struct pv_domain *d, struct pv_cpu *cpu)
+{
+    for (unsigned page = 0; page < PV_LDT_PAGES && cpu->ldt_held != 0; page++) {
+        const uint32_t frame = cpu->ldt_frame[page];
+
+        if ((cpu->ldt_held >> page & 1) != 0 && d->guest->pages[frame].type == PV_PAGE_SEGDESC) {
+            pv_page_put(d, frame);
+        }
+    }
+    cpu->ldt_held = 0;
+}
+
+void pv_set_ldt(struct pv_domain *d, struct pv_cpu *cpu, uint64_t gva, unsigned entries)
+{
+    if (gva != cpu->ldt_gva || entries != cpu->ldt_entries) {
+        pv_ldt_drop(d, cpu);
+        cpu->ldt_gva = gva;
+        cpu->ldt_entries = entries;
+    }
+}
+
+static bool desc_read_ldt(struct pv_domain *d, struct vcpu *v, unsigned entry, uint64_t *raw)
+{
+    struct pv_cpu *cpu = pv_cpu_of(d, v);
+    const uint64_t *table;
+
+    if (entry >= cpu->ldt_entries || !ldt_hold(d, v, cpu, entry / PV_TABLE_ENTRIES)) {
+        return false;
+    }
+    table = mem_frame_hva(d->mem, cpu->ldt_frame[entry / PV_TABLE_ENTRIES]);
+    *raw = __atomic_load_n(&table[entry % PV_TABLE_ENTRIES], __ATOMIC_SEQ_CST);
+    return true;
+}
+
+/* --- Looking one up --------------------------------------------------------------------- */
 
 bool pv_descriptor(struct pv_domain *d, struct vcpu *v, uint16_t selector, uint64_t *raw)
 {
@@ -101,7 +139,7 @@ bool pv_descriptor(struct pv_domain *d, struct vcpu *v, uint16_t selector, uint6
     bool found;
 
     if ((selector & SEL_LOCAL) != 0) {
-        found = desc_read_ldt(d, v, cpu, selector >> 3, raw);
+        found = desc_read_ldt(d, v, selector >> 3, raw);
     } else if (selector >= DESC_XEN_FIRST) {
         found = desc_xen(selector, raw);
         return found;

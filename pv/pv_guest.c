@@ -110,6 +110,7 @@ bool pv_guest_boot(struct pv_domain *d, const struct pv_boot *boot)
         return false;
     }
     pc->kernel_root = boot->root_mfn;
+    pv_page_show_m2p(d, boot->root_mfn, false);
     pc->kernel_sp = boot->stack_gva;
     pc->kernel_ss = PV_SEL_DS;
     pv_cpu_init(&v->cpu, (d->guest->cr4_settable & CPU_CR4_OSXSAVE) != 0);
@@ -131,6 +132,7 @@ void pv_guest_forget_vcpu(struct pv_domain *d, unsigned vcpu)
     struct pv_cpu *pc = &d->guest->cpu[vcpu];
 
     pv_set_gdt(d, pc, NULL, 0);
+    pv_ldt_drop(d, pc);
     guest_drop_root(d, pc->kernel_root);
     guest_drop_root(d, pc->user_root);
     memset(pc, 0, sizeof(*pc));
@@ -215,8 +217,7 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
     pc->kernel_ss = (uint16_t)c->kernel_ss | 3;
     pc->kernel_sp = c->kernel_sp;
     pc->iopl = c->user_regs.rflags >> 12 & 3;
-    pc->ldt_gva = c->ldt_base;
-    pc->ldt_entries = (unsigned)c->ldt_ents;
+    pv_set_ldt(d, pc, c->ldt_base, (unsigned)c->ldt_ents);
     return 0;
 }
 

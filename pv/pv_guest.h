@@ -31,6 +31,7 @@ enum {
     PV_GDT_FRAMES = VCPU_PV_GDT_FRAMES, /* the guest's; Xen's descriptors follow */
     PV_GDT_ENTRIES = PV_GDT_FRAMES * 512,
     PV_LDT_ENTRIES = 8192,
+    PV_LDT_PAGES = PV_LDT_ENTRIES / 512,
     PV_SPACES = 8,
     PV_SEL_CS32 = 0xe023,
     PV_SEL_DS = 0xe02b,
@@ -100,6 +101,8 @@ struct pv_cpu {
     unsigned gdt_entries;
     uint64_t ldt_gva;
     unsigned ldt_entries;
+    unsigned ldt_held;                /* bit n: its page n counts as one of descriptors, in: */
+    uint32_t ldt_frame[PV_LDT_PAGES];
     unsigned iopl;
     bool fresh; /* from VCPUOP_initialise: selector[] (DS, ES, FS, GS) is to be loaded */
     uint16_t selector[4];
@@ -187,6 +190,9 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
 uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
                     unsigned *index);
 bool pv_page_is_table(const struct pv_domain *d, uint32_t frame);
+/* The L4 table at mfn was loaded as the base of a kernel (shows the M2P from now on) or of its
+ * programs (does not, where VMASST_TYPE_m2p_strict is set). */
+void pv_page_show_m2p(struct pv_domain *d, uint64_t mfn, bool user);
 /* As guest_read() and guest_write(), but by the vCPU's kernel_root, whichever of its tables it
  * runs on: for what its kernel registered and its programs need (an LDT, the I/O bitmap), which
  * Linux has in the kernel's tables only. Sets no A and D. */
@@ -232,6 +238,10 @@ void pv_event(struct pv_domain *d, struct vcpu *v);
 bool pv_descriptor(struct pv_domain *d, struct vcpu *v, uint16_t selector, uint64_t *raw);
 /* Loads the GDT of a vCPU: 0 or -EINVAL. */
 int pv_set_gdt(struct pv_domain *d, struct pv_cpu *cpu, const uint64_t *mfns, unsigned entries);
+/* The pages of its LDT that were used are any pages again (SET_LDT, another page-table base). */
+void pv_ldt_drop(struct pv_domain *d, struct pv_cpu *cpu);
+/* As SET_LDT does: another LDT. gva and entries were checked. */
+void pv_set_ldt(struct pv_domain *d, struct pv_cpu *cpu, uint64_t gva, unsigned entries);
 /* Whether a descriptor is harmless; *raw is changed to the form that is kept. */
 bool pv_descriptor_check(uint64_t *raw);
 /* Loads CS and SS as IRET does. false: one of them cannot be; *selector is which. */

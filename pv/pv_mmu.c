@@ -256,6 +256,12 @@ int64_t pv_new_root(struct pv_domain *d, struct vcpu *v, uint64_t mfn, bool user
         }
     }
     *root = mfn;
+    if (mfn != PV_MFN_NONE) {
+        pv_page_show_m2p(d, mfn, user);
+    }
+    if (!user && mfn != old) {
+        pv_ldt_drop(d, pc);
+    }
     if (old != PV_MFN_NONE && old != mfn) {
         uint32_t frame = pv_page_own(d, old);
 
@@ -301,15 +307,13 @@ static int mmuext_fill(struct pv_domain *d, uint64_t mfn, uint64_t from)
 
 static int mmuext_set_ldt(struct hypercall *h, const struct mmuext_op *op)
 {
-    struct pv_cpu *pc = pv_cpu_of(h->d, h->v);
     const uint64_t gva = op->arg2.nr_ents == 0 ? 0 : op->arg1.linear_addr;
 
     if ((gva & (MEM_PAGE_SIZE - 1)) != 0 || op->arg2.nr_ents > PV_LDT_ENTRIES ||
         !pv_canonical(gva) || (gva >= PV_HV_START && gva < PV_HV_END)) {
         return -EINVAL;
     }
-    pc->ldt_gva = gva;
-    pc->ldt_entries = op->arg2.nr_ents;
+    pv_set_ldt(h->d, pv_cpu_of(h->d, h->v), gva, op->arg2.nr_ents);
     return 0;
 }
 

@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "pv/pv_guest.h"
+#include "pv/xen_abi.h"
 
 enum { PAGE_WORK_TABLE = 4 }; /* microseconds, about, for the entries of one table */
 
@@ -121,14 +122,31 @@ static int page_entry_get(struct pv_domain *d, unsigned level, uint32_t frame, u
     return pv_page_get(d, child, (enum pv_page_type)(level - 1));
 }
 
+/* One read-only mapping less: if it was an LDT's, a vCPU that has not been told yet looks anew,
+ * so that the page is not one of descriptors for ever. */
+static void page_unmapped(struct pv_domain *d, uint32_t frame)
+{
+    const struct pv_page *p = &d->guest->pages[frame];
+
+    if (p->type != PV_PAGE_SEGDESC || p->count == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < d->max_vcpus; i++) {
+        pv_ldt_drop(d, &d->guest->cpu[i]);
+    }
+}
+
 static void page_entry_put(struct pv_domain *d, unsigned level, uint32_t frame, uint64_t entry)
 {
     uint32_t child = pv_page_own(d, page_entry_mfn(entry));
     unsigned want = level == PV_PAGE_L1 ? PV_PAGE_WRITABLE : level - 1;
 
     if ((entry & PV_PTE_P) == 0 || child == MEM_HOLE ||
-        (level == PV_PAGE_L1 && (entry & PV_PTE_RW) == 0) ||
         page_is_self_map(level, frame, child, entry)) {
+        return;
+    }
+    if (level == PV_PAGE_L1 && (entry & PV_PTE_RW) == 0) {
+        page_unmapped(d, child);
         return;
     }
     if (d->guest->pages[child].type == want) { /* else: changed behind our back */
@@ -172,17 +190,45 @@ static void page_table_put(struct pv_domain *d, uint32_t frame, unsigned level, 
     }
 }
 
+static bool page_m2p_strict(const struct pv_domain *d)
+{
+    return (d->vm_assist & 1ull << VMASST_TYPE_m2p_strict) != 0;
+}
+
+static uint64_t page_m2p_entry(const struct pv_domain *d)
+{
+    return d->guest->m2p_root << MEM_PAGE_SHIFT | PV_PTE_P | PV_PTE_U | PV_PTE_A;
+}
+
+/* The M2P is for kernels: a new table shows it only where the guest asked for that, and then
+ * it goes when programs use the table (xen.h, VMASST_TYPE_m2p_strict). */
 static void page_table_hv_slots(struct pv_domain *d, uint32_t frame)
 {
     uint64_t *table = page_table(d, frame);
-    uint64_t m2p = d->guest->m2p_root << MEM_PAGE_SHIFT | PV_PTE_P | PV_PTE_U | PV_PTE_A;
 
     for (unsigned i = PV_L4_HV_FIRST; i <= PV_L4_HV_LAST; i++) {
-        uint64_t entry = i == PV_L4_HV_FIRST       ? m2p
-                         : i == PV_L4_HV_FIRST + 1 ? d->guest->engine_entry
-                                                   : 0;
+        uint64_t entry = i == PV_L4_HV_FIRST && page_m2p_strict(d) ? page_m2p_entry(d)
+                         : i == PV_L4_HV_FIRST + 1                 ? d->guest->engine_entry
+                                                                   : 0;
 
         __atomic_store_n(&table[i], entry, __ATOMIC_SEQ_CST);
+    }
+}
+
+void pv_page_show_m2p(struct pv_domain *d, uint64_t mfn, bool user)
+{
+    const uint32_t frame = pv_page_own(d, mfn);
+    uint64_t *slot = &page_table(d, frame)[PV_L4_HV_FIRST];
+    const uint64_t entry = user ? 0 : page_m2p_entry(d);
+
+    if ((user && !page_m2p_strict(d)) || __atomic_load_n(slot, __ATOMIC_SEQ_CST) == entry) {
+        return;
+    }
+    __atomic_store_n(slot, entry, __ATOMIC_SEQ_CST);
+    mem_written(d->mem, frame);
+    if (user) { /* it may have been a kernel's: nothing of that stays good */
+        d->guest->changes++;
+        d->guest->flush = true;
     }
 }
 

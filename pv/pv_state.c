@@ -57,6 +57,10 @@ static void state_registers(struct state *s, struct pv_cpu *pc)
         state_fail(s, "PV guest: a register is out of range");
         return;
     }
+    state_bool(s, "fresh", &pc->fresh);
+    for (unsigned i = 0; i < G_N_ELEMENTS(pc->selector); i++) {
+        state_u16(s, "selector", &pc->selector[i]);
+    }
     pc->ldt_entries = ldt;
     pc->iopl = iopl;
     pc->io_bitmap_ports = ports;
@@ -91,6 +95,7 @@ static void state_references(struct pv_domain *d, struct state *s, struct pv_cpu
             return;
         }
         *(i == 0 ? &pc->kernel_root : &pc->user_root) = loaded[i];
+        pv_page_show_m2p(d, loaded[i], i != 0);
     }
     if (entries > PV_GDT_ENTRIES || pv_set_gdt(d, pc, gdt, entries) != 0) {
         state_fail(s, "PV guest: a descriptor table is not valid");

@@ -419,15 +419,13 @@ int64_t pv_op_set_trap_table(struct hypercall *h)
 int64_t pv_op_set_callbacks(struct hypercall *h)
 {
     struct pv_cpu *pc = pv_cpu_of(h->d, h->v);
+    struct pv_callback *const to[] = {&pc->event, &pc->failsafe, &pc->syscall};
 
-    for (unsigned i = 0; i < 3; i++) {
-        if (!pv_canonical(h->arg[i])) {
-            return -EINVAL;
+    for (unsigned i = 0; i < G_N_ELEMENTS(to); i++) {
+        if (pv_canonical(h->arg[i])) { /* one that is no address changes nothing, silently */
+            *to[i] = (struct pv_callback){.address = h->arg[i]};
         }
     }
-    pc->event = (struct pv_callback){h->arg[0], true};
-    pc->failsafe = (struct pv_callback){.address = h->arg[1]};
-    pc->syscall = (struct pv_callback){.address = h->arg[2]};
     return 0;
 }
 

@@ -105,8 +105,9 @@ static void check_control(void)
     OK(read_dr7, 0);
     CHECK(value, 0x400);
     OK(write_dr0, KV);
-    GP(write_dr0, 0xffff800000000000ull);
+    GP(write_dr0, HV);
     GP(write_dr7, 1 << 13);
+    GP(write_dr7, 1ull << 32);
 }
 
 static void check_privileged(void)

@@ -8,8 +8,7 @@
 static void ring_say(const char *text)
 {
     struct xencons_interface *ring =
-        (struct xencons_interface *)(KV + (*(uint64_t *)(0xffff800000000000ull +
-                                                         start_info->console.domU.mfn * 8)
+        (struct xencons_interface *)(KV + (((uint64_t *)HV)[start_info->console.domU.mfn]
                                            << 12));
     struct evtchn_send send = {.port = start_info->console.domU.evtchn};
     uint32_t prod = ring->out_prod;
@@ -32,7 +31,7 @@ static bool equal(const char *a, const char *b)
 static void check_start_info(void)
 {
     uint64_t *list = (uint64_t *)start_info->mfn_list;
-    const uint64_t *m2p = (const uint64_t *)0xffff800000000000ull;
+    const uint64_t *m2p = (const uint64_t *)HV;
 
     CHECK_TRUE(equal(start_info->magic, "xen-3.0-x86_64"));
     CHECK(start_info->nr_pages, 32 << 8);

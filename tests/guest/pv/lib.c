@@ -100,7 +100,7 @@ uint64_t va_mfn(const void *va)
 /* The builder's tables lie in a row; the machine-to-physical table finds them. */
 static uint64_t *table_va(uint64_t entry)
 {
-    const uint64_t *m2p = (const uint64_t *)0xffff800000000000ull;
+    const uint64_t *m2p = (const uint64_t *)HV;
 
     return (uint64_t *)(KV + (m2p[FRAME(entry)] << 12));
 }

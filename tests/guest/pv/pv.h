@@ -36,6 +36,7 @@ enum pte { P = 1, RW = 2, US = 4, PWT = 8, A = 0x20, D = 0x40, PSE = 0x80, G = 0
 #define KERNEL_ONLY (1ull << 52)
 #define FRAME(pte) ((pte) >> 12 & 0xffffffffffull)
 #define KV     0xffffffff80000000ull
+#define HV     0xffff800000000000ull /* the hypervisor's addresses: the M2P */
 
 struct frame {
     uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;

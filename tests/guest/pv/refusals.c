@@ -149,7 +149,7 @@ static void check_exchange(void)
     set_xen_guest_handle(op.out.extent_start, (uint64_t *)answer);
     CHECK(exchange(&op), -EFAULT_);
     CHECK(op.nr_exchanged, 1);
-    CHECK(((uint64_t *)0xffff800000000000ull)[mfn], pfn); /* it is this one */
+    CHECK(((uint64_t *)HV)[mfn], pfn); /* it is this one */
     set_xen_guest_handle(back.extent_start, &in);
     CHECK(HC2(memory_op, 5 << 6 | XENMEM_decrease_reservation, &back), 5); /* behind its end */
     CHECK(HC2(memory_op, XENMEM_decrease_reservation, &back), 1);

@@ -103,7 +103,7 @@ static void check_areas(void)
 {
     struct vcpu_register_runstate_memory_area run = {.addr.v = (void *)table};
     struct vcpu_register_time_memory_area time = {.addr.v = (void *)table};
-    void *m2p_va = (void *)0xffff800000000000ull;
+    void *m2p_va = (void *)HV;
 
     CHECK(HC3(vcpu_op, VCPUOP_get_runstate_info, 0, table), -EFAULT_);
     CHECK(HC3(vcpu_op, VCPUOP_get_runstate_info, 0, gdt), -EFAULT_);
@@ -236,7 +236,7 @@ static void check_copy(void)
 /* Whoever serves them has them mapped. The console's is empty so far: all zero. */
 static void check_rings(void)
 {
-    const uint64_t *pfn = (const uint64_t *)0xffff800000000000ull;
+    const uint64_t *pfn = (const uint64_t *)HV;
     void *console = (void *)(KV + (pfn[start_info->console.domU.mfn] << 12));
 
     check_held(console);

@@ -9,6 +9,7 @@
 
 static struct shared_info *si;
 static uint8_t *user_page;
+static void *user_l4;
 static uint64_t user_stack;
 static uint64_t seen_rax;
 static uint64_t counted;
@@ -60,6 +61,7 @@ static void make_user_tables(void)
         user_page[i] = user_code[i];
     }
     user_stack = UV + 4096;
+    user_l4 = l4;
     l1[UV >> 12 & 511] = entry(user_page, P | RW | US);
     l2[UV >> 21 & 511] = entry(l1, P | RW | US);
     l3[0] = entry(l2, P | RW | US);
@@ -198,12 +200,103 @@ static void check_kernel_memory(void)
     CHECK(si->vcpu_info[0].arch.cr2, touched);
 }
 
+/* Whether a program can read the machine-to-physical table. */
+static bool user_sees_m2p(void)
+{
+    ((uint64_t *)user_page)[0xf08 / 8] = HV;
+    run_user(user_peek);
+    return last.vector != 14;
+}
+
+/* The M2P is the kernel's. Tables that both use have it, unless the kernel asks for more. */
+static void check_m2p(void)
+{
+    const uint64_t *kernel = (const uint64_t *)start_info->pt_base;
+    uint64_t *l4 = page_alloc(), *strict = page_alloc();
+
+    CHECK_TRUE(!user_sees_m2p());
+    for (unsigned i = 0; i < 512; i++) {
+        l4[i] = strict[i] = kernel[i];
+    }
+    l4[0] = strict[0] = ((uint64_t *)user_l4)[0];
+    CHECK(make_ro(l4), 0);
+    CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, va_mfn(l4), 0), 0);
+    CHECK(l4[256], 0);
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0), 0);
+    CHECK(l4[256], kernel[256]);
+    CHECK(((const uint64_t *)HV)[va_mfn(l4)], ((uint64_t)l4 - KV) >> 12);
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, va_mfn(kernel), 0), 0);
+    CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, va_mfn(l4), 0), 0);
+    CHECK_TRUE(user_sees_m2p());
+    CHECK(HC2(vm_assist, VMASST_CMD_enable, VMASST_TYPE_m2p_strict), 0);
+    CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, va_mfn(l4), 0), 0);
+    CHECK(l4[256], 0);
+    CHECK_TRUE(!user_sees_m2p());
+    CHECK(make_ro(strict), 0);
+    CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, va_mfn(strict), 0), 0);
+    CHECK(strict[256], kernel[256]);
+    CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, va_mfn(strict), 0), 0);
+    CHECK(strict[256], 0);
+    CHECK(HC2(vm_assist, VMASST_CMD_disable, VMASST_TYPE_m2p_strict), 0);
+    CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, va_mfn(user_l4), 0), 0);
+}
+
 static bool to_ldt_code(struct frame *f)
 {
     f->cs = 1 << 3 | 7;
     f->rip = user_rip(user_far);
     hook = come_back;
     return true;
+}
+
+/* Whether FS can be loaded from the LDT. */
+static bool ldt_loads(void)
+{
+    run_user(user_ldt);
+    return last.vector == 0x80 && (uint32_t)seen_rax == 0x1234;
+}
+
+/* From its first use to SET_LDT, another base or the end of its mapping a page of the LDT is one
+ * of descriptors. */
+static void check_ldt_in_use(uint64_t *ldt)
+{
+    const uint64_t mfn = va_mfn(ldt), kernel = va_mfn((void *)start_info->pt_base);
+    uint64_t *l4 = page_alloc();
+
+    CHECK(make_rw(ldt), 0); /* not used yet */
+    CHECK_TRUE(!ldt_loads()); /* it could be written to */
+    CHECK(make_ro(ldt), 0);
+    CHECK_TRUE(ldt_loads());
+    CHECK(make_rw(ldt), -EBUSY_);
+    CHECK(mmuext1(MMUEXT_CLEAR_PAGE, mfn, 0), -EINVAL_);
+    CHECK(HC2(update_descriptor, mfn << 12, 0), 0);
+    CHECK_TRUE(!ldt_loads());
+    CHECK(HC2(update_descriptor, mfn << 12, 0x1000f2000000ffffull), 0);
+    CHECK_TRUE(ldt_loads());
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)ldt, 2), 0); /* the same again */
+    CHECK(make_rw(ldt), -EBUSY_);
+    CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)ldt, 3), 0);
+    CHECK(make_rw(ldt), 0);
+    CHECK(make_ro(ldt), 0);
+    CHECK_TRUE(ldt_loads());
+    for (unsigned i = 0; i < 512; i++) {
+        l4[i] = ((uint64_t *)start_info->pt_base)[i];
+    }
+    CHECK(make_ro(l4), 0);
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0), 0);
+    CHECK(make_rw(ldt), 0);
+    CHECK(make_ro(ldt), 0);
+    CHECK_TRUE(ldt_loads());
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0), 0); /* where it is */
+    CHECK(make_rw(ldt), -EBUSY_);
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, kernel, 0), 0);
+    CHECK(make_rw(ldt), 0);
+    CHECK(make_ro(ldt), 0);
+    CHECK_TRUE(ldt_loads());
+    CHECK(update_va(ldt, 0, UVMF_INVLPG), 0);
+    CHECK_TRUE(!ldt_loads()); /* looked for anew: it is not there */
+    CHECK(make_rw(ldt), 0);
+    CHECK(make_ro(ldt), 0);
 }
 
 /* An LDT and an I/O bitmap are looked for in the kernel's tables, which the user has not. */
@@ -221,9 +314,8 @@ static void check_kernel_tables(void)
     CHECK(last.vector, 13);
     CHECK(last.error, 4);
     CHECK(mmuext1(MMUEXT_SET_LDT, (uint64_t)ldt, 2), 0);
-    run_user(user_ldt);
-    CHECK(last.vector, 0x80);
-    CHECK(seen_rax & 0xffffffff, 0x1234);
+    check_ldt_in_use(ldt);
+    CHECK_TRUE(ldt_loads());
     hook = to_ldt_code;
     user_enter(user_rip(user_ud2), user_stack, 0x202);
     hook = NULL;
@@ -312,6 +404,7 @@ void test(void)
     check_faults();
     check_kernel_memory();
     check_kernel_tables();
+    check_m2p();
     check_cpuid();
     check_gs();
     check_events();

@@ -271,7 +271,7 @@ static void check_ring(void)
 
 void test(void)
 {
-    const uint64_t *pfn = (const uint64_t *)0xffff800000000000ull;
+    const uint64_t *pfn = (const uint64_t *)HV;
     xen_pfn_t frame = 0;
     struct gnttab_setup_table op = {.dom = DOMID_SELF, .nr_frames = 1, .frame_list.p = &frame};
     uint64_t mfn;

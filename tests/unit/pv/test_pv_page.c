@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "pv/pv_guest.h"
+#include "pv/time.h"
 #include "xen_guest.h"
 
 enum { FIRST = 64, FRAMES = 24, RAM_FRAMES = XG_RAM / MEM_PAGE_SIZE };
@@ -20,6 +21,18 @@ static uint64_t *table(struct xen_guest *g, uint32_t frame)
 static uint64_t pte(uint32_t frame, uint64_t flags)
 {
     return (uint64_t)frame << MEM_PAGE_SHIFT | flags;
+}
+
+/* Tables of one page: frame `page` at gva, through the frames from `first` on, an L4 table. */
+static void map_page(struct xen_guest *g, uint32_t first, uint64_t gva, uint32_t page,
+                     uint64_t flags)
+{
+    const uint64_t all = PV_PTE_P | PV_PTE_RW | PV_PTE_U;
+
+    for (unsigned i = 0; i < 3; i++) {
+        table(g, first + i)[gva >> (39 - 9 * i) & 511] = pte(first + i + 1, all);
+    }
+    table(g, first + 3)[gva >> 12 & 511] = pte(page, flags);
 }
 
 /* --- what the counts should be ----------------------------------------------------------- */
@@ -499,6 +512,69 @@ static void test_loading(void)
     xen_guest_free(g);
 }
 
+/* A page of an LDT is one of descriptors from its first use on. */
+static void test_ldt(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 1);
+    struct vcpu *v = g->fb->vcpus[0];
+    struct pv_cpu *pc = pv_cpu_of(g->d, v);
+    const struct pv_page *page = &g->d->guest->pages[44];
+    uint64_t raw;
+
+    map_page(g, 40, 0x1000, 44, PV_PTE_P | PV_PTE_U);
+    table(g, 44)[0] = 0x00cf92000000ffffull;
+    g_assert_cmpint(pv_new_root(g->d, v, 40, false), ==, 0);
+    pv_set_ldt(g->d, pc, 0x1000, 513);
+    g_assert_cmpuint(page->count, ==, 0);
+    g_assert_true(pv_descriptor(g->d, v, 4, &raw));
+    g_assert_cmphex(raw, ==, 0x00cff2000000ffffull);
+    g_assert_true(pv_descriptor(g->d, v, 8 | 4, &raw));
+    g_assert_cmpuint(page->count, ==, 1);
+    g_assert_cmpint(pv_page_get(g->d, 44, PV_PAGE_WRITABLE), <, 0);
+    g_assert_false(pv_descriptor(g->d, v, 512 << 3 | 4, &raw)); /* not mapped */
+    g_assert_false(pv_descriptor(g->d, v, 513 << 3 | 4, &raw));
+    g_assert_true(pv_guest_rebuild(g->d, NULL)); /* as a suspend does: nothing is used yet */
+    g_assert_cmpuint(g->d->guest->pages[44].count, ==, 0);
+    g_assert_true(pv_descriptor(g->d, v, 4, &raw));
+    g_assert_cmpuint(g->d->guest->pages[44].count, ==, 1);
+    pv_set_ldt(g->d, pc, 0x1000, 513);
+    g_assert_cmpuint(g->d->guest->pages[44].count, ==, 1);
+    pv_guest_forget_vcpu(g->d, 0);
+    g_assert_cmpuint(g->d->guest->pages[44].count, ==, 0);
+    xen_guest_free(g);
+}
+
+/* What its kernel registered is written by the kernel's tables while a program runs on others;
+ * what it asked of a vCPU that has not started is kept. */
+static void test_registered_by_address(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PV, 2);
+    struct vcpu *v = g->fb->vcpus[0];
+    const struct vcpu_runstate_info *kernels = xg_at(g, 44 << 12), *programs = xg_at(g, 54 << 12);
+
+    map_page(g, 40, 0x1000, 44, PV_PTE_P | PV_PTE_RW | PV_PTE_U);
+    map_page(g, 50, 0x1000, 54, PV_PTE_P | PV_PTE_RW | PV_PTE_U);
+    g_assert_cmpint(pv_new_root(g->d, v, 40, false), ==, 0);
+    g_assert_cmpint(pv_new_root(g->d, v, 50, true), ==, 0);
+    v->cpu.pv_kernel = false;
+    v->cpu.cr3 = 50 << 12;
+    g->d->vcpu[0].runstate_gva = 0x1000;
+    g->d->vcpu[0].runstate.state = RUNSTATE_runnable;
+    g->d->vcpu[0].runstate.entry_ns = 77;
+    pv_time_write_runstate(g->d, 0);
+    g_assert_cmpint(kernels->state, ==, RUNSTATE_runnable);
+    g_assert_cmpuint(kernels->state_entry_time, ==, 77);
+    g_assert_cmpint(programs->state, ==, 0);
+    g_assert_cmpuint(programs->state_entry_time, ==, 0);
+
+    g->d->guest->cpu[1].fresh = true;
+    g->d->guest->cpu[1].selector[3] = 0x1b;
+    g_assert_true(pv_guest_rebuild(g->d, NULL));
+    g_assert_true(g->d->guest->cpu[1].fresh);
+    g_assert_cmphex(g->d->guest->cpu[1].selector[3], ==, 0x1b);
+    xen_guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -515,5 +591,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/page/rebuild-fails", test_rebuild_fails);
     g_test_add_func("/pv/desc/check", test_descriptors);
     g_test_add_func("/pv/desc/loading", test_loading);
+    g_test_add_func("/pv/desc/ldt", test_ldt);
+    g_test_add_func("/pv/page/registered-by-address", test_registered_by_address);
     return g_test_run();
 }
