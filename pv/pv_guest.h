@@ -21,7 +21,8 @@
 #include "pv/domain.h"
 
 #define PV_HV_START   0xffff800000000000ull /* the hypervisor's addresses: L4 slots 256..271 */
-#define PV_HV_END     0xffff880000000000ull
+#define PV_HV_END     VCPU_PV_KERNEL_START
+#define PV_M2P_START  (PV_HV_START + (1ull << 30) + (4ull << 20)) /* pv_m2p.c */
 #define PV_MFN_NONE   UINT64_MAX
 
 enum {
@@ -32,7 +33,9 @@ enum {
     PV_GDT_ENTRIES = PV_GDT_FRAMES * 512,
     PV_LDT_ENTRIES = 8192,
     PV_LDT_PAGES = PV_LDT_ENTRIES / 512,
+    PV_L4_KERNELS = PV_TABLE_ENTRIES - PV_L4_HV_LAST - 1, /* slots behind the hypervisor's */
     PV_SPACES = 8,
+    PV_KERNEL_LOG = 64,
     PV_SEL_CS32 = 0xe023,
     PV_SEL_DS = 0xe02b,
     PV_SEL_CS64 = 0xe033,
@@ -49,7 +52,7 @@ enum pv_pte {
 };
 #define PV_PTE_ADDR   0x000ffffffffff000ull
 #define PV_PTE_NX     (1ull << 63)
-#define PV_PTE_KERNEL (1ull << 52) /* ours: the guest wanted it for its kernel only */
+#define PV_PTE_KERNEL VCPU_PV_PTE_KERNEL /* ours: the guest wanted it for its kernel only */
 
 enum pv_page_type {
     PV_PAGE_NONE,
@@ -68,6 +71,7 @@ struct pv_page {
     uint8_t type;
     bool pinned;
     bool validating; /* its entries are being looked at */
+    bool kernel;     /* an L3 or L2 that has been in the kernel's half */
 };
 
 struct pv_gate {
@@ -86,6 +90,7 @@ struct pv_space {
     uint64_t kernel_root, user_root; /* as when it was entered */
     uint64_t number;                 /* for the engine; 0: none yet */
     uint64_t changes;                /* pv_guest.changes then */
+    uint64_t half;                   /* pv_cpu.half then */
 };
 
 /* A vCPU's part. cpu.kernel_gs_base is the GS base of the mode that does not run. */
@@ -97,6 +102,11 @@ struct pv_cpu {
     uint64_t kernel_root, user_root; /* mfn of L4; PV_MFN_NONE: none */
     struct pv_space space[PV_SPACES];
     unsigned space_now, space_next; /* the one it is in, the one to give up */
+    /* What its engine has of the kernel's half: as of this many pv_guest.kernel_changes, by an L4
+     * table with these slots (UINT64_MAX in the first: unknown), the half-th such table. */
+    uint64_t kernel_seen;
+    uint64_t kernel_half[PV_L4_KERNELS];
+    uint64_t half;
     uint64_t gdt_mfn[PV_GDT_FRAMES];
     unsigned gdt_entries;
     uint64_t ldt_gva;
@@ -123,6 +133,10 @@ struct pv_guest {
     uint32_t flush_clock; /* flushes of every vCPU so far */
     uint64_t changes;    /* of entries of tables that a TLB may have cached */
     uint64_t spaces;     /* numbers of address spaces given out */
+    /* Changes of what a TLB may have cached of the kernel's half (pv_space.c), and of the last
+     * of them the frame, or MEM_HOLE: anything may be different. */
+    uint64_t kernel_changes;
+    uint32_t kernel_log[PV_KERNEL_LOG];
     uint64_t flushed;    /* vCPUs asked to flush: who asked waits for them, without the lock */
     unsigned work;       /* units spent in page-table checks since it was set to 0 */
     uint64_t cr4_settable; /* by the guest; the machine knows the processor */
@@ -210,6 +224,7 @@ void pv_m2p_init(struct pv_domain *d);
 void pv_m2p_tables(struct pv_domain *d); /* only the tables that map it */
 uint64_t pv_m2p_window(uint64_t ram_bytes); /* where the window begins */
 uint64_t pv_m2p_entries(uint64_t ram_bytes);
+uint64_t pv_m2p_start(const struct pv_domain *d); /* gva of the table, as guests are told */
 /* The table's entry for a frame of RAM. */
 void pv_m2p_set(struct pv_domain *d, uint64_t mfn, uint64_t pfn);
 uint64_t pv_m2p_get(const struct pv_domain *d, uint64_t mfn);
@@ -276,6 +291,11 @@ enum vcpu_pv_write pv_table_write(struct pv_domain *d, struct vcpu *v, uint64_t 
 void pv_space_enter(struct pv_domain *d, struct vcpu *v);
 /* User mode is about to be entered: by the user_root that its space was used with? */
 void pv_space_user(struct pv_domain *d, struct vcpu *v);
+/* Something that TLBs may have cached of the kernel's half changed: frame may be written to no
+ * longer by an entry that led there; MEM_HOLE: anything else. */
+void pv_kernel_changed(struct pv_guest *g, uint32_t frame);
+/* An L4 table has another entry there. */
+void pv_kernel_half_changed(struct pv_guest *g);
 /* A flush that the guest, or a change of types, asks of this vCPU. */
 void pv_flush(struct pv_domain *d, struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
 

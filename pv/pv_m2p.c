@@ -3,13 +3,15 @@
  * The machine-to-physical table: 8 bytes for each machine frame, shown read-only to the guest's
  * kernel and user at PV_HV_START through tables of ours that every L4 of the guest leads to
  * (xen-abi 3.8). What the guest writes into it (MMU_MACHPHYS_UPDATE) is for the guest only:
- * nothing here relies on it.
+ * nothing here relies on it. It is shown once more at PV_M2P_START, where the guest is told that
+ * it lies: Linux looks things up there and in its own p2m by turns, which begins on a border of
+ * many GiB as well, and both should not want the same slots of a soft TLB.
  */
 #include <string.h>
 
 #include "pv/pv_guest.h"
 
-enum { M2P_PER_PAGE = MEM_PAGE_SIZE / 8, M2P_ROOTS = 2 /* L3 and L2 */ };
+enum { M2P_PER_PAGE = MEM_PAGE_SIZE / 8, M2P_ROOTS = 3 /* L3, and L2 for either place */ };
 
 static uint64_t m2p_round(uint64_t value, uint64_t unit)
 {
@@ -58,12 +60,18 @@ void pv_m2p_tables(struct pv_domain *d)
 {
     const uint64_t flags = PV_PTE_P | PV_PTE_U | PV_PTE_A;
     const uint64_t entries = d->guest->m2p_mfns;
-    const uint32_t l3 = PV_EXTRA_FRAMES, l2 = l3 + 1, l1 = l2 + 1;
+    const uint32_t l3 = PV_EXTRA_FRAMES, l2 = l3 + 1, again = l2 + 1, l1 = again + 1;
     const uint32_t nr_l1 = (uint32_t)m2p_leaf_tables(entries);
+    const uint32_t first = PV_M2P_START >> 21 & (PV_TABLE_ENTRIES - 1);
 
     m2p_page(d, l3)[0] = pv_extra_mfn(d, l2) << MEM_PAGE_SHIFT | flags;
+    m2p_page(d, l3)[PV_M2P_START >> 30 & (PV_TABLE_ENTRIES - 1)] =
+        pv_extra_mfn(d, again) << MEM_PAGE_SHIFT | flags;
     for (uint32_t i = 0; i < nr_l1; i++) {
         m2p_page(d, l2)[i] = pv_extra_mfn(d, l1 + i) << MEM_PAGE_SHIFT | flags;
+        if (first + i < PV_TABLE_ENTRIES) {
+            m2p_page(d, again)[first + i] = m2p_page(d, l2)[i];
+        }
     }
     for (uint32_t i = 0; i < entries / M2P_PER_PAGE; i++) {
         m2p_page(d, l1 + i / PV_TABLE_ENTRIES)[i % PV_TABLE_ENTRIES] =
@@ -93,6 +101,13 @@ uint64_t pv_m2p_get(const struct pv_domain *d, uint64_t mfn)
 {
     return mfn < d->guest->m2p_mfns ? __atomic_load_n(m2p_slot(d, mfn), __ATOMIC_RELAXED)
                                     : UINT64_MAX;
+}
+
+uint64_t pv_m2p_start(const struct pv_domain *d)
+{
+    const uint64_t room = PV_TABLE_ENTRIES - (PV_M2P_START >> 21 & (PV_TABLE_ENTRIES - 1));
+
+    return m2p_leaf_tables(d->guest->m2p_mfns) <= room ? PV_M2P_START : PV_HV_START;
 }
 
 uint64_t pv_pfn_to_mfn(const struct pv_domain *d, uint64_t pfn)

@@ -95,7 +95,7 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
 static int64_t memory_machphys_mapping(struct hypercall *h)
 {
     struct xen_machphys_mapping map = {
-        .v_start = PV_HV_START,
+        .v_start = pv_m2p_start(h->d),
         .v_end = PV_HV_START + (1ull << 38),
         .max_mfn = (1ull << 35) - 1,
     };

@@ -178,7 +178,54 @@ static bool page_entry_lessened(uint64_t old, uint64_t now)
     return (old & PV_PTE_P) != 0 && (((now & ~old) & ~more) | ((old & ~now) & ~less)) != 0;
 }
 
+/* The old entry of a table was replaced by one that allows less. */
+static void page_entry_gone(struct pv_domain *d, uint32_t frame, uint64_t old, uint64_t now)
+{
+    const struct pv_page *p = &d->guest->pages[frame];
+    const uint64_t less = PV_PTE_RW | PV_PTE_A | PV_PTE_D;
+
+    d->guest->changes++;
+    if (p->kernel) {
+        pv_kernel_changed(d->guest, MEM_HOLE);
+    } else if (p->type == PV_PAGE_L1 && (old & PV_PTE_KERNEL) != 0) {
+        pv_kernel_changed(d->guest, ((old ^ now) & ~less) == 0
+                                        ? mem_gfn_frame(d->mem, page_entry_mfn(old))
+                                        : MEM_HOLE);
+    }
+}
+
 /* --- Tables ----------------------------------------------------------------------------- */
+
+/* The table that an entry of this level leads to has come into the kernel's half, and what is
+ * below it; of L1 tables entries tell. */
+static void page_mark_kernel(struct pv_domain *d, unsigned level, uint64_t entry)
+{
+    const uint32_t frame = pv_page_own(d, page_entry_mfn(entry));
+    struct pv_page *p = frame == MEM_HOLE ? NULL : &d->guest->pages[frame];
+
+    if (p == NULL || p->kernel || p->type != level - 1 || p->type == PV_PAGE_L1) {
+        return;
+    }
+    p->kernel = true;
+    d->guest->work += PAGE_WORK_TABLE;
+    for (unsigned i = 0; p->type == PV_PAGE_L3 && i < PV_TABLE_ENTRIES; i++) {
+        uint64_t below = page_entry(d, frame, i);
+
+        if ((below & PV_PTE_P) != 0) {
+            page_mark_kernel(d, p->type, below);
+        }
+    }
+}
+
+/* After an entry was made: does it make what it leads to part of the kernel's half? */
+static void page_entry_made(struct pv_domain *d, unsigned level, uint32_t frame, unsigned index,
+                            uint64_t entry)
+{
+    if ((entry & PV_PTE_P) != 0 &&
+        (level == PV_PAGE_L4 ? index > PV_L4_HV_LAST : d->guest->pages[frame].kernel)) {
+        page_mark_kernel(d, level, entry);
+    }
+}
 
 static void page_table_put(struct pv_domain *d, uint32_t frame, unsigned level, unsigned count)
 {
@@ -252,6 +299,9 @@ static int page_table_get(struct pv_domain *d, uint32_t frame, unsigned level)
             page_entry_put(d, level, frame, adjusted);
             rc = -EINVAL; /* somebody else writes to it */
         }
+        if (rc == 0) {
+            page_entry_made(d, level, frame, i, entry);
+        }
         if (rc != 0) {
             log_debug(LOG_PV, "frame 0x%x as L%u: entry %u is 0x%" G_GINT64_MODIFIER "x: %d",
                       frame, level, i, entry, rc);
@@ -298,6 +348,7 @@ static int page_become(struct pv_domain *d, uint32_t frame, enum pv_page_type ty
         g->flush = true; /* a processor may still hold a translation that can write */
     }
     p->type = (uint8_t)type;
+    p->kernel = false;
     p->validating = true;
     if (type >= PV_PAGE_L1 && type <= PV_PAGE_L4) {
         rc = page_table_get(d, frame, type);
@@ -498,9 +549,14 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
     } else if (!page_entry_store(d, frame, index, &old, entry, keep_ad)) {
         rc = -EBUSY;
     }
-    if (rc == 0 &&
-        page_entry_lessened(keep_ad ? old & ~(uint64_t)(PV_PTE_A | PV_PTE_D) : old, entry)) {
-        d->guest->changes++;
+    if (rc == 0) {
+        if (page_entry_lessened(keep_ad ? old & ~(uint64_t)(PV_PTE_A | PV_PTE_D) : old, entry)) {
+            page_entry_gone(d, frame, old, entry);
+        }
+        page_entry_made(d, level, frame, index, entry);
+        if (level == PV_PAGE_L4 && index > PV_L4_HV_LAST) {
+            pv_kernel_half_changed(d->guest);
+        }
     }
     if (!again) {
         page_entry_put(d, level, frame, rc == 0 ? old : entry);

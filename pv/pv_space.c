@@ -9,11 +9,70 @@
  *
  * A space is a base for the kernel and one for user mode, which come one after the other. The
  * pair counts when user mode is entered.
+ *
+ * The kernel's half, above the hypervisor's addresses, is the same in all spaces as long as the
+ * L4 tables have the same entries for it, which is looked at when a space is entered anew. So
+ * what an engine keeps of it, for the kernel alone, outlives spaces, and changes there count for
+ * themselves. Most of them take the right to write to one frame, which is about to become a page
+ * table: of the last few we know the frames, and only these are flushed.
  */
 #include "pv/pv_guest.h"
 
 /* Above every PCID. */
 #define SPACE_FIRST (1ull << 16)
+
+void pv_kernel_changed(struct pv_guest *g, uint32_t frame)
+{
+    g->kernel_log[g->kernel_changes++ % PV_KERNEL_LOG] = frame;
+}
+
+/* The kernel's half, as a vCPU's engine may have it, becomes what the tables say. */
+static void space_catch_up(struct pv_domain *d, struct vcpu *v)
+{
+    const struct pv_guest *g = d->guest;
+    struct pv_cpu *pc = pv_cpu_of(d, v);
+    bool all = g->kernel_changes - pc->kernel_seen > PV_KERNEL_LOG;
+
+    for (uint64_t i = pc->kernel_seen; !all && i < g->kernel_changes; i++) {
+        all = g->kernel_log[i % PV_KERNEL_LOG] == MEM_HOLE;
+    }
+    for (uint64_t i = pc->kernel_seen; !all && i < g->kernel_changes; i++) {
+        vcpu_tlb_flush(v, VCPU_FLUSH_FRAME, g->kernel_log[i % PV_KERNEL_LOG]);
+    }
+    if (all) {
+        vcpu_tlb_flush(v, VCPU_FLUSH_ALL, 0);
+    }
+    pc->kernel_seen = g->kernel_changes;
+}
+
+/* The vCPU goes to an L4 table: whose kernel's half is the one that its engine has? */
+static void space_kernel_half(struct pv_domain *d, struct vcpu *v)
+{
+    struct pv_cpu *pc = pv_cpu_of(d, v);
+    const uint64_t *table = mem_frame_hva(d->mem, pv_page_own(d, pc->kernel_root));
+    uint64_t differ = 0;
+
+    for (unsigned i = 0; i < PV_L4_KERNELS; i++) {
+        const uint64_t entry = __atomic_load_n(&table[PV_L4_HV_LAST + 1 + i], __ATOMIC_RELAXED) &
+                               ~(uint64_t)(PV_PTE_A | PV_PTE_D);
+
+        differ |= entry ^ pc->kernel_half[i];
+        pc->kernel_half[i] = entry;
+    }
+    if (differ != 0) {
+        pc->half++;
+        vcpu_tlb_flush(v, VCPU_FLUSH_ALL, 0);
+    }
+}
+
+void pv_kernel_half_changed(struct pv_guest *g)
+{
+    g->changes++;
+    pv_kernel_changed(g, MEM_HOLE);
+    for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
+        g->cpu[i].kernel_half[0] = UINT64_MAX; /* it may be on that table */
+    }
+}
 
 static void space_go(struct pv_domain *d, struct vcpu *v, struct pv_space *s)
 {
@@ -24,8 +83,13 @@ static void space_go(struct pv_domain *d, struct vcpu *v, struct pv_space *s)
         s->number = SPACE_FIRST + (++g->spaces << 8) + (uint64_t)(s - pc->space);
         s->changes = g->changes;
         s->user_root = pc->user_root;
+        space_kernel_half(d, v);
+    } else if (s->half != pc->half) {
+        space_kernel_half(d, v);
     }
+    s->half = pc->half;
     vcpu_tlb_flush(v, VCPU_FLUSH_SPACE, s->number);
+    space_catch_up(d, v);
 }
 
 void pv_space_enter(struct pv_domain *d, struct vcpu *v)
@@ -62,9 +126,15 @@ void pv_space_user(struct pv_domain *d, struct vcpu *v)
 void pv_flush(struct pv_domain *d, struct vcpu *v, enum vcpu_flush kind, uint64_t gva)
 {
     struct pv_cpu *pc = pv_cpu_of(d, v);
+    struct pv_space *s = &pc->space[pc->space_now];
 
-    vcpu_tlb_flush(v, kind, gva);
-    if (kind == VCPU_FLUSH_ALL) {
-        pc->space[pc->space_now].changes = d->guest->changes;
+    if (kind != VCPU_FLUSH_ALL) {
+        vcpu_tlb_flush(v, kind, gva);
+        return;
     }
+    if (s->changes != d->guest->changes) {
+        vcpu_tlb_flush(v, VCPU_FLUSH_NONGLOBAL, 0);
+        s->changes = d->guest->changes;
+    }
+    space_catch_up(d, v);
 }

@@ -226,6 +226,7 @@ void pv_guest_state(struct pv_domain *d, struct state *s)
         }
         g->flush = false;
         g->changes++;
+        pv_kernel_changed(g, MEM_HOLE);
         pv_request_all(d, VCPU_REQ_TLB_FLUSH);
     }
 }

@@ -130,6 +130,7 @@ static const char *const flush_names[] = {
     [VCPU_FLUSH_PCID_PAGE] = "flushes-pcid-page",
     [VCPU_FLUSH_PCID] = "flushes-pcid",
     [VCPU_FLUSH_PCIDS] = "flushes-pcids",
+    [VCPU_FLUSH_FRAME] = "flushes-frame",
     [VCPU_FLUSH_SPACE] = "switches-pv",
 };
 

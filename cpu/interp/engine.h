@@ -677,7 +677,7 @@ static inline bool interp_user_mode(const struct cpu_x86 *cpu)
 /* Are jumps of this TLB told apart by address space? Others are dropped at a change. */
 static inline bool interp_keyed(const struct interp *e, unsigned index)
 {
-    return index == TLB_USER || (index == TLB_SUPERVISOR && e->v->pv != NULL);
+    return index == TLB_USER;
 }
 
 /* The TLB of the current privilege. */

@@ -177,9 +177,7 @@ void interp_jump_epochs(struct interp *e)
         e->key_global = tlb_key_at(e->key_global, 0);
     }
     e->key64[TLB_USER] = e->key_local ^ e->key_global ^ e->key_modes[MODE_64 | KEY_USER];
-    e->key64[TLB_SUPERVISOR] = interp_keyed(e, TLB_SUPERVISOR)
-                                   ? e->key_local ^ e->key_global ^ e->key_modes[MODE_64]
-                                   : 0;
+    e->key64[TLB_SUPERVISOR] = 0;
     interp_jump_keys(e);
 }
 
@@ -235,6 +233,28 @@ static void tlb_invlpg(struct interp *e, uint64_t gva, bool keep_global)
     }
 }
 
+/* Entries that map this page of host memory. */
+static void tlb_flush_frame(struct interp *e, uint64_t hva)
+{
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        struct tlb *t = &e->tlbs[i];
+
+        for (uint32_t words = t->used_words; words != 0; words &= words - 1) {
+            unsigned word = (unsigned)__builtin_ctz(words);
+
+            for (uint64_t bits = t->used[word]; bits != 0; bits &= bits - 1) {
+                unsigned slot = word * 64 + (unsigned)__builtin_ctzll(bits);
+                const struct tlb_entry *en = &t->entry[slot];
+                uint64_t page = en->read != TLB_NONE ? en->read : en->exec;
+
+                if (page != TLB_NONE && page + en->addend == hva) {
+                    interp_tlb_clear(t, slot);
+                }
+            }
+        }
+    }
+}
+
 /* Everything of the current address space. */
 static void tlb_flush_current(struct interp *e, bool keep_global)
 {
@@ -286,6 +306,9 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
         } else {
             interp_space_forget(e, pcid);
         }
+        break;
+    case VCPU_FLUSH_FRAME:
+        tlb_flush_frame(e, (uint64_t)(uintptr_t)mem_frame_hva(e->v->mem, (uint32_t)gva));
         break;
     case VCPU_FLUSH_SPACE:
         e->pv_space = gva;

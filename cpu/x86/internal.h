@@ -88,11 +88,23 @@ enum { MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49 };
 
 /* ---- paging.c, walk.c ---- */
 
-/* Whether G means anything. Not for a paravirtual guest: there it is set for user pages, and only
- * its hypervisor flushes. */
-static inline bool x86_global_pages(const struct vcpu *v)
+/* Bits of entries of page tables (SDM vol. 3 4.5). */
+enum {
+    PTE_P = 1 << 0, PTE_RW = 1 << 1, PTE_US = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
+    PTE_PS = 1 << 7, PTE_G = 1 << 8,
+};
+#define PTE_NX   (1ull << 63)
+#define PTE_ADDR 0x000ffffffffff000ull
+
+/* Whether what a leaf entry maps at gva is the same in all address spaces. G means nothing in a
+ * paravirtual guest: there it is set for user pages, and only its hypervisor flushes. */
+static inline bool x86_global_page(const struct vcpu *v, uint64_t gva, uint64_t pte)
 {
-    return (v->cpu.cr4 & CPU_CR4_PGE) != 0 && v->pv == NULL;
+    if (v->pv != NULL) {
+        return (pte & VCPU_PV_PTE_KERNEL) != 0 && gva >= VCPU_PV_KERNEL_START &&
+               v->cpu.pv_kernel;
+    }
+    return (pte & PTE_G) != 0 && (v->cpu.cr4 & CPU_CR4_PGE) != 0;
 }
 
 /* ---- paging.c ---- */

@@ -13,13 +13,6 @@
 #include "core/memory.h"
 #include "cpu/x86/internal.h"
 
-enum {
-    PTE_P = 1 << 0, PTE_RW = 1 << 1, PTE_US = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
-    PTE_PS = 1 << 7, PTE_G = 1 << 8,
-};
-#define PTE_NX (1ull << 63)
-#define PTE_ADDR 0x000ffffffffff000ull
-
 enum { WALK_MAX_RETRIES = 1000 };
 
 enum walk_result { WALK_OK, WALK_NOT_PRESENT, WALK_RESERVED };
@@ -29,7 +22,7 @@ struct walk {
     uint64_t value[4];
     unsigned depth;
     bool narrow;       /* 4-byte entries */
-    bool user, writable, nx, global;
+    bool user, writable, nx;
     uint64_t page_size, gpa;
 };
 
@@ -69,11 +62,9 @@ static enum walk_result paging_walk_32(struct vcpu *v, uint32_t gva, struct walk
             }
             w->page_size = 4u << 20;
             w->gpa = base | (gva & 0x3fffff);
-            w->global = (e & PTE_G) != 0;
             return WALK_OK;
         }
         table = e & 0xfffff000;
-        w->global = (e & PTE_G) != 0;
     }
     w->page_size = MEM_PAGE_SIZE;
     w->gpa = table | (gva & 0xfff);
@@ -154,7 +145,6 @@ static enum walk_result paging_walk_64(struct vcpu *v, uint64_t gva, struct walk
         if (level == 1 || (e & PTE_PS) != 0) {
             w->page_size = 1ull << shift;
             w->gpa = (e & PTE_ADDR & ~(w->page_size - 1)) | (gva & (w->page_size - 1));
-            w->global = (e & PTE_G) != 0;
             return WALK_OK;
         }
         table = e & PTE_ADDR;
@@ -278,7 +268,7 @@ bool x86_translate(struct vcpu *v, uint64_t gva, unsigned access, struct x86_map
             *map = (struct x86_mapping){
                 .gpa = w.gpa, .page_size = w.page_size,
                 .user = w.user, .executable = !w.nx, .writable = w.writable,
-                .global = w.global && x86_global_pages(v),
+                .global = x86_global_page(v, gva, w.value[w.depth - 1]),
                 .dirty = (w.value[w.depth - 1] & PTE_D) != 0,
             };
             return true;

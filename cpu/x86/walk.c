@@ -14,13 +14,6 @@
 #include "core/memory.h"
 #include "cpu/x86/internal.h"
 
-enum {
-    PTE_P = 1 << 0, PTE_RW = 1 << 1, PTE_US = 1 << 2, PTE_A = 1 << 5, PTE_D = 1 << 6,
-    PTE_PS = 1 << 7, PTE_G = 1 << 8,
-};
-#define PTE_NX   (1ull << 63)
-#define PTE_ADDR 0x000ffffffffff000ull
-
 /* What all levels so far allow: RW and US are ANDed, NX is ORed. */
 #define WALK_RIGHTS (PTE_RW | PTE_US)
 
@@ -154,7 +147,7 @@ static bool walk_leaf(const struct walk_state *s, uint64_t *entry, uint64_t pte,
         .user = (rights & PTE_US) != 0,
         .executable = (rights & PTE_NX) == 0,
         .writable = (rights & PTE_RW) != 0,
-        .global = (pte & PTE_G) != 0 && x86_global_pages(s->v),
+        .global = x86_global_page(s->v, s->gva, pte),
         .dirty = (pte & PTE_D) != 0,
     };
     return true;

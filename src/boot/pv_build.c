@@ -24,7 +24,7 @@ enum {
     PTE_A = 0x20,
     PTE_D = 0x40,
     TABLE_FLAGS = PTE_P | PTE_RW | PTE_U | PTE_A | PTE_D,
-    PAGE_FLAGS = PTE_P | PTE_RW | PTE_U | PTE_A,
+    PAGE_FLAGS = PTE_P | PTE_RW | PTE_A, /* the kernel's: without U */
 };
 
 /* A range of virtual addresses and the pages its tables lie in: L3s, L2s, L1s in this order. */

@@ -182,11 +182,18 @@ enum vcpu_flush {
     VCPU_FLUSH_PCID_PAGE, /* INVPCID 0: gva's page in PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCID,      /* INVPCID 1: PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCIDS,     /* INVPCID 3: all PCIDs, not global */
+    VCPU_FLUSH_FRAME,     /* a paravirtual kernel may do less than before with the frame gva, wherever
+                             it is mapped; that and where it lies are the same */
     VCPU_FLUSH_SPACE,     /* a paravirtual guest's page-table bases: gva is the number of the
                              address space, for which nothing changed since it had it before;
                              those of one place are likely to be alike */
 };
 #define VCPU_SPACE_PLACE(number) ((number) & 0xff)
+
+/* Of a paravirtual kernel (not of its programs): what leaf entries with this bit map at and above
+ * this address is the same in all its spaces, until VCPU_FLUSH_ALL, _PAGE or _FRAME. */
+#define VCPU_PV_PTE_KERNEL   (1ull << 52)
+#define VCPU_PV_KERNEL_START 0xffff880000000000ull
 
 /*
  * What a debugger stops the guest at. The guest sees nothing of it: its own TF, DR0 to DR7 and #DB

@@ -229,11 +229,14 @@ static void check_memory(void)
     struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
     struct xen_memory_exchange ex = {.in = {.nr_extents = 1, .domid = DOMID_SELF},
                                      .out = {.nr_extents = 1, .domid = DOMID_SELF}};
-    const uint64_t *m2p = (const uint64_t *)HV;
+    const uint64_t *m2p = (const uint64_t *)HV, *told;
 
     set_xen_guest_handle(op.extent_start, &list);
     CHECK(HC2(memory_op, XENMEM_machphys_mapping, &map), 0);
-    CHECK(map.v_start, HV);
+    CHECK_TRUE(map.v_start >= HV && map.v_start < map.v_end);
+    told = (const uint64_t *)map.v_start;
+    CHECK(told[mfn], m2p[mfn]);
+    CHECK(told[FRAME(start_info->shared_info)], UINT64_MAX);
     CHECK(map.max_mfn, (1ull << 35) - 1);
     CHECK(HC2(memory_op, XENMEM_machphys_mapping, BAD_POINTER), -EFAULT_);
     CHECK(HC2(memory_op, XENMEM_maximum_reservation, &self), 32 << 8);

@@ -86,7 +86,7 @@ static void expect_error(struct fixture *f, const char *message)
     g_error_free(err);
 }
 
-/* From VIRT_BASE on pages follow each other; tables, and only they, are read-only. */
+/* From VIRT_BASE on the kernel's pages follow each other; tables, and only they, are read-only. */
 static void check_mapping(struct fixture *f)
 {
     const uint64_t first = f->si.pt_base, end = first + f->si.nr_pt_frames * 4096;
@@ -96,7 +96,7 @@ static void check_mapping(struct fixture *f)
         uint64_t entry = walk(f, va);
 
         g_assert_cmphex((entry & 0xffffffffff000) >> 12, ==, (va - BASE) >> 12);
-        g_assert_cmphex(entry & (P | RW | US), ==, va >= first && va < end ? P | US : P | RW | US);
+        g_assert_cmphex(entry & (P | RW | US), ==, va >= first && va < end ? P : P | RW);
     }
     g_assert_cmphex(va % (4 << 20), ==, 0);
     g_assert_cmphex(va, >=, f->out.stack + (512 << 10));
