@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which status flags an instruction looks at and which it overwrites. Flags that the SDM leaves
- * undefined count as kept, because a CPU may keep them; where nothing is known everything is
- * read and nothing killed.
+ * undefined count as kept, because a CPU may keep them (AMD's do after MUL and IMUL), but for
+ * logic and shifts by constants, where none does; where nothing is known everything is read and
+ * nothing killed.
  */
 #include <stdbool.h>
 
@@ -40,7 +41,7 @@ static struct insn_status flags_shift(const struct insn *in)
         if (!constant || in->op[0].size < 4) {
             return (struct insn_status){0, 0, true};
         }
-        return (struct insn_status){0, FLAG_C | FLAG_P | FLAG_Z | FLAG_S, true};
+        return (struct insn_status){0, FLAG_ALL, true}; /* OF, AF: as with AND */
     }
 }
 
