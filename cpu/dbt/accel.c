@@ -182,6 +182,7 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->interp.stress.tlb_entries = MIN(options->tlb, (unsigned)STRESS_TLB_MAX);
     d->options.runs = options->runs;
     d->options.larges = options->larges;
+    d->options.loops = options->loops;
     d->options.shake = options->shake;
     d->shake_state = options->seed;
     d->options.no_jumps = options->no_jumps || options->lockstep == 1;

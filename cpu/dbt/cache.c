@@ -95,6 +95,8 @@ void dbt_cache_drop(struct dbt *d)
     d->nr_insns = 1;
     d->nr_tbs = 1;
     d->nr_peeks = 0;
+    d->nr_loops = 1;
+    memset(d->loops_good, 0, sizeof(d->loops_good));
     d->link = 0;
     memset(d->near_never, 0, sizeof(d->near_never));
     memset(d->frames, 0, sizeof(d->frames));

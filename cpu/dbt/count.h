@@ -36,6 +36,7 @@ enum dbt_count {
     COUNT_NEAR_LARGES,
     COUNT_NEAR_APART,
     COUNT_NEAR_MISSES,
+    COUNT_LOOPS,
     COUNT_NR
 };
 

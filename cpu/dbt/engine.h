@@ -21,6 +21,7 @@ enum { TLB_ENTRY_SHIFT = 5 };
 G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
 enum { DBT_NEAR_BITS = 1 << 15, DBT_GROUPS = 16 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
+enum { DBT_LOOPS = 1 << 12, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
 
 enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
 
@@ -46,6 +47,7 @@ struct tb_code {
     uint32_t stale;       /* where `far` leads to while the translation is dead */
     uint8_t far_bytes[5]; /* what is there otherwise */
     uint16_t jump;        /* where in the table `far` is; DBT_JUMP_ .. */
+    uint16_t loop;        /* in d->loops; 0: it has none */
 };
 
 struct tb {
@@ -100,6 +102,16 @@ struct stlb_entry {
     bool global, write;
 };
 
+/* A loop at the start of a translation (tr_loop.c), and what its first iterations were like. */
+struct dbt_loop {
+    uint32_t entry; /* for the branch back to the start */
+    int16_t by;     /* reg changes by that, or by by_reg */
+    uint8_t reg, by_reg;
+    uint8_t seen, runs; /* branches back, and how many of these came first */
+    bool known, good;   /* good: it is worth its head, or once was */
+    uint64_t next;      /* reg, if the next branch belongs to the same run */
+};
+
 /* A direct branch within its page. */
 struct link {
     struct tb *tb;
@@ -109,6 +121,7 @@ struct link {
     uint16_t to;     /* offset in the page */
     uint8_t index;   /* enum tlb_index */
     bool host;       /* flags are in EFLAGS */
+    bool loop;       /* back to the start of its translation */
     bool linked;
     uint32_t vector; /* classes that are allowed and resident there */
     int32_t low, high; /* what of the stack is in the cached page, from RSP there */
@@ -128,6 +141,7 @@ struct dbt {
     uint32_t link, rec;
     uint64_t near_keep, near_what, near_first;
     uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
+    uint64_t loop_addend[DBT_LOOP_GROUPS], loop_limit[DBT_LOOP_LIMITS], loop_at;
     uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
     const void *helper; /* tr_call_c() */
     struct dbt_jump jumps[TLB_NR][DBT_JUMPS];
@@ -180,6 +194,9 @@ struct dbt {
     uint32_t nr_tbs; /* tb 0 is none */
     struct peek *peeks;
     uint32_t nr_peeks;
+    struct dbt_loop loops[DBT_LOOPS];
+    unsigned nr_loops; /* loop 0 is none */
+    uint64_t loops_good[DBT_NEAR_BITS / 64]; /* by site: was once */
     struct dbt_form forms[1 << DBT_FORM_BITS];
     uint8_t head[256], head_0f[256]; /* bytes of the form, but for REX, by the opcode; 0: unknown */
     uint32_t frames[DBT_FRAMES]; /* translations by frame */
@@ -221,6 +238,12 @@ static inline unsigned dbt_jump_slot(uint64_t tag)
 static inline unsigned dbt_frame_slot(uint32_t frame)
 {
     return (frame ^ frame >> 12) & (DBT_FRAMES - 1);
+}
+
+/* Of an instruction, for bit sets of DBT_NEAR_BITS. */
+static inline unsigned dbt_site_bit(uint32_t frame, unsigned at)
+{
+    return ((frame << 12 | at) * 0x9e3779b1u) >> 17;
 }
 
 /* A rip that belongs elsewhere, so that none matches. */

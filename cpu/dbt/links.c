@@ -28,11 +28,47 @@ static unsigned link_entry(const struct link *l, const struct tb *t, const struc
     return code->low == code->high || (code->low >= l->low && code->high <= l->high) ? 2 : 1;
 }
 
+/* Are its runs long enough for the head to pay? Its first iterations come by here. */
+static void link_sample(struct dbt *d, struct dbt_loop *loop, unsigned bit)
+{
+    enum { SAMPLES = 128, LONG = 8 };
+    const uint64_t *gpr = d->interp.v->cpu.gpr;
+    uint64_t at = gpr[loop->reg], *good = &d->loops_good[bit / 64];
+    bool always = d->options.loops || d->lockstep != NULL || (*good >> (bit % 64) & 1) != 0;
+
+    loop->runs += loop->seen == 0 || at != loop->next;
+    loop->next = at + (uint64_t)loop->by + (loop->by_reg < CPU_NR_GPR ? gpr[loop->by_reg] : 0);
+    loop->known = ++loop->seen == SAMPLES || always;
+    loop->good = always || loop->runs * LONG <= loop->seen;
+    if (loop->known && loop->good) {
+        *good |= 1ull << (bit % 64);
+        d->counts.n[COUNT_LOOPS]++;
+    }
+}
+
+/* Where the link is to lead to; 0: nowhere yet. */
+static uint32_t link_target(struct dbt *d, const struct link *l, const struct tb *t,
+                            const struct tb_code *code)
+{
+    unsigned checked = link_entry(l, t, code);
+    struct dbt_loop *loop = &d->loops[code->loop];
+
+    if (code->loop != 0 && l->loop && l->tb == t && checked == 2) {
+        if (!loop->known) {
+            link_sample(d, loop, dbt_site_bit(t->block->frame, t->block->offset));
+        }
+        if (!loop->known || loop->good) {
+            return loop->known ? loop->entry : 0;
+        }
+    }
+    return l->host ? code->host[checked] : code->mem[checked];
+}
+
 void dbt_link(struct dbt *d, struct tb *t, unsigned index)
 {
     struct link *l = &d->links[d->link];
     struct tb_code *code = &t->code[index];
-    unsigned checked = link_entry(l, t, code);
+    uint32_t to;
 
     if (!dbt_free(d, t) || !dbt_free(d, l->tb)) {
         return;
@@ -41,7 +77,11 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
         l->to != t->block->offset || l->index != index) {
         return;
     }
-    link_patch(d, l, l->host ? code->host[checked] : code->mem[checked]);
+    to = link_target(d, l, t, code);
+    if (to == 0) {
+        return;
+    }
+    link_patch(d, l, to);
     d->counts.n[COUNT_LINKS]++;
     l->linked = true;
     l->next = code->in;

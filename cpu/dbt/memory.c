@@ -175,7 +175,7 @@ static void check_host(struct tr *t, const struct tr_operand *op, struct emit_me
     }
 }
 
-void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to)
+static size_t lookup_compare(struct tr *t, bool write)
 {
     size_t entry = TR_GS(interp.tlbs) + t->index * sizeof(struct tlb);
     size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
@@ -185,9 +185,24 @@ void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to)
     emit_u32(&t->c, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
     emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
+    return entry + offsetof(struct tlb_entry, addend);
+}
+
+void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to)
+{
+    size_t addend = lookup_compare(t, write);
+
     tr_miss_if(t, 5, retry, write);
-    emit_op_gs_index(&t->c, EMIT_LOAD, to, HOST_R10,
-                     entry + offsetof(struct tlb_entry, addend));
+    emit_op_gs_index(&t->c, EMIT_LOAD, to, HOST_R10, addend);
+}
+
+uint32_t tr_lookup_or(struct tr *t, bool write, unsigned to)
+{
+    size_t addend = lookup_compare(t, write);
+    uint32_t miss = emit_jcc(&t->c, 5);
+
+    emit_op_gs_index(&t->c, EMIT_LOAD, to, HOST_R10, addend);
+    return miss;
 }
 
 void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
@@ -231,6 +246,10 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
         op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
         *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
                                .disp = (int32_t)op->disp};
+        return;
+    }
+    if (t->in_loop) {
+        tr_loop_operand(t, op, m);
         return;
     }
     if (tr_group_use(t, op, m)) {

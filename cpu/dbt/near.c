@@ -49,11 +49,6 @@ enum {
 }; /* pages of what is looked at of a large one; of a run */
 enum { NEAR_APART = 64, NEAR_APART_CYCLES = 20000 };
 
-static unsigned near_bit(uint32_t frame, unsigned at)
-{
-    return ((frame << 12 | at) * 0x9e3779b1u) >> 17;
-}
-
 static bool near_set(const uint64_t *set, unsigned bit)
 {
     return (set[bit / 64] >> (bit % 64) & 1) != 0;
@@ -61,7 +56,7 @@ static bool near_set(const uint64_t *set, unsigned bit)
 
 enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
 {
-    unsigned bit = near_bit(frame, at);
+    unsigned bit = dbt_site_bit(frame, at);
 
     G_STATIC_ASSERT(DBT_NEAR_BITS == 1 << 15);
     return near_set(d->near_never, bit)                         ? NEAR_NEVER
@@ -72,7 +67,7 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
 
 bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at)
 {
-    return !near_set(d->near_apart, near_bit(frame, at));
+    return !near_set(d->near_apart, dbt_site_bit(frame, at));
 }
 
 void dbt_near_init(struct dbt *d)
@@ -102,7 +97,7 @@ static uint32_t *near_counter(struct dbt *d, uint32_t place, unsigned *number)
 static void near_note(struct dbt *d, uint64_t *set)
 {
     const struct rec *rec = &d->recs[d->rec];
-    unsigned bit = near_bit(rec->tb->block->frame, rec->ip);
+    unsigned bit = dbt_site_bit(rec->tb->block->frame, rec->ip);
 
     set[bit / 64] |= 1ull << (bit % 64);
     if (!rec->tb->dead) {

@@ -65,6 +65,10 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
         o->runs = true;
         return true;
     }
+    if (strcmp(word, "loops") == 0 && value == NULL) {
+        o->loops = true;
+        return true;
+    }
     if (strcmp(word, "perf") == 0 && value == NULL) {
         o->perf = true;
         return true;
@@ -89,7 +93,7 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     }
     return error_set(err, PVEMU_ERROR_USAGE,
                      "-accel bt: '%s' is not one of: lockstep[=N] nolink hot=N cache=SIZE "
-                     "tlb=N insns=N runs larges shake=N seed=N perf", word);
+                     "tlb=N insns=N runs larges loops shake=N seed=N perf", word);
 }
 
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)

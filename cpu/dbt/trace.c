@@ -120,6 +120,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_NEAR_LARGES] = "sites-of-large-pages",
     [COUNT_NEAR_APART] = "sites-checked-apart",
     [COUNT_NEAR_MISSES] = "near-misses",
+    [COUNT_LOOPS] = "loops-with-a-head",
 };
 
 static const char *const flush_names[] = {

@@ -16,7 +16,7 @@ void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to)
     struct fixup *f = &t->fix[t->nr_fix++];
 
     g_assert(t->nr_fix <= G_N_ELEMENTS(t->fix));
-    *f = (struct fixup){.at = at, .kind = kind, .rec = t->rec, .loc = t->loc,
+    *f = (struct fixup){.at = at, .kind = kind, .loop = false, .rec = t->rec, .loc = t->loc,
                          .live = t->live, .sp = t->sp, .redo = t->redo, .to = to};
 }
 
@@ -145,6 +145,7 @@ static void stub_link(struct tr *t, const struct fixup *f)
     *l = (struct link){.tb = t->t, .patch = f->at, .stub = emit_offset(&t->c),
                        .to = (uint16_t)f->to, .index = (uint8_t)t->index,
                        .host = f->loc == LOC_HOST,
+                       .loop = f->loop,
                        .vector = f->kind == FIX_BACK ? 0 : t->t->need};
     if (f->kind == FIX_LINK && f->sp != TR_SP_UNKNOWN && t->low != t->high) {
         l->low = t->low - f->sp;
@@ -239,16 +240,18 @@ void tr_call_c(struct tr *t, tr_c_fn fn)
 static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
 {
     int64_t to = (int64_t)t->ip + in->len + (int64_t)in->imm;
+    bool loop = t->loop != NULL && !t->in_loop && t->number + 1 == t->loop_nr;
 
     if (to != (int32_t)to) {
         tr_interpret(t);
         return;
     }
-    if (tr_near(to) && to <= t->ip) {
-        tr_poll(t);
+    if (tr_near(to) && to <= t->ip && !(loop && t->d->lockstep != NULL)) {
+        tr_poll(t); /* in lockstep, which it would end, the loop does it */
     }
     tr_flags_host(t);
     t->live = live_taken;
+    t->loop_fix = loop ? t->nr_fix : t->loop_fix;
     tr_fixup(t, emit_jcc(&t->c, in->cond), tr_near(to) ? FIX_LINK : FIX_FAR, (uint64_t)to);
 }
 
@@ -461,27 +464,52 @@ void tr_entry_stubs(struct tr *t, struct tb_code *code)
     emit_jmp_to(&t->c, t->d->common_again);
 }
 
-static void tr_body(struct tr *t)
+static struct rec *body_begin(struct tr *t, unsigned i)
 {
     struct dbt *d = t->d;
+    const struct insn *in = &t->insn[i];
+    struct rec *rec = &d->recs[d->nr_recs];
+
+    t->rec = d->nr_recs++;
+    t->number = i;
+    t->alone = false;
+    t->ip = (uint16_t)(t->b->offset + t->at[i]);
+    t->sp = t->sps[i];
+    t->live = t->live_before[i];
+    t->live_after = t->live_before[i + 1];
+    t->status = insn_status_flags(in);
+    tr_flags_before(t, in);
+    t->fault_host = t->loc == LOC_HOST;
+    *rec = (struct rec){.tb = t->t, .start = emit_offset(&t->c), .ip = t->ip,
+                        .poll_flags = t->loc == LOC_HOST};
+    return rec;
+}
+
+bool tr_loop_insn(struct tr *t, unsigned i)
+{
+    const struct insn *in = &t->insn[i];
+    struct rec *rec = body_begin(t, i);
+    bool ok = true;
+
+    if (in->id == INSN_JCC) {
+        tr_jcc(t, in, t->live_taken[i]);
+    } else {
+        ok = in->id == INSN_NOP || tr_copy(t, in);
+    }
+    rec->end = emit_offset(&t->c);
+    rec->host_flags = t->fault_host;
+    tr_flags_after(t, in);
+    return ok;
+}
+
+static void tr_body(struct tr *t)
+{
     bool open = true;
 
     for (unsigned i = 0; i < t->nr && open; i++) {
         const struct insn *in = &t->insn[i];
-        struct rec *rec = &d->recs[d->nr_recs];
+        struct rec *rec = body_begin(t, i);
 
-        t->rec = d->nr_recs++;
-        t->number = i;
-        t->alone = false;
-        t->ip = (uint16_t)(t->b->offset + t->at[i]);
-        t->sp = t->sps[i];
-        t->live = t->live_before[i];
-        t->live_after = t->live_before[i + 1];
-        t->status = insn_status_flags(in);
-        tr_flags_before(t, in);
-        t->fault_host = t->loc == LOC_HOST;
-        *rec = (struct rec){.tb = t->t, .start = emit_offset(&t->c), .ip = t->ip,
-                            .poll_flags = t->loc == LOC_HOST};
         open = tr_insn(t, in, t->live_taken[i]);
         rec->end = emit_offset(&t->c);
         rec->host_flags = t->fault_host;
@@ -532,7 +560,9 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
     t->nr_groups = t->nr_addends = 0;
     t->redo = NULL;
-    t->may_redo = false;
+    t->may_redo = t->in_loop = false;
+    t->loop = NULL;
+    t->loop_nr = t->loop_fix = 0;
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
 }
 
@@ -543,6 +573,17 @@ void tr_stubs(struct tr *t)
 
         stub_emit(t, &f);
     }
+}
+
+static void translate_loop(struct tr *t, struct tb_code *code)
+{
+    struct dbt *d = t->d;
+
+    if (t->loop != NULL && tr_loop(t, code, &d->loops[d->nr_loops])) {
+        t->fix[t->loop_fix].loop = true;
+        code->loop = (uint16_t)d->nr_loops++;
+    }
+    tr_loop_free(t);
 }
 
 bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
@@ -560,8 +601,10 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
         tr_stack_scan(t);
         tr_liveness(t);
         tr_keep_peeks(t);
+        tr_loop_scan(t);
         tr_entry(t, &code);
         tr_body(t);
+        translate_loop(t, &code);
         tr_stubs(t);
         tr_entry_stubs(t, &code);
         d->used = (emit_offset(&t->c) + 15) & ~15u;

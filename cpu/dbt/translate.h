@@ -36,6 +36,7 @@ struct fixup {
     enum loc loc;
     uint8_t live; /* flags that matter there */
     int32_t sp;
+    bool loop; /* a link back to where the translation begins, which is a loop */
     const struct insn *redo;
     uint64_t to;
 };
@@ -88,6 +89,9 @@ struct tr {
     struct emit c;
     unsigned nr, nr_fix;
     uint16_t bytes; /* of source that are translated */
+    struct tr_loop *loop; /* at its start (tr_loop.c); NULL: none */
+    unsigned loop_nr, loop_fix; /* instructions of it, and the fixup of the last one */
+    bool in_loop;   /* its fast body is being written */
     bool foreign;   /* and then comes one that is the interpreter's */
     bool plain;     /* nothing is known about the stack */
     int32_t low, high; /* what is checked of it, from RSP at the start */
@@ -183,6 +187,8 @@ void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
  * on a miss the TLB is filled and the check, which began at `retry`, made again.
  */
 void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to);
+/* The same; the place of the jump for a miss, which is to be patched. */
+uint32_t tr_lookup_or(struct tr *t, bool write, unsigned to);
 /* Guest register to a host register, changing nothing else. */
 void tr_get(struct tr *t, unsigned to, unsigned gpr);
 void tr_set(struct tr *t, unsigned gpr, unsigned from);
@@ -222,6 +228,18 @@ bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
 bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 void tr_near_stub(struct tr *t, unsigned number);
 void tr_other_stub(struct tr *t, unsigned number);
+
+/*
+ * tr_loop.c. _scan: before the body, does the block begin with a loop that can be done?
+ * tr_loop(): behind the body, its head and fast body; false: it cannot, nothing was emitted.
+ * _operand: in the fast body, where an access is on the host. _insn (translate.c): copies one
+ * instruction of it; false: cannot be copied.
+ */
+void tr_loop_scan(struct tr *t);
+bool tr_loop(struct tr *t, const struct tb_code *code, struct dbt_loop *loop);
+void tr_loop_operand(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+void tr_loop_free(struct tr *t);
+bool tr_loop_insn(struct tr *t, unsigned i);
 
 /* flow.c */
 void tr_flow(struct tr *t, const struct insn *in);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]
- * [-larges]: random programs (program_gen.c) on the interpreter, on the translator (every block
+ * [-larges] [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
  * translated at its first run) and on this machine's CPU. All of the state, the data and the
  * code must be the same at the end. A program that differs is reduced: instructions become NOPs
  * as long as the difference stays.
@@ -45,7 +45,7 @@ struct run {
     enum side other; /* differs from the interpreter */
 };
 
-static bool use_host;
+static bool use_host, use_loops;
 static uint64_t current_seed; /* for the word before an end that should not be */
 
 static uint8_t *side_data(enum side s)
@@ -201,8 +201,13 @@ static void make(struct run *run, uint64_t seed, const struct cpu_model *model)
     struct oracle_rng r = {seed};
 
     run->c.mode = INSN_MODE_64;
-    program_build(&r, model, &run->p);
-    program_state(&r, &run->c);
+    if (use_loops) {
+        program_state(&r, &run->c);
+        program_loop(&r, &run->p, &run->c);
+    } else {
+        program_build(&r, model, &run->p);
+        program_state(&r, &run->c);
+    }
     run->times = 1 + oracle_below(&r, 3);
 }
 
@@ -342,6 +347,8 @@ static bool parse(struct options *o, int argc, char **argv)
             o->runs = true;
         } else if (strcmp(argv[i], "-larges") == 0) {
             o->larges = true;
+        } else if (strcmp(argv[i], "-loops") == 0) {
+            use_loops = true;
         } else if (strcmp(argv[i], "-nohost") == 0) {
             o->host = false;
         } else if (i + 1 < argc && strcmp(argv[i], "-n") == 0) {
@@ -369,7 +376,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost] [-runs] [-larges]\n");
+                        "[-one] [-nohost] [-runs] [-larges] [-loops]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -383,6 +390,7 @@ int main(int argc, char **argv)
     eager_ops.vcpu_init = eager_init;
     eager_options.runs = o.runs;
     eager_options.larges = o.larges;
+    eager_options.loops = use_loops;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);
     if (o.host) {

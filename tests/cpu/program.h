@@ -24,5 +24,7 @@ struct program {
 void program_build(struct oracle_rng *r, const struct cpu_model *model, struct program *p);
 /* What it starts from. */
 void program_state(struct oracle_rng *r, struct oracle_case *c);
+/* loop_gen.c: a loop instead, and what its registers hold, after program_state(). */
+void program_loop(struct oracle_rng *r, struct program *p, struct oracle_case *c);
 
 #endif

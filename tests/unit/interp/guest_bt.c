@@ -2,7 +2,7 @@
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
  * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
- * built once more, with GUEST_RUNS, GUEST_LARGES or GUEST_HOT set.
+ * built once more, with GUEST_RUNS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
  */
 #include "cpu/dbt/dbt.h"
 
@@ -11,6 +11,9 @@
 #endif
 #ifndef GUEST_LARGES
 #define GUEST_LARGES false
+#endif
+#ifndef GUEST_LOOPS
+#define GUEST_LOOPS false
 #endif
 #ifndef GUEST_HOT
 #define GUEST_HOT 1
@@ -26,7 +29,7 @@ static bool bt_probe(GError **err)
 static bool bt_vcpu_init(struct vcpu *v, GError **err)
 {
     static const struct dbt_options options = {.hot = GUEST_HOT, .runs = GUEST_RUNS,
-                                                .larges = GUEST_LARGES};
+                                                .larges = GUEST_LARGES, .loops = GUEST_LOOPS};
 
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;

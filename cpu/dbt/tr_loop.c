@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Loops whose checks are made once for many iterations. A block may begin with the body of a
+ * loop: everything up to a branch back to its start. Then there is a second copy of that body
+ * (the fast one), in which no memory access is checked, and a head before it that looks all of
+ * them up in the TLB and says how far each register that moves (a pointer, an index) may go
+ * before one of them leaves its page. The fast body compares those registers with their limits,
+ * instead of polling, too: at a limit, as where the head finds no tag, the ordinary
+ * translation does the next iteration, with a poll before it. So a fast body ends after at most
+ * as many iterations as a page has bytes, and nothing can change its pages meanwhile: it calls
+ * no C.
+ *
+ * Registers are where they always are, so the ways out of the middle are ordinary links and a
+ * fault is found as anywhere. Stores go by write tags only, so to no code: flags that would
+ * matter only because code may change are not kept; for the ordinary translation they are made
+ * anew from the registers of the comparison that led back (LOC_REDO).
+ *
+ * A register that is loaded anew in each iteration, from a place that stays, and is part of
+ * addresses, is taken for constant: each iteration begins by comparing it with what is there,
+ * which stands for the load.
+ *
+ * Whether the branch back is linked to the head is found out by sampling (links.c): heads cost
+ * more than some iterations save.
+ */
+#include <string.h>
+
+#include "loop.h"
+
+enum { LOOP_LOCKSTEP = 4 }; /* iterations */
+enum { JA = 7, JNE = 5, JO = 0, JL = 12, JG = 15 };
+
+/* ---- which ---- */
+
+/* The first branch back to the start; 0: there is none. */
+static unsigned loop_end(const struct tr *t)
+{
+    for (unsigned i = 0; i < t->nr && i < LOOP_INSNS; i++) {
+        const struct insn *in = &t->insn[i];
+
+        if (in->id == INSN_JCC &&
+            t->at[i] + in->len + (int64_t)in->imm == 0) {
+            return i + 1;
+        }
+    }
+    return 0;
+}
+
+void tr_loop_scan(struct tr *t)
+{
+    struct tr_loop *l;
+    unsigned nr = loop_end(t);
+
+    t->loop = NULL;
+    if (nr == 0 || t->plain || t->d->options.no_jumps || t->d->nr_loops == DBT_LOOPS) {
+        return;
+    }
+    l = g_new0(struct tr_loop, 1);
+    l->t = t;
+    l->nr = nr;
+    if (loop_scan(l)) {
+        t->loop = l;
+        t->loop_nr = nr;
+    } else {
+        g_free(l);
+    }
+}
+
+void tr_loop_free(struct tr *t)
+{
+    g_free(t->loop);
+    t->loop = NULL;
+}
+
+/* ---- the head ---- */
+
+static void loop_fail(struct tr_loop *l, unsigned cond)
+{
+    g_assert(l->nr_fails < LOOP_FAILS);
+    l->fails[l->nr_fails++] = emit_jcc(&l->t->c, cond);
+}
+
+/* r10: the sum, and so much more. Changes r11. */
+static void head_sum(struct tr *t, const struct loop_form *f, int64_t disp)
+{
+    struct emit_mem m = {.base = EMIT_NO_REG, .index = EMIT_NO_REG, .scale = 1};
+
+    if (f->rip) {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
+        m.base = HOST_R10;
+    }
+    for (unsigned r = 0; r < CPU_NR_GPR; r++) {
+        unsigned from = r;
+
+        if (f->coef[r] != 0 && tr_displaced(r)) {
+            tr_get(t, HOST_R11, r);
+            from = HOST_R11;
+        }
+        for (unsigned left = f->coef[r], part; left != 0; left -= part) {
+            part = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            if (part == 1 && m.base == EMIT_NO_REG && from == r) {
+                m.base = (uint8_t)from;
+                continue;
+            }
+            m.index = (uint8_t)from;
+            m.scale = (uint8_t)part;
+            emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
+            m.base = HOST_R10;
+        }
+    }
+    m.index = EMIT_NO_REG;
+    m.scale = 1;
+    m.disp = (int32_t)disp;
+    if (m.base != HOST_R10 || disp != 0) {
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
+    }
+}
+
+static size_t loop_addend(unsigned group)
+{
+    return TR_GS(loop_addend) + group * sizeof(uint64_t);
+}
+
+/* Adds a guest register; changes r11, if it is not the target. */
+static void head_add(struct tr *t, unsigned to, unsigned gpr)
+{
+    if (gpr == CPU_RSP) {
+        unsigned other = to == HOST_R10 ? HOST_R11 : HOST_R10;
+
+        tr_get(t, other, gpr);
+        emit_op_reg(&t->c, EMIT_ADD_LOAD, to, other);
+    } else if (tr_displaced(gpr)) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, to, TR_GS(slot[0]) + 8 * (gpr - CPU_R9));
+    } else {
+        emit_op_reg(&t->c, EMIT_ADD_LOAD, to, gpr);
+    }
+}
+
+/* The part of the addresses that stays is added to r11. */
+static void head_fold(struct tr_loop *l, const struct loop_group *g)
+{
+    struct tr *t = l->t;
+
+    if (!g->fold) {
+        return;
+    }
+    if (g->base == INSN_REG_RIP) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(page));
+    } else {
+        head_add(t, HOST_R11, g->base);
+    }
+}
+
+static void head_bytes(struct tr *t, unsigned a, unsigned b, unsigned c)
+{
+    emit_bytes(&t->c, (const uint8_t[]){(uint8_t)a, (uint8_t)b, (uint8_t)c}, 3);
+}
+
+/* r10 - less is how far from its page's end the group is (or from the start): the limit, if it
+ * is nearer than another group's. */
+static void head_limit(struct tr_loop *l, const struct loop_group *g, int32_t less)
+{
+    enum { MARGIN = 2 * LOOP_STEP }; /* no overflow before the limit is met */
+    struct tr *t = l->t;
+    struct loop_limit *limit = &l->limits[g->limit];
+    const struct loop_reg *reg = &l->reg[limit->reg];
+    int32_t margin = limit->down ? -MARGIN : MARGIN;
+    size_t slot = TR_GS(loop_limit) + (unsigned)g->limit * sizeof(uint64_t);
+
+    if (less != 0 && (g->shift != 0 || t->d->lockstep != NULL || limit->down)) {
+        emit_lea(&t->c, HOST_R10, HOST_R10, -less);
+        less = 0;
+    }
+    if (g->shift != 0) {
+        head_bytes(t, 0x49, 0xc1, 0xea); /* shr $..,%r10 */
+        emit_byte(&t->c, g->shift);
+    }
+    if (t->d->lockstep != NULL) { /* only some iterations */
+        uint64_t by = (uint64_t)(reg->by < 0 ? -reg->by : reg->by);
+
+        emit_mov_imm32(&t->c, HOST_R11, (uint32_t)by * LOOP_LOCKSTEP);
+        if (reg->class == LOOP_BY_REG) {
+            tr_get(t, HOST_R11, reg->reg);
+            head_bytes(t, 0x49, 0xc1, 0xe3); /* shl $2,%r11 */
+            emit_byte(&t->c, 2);
+        }
+        emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+        emit_bytes(&t->c, (const uint8_t[]){0x4d, 0x0f, 0x47, 0xd3}, 4); /* cmova r11,r10 */
+    }
+    if (limit->down) {
+        head_bytes(t, 0x49, 0xf7, 0xda); /* neg %r10 */
+    }
+    emit_lea(&t->c, HOST_R10, HOST_R10, margin - less);
+    head_add(t, HOST_R10, limit->reg);
+    loop_fail(l, JO);
+    emit_lea(&t->c, HOST_R10, HOST_R10, -margin);
+    if (limit->set) {
+        emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R10, slot);
+        emit_bytes(&t->c, (const uint8_t[]){limit->down ? 0x7e : 0x7d, 9}, 2); /* over the next */
+    }
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, slot);
+    limit->set = true;
+}
+
+static void head_group(struct tr_loop *l, unsigned number)
+{
+    struct tr *t = l->t;
+    const struct loop_group *g = &l->groups[number];
+    int32_t size = (int32_t)(g->high - g->low);
+
+    head_sum(t, &g->form, g->low);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(loop_at));
+    emit_lea(&t->c, HOST_R11, HOST_R10, size - 1);
+    l->fails[l->nr_fails++] = tr_lookup_or(t, g->write, HOST_R11);
+    head_fold(l, g);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, loop_addend(number));
+    if (g->limit < 0) {
+        return;
+    }
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(loop_at));
+    if (l->limits[g->limit].down) {
+        head_bytes(t, 0x41, 0x81, 0xe2); /* and $..,%r10d */
+        emit_u32(&t->c, MEM_PAGE_SIZE - 1);
+    } else {
+        head_bytes(t, 0x49, 0x81, 0xca); /* or $..,%r10 */
+        emit_u32(&t->c, (uint32_t)-MEM_PAGE_SIZE);
+        head_bytes(t, 0x49, 0xf7, 0xda); /* neg %r10 */
+    }
+    head_limit(l, g, l->limits[g->limit].down ? 0 : size);
+}
+
+/* A step that is in a register: small, and forward. */
+static void head_steps(struct tr_loop *l)
+{
+    struct tr *t = l->t;
+
+    for (unsigned i = 0; i < l->nr_limits; i++) {
+        const struct loop_reg *reg = &l->reg[l->limits[i].reg];
+
+        if (reg->class == LOOP_BY_REG) {
+            tr_get(t, HOST_R10, reg->reg);
+            emit_lea(&t->c, HOST_R10, HOST_R10, -1);
+            head_bytes(t, 0x49, 0x81, 0xfa); /* cmp $..,%r10 */
+            emit_u32(&t->c, LOOP_STEP - 1);
+            loop_fail(l, JA);
+        }
+    }
+}
+
+/* ---- the fast body ---- */
+
+void tr_loop_operand(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    const struct tr_loop *l = t->loop;
+    unsigned number = (unsigned)l->group[t->number];
+    const struct loop_group *g = &l->groups[number];
+    uint8_t base = g->fold ? INSN_NO_REG : g->base, index = g->index, scale = g->scale;
+    uint8_t host = g->host & 15;
+
+    if ((g->host & LOOP_PINNED) == 0) {
+        emit_op_gs(&t->c, EMIT_LOAD, host, loop_addend(number));
+    }
+    if (base != INSN_NO_REG && index != INSN_NO_REG) {
+        struct emit_mem sum = {.base = host, .index = base, .scale = 1};
+
+        if (tr_displaced(base)) {
+            tr_get(t, HOST_R10, base);
+            sum.index = HOST_R10;
+        }
+        emit_op_mem(&t->c, EMIT_LEA, host, &sum);
+    } else if (base != INSN_NO_REG) {
+        index = base;
+        scale = 1;
+    }
+    if (index != INSN_NO_REG && tr_displaced(index)) {
+        tr_get(t, HOST_R10, index);
+        index = HOST_R10;
+    }
+    *m = (struct emit_mem){.base = host,
+                           .index = index == INSN_NO_REG ? EMIT_NO_REG : index,
+                           .scale = scale,
+                           .disp = (int32_t)op->disp};
+}
+
+/* Comparisons of what was taken for constant with what is loaded. */
+static void loop_compare_guesses(struct tr_loop *l)
+{
+    struct tr *t = l->t;
+
+    for (unsigned i = 0; i < l->nr; i++) {
+        const struct insn *in = &t->insn[i];
+        struct emit_mem m = {.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
+                             .disp = (int32_t)in->disp};
+        struct tr_operand op;
+
+        if (!l->guess[i]) {
+            continue;
+        }
+        t->number = i;
+        t->ip = (uint16_t)(t->b->offset + t->at[i]);
+        if (l->group[i] >= 0 && tr_operand_of(t, in, &op)) {
+            tr_loop_operand(t, &op, &m);
+        }
+        emit_op_mem(&t->c, EMIT_CMP_LOAD, in->op[0].reg, &m);
+        loop_fail(l, JNE);
+    }
+}
+
+static void loop_compare_limits(struct tr_loop *l)
+{
+    struct tr *t = l->t;
+
+    for (unsigned i = 0; i < l->nr_limits; i++) {
+        unsigned reg = l->limits[i].reg;
+
+        if (tr_displaced(reg)) {
+            tr_get(t, HOST_R10, reg);
+            reg = HOST_R10;
+        }
+        emit_op_gs(&t->c, EMIT_CMP_LOAD, reg, TR_GS(loop_limit) + i * sizeof(uint64_t));
+        loop_fail(l, l->limits[i].down ? JL : JG);
+    }
+}
+
+/* Flags that matter in the fast body; false: some do that the last iteration left. */
+static bool loop_liveness(struct tr_loop *l)
+{
+    struct tr *t = l->t;
+    uint8_t live = t->live_before[l->nr];
+
+    t->live_taken[l->nr - 1] = 0;
+    for (unsigned i = l->nr; i-- > 0;) {
+        struct insn_status s = insn_status_flags(&t->insn[i]);
+
+        if (t->insn[i].id == INSN_JCC) {
+            live |= t->live_taken[i];
+            s.kills = 0;
+        }
+        live = (uint8_t)((live & ~s.kills) | s.reads);
+        t->live_before[i] = live;
+    }
+    return live == 0;
+}
+
+/* false: something cannot be written. */
+static bool loop_body(struct tr_loop *l, uint32_t top)
+{
+    struct tr *t = l->t;
+
+    for (unsigned i = 0; i < l->nr; i++) {
+        const struct insn *in = &t->insn[i];
+
+        if (i + 1 == l->nr) {
+            emit_patch(t->c.start, emit_jcc(&t->c, in->cond), top);
+        } else if (!l->guess[i] && !tr_loop_insn(t, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void loop_patch(struct tr_loop *l)
+{
+    for (unsigned i = 0; i < l->nr_fails; i++) {
+        emit_patch(l->t->c.start, l->fails[i], emit_offset(&l->t->c));
+    }
+}
+
+/* The ordinary translation goes on at the start of an iteration, whose flags are those that
+ * `redo` left. */
+static void loop_back(struct tr_loop *l, const struct tb_code *code, uint8_t live,
+                      const struct insn *redo)
+{
+    struct tr *t = l->t;
+    struct rec *rec = &t->d->recs[t->d->nr_recs];
+
+    t->rec = t->d->nr_recs++;
+    *rec = (struct rec){.tb = t->t, .start = emit_offset(&t->c), .ip = t->b->offset};
+    loop_patch(l);
+    t->redo = redo;
+    t->may_redo = false;
+    t->live = live;
+    t->loc = live != 0 ? LOC_REDO : LOC_DEAD;
+    tr_flags_settle(t);
+    if (live != 0) {
+        tr_flags_save(t);
+    }
+    tr_poll(t);
+    emit_jmp_to(&t->c, code->mem[2]);
+    rec->end = emit_offset(&t->c);
+}
+
+static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t live,
+                      const struct insn *redo)
+{
+    enum { ALIGN = 32 };
+    struct tr *t = l->t;
+    uint32_t over, top;
+
+    head_steps(l);
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        head_group(l, i);
+    }
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        if ((l->groups[i].host & LOOP_PINNED) != 0) {
+            emit_op_gs(&t->c, EMIT_LOAD, l->groups[i].host & 15u, loop_addend(i));
+        }
+    }
+    loop_compare_guesses(l);
+    over = emit_jmp(&t->c);
+    while (emit_offset(&t->c) % ALIGN != 0) {
+        emit_byte(&t->c, 0x90);
+    }
+    top = emit_offset(&t->c);
+    loop_compare_limits(l);
+    loop_compare_guesses(l);
+    emit_patch(t->c.start, over, emit_offset(&t->c));
+    t->redo = NULL;
+    t->may_redo = false;
+    t->loc = LOC_DEAD;
+    t->sp = 0;
+    if (!loop_body(l, top) || (live != 0 && (t->loc != LOC_HOST || t->redo != redo))) {
+        return false;
+    }
+    t->live = t->live_before[l->nr];
+    tr_fixup(t, emit_jmp(&t->c), FIX_LINK,
+             (uint64_t)(t->b->offset + t->at[l->nr - 1] + t->insn[l->nr - 1].len));
+    loop_back(l, code, live, redo);
+    return true;
+}
+
+bool tr_loop(struct tr *t, const struct tb_code *code, struct dbt_loop *loop)
+{
+    struct tr_loop *l = t->loop;
+    const struct fixup *f = &t->fix[t->loop_fix];
+    uint8_t live_before[LOOP_INSNS], taken = t->live_taken[l->nr - 1];
+    uint8_t live = t->live_before[0];
+    uint8_t *start = t->c.p;
+    unsigned nr_fix = t->nr_fix;
+    uint32_t nr_recs = t->d->nr_recs;
+    const struct loop_reg *reg = &l->reg[l->limits[0].reg];
+    bool ok;
+
+    if (t->b->offset + t->at[l->nr - 1] + t->insn[l->nr - 1].len >= MEM_PAGE_SIZE ||
+        (live != 0 && (f->loc != LOC_HOST || f->redo == NULL))) {
+        return false;
+    }
+    memcpy(live_before, t->live_before, l->nr);
+    *loop = (struct dbt_loop){.entry = emit_offset(&t->c),
+                              .reg = l->limits[0].reg,
+                              .by = (int16_t)reg->by,
+                              .by_reg = reg->class == LOOP_BY_REG ? reg->reg : INSN_NO_REG};
+    t->in_loop = true;
+    ok = loop_liveness(l) && loop_emit(l, code, live, f->redo);
+    t->in_loop = false;
+    memcpy(t->live_before, live_before, l->nr);
+    t->live_taken[l->nr - 1] = taken;
+    if (!ok) {
+        t->c.p = start;
+        t->nr_fix = nr_fix;
+        t->d->nr_recs = nr_recs;
+    }
+    return ok;
+}
