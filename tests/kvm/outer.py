@@ -14,7 +14,7 @@ import tempfile
 
 FOLDER = stat.S_IFDIR | 0o755
 MODULES = ("virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko")
-APPEND = "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off rdinit=/init"
+APPEND = "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off cryptomgr.notests rdinit=/init"
 PROCESSOR = "EPYC,+svm,+npt"
 START, END = "OUTER-START", "OUTER-END"
 

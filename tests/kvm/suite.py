@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The KVM engine on a true KVM: suite.py amd|vtx PVEMU PROGRAM_FOLDER GUEST_FOLDER [WORD...].
 
-One outer machine (outer.py) runs every case; what each said is judged here. WORDs choose cases by a part of their name,
-but for those that one with a minus sign names. The kernel is in $PVEMU_CLOUD, or images/kernel.sh fetches it. With a
-32-bit one in $PVEMU_686 and a 32-bit busybox in $PVEMU_BUSYBOX_I386 that is tried too. Skipped without QEMU (amd) or
-Bochs (vtx).
+Outer machines (outer.py), as many as there are processors or $PVEMU_KVM_MACHINES but two at most, share the cases; what
+each said is judged here. WORDs choose cases by a part of their name, but for those that one with a minus sign names;
+"commit" is the cases of COMMIT. The kernel is in $PVEMU_CLOUD, or images/kernel.sh fetches it. With a 32-bit one in
+$PVEMU_686 and a 32-bit busybox in $PVEMU_BUSYBOX_I386 that is tried too. Skipped without QEMU (amd) or Bochs (vtx).
 """
+import concurrent.futures
 import hashlib
 import os
 import pathlib
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 
 import outer
 
@@ -28,9 +30,11 @@ DISK_BYTES = 4 << 20
 PIECE = 256 << 10  # of it, for what is done over and over
 PROGRAMS = ("bare", "irqchip", "debug", "state")
 RUN = "./pvemu -accel kvm -m 256M"
+PV_MEMORY = "-m 128M"  # each page more is calls at the start of a PV guest: what it needs, and no more
 AUTO = "./pvemu -m 32M -net none -timeout 20 -kernel"
 CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests noxsave"
 PV_CMDLINE = "console=hvc0 quiet panic=-1 cryptomgr.notests"  # XSETBV comes out to pvemu: XSAVE works
+QUICK = " noreplace-smp"  # a kernel that takes its LOCK prefixes away makes 70,000 hypercalls for it as PV
 
 def sample():
     """The disk's bytes: no two sectors are alike."""
@@ -123,8 +127,9 @@ dmesg | grep -E 'WARNING|BUG:|Call Trace|rcu: INFO|soft lockup|I/O error|disable
 class Case:
     """One section of the outer machine's job: what it runs, and what its output must have."""
 
-    def __init__(self, name, command, *wanted, status=0, unwanted=()):
+    def __init__(self, name, command, *wanted, status=0, unwanted=(), weight=1):
         self.name, self.command, self.wanted, self.status, self.unwanted = name, command, wanted, status, unwanted
+        self.weight = weight  # about how long it takes, in small kernels
         self.seconds = 0.0  # by the outer machine's clock
 
     def script(self, number):
@@ -183,12 +188,12 @@ class Controllers(Case):
                                       if cost.get(n, 0) <= 0]
 
 
-def linux(name, work, *wanted, options="", before="", kind="PVH", cmdline=CMDLINE, kernel="vmlinuz"):
+def linux(name, work, *wanted, options="", before="", kind="PVH", cmdline=CMDLINE, kernel="vmlinuz", weight=25):
     """A Debian kernel to its init, the work, and power-off."""
     command = (f"{before} timeout 300 {RUN} {options} -kernel {kernel} -initrd {work}.cpio -cmdline '{cmdline}' "
                f"-timeout 120")
     return Case(name, command, rf"by {kind}, kvm", r"^GUEST-END 0", r"the guest powered off", *wanted,
-                unwanted=(r"GUEST-WARNS", r"PVEMU-NOTE"))
+                unwanted=(r"GUEST-WARNS", r"PVEMU-NOTE"), weight=weight)
 
 
 # What is another way on KVM (docs/kvm.md): in these kernels this check and no other fails.
@@ -212,7 +217,8 @@ def test_kernel(row, group):
 
 
 def pv_linux(name, work, *wanted, options="", before="", cmdline=PV_CMDLINE):
-    return linux("PV Debian, " + name, work, *wanted, options="-machine pv " + options, before=before, kind="PV", cmdline=cmdline)
+    return linux("PV Debian, " + name, work, *wanted, options=f"-machine pv {PV_MEMORY} {options}", before=before, kind="PV",
+                 cmdline=cmdline, weight=50)
 
 
 ENGINES = "bt kvm interp kvm bt interp kvm"
@@ -228,7 +234,7 @@ def handover(name, options, cmdline=CMDLINE):
                f"sleep 0.3; touch stop; wait; cat /tmp/sw")
     return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^sw .* kvm", r"^rounds [1-9]\d* bad 0", r"^disk [1-9]\d* bad 0", r"^net [1-9]\d* bad 0",
                 r"^no new message", r"^GUEST-END 0", r"the guest powered off",
-                unwanted=(r"GUEST-WARNS", "error:"))
+                unwanted=(r"GUEST-WARNS", "error:"), weight=110 if "-machine pv" in options else 60)
 
 
 RESUMES = ("-cancel ", "", "-cancel ", "")
@@ -241,7 +247,7 @@ def suspends_itself(name, options, text, resumes=RESUMES, unwanted=(), end="(exi
                       f"./pvemu resume {how}sl" for how in resumes)
     command = (f"rm -f /tmp/sl; timeout 60 ./pvemu -accel kvm -m 32M -net none -name sl -on suspend=pause {options} -kernel {name}.elf "
                f"-timeout 50 > /tmp/sl 2>&1 & p=$!; {turns}; wait $p; s=$?; cat /tmp/sl; {end}")
-    return Case(f"guest {name}", command, r", kvm, ", text, unwanted=unwanted)
+    return Case(f"guest {name}", command, r", kvm, ", text, unwanted=unwanted, weight=6)
 
 
 def suspended(name, options, cmdline=CMDLINE):
@@ -252,7 +258,8 @@ def suspended(name, options, cmdline=CMDLINE):
                f"-timeout 200 > /tmp/sw 2>&1 & p=$!; "
                f"n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; {turns}; touch stop; wait $p; s=$?; cat /tmp/sw; (exit $s)")
     return Case(name, command, "resumed 1\nresumed 2\nresumed 3\nresumed 4\n", r"^rounds [1-9]\d* bad 0", r"^disk [1-9]\d* bad 0",
-                r"^net [1-9]\d* bad 0", r"^no odd message", r"^GUEST-END 0", r"the guest powered off", unwanted=("error:",))
+                r"^net [1-9]\d* bad 0", r"^no odd message", r"^GUEST-END 0", r"the guest powered off", unwanted=("error:",),
+                weight=110 if "-machine pv" in options else 60)
 
 
 def cases(digest, machine):
@@ -294,9 +301,9 @@ def cases(digest, machine):
         pv_linux("1 CPU", "work", r"^cpus 1", r"sum 8\.1783681036", r"^slept [23]$", options="-net none"),
         pv_linux("2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
         pv_linux("disk and network", "devices", rf"^{whole}", rf"^{second}", rf"^{whole}  -\s*^GUEST-END",
-                 options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;"),
-        handover("hand-over, PV, 1 CPU", "-machine pv", PV_CMDLINE),
-        handover("hand-over, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
+                 options="-disk disk,snapshot", before="httpd -p 127.0.0.1:8099 -h /t;", cmdline=PV_CMDLINE + QUICK),
+        handover("hand-over, PV, 1 CPU", f"-machine pv {PV_MEMORY}", PV_CMDLINE),
+        handover("hand-over, PV, 2 CPUs", f"-machine pv {PV_MEMORY} -smp 2", PV_CMDLINE + QUICK),
         *(suspends_itself(f"ops_suspend_{kind}_{way}", "-machine pvh", "all of .* checks passed")
           for kind in ("pvh", "pvh32") for way in rows.WAYS),
         # An INT3 whose #GP met a nested page fault: QEMU 7.2 and KVM make an INT of it that RIP is behind (docs/kvm.md).
@@ -305,7 +312,7 @@ def cases(digest, machine):
                           (*RESUMES, REFUSED, REFUSED, *RESUMES[:2], ""), (r"^FAILED: (?!try_call\(breakpoint)", r"FAILED[^$]*FAILED"), "true")
           for way in ("", "_page")),
         suspended("suspend, 2 CPUs", "-smp 2"),
-        suspended("suspend, PV, 2 CPUs", "-machine pv -smp 2", PV_CMDLINE),
+        suspended("suspend, PV, 2 CPUs", f"-machine pv {PV_MEMORY} -smp 2", PV_CMDLINE),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
     ]
     if "PVEMU_686" in os.environ:
@@ -314,6 +321,22 @@ def cases(digest, machine):
                             options="-net none -smp 2", kernel="vmlinuz686",
                             before="" if vtx else "rmmod kvm-amd; insmod /m/kvm-amd.ko npt=0;"))
     return [c for c in chosen if not vtx or not c.name.startswith("hand-over")]  # no other engine there
+
+
+# What every commit must pass: each behaviour of the engine once. Of kernels whose calls are the same by page and inline,
+# and of their kinds, one that has not had its way yet; of Debian both kinds, with one and two CPUs, disk and network.
+COMMIT = (
+    "doctor", "debugger", "AVX, written pages", "auto", "cost of an exit",
+    *("guest " + name for name in ("exit_code", "poweroff", "xen_poweroff", "xen_page", "calls32", "user_call", "acpi_off", "triple",
+                                   "crash", "reboot", "suspend", "hang", "echo_serial", "smp_locks", "smp_ipi")),
+    *("PV guest " + name for name in ("hello", "calls", "calls_page", "tables", "traps", "user_page", "cpu", "failsafe", "spaces",
+                                      "types", "refusals", "vbd", "wild_no_stack", "wild_iret_without_frame", "wild_no_failsafe")),
+    *("ops " + name for name in ("sched_pv_page", "vcpus_pv_inline", "events_pvh_inline", "sched_pvh_page", "vcpus_pvh32_inline",
+                                 "grants_pvh32_page", "physmap_pvh_inline", "hvm_pvh_page")),
+    *("ops shutdown_" + name for name in ("pv_page:s 3", "pvh_inline:s 1", "pvh32_page:s 2", "pv_inline:c 4", "pvh_page:d")),
+    "guest ops_suspend_pvh_page", "guest pv_suspend", "Debian, disk and network", "PV Debian, disk and network",
+    "hand-over, 2 CPUs", "hand-over, PV, 2 CPUs",
+)
 
 
 def guest_image(kernel, work, busybox="/bin/busybox"):
@@ -332,34 +355,67 @@ def guest_image(kernel, work, busybox="/bin/busybox"):
     return machine.bytes()
 
 
-def prepare(kind, pvemu, programs, guests, kernel):
-    machine = kind(kernel)
+def prepare(machine, job, pvemu, programs, guests, kernel):
+    """Puts what the job names into the machine: its start takes the longer the more there is."""
     machine.program("/t/pvemu", pvemu)
     for name in PROGRAMS:
-        machine.program("/t/" + name, os.path.join(programs, "kvm_" + name))
+        if "./" + name in job:
+            machine.program("/t/" + name, os.path.join(programs, "kvm_" + name))
     for path in [*pathlib.Path(guests).glob("*.elf"), *pathlib.Path(guests, "pv").glob("*.elf"),
                  *pathlib.Path(guests, "ops").glob("*.elf")]:
-        machine.add("/t/" + path.name, path)
+        if path.name in job:
+            machine.add("/t/" + path.name, path)
     loader = pathlib.Path(guests, "exit_code.elf").read_bytes() + b"Welcome to GRUB!"  # by this pvemu knows GRUB
     machine.data("/t/loader.elf", loader)
-    machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
-    machine.data("/t/work.cpio", guest_image(kernel, WORK))
-    machine.data("/t/switch.cpio", guest_image(kernel, SWITCH))
-    machine.data("/t/sleeper.cpio", guest_image(kernel, SLEEPER))
-    if "PVEMU_686" in os.environ:
+    if "vmlinuz " in job:
+        machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
+    for name, work in (("work", WORK), ("switch", SWITCH), ("sleeper", SLEEPER), ("devices", DISK + NET)):
+        if name + ".cpio" in job:
+            machine.data(f"/t/{name}.cpio", guest_image(kernel, work))
+    if "vmlinuz686 " in job:
         machine.add("/t/vmlinuz686", os.path.join(os.environ["PVEMU_686"], "vmlinuz"))
         machine.data("/t/work686.cpio", guest_image(os.environ["PVEMU_686"], WORK, os.environ["PVEMU_BUSYBOX_I386"]))
-    machine.data("/t/devices.cpio", guest_image(kernel, DISK + NET))
     machine.data("/t/disk", sample())
     machine.data("/t/piece", sample()[:PIECE])
-    return machine
+
+
+def shares(chosen, machines):
+    """The cases, numbered, for each machine: what takes long first, each to who has least, then in their order."""
+    parts = [[] for _ in range(machines)]
+    for number, case in sorted(enumerate(chosen, 1), key=lambda pair: -pair[1].weight):
+        min(parts, key=lambda part: sum(c.weight for _, c in part)).append((number, case))
+    return [sorted(part, key=lambda pair: pair[0]) for part in parts if part]
+
+
+def run_share(machine, part, *files):
+    """Runs the cases of one machine; what it said about each, by its number."""
+    job = "".join(case.script(number) for number, case in part)
+    prepare(machine, job, *files)
+    start = time.monotonic()
+    try:
+        text = machine.run(job + "true\n", limit=LIMIT)
+    except outer.Failure as why:
+        text = str(why)
+    print(f"# an outer machine with {len(part)} of the cases: {time.monotonic() - start:.0f} s", flush=True)
+    pieces = re.split(r"^== (\d+)\n", text, flags=re.MULTILINE)
+    return dict(zip(map(int, pieces[1::2]), pieces[2::2]))
+
+
+def choose(every, words):
+    """The cases that the words name. An unknown one in COMMIT is our mistake."""
+    but = [w[1:] for w in words if w.startswith("-")]
+    words = [w for w in words if not w.startswith("-")]
+    names = [c.name for c in every]
+    if "commit" in words:
+        for name in COMMIT:
+            assert names.count(name) == 1, name
+    return [c for c in every if not any(w in c.name for w in but) and
+            (not words or any(w in c.name for w in words) or ("commit" in words and c.name in COMMIT))]
 
 
 def main():
     kind = {"amd": outer.Outer, "vtx": outer.OuterVtx}[sys.argv[1]]
     pvemu, programs, guests = sys.argv[2:5]
-    words = [w for w in sys.argv[5:] if not w.startswith("-")]
-    but = [w[1:] for w in sys.argv[5:] if w.startswith("-")]
     missing = [n for n in NEEDS + kind.NEEDS if not shutil.which(n)]
     if missing:
         print("1..0 # SKIP there is no " + " ".join(missing))
@@ -368,18 +424,17 @@ def main():
         [ROOT / "images/kernel.sh", "cloud"], check=True, capture_output=True, text=True).stdout.strip()
     whole = sample()
     digest = [hashlib.sha256(part).hexdigest() for part in (whole, whole[1 << 20:2 << 20])]
-    chosen = [c for c in cases(digest, kind)
-              if (not words or any(w in c.name for w in words)) and not any(w in c.name for w in but)]
-    job = "".join(c.script(i) for i, c in enumerate(chosen, 1))
+    chosen = choose(cases(digest, kind), [w for w in sys.argv[5:] if w])
+    machines = int(os.environ.get("PVEMU_KVM_MACHINES", min(2, len(os.sched_getaffinity(0)))))
     failed = 0
+    said = {}
     print(f"1..{len(chosen)}", flush=True)
-    try:
-        text = prepare(kind, pvemu, programs, guests, kernel).run(job + "true\n", limit=LIMIT)
-    except outer.Failure as why:
-        text = str(why)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for answer in [pool.submit(run_share, kind(kernel), part, pvemu, programs, guests, kernel)
+                       for part in shares(chosen, machines)]:
+            said.update(answer.result())
     for number, case in enumerate(chosen, 1):
-        part = text.partition(f"== {number}\n")[2]
-        part = part[:part.find(f"== {number + 1}\n")] if f"== {number + 1}\n" in part else part
+        part = said.get(number, "")
         bad = case.judge(part)
         print(("not ok" if bad else "ok") + f" {number} - {case.name} ({case.seconds:.2f} s of the outer machine)", flush=True)
         if bad:
