@@ -101,21 +101,38 @@ static void flow_jmp(struct tr *t, const struct insn *in)
     tr_go(t, &code);
 }
 
-/* Calls to another page: target and its code to gs:[tmp] and gs:[target]. */
-static void flow_call_target(struct tr *t, const struct insn *in, int64_t to)
+/* Target of a call to another page, to r10; from memory it is in gs:[tmp]. */
+static void flow_call_to(struct tr *t, const struct insn *in, int64_t to)
 {
+    if (in->op[0].kind == OPK_REL) {
+        tr_guest_address(t, HOST_R10, to);
+    } else if (in->op[0].kind == OPK_GPR && in->op[0].reg != CPU_RSP) {
+        tr_get(t, HOST_R10, in->op[0].reg);
+    } else {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+    }
+}
+
+/* Its code to r11, or to gs:[target] where r11 is `wanted`. */
+static void flow_call_code(struct tr *t, const struct insn *in, int64_t to, bool wanted)
+{
+    bool rsp = in->op[0].kind == OPK_GPR && in->op[0].reg == CPU_RSP;
     struct emit_mem code;
 
-    if (in->op[0].kind == OPK_REL) {
-        tr_clobber(t);
-        tr_guest_address(t, HOST_R10, to);
-        tr_jump(t, &code);
-    } else {
-        flow_target(t, in, &code);
+    tr_clobber(t);
+    if (rsp) {
+        tr_get(t, HOST_R10, CPU_RSP);
     }
+    if (rsp || in->op[0].kind == OPK_MEM) {
+        emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
+    } else {
+        flow_call_to(t, in, to);
+    }
+    tr_jump_code(t, &code);
     emit_op_gs_mem(&t->c, EMIT_LOAD, HOST_R11, &code);
-    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
-    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(target));
+    if (wanted) {
+        emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(target));
+    }
 }
 
 static void flow_call(struct tr *t, const struct insn *in)
@@ -124,6 +141,7 @@ static void flow_call(struct tr *t, const struct insn *in)
                               .disp = -8, .size = 8, .write = true};
     int64_t back = (int64_t)t->ip + in->len, to = back + (int64_t)in->imm;
     bool near = in->op[0].kind == OPK_REL && to >= 0 && to < MEM_PAGE_SIZE;
+    bool covered = tr_stack_covers(t, -8, 8); /* r11 lasts until the call */
     struct emit_mem m;
 
     if (near) {
@@ -132,7 +150,7 @@ static void flow_call(struct tr *t, const struct insn *in)
         tr_interpret(t);
         return;
     } else {
-        flow_call_target(t, in, to);
+        flow_call_code(t, in, to, !covered);
     }
     tr_check(t, &slot, &m);
     tr_guest_address(t, HOST_R10, back);
@@ -142,11 +160,13 @@ static void flow_call(struct tr *t, const struct insn *in)
         emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
     }
     if (!near) {
-        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
+        flow_call_to(t, in, to);
     }
     if (t->d->no_returns) {
         if (near) {
             tr_direct(t, to);
+        } else if (covered) {
+            emit_bytes(&t->c, (const uint8_t[]){0x41, 0xff, 0xe3}, 3); /* jmp *%r11 */
         } else {
             emit_jmp_gs(&t->c, TR_GS(target));
         }
@@ -155,6 +175,8 @@ static void flow_call(struct tr *t, const struct insn *in)
     t->sp -= 8;
     if (near) {
         tr_fixup(t, emit_call(&t->c), FIX_LINK, (uint64_t)to);
+    } else if (covered) {
+        emit_bytes(&t->c, (const uint8_t[]){0x41, 0xff, 0xd3}, 3); /* call *%r11 */
     } else {
         emit_call_gs(&t->c, TR_GS(target));
     }

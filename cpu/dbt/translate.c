@@ -69,12 +69,17 @@ static void jump_compare(struct tr *t, struct emit_mem *code)
     *code = tr_jumps(t, offsetof(struct dbt_jump, code));
 }
 
-void tr_jump(struct tr *t, struct emit_mem *code)
+void tr_jump_code(struct tr *t, struct emit_mem *code)
 {
     uint32_t retry = emit_offset(&t->c);
 
     jump_compare(t, code);
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_JUMP, retry);
+}
+
+void tr_jump(struct tr *t, struct emit_mem *code)
+{
+    tr_jump_code(t, code);
     jump_salt(t);
 }
 

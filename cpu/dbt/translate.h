@@ -143,6 +143,8 @@ void tr_call_c(struct tr *t, tr_c_fn fn);
 /* Where the code for the rip in r10 is; r11 helps. Goes slow when it has none. Flags are saved
  * or dead, and nothing is committed yet. */
 void tr_jump(struct tr *t, struct emit_mem *code);
+/* The same, but r10 is not the rip any more. */
+void tr_jump_code(struct tr *t, struct emit_mem *code);
 /* Looks whether somebody wants something; before anything else in an instruction. */
 void tr_poll(struct tr *t);
 void tr_guest_address(struct tr *t, unsigned reg, int64_t offset);
