@@ -108,6 +108,7 @@ struct dbt_loop {
     int16_t by;     /* reg changes by that, or by by_reg */
     uint8_t reg, by_reg;
     uint8_t seen, runs; /* branches back, and how many of these came first */
+    bool quick;         /* its head is short */
     bool known, good;   /* good: it is worth its head, or once was */
     uint64_t next;      /* reg, if the next branch belongs to the same run */
 };

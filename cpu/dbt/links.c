@@ -31,7 +31,7 @@ static unsigned link_entry(const struct link *l, const struct tb *t, const struc
 /* Are its runs long enough for the head to pay? Its first iterations come by here. */
 static void link_sample(struct dbt *d, struct dbt_loop *loop, unsigned bit)
 {
-    enum { SAMPLES = 128, LONG = 8 };
+    enum { SAMPLES = 128, LONG = 8, QUICK = 3 };
     const uint64_t *gpr = d->interp.v->cpu.gpr;
     uint64_t at = gpr[loop->reg], *good = &d->loops_good[bit / 64];
     bool always = d->options.loops || d->lockstep != NULL || (*good >> (bit % 64) & 1) != 0;
@@ -39,7 +39,7 @@ static void link_sample(struct dbt *d, struct dbt_loop *loop, unsigned bit)
     loop->runs += loop->seen == 0 || at != loop->next;
     loop->next = at + (uint64_t)loop->by + (loop->by_reg < CPU_NR_GPR ? gpr[loop->by_reg] : 0);
     loop->known = ++loop->seen == SAMPLES || always;
-    loop->good = always || loop->runs * LONG <= loop->seen;
+    loop->good = always || loop->runs * (loop->quick ? QUICK : LONG) <= loop->seen;
     if (loop->known && loop->good) {
         *good |= 1ull << (bit % 64);
         d->counts.n[COUNT_LOOPS]++;

@@ -40,6 +40,7 @@ struct loop_group {
     struct loop_form form;
     int64_t low, high;
     uint8_t base, index, scale; /* base may be RIP */
+    uint8_t regs[2];            /* base and index as the ordinary translation has them */
     bool fold;                  /* base stays, and is part of what is added */
     bool write;
     uint8_t host;               /* the register of what is added */

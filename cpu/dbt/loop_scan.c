@@ -175,6 +175,8 @@ static bool loop_group_of(struct tr_loop *l, unsigned at)
     new.base = op.base;
     new.index = op.index;
     new.scale = op.index == INSN_NO_REG ? 1 : op.scale;
+    new.regs[0] = op.base;
+    new.regs[1] = op.index;
     new.form = form_address(l, op.base, op.index, new.scale, op.disp);
     new.low = new.form.disp;
     new.high = new.low + op.size;

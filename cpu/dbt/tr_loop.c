@@ -19,8 +19,9 @@
  * addresses, is taken for constant: each iteration begins by comparing it with what is there,
  * which stands for the load.
  *
- * Whether the branch back is linked to the head is found out by sampling (links.c): heads cost
- * more than some iterations save.
+ * Where the ordinary translation looks into slots for pages (tr_near.c), which it has just done,
+ * a shorter head does the same. Whether the branch back is linked to the head is found out by
+ * sampling (links.c): heads cost more than some iterations save.
  */
 #include <string.h>
 
@@ -246,6 +247,120 @@ static void head_steps(struct tr_loop *l)
     }
 }
 
+/* ---- a short head ---- */
+
+static bool quick_form(const struct loop_form *f)
+{
+    return (f->coef[CPU_RSP] | f->coef[CPU_R9] | f->coef[CPU_R10] | f->coef[CPU_R11]) == 0;
+}
+
+/* Is every page in the slot that the ordinary translation has just looked into? */
+static bool quick_slots(const struct tr_loop *l, size_t slot[])
+{
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        const struct loop_group *g = &l->groups[i];
+
+        slot[i] = tr_near_slot(l->t, g->regs[0], g->regs[1], g->write);
+        if (slot[i] == 0 || !quick_form(&g->form) || g->shift != 0) {
+            return false;
+        }
+    }
+    return l->nr_limits == 1 && !l->limits[0].down && !tr_displaced(l->limits[0].reg) &&
+           l->reg[l->limits[0].reg].class == LOOP_BY;
+}
+
+/* r11: minus how far the nearest of the pages' ends is, so far. */
+static void quick_group(struct tr_loop *l, const struct loop_group *g, size_t slot, bool *first)
+{
+    struct tr *t = l->t;
+    int32_t left = MEM_PAGE_SIZE - (int32_t)(g->high - g->low);
+
+    head_sum(t, &g->form, g->low);
+    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, slot + offsetof(struct interp_near, start));
+    head_bytes(t, 0x49, 0x81, 0xfa); /* cmp $..,%r10 */
+    emit_u32(&t->c, (uint32_t)left);
+    loop_fail(l, JA);
+    if (g->limit < 0) {
+        return;
+    }
+    emit_lea(&t->c, *first ? HOST_R11 : HOST_R10, HOST_R10, -left);
+    if (!*first) {
+        emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+        emit_bytes(&t->c, (const uint8_t[]){0x4d, 0x0f, 0x4f, 0xda}, 4); /* cmovg r10,r11 */
+    }
+    *first = false;
+}
+
+static void quick_limit(struct tr_loop *l)
+{
+    enum { MARGIN = 2 * LOOP_STEP };
+    struct tr *t = l->t;
+    unsigned iv = l->limits[0].reg;
+
+    head_bytes(t, 0x49, 0xf7, 0xdb); /* neg %r11 */
+    if (t->d->lockstep != NULL) {
+        emit_mov_imm32(&t->c, HOST_R10, (uint32_t)l->reg[iv].by * LOOP_LOCKSTEP);
+        emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10);
+        emit_bytes(&t->c, (const uint8_t[]){0x4d, 0x0f, 0x47, 0xda}, 4); /* cmova r10,r11 */
+    }
+    emit_lea(&t->c, HOST_R11, HOST_R11, MARGIN);
+    emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, iv);
+    loop_fail(l, JO);
+    emit_lea(&t->c, HOST_R11, HOST_R11, -MARGIN);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(loop_limit));
+}
+
+/* What is added to the group's addresses, to its register, or to where the body finds it. */
+static void quick_addend(struct tr_loop *l, unsigned number, size_t slot, bool pinned)
+{
+    struct tr *t = l->t;
+    const struct loop_group *g = &l->groups[number];
+    unsigned host = pinned ? g->host & 15u : HOST_R11;
+
+    if (pinned != ((g->host & LOOP_PINNED) != 0)) {
+        return;
+    }
+    emit_op_gs(&t->c, EMIT_LOAD, host, slot + offsetof(struct interp_near, addend));
+    if (g->fold && g->base == INSN_REG_RIP) {
+        emit_op_gs(&t->c, EMIT_ADD_LOAD, host, TR_GS(page));
+    } else if (g->fold) {
+        head_add(t, host, g->base);
+    }
+    if (!pinned) {
+        emit_op_gs(&t->c, EMIT_STORE, host, loop_addend(number));
+    }
+}
+
+static void quick_head(struct tr_loop *l, const size_t slot[])
+{
+    bool first = true;
+
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        quick_group(l, &l->groups[i], slot[i], &first);
+    }
+    quick_limit(l);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < l->nr_groups; i++) {
+            quick_addend(l, i, slot[i], pass == 1);
+        }
+    }
+}
+
+static void long_head(struct tr_loop *l)
+{
+    struct tr *t = l->t;
+
+    head_steps(l);
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        head_group(l, i);
+    }
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        if ((l->groups[i].host & LOOP_PINNED) != 0) {
+            emit_op_gs(&t->c, EMIT_LOAD, l->groups[i].host & 15u, loop_addend(i));
+        }
+    }
+}
+
 /* ---- the fast body ---- */
 
 void tr_loop_operand(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
@@ -390,20 +505,18 @@ static void loop_back(struct tr_loop *l, const struct tb_code *code, uint8_t liv
 }
 
 static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t live,
-                      const struct insn *redo)
+                      const struct insn *redo, bool *quick)
 {
     enum { ALIGN = 32 };
     struct tr *t = l->t;
+    size_t slot[DBT_LOOP_GROUPS];
     uint32_t over, top;
 
-    head_steps(l);
-    for (unsigned i = 0; i < l->nr_groups; i++) {
-        head_group(l, i);
-    }
-    for (unsigned i = 0; i < l->nr_groups; i++) {
-        if ((l->groups[i].host & LOOP_PINNED) != 0) {
-            emit_op_gs(&t->c, EMIT_LOAD, l->groups[i].host & 15u, loop_addend(i));
-        }
+    *quick = quick_slots(l, slot);
+    if (*quick) {
+        quick_head(l, slot);
+    } else {
+        long_head(l);
     }
     loop_compare_guesses(l);
     over = emit_jmp(&t->c);
@@ -450,7 +563,7 @@ bool tr_loop(struct tr *t, const struct tb_code *code, struct dbt_loop *loop)
                               .by = (int16_t)reg->by,
                               .by_reg = reg->class == LOOP_BY_REG ? reg->reg : INSN_NO_REG};
     t->in_loop = true;
-    ok = loop_liveness(l) && loop_emit(l, code, live, f->redo);
+    ok = loop_liveness(l) && loop_emit(l, code, live, f->redo, &loop->quick);
     t->in_loop = false;
     memcpy(t->live_before, live_before, l->nr);
     t->live_taken[l->nr - 1] = taken;

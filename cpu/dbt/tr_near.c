@@ -86,6 +86,22 @@ static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, b
     return t->slot[i].slot;
 }
 
+size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool write)
+{
+    const struct tr_slot *found = NULL;
+
+    for (unsigned i = 0; i < t->nr_slots; i++) {
+        const struct tr_slot *s = &t->slot[i];
+
+        if (!s->run && s->base == base && s->index == index && (found == NULL || found->own)) {
+            found = s;
+        }
+    }
+    return found == NULL ? 0
+                         : TR_GS(interp.near) + (found->slot + (write ? NEAR_SLOTS : 0u)) *
+                                                    sizeof(struct interp_near);
+}
+
 static unsigned near_class(unsigned size)
 {
     unsigned i = 0;
