@@ -21,7 +21,7 @@ enum { TLB_ENTRY_SHIFT = 5 };
 G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
 enum { DBT_NEAR_BITS = 1 << 15, DBT_GROUPS = 16 };
 enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
-enum { DBT_LOOPS = 1 << 12, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
+enum { DBT_LOOPS = 1 << 14, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
 
 enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
 
@@ -109,6 +109,7 @@ struct dbt_loop {
     uint8_t reg, by_reg;
     uint8_t seen, runs; /* branches back, and how many of these came first */
     bool quick;         /* its head is short */
+    bool open;          /* others may lead to the head, too */
     bool known, good;   /* good: it is worth its head, or once was */
     uint64_t next;      /* reg, if the next branch belongs to the same run */
 };

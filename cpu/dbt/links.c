@@ -28,10 +28,21 @@ static unsigned link_entry(const struct link *l, const struct tb *t, const struc
     return code->low == code->high || (code->low >= l->low && code->high <= l->high) ? 2 : 1;
 }
 
+/* Whatever leads here is linked anew. */
+static void links_in_undo(struct dbt *d, struct tb_code *code)
+{
+    for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
+        link_patch(d, &d->links[in], d->links[in].stub);
+        d->links[in].linked = false;
+    }
+    code->in = 0;
+}
+
 /* Are its runs long enough for the head to pay? Its first iterations come by here. */
-static void link_sample(struct dbt *d, struct dbt_loop *loop, unsigned bit)
+static void link_sample(struct dbt *d, struct tb_code *code, unsigned bit)
 {
     enum { SAMPLES = 128, LONG = 8, QUICK = 3 };
+    struct dbt_loop *loop = &d->loops[code->loop];
     const uint64_t *gpr = d->interp.v->cpu.gpr;
     uint64_t at = gpr[loop->reg], *good = &d->loops_good[bit / 64];
     bool always = d->options.loops || d->lockstep != NULL || (*good >> (bit % 64) & 1) != 0;
@@ -43,23 +54,26 @@ static void link_sample(struct dbt *d, struct dbt_loop *loop, unsigned bit)
     if (loop->known && loop->good) {
         *good |= 1ull << (bit % 64);
         d->counts.n[COUNT_LOOPS]++;
+        links_in_undo(d, code);
     }
 }
 
 /* Where the link is to lead to; 0: nowhere yet. */
 static uint32_t link_target(struct dbt *d, const struct link *l, const struct tb *t,
-                            const struct tb_code *code)
+                            struct tb_code *code)
 {
     unsigned checked = link_entry(l, t, code);
-    struct dbt_loop *loop = &d->loops[code->loop];
+    const struct dbt_loop *loop = &d->loops[code->loop];
 
     if (code->loop != 0 && l->loop && l->tb == t && checked == 2) {
         if (!loop->known) {
-            link_sample(d, loop, dbt_site_bit(t->block->frame, t->block->offset));
+            link_sample(d, code, dbt_site_bit(t->block->frame, t->block->offset));
         }
         if (!loop->known || loop->good) {
             return loop->known ? loop->entry : 0;
         }
+    } else if (code->loop != 0 && loop->good && loop->open && checked == 2) {
+        return loop->entry;
     }
     return l->host ? code->host[checked] : code->mem[checked];
 }
@@ -288,11 +302,7 @@ void dbt_tb_kill(struct dbt *d, struct tb *t)
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tb_code *code = &t->code[i];
 
-        for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
-            link_patch(d, &d->links[in], d->links[in].stub);
-            d->links[in].linked = false;
-        }
-        code->in = 0;
+        links_in_undo(d, code);
         if (code->far != 0) {
             links_jump_away(d, code, i);
         }

@@ -63,6 +63,7 @@ struct tr_loop {
     struct loop_group groups[DBT_LOOP_GROUPS];
     struct loop_limit limits[DBT_LOOP_LIMITS];
     unsigned nr_groups, nr_limits, nr_fails;
+    bool guesses; /* some */
     uint32_t fails[LOOP_FAILS]; /* jumps to the ordinary translation */
 };
 

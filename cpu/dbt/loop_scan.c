@@ -367,6 +367,7 @@ static bool loop_guesses(struct tr_loop *l)
         }
         others |= !l->guess[i];
         n += l->guess[i];
+        l->guesses |= l->guess[i];
         if (l->guess[i] &&
             (others || n > LOOP_GUESSES || (l->group[i] >= 0 && (l->groups[l->group[i]].limit >= 0 ||
                                              tr_displaced(l->groups[l->group[i]].index))))) {

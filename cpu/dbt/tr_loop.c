@@ -559,6 +559,7 @@ bool tr_loop(struct tr *t, const struct tb_code *code, struct dbt_loop *loop)
     }
     memcpy(live_before, t->live_before, l->nr);
     *loop = (struct dbt_loop){.entry = emit_offset(&t->c),
+                              .open = live == 0 && !l->guesses,
                               .reg = l->limits[0].reg,
                               .by = (int16_t)reg->by,
                               .by_reg = reg->class == LOOP_BY_REG ? reg->reg : INSN_NO_REG};
