@@ -123,7 +123,7 @@ if [ "$mode" != --quick ]; then
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${env686[@]}" "${kvm[@]}"
         need bochs bochsbios vgabios grub-pc-bin grub-common xorriso mtools
         kvm[2]=vtx
-        suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" doctor guest cost "1 CPU"
+        suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" doctor debugger guest cost "1 CPU"
     else
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}" commit
     fi

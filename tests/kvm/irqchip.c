@@ -3,7 +3,8 @@
  * What KVM takes for an event, with its local APIC (KVM_CAP_SPLIT_IRQCHIP, KVM_SIGNAL_MSI) and
  * without (KVM_INTERRUPT), and what a VMM no longer learns when the APIC is KVM's. A bare loop of
  * KVM_RUN, as bare.c: pvemu's own share is not in it. Prints the TSC ticks of each, the best of 20
- * times a hundred, above those of an exit without an event. Runs on any host with /dev/kvm.
+ * times a hundred, above those of an exit without an event. With an argument: what one vCPU's start
+ * by another one tells, and nothing else. Runs on any host with /dev/kvm.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -22,7 +23,7 @@
 enum {
     ROUNDS = 100, TIMES = 20, SIZE = 0x10000, CODE = 0x1000, HANDLER = 0x2000, STACK = 0x4000,
     VECTOR = 0x40, CALL = 0x7e, /* behind an OUT to this port RIP is the next instruction's */
-    LEAVES = 128, WAIT_US = 20000,
+    LEAVES = 128, WAIT_US = 20000, START = 0x5000, FILTER_MSRS = 0x600,
 };
 #define APIC_BASE_X2APIC 0x400u
 #define MSI_ADDRESS      0xfee00000u
@@ -31,6 +32,10 @@ enum {
 #define APIC_WRITE(reg, low, high) \
     0x66, 0xb9, reg, 0x08, 0x00, 0x00, 0x66, 0xb8, low, high, 0x00, 0x00, 0x66, 0x31, 0xd2, \
         0x0f, 0x30
+/* The same of the command register, to vCPU 1: EDX is one more. */
+#define APIC_SEND(low, high) \
+    0x66, 0xb9, 0x30, 0x08, 0x00, 0x00, 0x66, 0xb8, low, high, 0x00, 0x00, 0x66, 0x31, 0xd2, \
+        0x66, 0x42, 0x0f, 0x30
 #define APIC_ON APIC_WRITE(0x0f, 0xff, 0x01)
 #define LOOP_OPEN   0xfb, 0xe6, CALL, 0xeb, 0xfc             /* STI; l: OUT; JMP l */
 #define LOOP_CLOSED 0xfa, 0xe6, CALL, 0xfb, 0x90, 0xeb, 0xf9 /* l: CLI; OUT; STI; NOP; JMP l */
@@ -43,6 +48,10 @@ static const unsigned char dead[] = {APIC_ON, 0xfa, 0xf4}; /* CLI; HLT */
 static const unsigned char deaf[] = {APIC_ON, APIC_WRITE(0x35, 0x00, 0x00) /* patched below */,
                                      0xfb, 0xeb, 0xfe};
 enum { DEAF_LVT_HIGH = 17 + 10 }; /* bits 16 to 23 of what it writes: masked is bit 16 */
+static const unsigned char spin[] = {0xeb, 0xfe};
+/* INIT, a start-up message for START, OUT. */
+static const unsigned char restart[] = {APIC_ON, APIC_SEND(0x00, 0x45),
+                                        APIC_SEND(START >> 12, 0x46), 0xe6, CALL};
 static const unsigned char handler[] = {0xcf}; /* IRET */
 static const unsigned char handler_eoi[] = {APIC_WRITE(0x0b, 0x00, 0x00), 0xcf};
 static const unsigned char handler_tells[] = {0xe6, CALL, 0xcf};
@@ -78,6 +87,16 @@ static void machine_cpuid(const struct machine *m)
     free(list);
 }
 
+static void machine_add_vcpu(struct machine *m, unsigned long id)
+{
+    m->vcpu = must(ioctl(m->vm, KVM_CREATE_VCPU, id), "KVM_CREATE_VCPU");
+    m->run_size =
+        (size_t)must(ioctl(m->dev, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
+    m->run = mmap(NULL, m->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->vcpu, 0);
+    must(m->run != MAP_FAILED ? 0 : -1, "the vCPU's page");
+    machine_cpuid(m);
+}
+
 static struct machine machine_new(bool split)
 {
     struct machine m = {.split = split};
@@ -93,11 +112,7 @@ static struct machine machine_new(bool split)
     must(m.memory != MAP_FAILED ? 0 : -1, "memory");
     slot.userspace_addr = (unsigned long)m.memory;
     must(ioctl(m.vm, KVM_SET_USER_MEMORY_REGION, &slot), "memory");
-    m.vcpu = must(ioctl(m.vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
-    m.run_size = (size_t)must(ioctl(m.dev, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
-    m.run = mmap(NULL, m.run_size, PROT_READ | PROT_WRITE, MAP_SHARED, m.vcpu, 0);
-    must(m.run != MAP_FAILED ? 0 : -1, "the vCPU's page");
-    machine_cpuid(&m);
+    machine_add_vcpu(&m, 0);
     return m;
 }
 
@@ -265,13 +280,65 @@ static void facts(void)
     machine_free(&m);
 }
 
-int main(void)
+/* Writes of all the x2APIC's registers are to come out. */
+static void filter_apic(const struct machine *m)
+{
+    static unsigned char none[FILTER_MSRS / 8];
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_X86_USER_SPACE_MSR,
+                                 .args = {KVM_MSR_EXIT_REASON_FILTER}};
+    struct kvm_msr_filter filter = {
+        .ranges = {{.flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE, .base = 0x800,
+                    .nmsrs = FILTER_MSRS, .bitmap = none}},
+    };
+
+    must(ioctl(m->vm, KVM_ENABLE_CAP, &cap), "KVM_CAP_X86_USER_SPACE_MSR");
+    must(ioctl(m->vm, KVM_X86_SET_MSR_FILTER, &filter), "KVM_X86_SET_MSR_FILTER");
+}
+
+/* One vCPU starts another one anew. */
+static void fact_restart(void)
+{
+    struct kvm_mp_state runs = {.mp_state = KVM_MP_STATE_RUNNABLE};
+    struct machine m = machine_new(true), other = m;
+    struct kvm_sregs sregs;
+    bool out;
+
+    filter_apic(&m);
+    machine_add_vcpu(&other, 1);
+    must(ioctl(other.vcpu, KVM_SET_MP_STATE, &runs), "KVM_SET_MP_STATE");
+    machine_program(&other, spin, sizeof(spin), handler, sizeof(handler));
+    if (comes_out(&other)) {
+        fprintf(stderr, "exit %u of a loop\n", other.run->exit_reason);
+        exit(1);
+    }
+    machine_program(&m, restart, sizeof(restart), handler, sizeof(handler));
+    memcpy(m.memory + START, open_loop + 1, sizeof(open_loop) - 1);
+    out = comes_out(&m);
+    printf("INIT of another vCPU, x2APIC filtered: %s\n",
+           !out ? "never done" : m.run->exit_reason == KVM_EXIT_IO ? "not told" : "told");
+    out = comes_out(&other);
+    must(ioctl(other.vcpu, KVM_GET_SREGS, &sregs), "KVM_GET_SREGS");
+    printf("INIT and start of a vCPU: %s\n",
+           !out || sregs.cs.base != START               ? "never done"
+           : other.run->exit_reason == KVM_EXIT_IO ? "not told"
+                                                   : "told");
+    munmap(other.run, other.run_size);
+    close(other.vcpu);
+    machine_free(&m);
+}
+
+int main(int argc, char **argv)
 {
     struct sigaction sa = {.sa_handler = on_signal};
 
+    (void)argv;
     setvbuf(stdout, NULL, _IOLBF, 0);
     must(sigaction(SIGUSR1, &sa, NULL), "sigaction");
     must(sigaction(SIGALRM, &sa, NULL), "sigaction");
+    if (argc > 1) {
+        fact_restart();
+        return 0;
+    }
     measure("interrupt", false, true, turn_interrupt);
     measure("interrupt-window", false, false, turn_window);
     measure("interrupt-kick", false, true, turn_kick);

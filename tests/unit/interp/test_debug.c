@@ -37,6 +37,29 @@ static void debug_run(struct guest *g, unsigned stop, uint64_t offset)
 
 /* --- steps --- */
 
+/* The only host of KVM without XSAVE that this is run on. When the processor leaves the guest at an
+ * instruction that is stepped (for a port, or memory that is not mapped yet), Bochs stops before
+ * it, or the next one, too: once for each time. */
+enum { BOCHS_STOPS = 16 };
+static bool is_bochs(const struct guest *g)
+{
+    return is_kvm() && !cpu_model_has(g->v->model, INSN_FEAT_XSAVE);
+}
+
+static void debug_step(struct guest *g, uint64_t offset)
+{
+    const struct cpu_x86 before = *g->cpu;
+    bool nothing = true; /* has been executed */
+
+    for (unsigned i = 0; nothing && i < (is_bochs(g) ? BOCHS_STOPS : 1); i++) {
+        guest_run(g, EXIT_DEBUG);
+        nothing = g->cpu->rip == before.rip &&
+                  memcmp(g->cpu->gpr, before.gpr, sizeof(before.gpr)) == 0;
+    }
+    g_assert_cmphex(g->exit.stop, ==, VCPU_STOP_STEP);
+    g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
+}
+
 GUEST_CODE(step_code, "movl $1, %eax\n"    /* 0 */
                       "addl $2, %eax\n"    /* 5 */
                       "movl %eax, 0x200000\n" /* 8 */
@@ -54,7 +77,7 @@ static void test_step(void)
     GUEST_LOAD(g, step_code);
     g_assert_true(debug_set(g, &step));
     for (unsigned i = 0; i < G_N_ELEMENTS(at); i++) {
-        debug_run(g, VCPU_STOP_STEP, at[i]);
+        debug_step(g, at[i]);
     }
     g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 1003);
     g_assert_cmpuint(guest_read64(g, G_DATA), ==, 3);
@@ -82,11 +105,11 @@ static void test_step_system(void)
     g->cpu->fmask = CPU_IF | CPU_TF;
     GUEST_LOAD(g, user_code);
     g_assert_true(debug_set(g, &step));
-    if (!is_kvm()) { /* that steps by TF: over what clears it */
-        debug_run(g, VCPU_STOP_STEP, 0x100);
+    if (!is_kvm() || is_bochs(g)) { /* others step by TF: over what clears it */
+        debug_step(g, 0x100);
         g_assert_cmpuint(g->cpu->cpl, ==, 0);
     }
-    debug_run(g, VCPU_STOP_STEP, 2);
+    debug_step(g, 2);
     g_assert_cmpuint(g->cpu->cpl, ==, 3);
     guest_free(g);
 }
@@ -136,7 +159,7 @@ static void test_exec_point(void)
         debug_run(g, VCPU_STOP_POINT, 7);
         g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, i);
         g_assert_true(debug_set(g, &step)); /* over it */
-        debug_run(g, VCPU_STOP_STEP, i < 5 ? 5 : 9);
+        debug_step(g, i < 5 ? 5 : 9);
         g_assert_true(debug_set(g, &point));
     }
     debug_run(g, VCPU_STOP_POINT << 1, 9);
