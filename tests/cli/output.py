@@ -37,7 +37,7 @@ def streams(folder):
 
 @test
 def engine(folder):
-    """-accel auto says why it is not KVM, in one line"""
+    """-accel auto says why it is not KVM, in one line; -accel kvm and doctor say the same"""
     result = run(folder, *boot_args("exit_zero", "-accel", "auto"))
     check(result.returncode, 0)
     first = result.stderr.splitlines()[0].decode()
@@ -46,9 +46,16 @@ def engine(folder):
     if "-accel" in first:
         check(result.returncode, 125)
         reason = first.partition(": ")[2].partition(": ")[2].partition("; ")[0]
-        check(result.stderr.decode().splitlines()[0], "pvemu: error: " + reason)
+        said = result.stderr.decode().splitlines()
+        check(said[0], "pvemu: error: " + reason)
+        check(first.partition("; ")[2], "".join(said[1:]).removeprefix("pvemu: hint: "))
+        wanted = "\n".join(["kvm     not usable: " + reason] + [line.replace("pvemu: ", "        ") for line in said[1:]])
     else:
         check(result.returncode, 0)
+        wanted = "kvm     usable"
+    doctor = run(folder, "doctor")
+    check((doctor.returncode, doctor.stderr), (0, b""))
+    check(doctor.stdout.decode().partition("\n")[2].partition("\nbt ")[0], wanted)
 
 
 @test
