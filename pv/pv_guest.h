@@ -291,8 +291,8 @@ enum vcpu_pv_write pv_table_write(struct pv_domain *d, struct vcpu *v, uint64_t 
 void pv_space_enter(struct pv_domain *d, struct vcpu *v);
 /* User mode is about to be entered: by the user_root that its space was used with? */
 void pv_space_user(struct pv_domain *d, struct vcpu *v);
-/* Something that TLBs may have cached of the kernel's half changed: frame may be written to no
- * longer by an entry that led there; MEM_HOLE: anything else. */
+/* Something that TLBs may have cached of the kernel's half changed: an entry that led to frame,
+ * but not to code that can be executed there no longer; MEM_HOLE: anything. */
 void pv_kernel_changed(struct pv_guest *g, uint32_t frame);
 /* An L4 table has another entry there. */
 void pv_kernel_half_changed(struct pv_guest *g);

@@ -188,9 +188,10 @@ static void page_entry_gone(struct pv_domain *d, uint32_t frame, uint64_t old, u
     if (p->kernel) {
         pv_kernel_changed(d->guest, MEM_HOLE);
     } else if (p->type == PV_PAGE_L1 && (old & PV_PTE_KERNEL) != 0) {
-        pv_kernel_changed(d->guest, ((old ^ now) & ~less) == 0
-                                        ? mem_gfn_frame(d->mem, page_entry_mfn(old))
-                                        : MEM_HOLE);
+        const bool data = (old & PV_PTE_NX) != 0 || ((old ^ now) & ~less) == 0;
+
+        pv_kernel_changed(d->guest,
+                          data ? mem_gfn_frame(d->mem, page_entry_mfn(old)) : MEM_HOLE);
     }
 }
 

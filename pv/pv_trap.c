@@ -180,7 +180,7 @@ void pv_guest_up(struct pv_domain *d, struct vcpu *v)
 
 void pv_guest_flush_other(struct pv_domain *d, unsigned vcpu)
 {
-    d->board->ops->vcpu_request(d->board, vcpu, VCPU_REQ_TLB_FLUSH);
+    d->board->ops->vcpu_request(d->board, vcpu, VCPU_REQ_PV_FLUSH);
     d->guest->flushed |= 1ull << vcpu;
 }
 

@@ -99,7 +99,7 @@ void interp_mode_changed(struct interp *e)
     interp_jump_keys(e);
     e->native_missing = run_native_missing(cpu);
     e->address_mask = (mode & MODE_CODE) == MODE_64 ? UINT64_MAX : UINT32_MAX;
-    e->request_mask = VCPU_REQ_STOP | VCPU_REQ_NMI | VCPU_REQ_TLB_FLUSH |
+    e->request_mask = VCPU_REQ_STOP | VCPU_REQ_NMI | VCPU_REQ_TLB_FLUSH | VCPU_REQ_PV_FLUSH |
                       ((cpu->rflags & CPU_IF) != 0 ? VCPU_REQ_IRQ : 0);
 }
 
@@ -338,6 +338,10 @@ static bool run_requests(struct interp *e, struct exit *exit)
     if ((request & VCPU_REQ_TLB_FLUSH) != 0) {
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
         interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
+    }
+    if ((request & VCPU_REQ_PV_FLUSH) != 0) {
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_PV_FLUSH);
+        v->pv->flush(v);
     }
     if ((request & VCPU_REQ_NMI) != 0) {
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);

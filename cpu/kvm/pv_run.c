@@ -269,9 +269,9 @@ static bool run_requests(struct kvm_engine *k, struct exit *exit)
     if (error != 0) {
         return kvm_run_failed(exit, "the guest's memory cannot be laid out", error);
     }
-    if ((request & VCPU_REQ_TLB_FLUSH) != 0) {
+    if ((request & (VCPU_REQ_TLB_FLUSH | VCPU_REQ_PV_FLUSH)) != 0) {
         k->pv->flush = true;
-        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
+        atomic_fetch_and(&v->request, ~(uint32_t)(VCPU_REQ_TLB_FLUSH | VCPU_REQ_PV_FLUSH));
     }
     if ((request & VCPU_REQ_NMI) != 0) {
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);

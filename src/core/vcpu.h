@@ -31,6 +31,8 @@ enum vcpu_request {
     VCPU_REQ_NMI = 1 << 2,  /* set cpu.nmi_pending; cleared by the engine */
     VCPU_REQ_TLB_FLUSH = 1 << 3, /* guest-physical layout changed: drop every cached
                                     translation; cleared by the engine */
+    VCPU_REQ_PV_FLUSH = 1 << 4,  /* a paravirtual guest's tables changed: pv->flush(), or drop
+                                    every translation; cleared by the engine before that */
 };
 
 /* OUT imm8, AL to this port at CPL 0 is a hypercall on every engine, for those that cannot catch
@@ -144,6 +146,8 @@ struct vcpu_pv_ops {
     bool (*sysenter)(struct vcpu *v);
     /* VCPU_REQ_IRQ was seen (the engine has cleared it): delivers what waits and may come. */
     void (*event)(struct vcpu *v);
+    /* VCPU_REQ_PV_FLUSH was seen: asks the engine back (tlb_flush) for what has to be dropped. */
+    void (*flush)(struct vcpu *v);
     /* The 8 bytes of a descriptor that may be loaded, harmless to the hypervisor. false: none. */
     bool (*descriptor)(struct vcpu *v, uint16_t selector, uint64_t *raw);
     /* For an engine that has the processor use the guest's GDT: its first frames, 512 descriptors
@@ -182,8 +186,8 @@ enum vcpu_flush {
     VCPU_FLUSH_PCID_PAGE, /* INVPCID 0: gva's page in PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCID,      /* INVPCID 1: PCID gva & 0xfff, not global */
     VCPU_FLUSH_PCIDS,     /* INVPCID 3: all PCIDs, not global */
-    VCPU_FLUSH_FRAME,     /* a paravirtual kernel may do less than before with the frame gva, wherever
-                             it is mapped; that and where it lies are the same */
+    VCPU_FLUSH_FRAME,     /* a paravirtual kernel's mappings of the frame gva may have less rights, or
+                             be gone if they were not of code */
     VCPU_FLUSH_SPACE,     /* a paravirtual guest's page-table bases: gva is the number of the
                              address space, for which nothing changed since it had it before;
                              those of one place are likely to be alike */

@@ -85,7 +85,7 @@ static bool pv_flush_due(const struct machine *m, unsigned i)
 {
     const struct vcpu_thread *vt = m->vcpus[i];
 
-    return (atomic_load(&vt->vcpu.request) & VCPU_REQ_TLB_FLUSH) != 0 &&
+    return (atomic_load(&vt->vcpu.request) & VCPU_REQ_PV_FLUSH) != 0 &&
            !atomic_load(&vt->in_pv) && !atomic_load(&vt->sleeping);
 }
 
@@ -167,6 +167,11 @@ static bool guest_sysenter(struct vcpu *v)
 static void guest_event(struct vcpu *v)
 {
     PV_LOCKED(v, pv_event(pv_machine(v)->pv, v));
+}
+
+static void guest_flush(struct vcpu *v)
+{
+    PV_LOCKED(v, pv_flush(pv_machine(v)->pv, v, VCPU_FLUSH_ALL, 0));
 }
 
 static bool guest_descriptor(struct vcpu *v, uint16_t selector, uint64_t *raw)
@@ -259,6 +264,7 @@ static const struct vcpu_pv_ops pv_guest_ops = {
     .syscall = guest_syscall,
     .sysenter = guest_sysenter,
     .event = guest_event,
+    .flush = guest_flush,
     .descriptor = guest_descriptor,
     .gdt = guest_gdt,
     .entry = guest_entry,

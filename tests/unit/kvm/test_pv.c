@@ -442,7 +442,7 @@ static void test_requests(void)
 {
     pvt_setup();
     events_now = (struct kvm_vcpu_events){.flags = 0};
-    atomic_store(&v->request, VCPU_REQ_TLB_FLUSH | VCPU_REQ_NMI | VCPU_REQ_IRQ);
+    atomic_store(&v->request, VCPU_REQ_TLB_FLUSH | VCPU_REQ_PV_FLUSH | VCPU_REQ_NMI | VCPU_REQ_IRQ);
     kt_add(KVM_EXIT_INTR, fill_flushed);
     pvt_run_to_kick();
     g_assert_cmphex(atomic_load(&v->request), ==, VCPU_REQ_STOP);

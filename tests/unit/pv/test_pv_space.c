@@ -100,7 +100,8 @@ static void check_model(struct xen_guest *g)
 static uint64_t some_entry(GRand *r, uint32_t first, unsigned count)
 {
     const uint64_t flags = g_rand_int_range(r, 0, 4) == 0 ? 0 : PV_PTE_RW;
-    const uint64_t user = g_rand_int_range(r, 0, 4) == 0 ? PV_PTE_U : 0;
+    const uint64_t user = (g_rand_int_range(r, 0, 4) == 0 ? PV_PTE_U : 0) |
+                          (g_rand_boolean(r) ? PV_PTE_NX : 0);
 
     return g_rand_int_range(r, 0, 5) == 0
                ? 0
@@ -232,7 +233,11 @@ static void test_kept(void)
     expect(1, VCPU_FLUSH_NONGLOBAL, 0); /* a program's */
     set(g, L1, 1, 0);
     pv_flush(g->d, v, VCPU_FLUSH_ALL, 0);
-    expect(2, VCPU_FLUSH_ALL, 0);
+    expect(2, VCPU_FLUSH_ALL, 0); /* it was code, perhaps */
+    set(g, L1, 1, page | PV_PTE_NX);
+    set(g, L1, 1, 0);
+    pv_flush(g->d, v, VCPU_FLUSH_ALL, 0);
+    expect(2, VCPU_FLUSH_FRAME, PAGE + 1);
     for (unsigned i = 0; i <= PV_KERNEL_LOG; i++) {
         set(g, L1, 1, page | PV_PTE_RW);
         set(g, L1, 1, page);
