@@ -108,6 +108,13 @@ void pv_vcpu_blocked(struct pv_domain *d, unsigned vcpu)
     pv_time_runstate(d, vcpu, d->vcpu[vcpu].up ? RUNSTATE_blocked : RUNSTATE_offline);
 }
 
+/* So Linux leaves the CPUs of a PVH guest that go off line, and Xen has them down. */
+void pv_vcpu_dead(struct pv_domain *d, unsigned vcpu)
+{
+    d->vcpu[vcpu].up = false;
+    d->vcpu[vcpu].initialised = true;
+}
+
 void pv_vcpu_init(struct pv_domain *d, unsigned vcpu)
 {
     struct pv_vcpu *pv = &d->vcpu[vcpu];

@@ -192,6 +192,8 @@ unsigned pv_cpuid_leaves(const struct pv_domain_config *config, uint32_t (*leave
  * thread. One that is held by then stays down. */
 void pv_vcpu_running(struct pv_domain *d, unsigned vcpu);
 void pv_vcpu_blocked(struct pv_domain *d, unsigned vcpu);
+/* HLT with interrupts off: the vCPU is down until INIT, an NMI or VCPUOP_up. Board lock. */
+void pv_vcpu_dead(struct pv_domain *d, unsigned vcpu);
 /* INIT: the vCPU is down and forgets what it told by virtual address. Its thread or stopped. */
 void pv_vcpu_init(struct pv_domain *d, unsigned vcpu);
 

@@ -168,7 +168,7 @@ static void run_init(struct vcpu_thread *vt)
 
 static void run_go(struct vcpu_thread *vt)
 {
-    vt->off = false;
+    vt->off = vt->dead = false;
     vt->vcpu.cpu.halted = false;
     pv_vcpu_running(vt->machine->pv, vt->vcpu.id);
     if (vt->vcpu.accel->state_changed != NULL) {
@@ -191,7 +191,7 @@ static void run_power(struct vcpu_thread *vt)
         cpu->rip = 0;
         run_go(vt);
     }
-    if (vt->start && vt->off) {
+    if (vt->start && (vt->off || vt->dead)) { /* behind its HLT, if that was all */
         run_go(vt);
     }
     vt->sipi = -1; /* one that comes to a running CPU is lost */
@@ -248,6 +248,9 @@ static void exit_halt(struct vcpu_thread *vt, const struct exit *exit)
     }
     g_mutex_lock(&m->board.lock);
     vt->dead = !pv_vcpu_sleeping(m->pv, v) && v->cpu.halted;
+    if (vt->dead) {
+        pv_vcpu_dead(m->pv, v->id);
+    }
     off = vt->dead && run_all_dead(m);
     g_mutex_unlock(&m->board.lock);
     if (off) { /* HLT that nothing can end is how a PVH guest powers off (docs/xen.md) */

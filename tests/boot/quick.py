@@ -393,6 +393,13 @@ def test_pv_reset(folder):
         guest.finish(0)
 
 
+def wait_for_cpus(number):
+    """A command for the guest. Linux leaves it to user space to use a CPU that has come."""
+    return (f"for t in $(seq 100); do test $(nproc) = {number} && break; "
+            "for c in /sys/devices/system/cpu/cpu[1-9]/online; do grep -q 0 $c && echo 1 >$c; done; sleep 0.2; done; "
+            f"test $(nproc) = {number}")
+
+
 def test_vcpu_set_pv(folder):
     test_vcpu_set(folder, "-machine", "pv", "-accel", "bt")
 
@@ -404,10 +411,7 @@ def test_vcpu_set(folder, *args):
         guest.run("dmesg -n 1")  # what the kernel says of each CPU would fall into the shell's answers
         for cpus in (1, 3, 2, 1, 2):
             subprocess.run([PVEMU, "vcpu-set", "cpus", str(cpus)], check=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
-            # Linux leaves it to user space to use a CPU that has come.
-            guest.run(f"for t in $(seq 100); do test $(nproc) = {cpus} && break; "
-                      "for c in /sys/devices/system/cpu/cpu[1-9]/online; do grep -q 0 $c && echo 1 >$c; done; sleep 0.2; done; "
-                      f"test $(nproc) = {cpus}")
+            guest.run(wait_for_cpus(cpus))
         guest.type("poweroff -f\n")
         guest.finish(0)
 
@@ -451,14 +455,18 @@ def suspend_session(folder, cpus, *args):
 
 
 def suspend_in_a_row(folder, *args):
-    """Suspended again as soon as it was resumed, three times: its watches are not there yet, and it is waited for."""
-    with boot(folder, "-name", "sleeper", "-smp", "2", "-net", "none", *args) as guest:
+    """Suspended again as soon as it was resumed, three times: its watches are not there yet, and it is waited for. A CPU
+    that was off line all the time comes after that."""
+    with boot(folder, "-name", "sleeper", "-smp", "2,max=3", "-net", "none", *args) as guest:
         ready(guest)
         for _ in range(3):
             verb(folder, "suspend", "sleeper")
             assert b" suspended " in verb(folder, "list").stdout
             verb(folder, "resume", "sleeper")
         assert guest.run("nproc").split()[-1] == "2"
+        guest.run("dmesg -n 1")
+        verb(folder, "vcpu-set", "sleeper", "3")
+        guest.run(wait_for_cpus(3))
         guest.type("poweroff\n")
         guest.finish(0, r"PASS: the guest powered off")
 

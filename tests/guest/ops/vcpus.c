@@ -15,7 +15,7 @@ typedef struct vcpu_guest_context context_type;
 static context_type context, good;
 static uint8_t stack[4096] __attribute__((aligned(16)));
 static volatile unsigned long ticks, question, answer;
-static volatile bool leave;
+static volatile bool leave, halt;
 static volatile long left = 1; /* what its own down returned, once it is back */
 
 /* A CPU that is started has no tables of descriptors. */
@@ -32,6 +32,12 @@ static void second(void)
             leave = false;
             left = HC3(vcpu_op, VCPUOP_down, 1, 0);
         }
+#ifdef PVH
+        if (halt) {
+            halt = false;
+            __asm__ volatile("cli; hlt");
+        }
+#endif
         __asm__ volatile("pause");
     }
 }
@@ -369,6 +375,24 @@ static void check_up_and_down(void)
     check_register();
 }
 
+/* HLT with interrupts off is down, too; an NMI ends it as well. */
+static void check_halt(void)
+{
+#ifdef PVH
+    for (unsigned way = 0; way < 2; way++) {
+        halt = true;
+        while (HC3(vcpu_op, VCPUOP_is_up, 1, 0) != 0) {
+            HC2(sched_op, SCHEDOP_yield, 0);
+        }
+        wait_until_it_stands();
+        CHECK(initialise(1), -EEXIST_);
+        CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_info, 1, BAD_POINTER), -EFAULT_);
+        CHECK(HC3(vcpu_op, way == 0 ? VCPUOP_up : VCPUOP_send_nmi, 1, 0), 0);
+        wait_until_it_answers();
+    }
+#endif
+}
+
 void test(void)
 {
     map_shared_info()->vcpu_info[1].evtchn_upcall_mask = 1;
@@ -381,5 +405,6 @@ void test(void)
     good_context();
     check_refusals();
     check_up_and_down();
+    check_halt();
     check_third();
 }

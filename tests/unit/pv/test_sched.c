@@ -206,6 +206,21 @@ static void test_watchdog(void)
     xen_guest_free(g);
 }
 
+/* HLT with interrupts off is down: the last vCPU that goes down ends the domain. */
+static void test_dead(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 2);
+
+    pv_vcpu_running(g->d, 1);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 1);
+    pv_vcpu_dead(g->d, 1);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_down, 0, NULL, 0), ==, 0);
+    g_assert_true(g->fb->stopped);
+    g_assert_cmpint((int)g->fb->stop_reason, ==, (int)STOP_POWEROFF);
+    xen_guest_free(g);
+}
+
 static void test_others(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
@@ -342,6 +357,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/sched/shutdown", test_shutdown);
     g_test_add_func("/pv/sched/watchdog", test_watchdog);
     g_test_add_func("/pv/sched/others", test_others);
+    g_test_add_func("/pv/sched/dead", test_dead);
     g_test_add_func("/pv/sched/vcpu-up-down", test_vcpu_up);
     g_test_add_func("/pv/sched/init", test_init);
     g_test_add_func("/pv/sched/register-vcpu-info", test_register_info);
