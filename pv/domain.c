@@ -3,6 +3,7 @@
  * The domain: made, reset, saved. Order matters in reset: first the layout of memory, then the
  * pages in it, then the event channels that the pages name, then time.
  */
+#include "base/bit_tree.h"
 #include "pv/domain.h"
 
 #include <string.h>
@@ -241,6 +242,7 @@ struct pv_domain *pv_domain_new(struct board *board, const struct pv_domain_conf
     d->board = board;
     d->mem = board->mem;
     domain_fill(d, config);
+    d->holes = bit_tree_new(d->ram_pages);
     d->evtchn = evtchn_new(d);
     d->gnttab = gnttab_new(d);
     d->time = pv_time_new(d);
@@ -268,6 +270,7 @@ void pv_domain_free(struct pv_domain *d)
     gnttab_free(d->gnttab);
     evtchn_free(d->evtchn);
     pv_guest_free(d->guest);
+    bit_tree_free(d->holes);
     g_free(d->map);
     g_free(d->name);
     g_free(d);

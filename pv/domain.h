@@ -150,7 +150,8 @@ struct pv_domain {
     uint64_t vm_assist;                  /* bit VMASST_TYPE_* */
     bool shared_32bit;                   /* shared info has the 32-bit layout (shared.h) */
     uint64_t extra_gfn[PV_EXTRA_FRAMES]; /* where each extra frame lies, or PV_NO_GFN */
-    uint64_t ram_holes;                  /* RAM gfns that the guest gave back */
+    uint64_t ram_holes;                  /* RAM gfns without their own page */
+    struct bit_tree *holes;              /* those without any, by their own frames */
     struct pv_vcpu vcpu[PV_MAX_VCPUS];
     struct pv_watchdog watchdog[PV_WATCHDOGS];
     int shutdown_code; /* SHUTDOWN_* of the guest, or -1 */

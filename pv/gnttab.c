@@ -23,6 +23,7 @@
 #include "pv/xen_abi.h"
 
 enum {
+    GNTTAB_COMMANDS = 1 << 12, /* Xen keeps its place in the bits above */
     GNTTAB_PER_FRAME = MEM_PAGE_SIZE / sizeof(grant_entry_v1_t),
     GNTTAB_MAX_REFS = PV_MAX_GRANT_FRAMES * GNTTAB_PER_FRAME,
     GNTTAB_CAS_TRIES = 5, /* then the guest is playing games with the entry */
@@ -552,7 +553,7 @@ int64_t gnttab_op(struct hypercall *h)
     uint64_t gva = h->arg[1];
     uint32_t count = (uint32_t)h->arg[2];
 
-    if ((int32_t)count < 0) {
+    if ((int32_t)count < 0 || cmd >= GNTTAB_COMMANDS) {
         return -EINVAL;
     }
     switch (cmd) {

@@ -304,9 +304,11 @@ int64_t hypercall_dispatch(struct hypercall *h)
     const unsigned kind = h->d->kind == PV_KIND_PV ? FOR_PV : FOR_HVM;
 
     if (e == NULL || e->fn == NULL || (e->flags & kind) == 0 ||
-        (h->compat && kind == FOR_PV) || /* there are no 32-bit PV guests */
-        (h->nested && (e->flags & NOT_NESTED) != 0)) {
+        (h->compat && kind == FOR_PV)) { /* there are no 32-bit PV guests */
         return -ENOSYS;
+    }
+    if (h->nested && (e->flags & NOT_NESTED) != 0) {
+        return -EINVAL;
     }
     return e->fn(h);
 }

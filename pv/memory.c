@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/bit_tree.h"
 #include "pv/domain.h"
 #include "pv/gnttab.h"
 #include "pv/guest_access.h"
@@ -92,6 +93,9 @@ static bool memory_set(struct pv_domain *d, uint64_t gfn, uint32_t frame)
     if (frame != MEM_HOLE && frame == natural) {
         d->ram_holes--;
     }
+    if (natural != MEM_HOLE) {
+        bit_tree_put(d->holes, natural, frame == MEM_HOLE);
+    }
     return true;
 }
 
@@ -149,15 +153,12 @@ void pv_memory_take_back(struct pv_domain *d, uint64_t gfn)
 uint64_t pv_memory_find_hole(const struct pv_domain *d)
 {
     const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    const uint64_t i = bit_tree_first(d->holes);
 
-    for (uint64_t i = 0; d->ram_holes > 0 && i < d->ram_pages; i++) {
-        uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
-
-        if (mem_gfn_frame(d->mem, gfn) == MEM_HOLE) {
-            return gfn;
-        }
+    if (i == BIT_TREE_NONE) {
+        return PV_NO_GFN;
     }
-    return PV_NO_GFN;
+    return i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
 }
 
 uint64_t pv_memory_pages(const struct pv_domain *d)
@@ -342,8 +343,9 @@ static int64_t memory_map_space(struct pv_domain *d, unsigned space, uint64_t id
     case XENMAPSPACE_gmfn_range:
         return -EOPNOTSUPP;
     case XENMAPSPACE_gmfn_foreign:
-    case XENMAPSPACE_dev_mmio:
         return -EPERM;
+    case XENMAPSPACE_dev_mmio:
+        return -EACCES;
     default:
         return -EINVAL;
     }

@@ -11,7 +11,7 @@
 
 #include "pv/pv_guest.h"
 
-enum { M2P_PER_PAGE = MEM_PAGE_SIZE / 8, M2P_ROOTS = 3 /* L3, and L2 for either place */ };
+enum { M2P_PER_PAGE = MEM_PAGE_SIZE / 8, M2P_ROOTS = 2 /* L3, and the L2 of the second place */ };
 
 static uint64_t m2p_round(uint64_t value, uint64_t unit)
 {
@@ -44,11 +44,17 @@ static uint64_t m2p_leaf_tables(uint64_t entries)
            (M2P_PER_PAGE * PV_TABLE_ENTRIES);
 }
 
+static uint64_t m2p_middle_tables(uint64_t entries)
+{
+    return m2p_round(m2p_leaf_tables(entries), PV_TABLE_ENTRIES) / PV_TABLE_ENTRIES;
+}
+
 uint32_t pv_guest_extra_frames(uint64_t ram_bytes)
 {
     const uint64_t entries = pv_m2p_entries(ram_bytes);
 
-    return (uint32_t)(M2P_ROOTS + m2p_leaf_tables(entries) + entries / M2P_PER_PAGE);
+    return (uint32_t)(M2P_ROOTS + m2p_middle_tables(entries) + m2p_leaf_tables(entries) +
+                      entries / M2P_PER_PAGE);
 }
 
 static uint64_t *m2p_page(const struct pv_domain *d, uint32_t extra)
@@ -60,18 +66,22 @@ void pv_m2p_tables(struct pv_domain *d)
 {
     const uint64_t flags = PV_PTE_P | PV_PTE_U | PV_PTE_A;
     const uint64_t entries = d->guest->m2p_mfns;
-    const uint32_t l3 = PV_EXTRA_FRAMES, l2 = l3 + 1, again = l2 + 1, l1 = again + 1;
+    const uint32_t nr_l2 = (uint32_t)m2p_middle_tables(entries);
     const uint32_t nr_l1 = (uint32_t)m2p_leaf_tables(entries);
+    const uint32_t l3 = PV_EXTRA_FRAMES, again = l3 + 1, l2 = again + 1, l1 = l2 + nr_l2;
     const uint32_t first = PV_M2P_START >> 21 & (PV_TABLE_ENTRIES - 1);
 
-    m2p_page(d, l3)[0] = pv_extra_mfn(d, l2) << MEM_PAGE_SHIFT | flags;
-    m2p_page(d, l3)[PV_M2P_START >> 30 & (PV_TABLE_ENTRIES - 1)] =
-        pv_extra_mfn(d, again) << MEM_PAGE_SHIFT | flags;
+    for (uint32_t i = 0; i < nr_l2; i++) {
+        m2p_page(d, l3)[i] = pv_extra_mfn(d, l2 + i) << MEM_PAGE_SHIFT | flags;
+    }
     for (uint32_t i = 0; i < nr_l1; i++) {
-        m2p_page(d, l2)[i] = pv_extra_mfn(d, l1 + i) << MEM_PAGE_SHIFT | flags;
-        if (first + i < PV_TABLE_ENTRIES) {
-            m2p_page(d, again)[first + i] = m2p_page(d, l2)[i];
-        }
+        m2p_page(d, l2 + i / PV_TABLE_ENTRIES)[i % PV_TABLE_ENTRIES] =
+            pv_extra_mfn(d, l1 + i) << MEM_PAGE_SHIFT | flags;
+    }
+    if (pv_m2p_start(d) == PV_M2P_START) {
+        m2p_page(d, l3)[PV_M2P_START >> 30 & (PV_TABLE_ENTRIES - 1)] =
+            pv_extra_mfn(d, again) << MEM_PAGE_SHIFT | flags;
+        memcpy(&m2p_page(d, again)[first], m2p_page(d, l2), nr_l1 * sizeof(uint64_t));
     }
     for (uint32_t i = 0; i < entries / M2P_PER_PAGE; i++) {
         m2p_page(d, l1 + i / PV_TABLE_ENTRIES)[i % PV_TABLE_ENTRIES] =

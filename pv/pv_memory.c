@@ -171,6 +171,23 @@ static int64_t memory_exchange(struct hypercall *h)
     return guest_write(h->v, h->arg[1], &op, sizeof(op)) ? (h->again ? 0 : error) : -EFAULT;
 }
 
+/* What is for guests whose frame numbers the hypervisor translates. All begin with a domain. */
+static int64_t memory_not_translated(struct hypercall *h, size_t size)
+{
+    union {
+        domid_t domid;
+        struct xen_add_to_physmap add;
+        struct xen_add_to_physmap_batch batch;
+        struct xen_remove_from_physmap remove;
+    } op;
+    int64_t error;
+
+    if (!guest_read(h->v, h->arg[1], &op, size)) {
+        return -EFAULT;
+    }
+    return hypercall_domid_self(h->d, op.domid, &error) ? -EACCES : error;
+}
+
 int64_t pv_op_memory(struct hypercall *h, bool *done)
 {
     const uint32_t cmd = h->arg[0] & ((1u << PV_MEMORY_CMD_BITS) - 1);
@@ -192,9 +209,11 @@ int64_t pv_op_memory(struct hypercall *h, bool *done)
     case XENMEM_machine_memory_map:
         return -EPERM;
     case XENMEM_add_to_physmap:
+        return memory_not_translated(h, sizeof(struct xen_add_to_physmap));
     case XENMEM_add_to_physmap_batch:
+        return memory_not_translated(h, sizeof(struct xen_add_to_physmap_batch));
     case XENMEM_remove_from_physmap:
-        return -EINVAL; /* not translated */
+        return memory_not_translated(h, sizeof(struct xen_remove_from_physmap));
     default:
         *done = false;
         return 0;

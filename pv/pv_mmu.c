@@ -250,9 +250,10 @@ int64_t pv_new_root(struct pv_domain *d, struct vcpu *v, uint64_t mfn, bool user
         mfn = PV_MFN_NONE;
     } else if (mfn != old) {
         uint32_t frame = pv_page_own(d, mfn);
+        int rc = frame == MEM_HOLE ? -EINVAL : pv_page_get(d, frame, PV_PAGE_L4);
 
-        if (frame == MEM_HOLE || pv_page_get(d, frame, PV_PAGE_L4) != 0) {
-            return -EINVAL;
+        if (rc != 0) {
+            return rc;
         }
     }
     *root = mfn;

@@ -19,8 +19,10 @@
 
 enum { PAGE_WORK_TABLE = 4 }; /* microseconds, about, for the entries of one table */
 
-/* Bits that no entry may have: large pages and G above L1, cache attributes there. */
-#define PAGE_DISALLOW 0x198ull
+/* Bits that no present entry may have: cache attributes, and above L1 large pages and G. A guest
+ * without devices has no use for other than write-back memory. */
+#define PAGE_DISALLOW_L1 0x98ull
+#define PAGE_DISALLOW    0x198ull
 
 enum page_kind { PAGE_FOREIGN, PAGE_OWN, PAGE_SHARED };
 
@@ -101,16 +103,22 @@ static int page_entry_get_l1(struct pv_domain *d, uint64_t entry)
     return 0;
 }
 
+static bool page_entry_refused(unsigned level, uint64_t entry)
+{
+    return (entry & PV_PTE_P) != 0 &&
+           (entry & (level == PV_PAGE_L1 ? PAGE_DISALLOW_L1 : PAGE_DISALLOW)) != 0;
+}
+
 /* Takes the references that a present entry of a table of this level stands for. */
 static int page_entry_get(struct pv_domain *d, unsigned level, uint32_t frame, uint64_t entry)
 {
     uint32_t child;
 
+    if (page_entry_refused(level, entry)) {
+        return -EINVAL;
+    }
     if (level == PV_PAGE_L1) {
         return page_entry_get_l1(d, entry);
-    }
-    if ((entry & PAGE_DISALLOW) != 0) {
-        return -EINVAL;
     }
     child = pv_page_own(d, page_entry_mfn(entry));
     if (child == MEM_HOLE) {
@@ -526,7 +534,7 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
         *expect = old;
         return -EAGAIN;
     }
-    if ((entry & PV_PTE_P) != 0 && level != PV_PAGE_L1 && (entry & PAGE_DISALLOW) != 0) {
+    if (page_entry_refused(level, entry)) {
         return -EINVAL;
     }
     entry = page_entry_adjust(level, entry);

@@ -116,6 +116,17 @@ static bool build_too_small(const struct build *b, uint64_t pages, GError **err)
     return false;
 }
 
+/* The list of frames is mapped there, too, 8 bytes for each. */
+static bool build_too_large(const struct build *b, GError **err)
+{
+    error_set(err, PVEMU_ERROR_USAGE,
+              "'%s' has no room above its VIRT_BASE 0x%" G_GINT64_MODIFIER "x for the list of "
+              "the frames of %" G_GUINT64_FORMAT " MiB",
+              b->img->name, b->base, b->nr_pages * PAGE >> 20);
+    error_hint(err, "-m %" G_GUINT64_FORMAT "M", (0 - b->base) / 2 / 8 * PAGE >> 20);
+    return false;
+}
+
 static bool build_has_note(const struct build *b, unsigned note)
 {
     return (b->img->notes.present >> note & 1) != 0;
@@ -169,7 +180,10 @@ static bool build_place_mapped(struct build *b, GError **err)
         b->stack_pfn = b->main.end_pfn;
         end = b->base + (b->stack_pfn + 1) * PAGE + BUILD_SLACK;
         end = (end + BUILD_ALIGN - 1) & ~(uint64_t)(BUILD_ALIGN - 1);
-        if (end <= b->base || b->stack_pfn >= b->nr_pages) {
+        if (b->main.end <= b->base || end <= b->base) {
+            return build_too_large(b, err);
+        }
+        if (b->stack_pfn >= b->nr_pages) {
             return build_too_small(b, b->stack_pfn, err);
         }
         if (end <= b->main.end) {

@@ -135,6 +135,7 @@ static void check_maps(void)
     CHECK(GRANT(get_status_frames, &unmap, 1), -ENOSYS_);
     CHECK(GRANT(cache_flush, &unmap, 1), -ENOSYS_);
     CHECK(HC3(grant_table_op, 99, &unmap, 1), -ENOSYS_);
+    CHECK(HC3(grant_table_op, 1ul << 12 | GNTTABOP_query_size, &unmap, 1), -EINVAL_);
 }
 
 void test(void)

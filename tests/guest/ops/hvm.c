@@ -96,7 +96,7 @@ static void check_physmap(void)
     add.space = XENMAPSPACE_gmfn_foreign;
     CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EPERM_);
     add.space = XENMAPSPACE_dev_mmio;
-    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EPERM_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EACCES_);
     add.space = 99;
     CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EINVAL_);
     add.domid = 77;

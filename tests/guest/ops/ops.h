@@ -12,7 +12,7 @@
 #include <xen/hvm/hvm_op.h>
 #include <xen/hvm/params.h>
 
-enum { ESRCH_ = 3, ENOSPC_ = 28, ENODATA_ = 61, ETIME_ = 62 };
+enum { ENOSPC_ = 28, ENODATA_ = 61, ETIME_ = 62 };
 
 #ifdef PVH
 enum { IS_PVH = 1 };

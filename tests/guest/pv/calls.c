@@ -241,7 +241,7 @@ static void check_memory(void)
     CHECK(HC2(memory_op, XENMEM_machphys_mapping, BAD_POINTER), -EFAULT_);
     CHECK(HC2(memory_op, XENMEM_maximum_reservation, &self), 32 << 8);
     CHECK(HC2(memory_op, XENMEM_machine_memory_map, 0), -EPERM_);
-    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EINVAL_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap, &add), -EACCES_);
     CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0); /* still mapped writable */
     CHECK(update_va((void *)page, 0, UVMF_INVLPG), 0);
     CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 1);
@@ -280,6 +280,8 @@ static void check_memory_refusals(void)
     uint64_t list = 0;
     struct xen_memory_reservation op = {.nr_extents = 1, .domid = DOMID_SELF};
     struct xen_machphys_mfn_list pieces = {.max_extents = 1};
+    struct xen_add_to_physmap_batch batch = {.domid = DOMID_SELF};
+    struct xen_remove_from_physmap remove = {.domid = DOMID_SELF};
 
     set_xen_guest_handle(op.extent_start, &list);
     set_xen_guest_handle(pieces.extent_start, &list);
@@ -290,8 +292,13 @@ static void check_memory_refusals(void)
     CHECK(HC2(memory_op, XENMEM_machphys_compat_mfn_list, &pieces), 0);
     CHECK(pieces.nr_extents, 0);
     CHECK(HC2(memory_op, XENMEM_machphys_compat_mfn_list, BAD_POINTER), -EFAULT_);
-    CHECK(HC2(memory_op, XENMEM_add_to_physmap_batch, 0), -EINVAL_);
-    CHECK(HC2(memory_op, XENMEM_remove_from_physmap, 0), -EINVAL_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap_batch, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(memory_op, XENMEM_remove_from_physmap, BAD_POINTER), -EFAULT_);
+    CHECK(HC2(memory_op, XENMEM_add_to_physmap_batch, &batch), -EACCES_);
+    CHECK(HC2(memory_op, XENMEM_remove_from_physmap, &remove), -EACCES_);
+    remove.domid = 77;
+    CHECK(HC2(memory_op, XENMEM_remove_from_physmap, &remove), -ESRCH_);
     CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0); /* it has all it may have */
     CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 0);
     CHECK(HC2(memory_op, XENMEM_increase_reservation, BAD_POINTER), 0);
@@ -370,7 +377,7 @@ static void check_others(void)
     CHECK(HC2(multicall, calls, 3), 0);
     CHECK(calls[0].result, 4 << 16 | 17);
     CHECK(calls[1].result, -ENOSYS_);
-    CHECK(calls[2].result, -ENOSYS_);
+    CHECK(calls[2].result, -EINVAL_);
     CHECK(HC2(multicall, BAD_POINTER, 1), -EFAULT_);
     CHECK(HC2(sched_op_compat, SCHEDOP_yield, 0), 0);
     CHECK(HC2(sched_op_compat, SCHEDOP_shutdown, 99), -EINVAL_);

@@ -23,15 +23,16 @@
 #include <xen/vcpu.h>
 #include <xen/version.h>
 
-enum { EPERM_ = 1, ENOENT_ = 2, EFAULT_ = 14, EBUSY_ = 16, EACCES_ = 13, EEXIST_ = 17,
-       ENODEV_ = 19, EINVAL_ = 22, ENOSYS_ = 38, EOPNOTSUPP_ = 95 };
+enum { EPERM_ = 1, ENOENT_ = 2, ESRCH_ = 3, EFAULT_ = 14, EBUSY_ = 16, EACCES_ = 13,
+       EEXIST_ = 17, ENODEV_ = 19, EINVAL_ = 22, ENOSYS_ = 38, EOPNOTSUPP_ = 95 };
 #ifdef __x86_64__
 #define BAD_POINTER 0xffff888000000000ull /* a guest's address, mapped nowhere */
 #else
 #define BAD_POINTER 0x80000000ul
 #endif
 
-enum pte { P = 1, RW = 2, US = 4, PWT = 8, A = 0x20, D = 0x40, PSE = 0x80, G = 0x100 };
+enum pte { P = 1, RW = 2, US = 4, PWT = 8, PCD = 0x10, A = 0x20, D = 0x40, PSE = 0x80, PAT = PSE,
+           G = 0x100 };
 #define NX     (1ull << 63)
 #define KERNEL_ONLY (1ull << 52)
 #define FRAME(pte) ((pte) >> 12 & 0xffffffffffull)

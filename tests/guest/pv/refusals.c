@@ -8,7 +8,7 @@
 
 #include <xen/grant_table.h>
 
-enum { ESRCH_ = 3, LONG_TABLE = 3000, GP = 13 };
+enum { LONG_TABLE = 3000, GP = 13 };
 
 static uint8_t *answer; /* read-only */
 

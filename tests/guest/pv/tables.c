@@ -67,6 +67,12 @@ static void check_updates(void)
     CHECK(mmu_update1(m1 + 8, entry((void *)table, P)), 0);
     CHECK(mmu_update1(m1 + 8, 1ull << 50 | P), -EPERM_);      /* nobody's */
     CHECK(mmu_update1(m1 + 8, 0x000ffffffffff000ull | P), -EINVAL_);
+    CHECK(mmu_update1(m1 + 8, entry(data, P | PWT)), -EINVAL_); /* all memory is write-back */
+    CHECK(mmu_update1(m1 + 8, entry(data, P | PCD)), -EINVAL_);
+    CHECK(mmu_update1(m1 + 8, entry(data, P | PAT)), -EINVAL_);
+    CHECK(update_va(data, entry(data, P | PAT), 0), -EINVAL_);
+    CHECK(mmu_update1(m1 + 8, entry(data, P | US | G)), 0);
+    CHECK(mmu_update1(m1 + 8, PWT | PCD | PAT), 0);            /* not present */
     CHECK(mmu_update1(m1 + 8, 0xdeadbeef000ull), 0);           /* not present: anything */
     CHECK(l1[1], 0xdeadbeef000ull);
     CHECK(mmu_update1(m1 + 8, entry(data, P | RW | D | A)), 0);
@@ -152,6 +158,8 @@ static void check_mmuext(void)
     uint64_t vcpus = 1, root = va_mfn((void *)start_info->pt_base);
     struct mmuext_op list[3] = {{.cmd = MMUEXT_TLB_FLUSH_LOCAL}, {.cmd = 99}};
     uint32_t done = 99;
+    uint64_t *l4 = page_alloc(), *l3 = page_alloc(), *l2 = page_alloc(), *l1 = page_alloc();
+    void *const tables[] = {l4, l3, l2, l1};
 
     CHECK(HC4(mmuext_op, list, 3, &done, DOMID_SELF), -ENOSYS_);
     CHECK(done, 1);
@@ -184,6 +192,16 @@ static void check_mmuext(void)
     CHECK(mmuext1(99, 0, 0), -ENOSYS_);
     CHECK(mmuext1(MMUEXT_NEW_BASEPTR, mfn_of(page), 0), -EINVAL_);
     CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, mfn_of(page), 0), -EINVAL_);
+    l4[0] = entry(l3, P | US);
+    l3[0] = entry(l2, P | US);
+    l2[0] = entry(l1, P | US);
+    l1[0] = entry((void *)start_info->pt_base, P | RW); /* a table */
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK(make_ro(tables[i]), 0);
+    }
+    CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, mfn_of(l4), 0), -EBUSY_);
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, mfn_of(l4), 0), -EBUSY_);
+    CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, mfn_of(l4), 0), -EBUSY_);
     CHECK(mmuext1(MMUEXT_NEW_BASEPTR, root, 0), 0);
     CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, root, 0), 0);
     CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, 0, 0), 0);
