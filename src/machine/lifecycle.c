@@ -221,12 +221,17 @@ bool machine_withdraw_suspend(struct machine *m)
     return ok;
 }
 
+static bool machine_suspended(struct machine *m)
+{
+    return m->state == MACHINE_PAUSED && atomic_load(&m->stop_posted) &&
+           m->end.reason == STOP_SUSPEND;
+}
+
 bool machine_resume_suspended(struct machine *m, bool cancelled, GError **err)
 {
     bool ok;
 
-    if (m->state != MACHINE_PAUSED || !atomic_load(&m->stop_posted) ||
-        m->end.reason != STOP_SUSPEND) {
+    if (!machine_suspended(m)) {
         return error_set(err, PVEMU_ERROR_GUEST, "the guest is not suspended");
     }
     /* What a boot loader has started is not known. */
@@ -282,6 +287,9 @@ const char *machine_set_vcpus(struct machine *m, unsigned nr)
     }
     if (m->state == MACHINE_ENDED) {
         return "the guest has ended";
+    }
+    if (machine_suspended(m)) { /* Linux looks at its new watch of all CPUs as at none */
+        return "it is suspended and would not notice; resume it first";
     }
     g_mutex_lock(&m->board.lock);
     pv_domain_set_vcpus(m->pv, nr);

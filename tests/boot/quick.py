@@ -462,6 +462,9 @@ def suspend_in_a_row(folder, *args):
         for _ in range(3):
             verb(folder, "suspend", "sleeper")
             assert b" suspended " in verb(folder, "list").stdout
+            refused = subprocess.run([PVEMU, "vcpu-set", "sleeper", "3"], capture_output=True,
+                                     env=dict(os.environ, XDG_RUNTIME_DIR=folder))
+            assert refused.returncode != 0 and b"it is suspended" in refused.stderr, refused
             verb(folder, "resume", "sleeper")
         assert guest.run("nproc").split()[-1] == "2"
         guest.run("dmesg -n 1")
