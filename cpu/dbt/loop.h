@@ -9,7 +9,7 @@ enum {
     LOOP_INSNS = 40,
     LOOP_STEP = 512,   /* of a register */
     LOOP_MOST = 256,   /* bytes from one iteration to the next, where that is constant */
-    LOOP_SPAN = 512,   /* of a group */
+    LOOP_SPAN = 1 << (NEAR_SIZES - 1), /* of a group */
     LOOP_COEF = 16,
     LOOP_GUESSES = 8,
     LOOP_PINNED = 16, /* with a host register: it keeps its value */
@@ -46,6 +46,8 @@ struct loop_group {
     uint8_t host;               /* the register of what is added */
     int8_t limit;               /* -1: it does not move */
     uint8_t shift;              /* the limit's register makes steps of so much less */
+    size_t slot;                /* of the ordinary translation, in struct dbt; 0: it has none */
+    bool run;                   /* that is for a run of pages */
 };
 
 struct loop_limit {

@@ -19,8 +19,9 @@
  * addresses, is taken for constant: each iteration begins by comparing it with what is there,
  * which stands for the load.
  *
- * Where the ordinary translation looks into slots for pages (tr_near.c), which it has just done,
- * a shorter head does the same. Whether the branch back is linked to the head is found out by
+ * Where the ordinary translation looks into slots for pages or runs of them (tr_near.c), the head
+ * does so, too: the TLB need not have their tags. If all do, it is shorter. Slots that are
+ * chosen by the address are too many for a head. Whether the branch back is linked to the head is found out by
  * sampling (links.c): heads cost more than some iterations save.
  */
 #include <string.h>
@@ -50,9 +51,14 @@ void tr_loop_scan(struct tr *t)
 {
     struct tr_loop *l;
     unsigned nr = loop_end(t);
+    bool large = false;
+
+    for (unsigned i = 0; i < nr && t->index == TLB_USER; i++) {
+        large |= dbt_near_how(t->d, t->b->frame, t->b->offset + t->at[i]) == NEAR_LARGE;
+    }
 
     t->loop = NULL;
-    if (nr == 0 || t->plain || t->d->options.no_jumps || t->d->nr_loops == DBT_LOOPS) {
+    if (nr == 0 || large || t->plain || t->d->options.no_jumps || t->d->nr_loops == DBT_LOOPS) {
         return;
     }
     l = g_new0(struct tr_loop, 1);
@@ -202,12 +208,58 @@ static void head_limit(struct tr_loop *l, const struct loop_group *g, int32_t le
     limit->set = true;
 }
 
+/* The page, or run of pages, that is in a slot already. The TLB need not have tags for it. */
+static void head_slot(struct tr_loop *l, unsigned number)
+{
+    enum { MOST = 32 << 10 }; /* bytes until the next poll */
+    struct tr *t = l->t;
+    const struct loop_group *g = &l->groups[number];
+    unsigned size = (unsigned)(g->high - g->low);
+    bool down = g->limit >= 0 && l->limits[g->limit].down;
+
+    head_sum(t, &g->form, g->low);
+    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, g->slot + offsetof(struct interp_near, start));
+    if (g->run) {
+        emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R10, g->slot + tr_near_limit(size));
+    } else {
+        head_bytes(t, 0x49, 0x81, 0xfa); /* cmp $..,%r10 */
+        emit_u32(&t->c, MEM_PAGE_SIZE - size);
+    }
+    loop_fail(l, JA);
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, g->slot + offsetof(struct interp_near, addend));
+    if (g->fold) { /* changes r10 only for RSP, which has no slots */
+        head_fold(l, g);
+    }
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, loop_addend(number));
+    if (g->limit < 0) {
+        return;
+    }
+    if (!down) {
+        head_bytes(t, 0x49, 0xf7, 0xda); /* neg %r10 */
+        if (g->run) {
+            emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R10, g->slot + tr_near_limit(size));
+        } else {
+            emit_lea(&t->c, HOST_R10, HOST_R10, MEM_PAGE_SIZE - (int32_t)size);
+        }
+    }
+    if (g->run) {
+        emit_mov_imm32(&t->c, HOST_R11, MOST);
+        emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+        emit_bytes(&t->c, (const uint8_t[]){0x4d, 0x0f, 0x47, 0xd3}, 4); /* cmova r11,r10 */
+    }
+    head_limit(l, g, 0);
+}
+
 static void head_group(struct tr_loop *l, unsigned number)
 {
     struct tr *t = l->t;
     const struct loop_group *g = &l->groups[number];
     int32_t size = (int32_t)(g->high - g->low);
 
+    if (g->slot != 0) {
+        head_slot(l, number);
+        return;
+    }
     head_sum(t, &g->form, g->low);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(loop_at));
     emit_lea(&t->c, HOST_R11, HOST_R10, size - 1);
@@ -254,29 +306,43 @@ static bool quick_form(const struct loop_form *f)
     return (f->coef[CPU_RSP] | f->coef[CPU_R9] | f->coef[CPU_R10] | f->coef[CPU_R11]) == 0;
 }
 
-/* Is every page in the slot that the ordinary translation has just looked into? */
-static bool quick_slots(const struct tr_loop *l, size_t slot[])
+/* Which slots has the ordinary translation just looked into? */
+static void loop_slots(struct tr_loop *l)
 {
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        struct loop_group *g = &l->groups[i];
+
+        g->slot = tr_near_slot(l->t, g->regs[0], g->regs[1], g->write, &g->run);
+    }
+}
+
+/* Are all pages in slots, and all moves of one kind? */
+static bool quick_fits(const struct tr_loop *l, uint8_t *shift)
+{
+    bool found = false;
+
     for (unsigned i = 0; i < l->nr_groups; i++) {
         const struct loop_group *g = &l->groups[i];
 
-        slot[i] = tr_near_slot(l->t, g->regs[0], g->regs[1], g->write);
-        if (slot[i] == 0 || !quick_form(&g->form) || g->shift != 0) {
+        if (g->slot == 0 || g->run || !quick_form(&g->form) ||
+            (found && g->limit >= 0 && g->shift != *shift)) {
             return false;
         }
+        *shift = g->limit >= 0 ? g->shift : *shift;
+        found |= g->limit >= 0;
     }
     return l->nr_limits == 1 && !l->limits[0].down && !tr_displaced(l->limits[0].reg) &&
            l->reg[l->limits[0].reg].class == LOOP_BY;
 }
 
 /* r11: minus how far the nearest of the pages' ends is, so far. */
-static void quick_group(struct tr_loop *l, const struct loop_group *g, size_t slot, bool *first)
+static void quick_group(struct tr_loop *l, const struct loop_group *g, bool *first)
 {
     struct tr *t = l->t;
     int32_t left = MEM_PAGE_SIZE - (int32_t)(g->high - g->low);
 
     head_sum(t, &g->form, g->low);
-    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, slot + offsetof(struct interp_near, start));
+    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, g->slot + offsetof(struct interp_near, start));
     head_bytes(t, 0x49, 0x81, 0xfa); /* cmp $..,%r10 */
     emit_u32(&t->c, (uint32_t)left);
     loop_fail(l, JA);
@@ -291,13 +357,17 @@ static void quick_group(struct tr_loop *l, const struct loop_group *g, size_t sl
     *first = false;
 }
 
-static void quick_limit(struct tr_loop *l)
+static void quick_limit(struct tr_loop *l, uint8_t shift)
 {
     enum { MARGIN = 2 * LOOP_STEP };
     struct tr *t = l->t;
     unsigned iv = l->limits[0].reg;
 
     head_bytes(t, 0x49, 0xf7, 0xdb); /* neg %r11 */
+    if (shift != 0) {
+        head_bytes(t, 0x49, 0xc1, 0xeb); /* shr $..,%r11 */
+        emit_byte(&t->c, shift);
+    }
     if (t->d->lockstep != NULL) {
         emit_mov_imm32(&t->c, HOST_R10, (uint32_t)l->reg[iv].by * LOOP_LOCKSTEP);
         emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10);
@@ -311,7 +381,7 @@ static void quick_limit(struct tr_loop *l)
 }
 
 /* What is added to the group's addresses, to its register, or to where the body finds it. */
-static void quick_addend(struct tr_loop *l, unsigned number, size_t slot, bool pinned)
+static void quick_addend(struct tr_loop *l, unsigned number, bool pinned)
 {
     struct tr *t = l->t;
     const struct loop_group *g = &l->groups[number];
@@ -320,7 +390,7 @@ static void quick_addend(struct tr_loop *l, unsigned number, size_t slot, bool p
     if (pinned != ((g->host & LOOP_PINNED) != 0)) {
         return;
     }
-    emit_op_gs(&t->c, EMIT_LOAD, host, slot + offsetof(struct interp_near, addend));
+    emit_op_gs(&t->c, EMIT_LOAD, host, g->slot + offsetof(struct interp_near, addend));
     if (g->fold && g->base == INSN_REG_RIP) {
         emit_op_gs(&t->c, EMIT_ADD_LOAD, host, TR_GS(page));
     } else if (g->fold) {
@@ -331,17 +401,17 @@ static void quick_addend(struct tr_loop *l, unsigned number, size_t slot, bool p
     }
 }
 
-static void quick_head(struct tr_loop *l, const size_t slot[])
+static void quick_head(struct tr_loop *l, uint8_t shift)
 {
     bool first = true;
 
     for (unsigned i = 0; i < l->nr_groups; i++) {
-        quick_group(l, &l->groups[i], slot[i], &first);
+        quick_group(l, &l->groups[i], &first);
     }
-    quick_limit(l);
+    quick_limit(l, shift);
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned i = 0; i < l->nr_groups; i++) {
-            quick_addend(l, i, slot[i], pass == 1);
+            quick_addend(l, i, pass == 1);
         }
     }
 }
@@ -509,12 +579,13 @@ static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t liv
 {
     enum { ALIGN = 32 };
     struct tr *t = l->t;
-    size_t slot[DBT_LOOP_GROUPS];
+    uint8_t shift = 0;
     uint32_t over, top;
 
-    *quick = quick_slots(l, slot);
+    loop_slots(l);
+    *quick = quick_fits(l, &shift);
     if (*quick) {
-        quick_head(l, slot);
+        quick_head(l, shift);
     } else {
         long_head(l);
     }

@@ -86,17 +86,18 @@ static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, b
     return t->slot[i].slot;
 }
 
-size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool write)
+size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool write, bool *run)
 {
     const struct tr_slot *found = NULL;
 
     for (unsigned i = 0; i < t->nr_slots; i++) {
         const struct tr_slot *s = &t->slot[i];
 
-        if (!s->run && s->base == base && s->index == index && (found == NULL || found->own)) {
+        if (s->base == base && s->index == index && (found == NULL || found->own)) {
             found = s;
         }
     }
+    *run = found != NULL && found->run;
     return found == NULL ? 0
                          : TR_GS(interp.near) + (found->slot + (write ? NEAR_SLOTS : 0u)) *
                                                     sizeof(struct interp_near);
@@ -110,6 +111,11 @@ static unsigned near_class(unsigned size)
         i++;
     }
     return i;
+}
+
+size_t tr_near_limit(unsigned size)
+{
+    return offsetof(struct interp_near, limit) + sizeof(uint64_t) * near_class(size);
 }
 
 /* A field of the slot, which is at `slot`, or where r10 says from there. */

@@ -229,8 +229,11 @@ bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
  * this one, nothing was emitted. */
 bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 void tr_near_stub(struct tr *t, unsigned number);
-/* Where in struct dbt the slot for a page is that such accesses of the block use; 0: none. */
-size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool write);
+/* Where in struct dbt the slot is that such accesses of the block use; 0: none. *run: it is for a
+ * run of pages. */
+size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool write, bool *run);
+/* The field that an offset in the slot of a run is compared with, for an access of that size. */
+size_t tr_near_limit(unsigned size);
 void tr_other_stub(struct tr *t, unsigned number);
 
 /*
