@@ -48,7 +48,7 @@ static const unsigned char dead[] = {APIC_ON, 0xfa, 0xf4}; /* CLI; HLT */
 static const unsigned char deaf[] = {APIC_ON, APIC_WRITE(0x35, 0x00, 0x00) /* patched below */,
                                      0xfb, 0xeb, 0xfe};
 enum { DEAF_LVT_HIGH = 17 + 10 }; /* bits 16 to 23 of what it writes: masked is bit 16 */
-static const unsigned char spin[] = {0xeb, 0xfe};
+static const unsigned char spin[] = {0xfb, 0xeb, 0xfe}; /* STI; JMP to itself */
 /* INIT, a start-up message for START, OUT. */
 static const unsigned char restart[] = {APIC_ON, APIC_SEND(0x00, 0x45),
                                         APIC_SEND(START >> 12, 0x46), 0xe6, CALL};

@@ -135,9 +135,9 @@ class Outer:
         body = text.partition(START + "\n")[2]
         match = re.search(END + r"=(\d+)", body)
         if not match:
-            raise Failure("the outer machine did not come to its end:\n" + text[-6000:])
+            raise Failure("the outer machine did not come to its end:\n" + text)
         if match.group(1) != "0":
-            raise Failure(f"status {match.group(1)}:\n" + body[-6000:])
+            raise Failure(f"status {match.group(1)}:\n" + body)
         return body[:match.start()]
 
 
