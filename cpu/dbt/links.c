@@ -117,7 +117,7 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
 {
     const struct interp *e = &d->interp;
 
-    if (!interp_keyed(e, index) &&
+    if (!interp_keyed(index) &&
         (d->jump_epoch_global[index] != e->epoch_global ||
          (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local))) {
         links_jumps_clear(d, index);

@@ -50,7 +50,7 @@ static struct emit_mem tr_jumps(const struct tr *t, size_t field)
 /* r10: rip to what stands for it in the table, and back (dbt_jump_tag()). */
 static void jump_salt(struct tr *t)
 {
-    if (interp_keyed(&t->d->interp, t->index)) {
+    if (interp_keyed(t->index)) {
         emit_op_gs(&t->c, EMIT_XOR_LOAD, HOST_R10,
                    TR_GS(interp.key64) + t->index * sizeof(uint64_t));
     }

@@ -262,7 +262,7 @@ struct interp {
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t key_local, key_global, key_modes[32];
-    uint64_t key64[TLB_NR]; /* for an engine above: of 64-bit code where interp_keyed() */
+    uint64_t key64[TLB_NR]; /* for an engine above: of 64-bit code where interp_keyed(), else 0 */
     uint32_t jump_salt; /* keeps jumps of different spaces out of each other's way */
     uint64_t jump_pages[64]; /* filter of pages that global jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
@@ -675,7 +675,7 @@ static inline bool interp_user_mode(const struct cpu_x86 *cpu)
 }
 
 /* Are jumps of this TLB told apart by address space? Others are dropped at a change. */
-static inline bool interp_keyed(const struct interp *e, unsigned index)
+static inline bool interp_keyed(unsigned index)
 {
     return index == TLB_USER;
 }

@@ -156,7 +156,7 @@ void interp_jump_keys(struct interp *e)
 
     e->jump_key = e->key_local ^ mode;
     e->jump_key_global = e->key_global ^ mode;
-    e->jump_salt = interp_keyed(e, interp_tlb_index(&e->v->cpu)) ? (uint32_t)e->key_local : 0;
+    e->jump_salt = interp_keyed(interp_tlb_index(&e->v->cpu)) ? (uint32_t)e->key_local : 0;
 }
 
 /* Low bits of a key choose the slots of jumps. */
@@ -177,7 +177,6 @@ void interp_jump_epochs(struct interp *e)
         e->key_global = tlb_key_at(e->key_global, 0);
     }
     e->key64[TLB_USER] = e->key_local ^ e->key_global ^ e->key_modes[MODE_64 | KEY_USER];
-    e->key64[TLB_SUPERVISOR] = 0;
     interp_jump_keys(e);
 }
 
