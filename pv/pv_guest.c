@@ -38,17 +38,23 @@ void pv_guest_free(struct pv_guest *g)
     }
 }
 
+void pv_cpu_clear(struct pv_cpu *pc)
+{
+    memset(pc, 0, sizeof(*pc));
+    pc->kernel_root = pc->user_root = PV_MFN_NONE;
+    pc->kernel_half[0] = UINT64_MAX;
+}
+
 void pv_guest_reset(struct pv_domain *d)
 {
     struct pv_guest *g = d->guest;
 
     memset(g->pages, 0, g->nr_frames * sizeof(g->pages[0]));
-    memset(g->cpu, 0, sizeof(g->cpu));
     g->store_mfn = g->console_mfn = PV_MFN_NONE;
     g->flush = false;
     g->crash[0] = '\0';
     for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
-        g->cpu[i].kernel_root = g->cpu[i].user_root = PV_MFN_NONE;
+        pv_cpu_clear(&g->cpu[i]);
     }
     pv_m2p_init(d);
 }
@@ -135,8 +141,7 @@ void pv_guest_forget_vcpu(struct pv_domain *d, unsigned vcpu)
     pv_ldt_drop(d, pc);
     guest_drop_root(d, pc->kernel_root);
     guest_drop_root(d, pc->user_root);
-    memset(pc, 0, sizeof(*pc));
-    pc->kernel_root = pc->user_root = PV_MFN_NONE;
+    pv_cpu_clear(pc);
 }
 
 /* A selector and address of VCPUOP_initialise's context. */

@@ -150,6 +150,8 @@ struct pv_guest *pv_guest_new(struct pv_domain *d);
 void pv_guest_free(struct pv_guest *g);
 /* As after making: no types, no tables, M2P as at boot. Memory was cleared. */
 void pv_guest_reset(struct pv_domain *d);
+/* As before VCPUOP_initialise, without giving references back. */
+void pv_cpu_clear(struct pv_cpu *pc);
 /* A vCPU is as if it never was initialised; it does not run. */
 void pv_guest_forget_vcpu(struct pv_domain *d, unsigned vcpu);
 /* Saves and loads. When loading, guest memory and its layout are loaded already. */
@@ -204,8 +206,8 @@ int pv_page_update(struct pv_domain *d, uint32_t frame, unsigned index, uint64_t
 uint32_t pv_page_l1(const struct pv_domain *d, uint64_t root_mfn, uint64_t gva,
                     unsigned *index);
 bool pv_page_is_table(const struct pv_domain *d, uint32_t frame);
-/* The L4 table at mfn was loaded as the base of a kernel (shows the M2P from now on) or of its
- * programs (does not, where VMASST_TYPE_m2p_strict is set). */
+/* The L4 table at mfn was loaded as the base of a kernel, which shows the M2P from now on, or of
+ * programs. With VMASST_TYPE_m2p_strict it is the other way: it has it until programs use it. */
 void pv_page_show_m2p(struct pv_domain *d, uint64_t mfn, bool user);
 /* As guest_read() and guest_write(), but by the vCPU's kernel_root, whichever of its tables it
  * runs on: for what its kernel registered and its programs need (an LDT, the I/O bitmap), which

@@ -169,7 +169,7 @@ static uint64_t page_entry_adjust(unsigned level, uint64_t entry)
         return entry;
     }
     if (level != PV_PAGE_L1) {
-        return entry | PV_PTE_U;
+        return (entry | PV_PTE_U) & ~PV_PTE_KERNEL;
     }
     if ((entry & PV_PTE_U) == 0) {
         return entry | PV_PTE_U | PV_PTE_KERNEL;
@@ -277,7 +277,7 @@ void pv_page_show_m2p(struct pv_domain *d, uint64_t mfn, bool user)
     uint64_t *slot = &page_table(d, frame)[PV_L4_HV_FIRST];
     const uint64_t entry = user ? 0 : page_m2p_entry(d);
 
-    if ((user && !page_m2p_strict(d)) || __atomic_load_n(slot, __ATOMIC_SEQ_CST) == entry) {
+    if (user != page_m2p_strict(d) || __atomic_load_n(slot, __ATOMIC_SEQ_CST) == entry) {
         return;
     }
     __atomic_store_n(slot, entry, __ATOMIC_SEQ_CST);

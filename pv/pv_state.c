@@ -208,9 +208,8 @@ void pv_guest_state(struct pv_domain *d, struct state *s)
 
     if (state_loading(s)) {
         memset(g->pages, 0, g->nr_frames * sizeof(g->pages[0]));
-        memset(g->cpu, 0, sizeof(g->cpu));
         for (unsigned i = 0; i < PV_MAX_VCPUS; i++) {
-            g->cpu[i].kernel_root = g->cpu[i].user_root = PV_MFN_NONE;
+            pv_cpu_clear(&g->cpu[i]);
         }
         pv_m2p_tables(d);
     }

@@ -325,6 +325,25 @@ static bool run_interrupts(struct interp *e, struct exit *exit)
     return run_deliver(e, exit, vector, NULL);
 }
 
+/* The last thing before guest code: who asks for a flush does not wait for a vCPU that is in the
+ * hypervisor, so each stay there may leave one behind. false: leave run(). */
+static bool run_pv_flushes(struct interp *e, struct exit *exit)
+{
+    struct vcpu *v = e->v;
+
+    while ((atomic_load(&v->request) & VCPU_REQ_PV_FLUSH) != 0) {
+        if ((atomic_load(&v->request) & VCPU_REQ_STOP) != 0) {
+            exit->kind = EXIT_KICK; /* others may go on asking */
+            return false;
+        }
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_PV_FLUSH);
+        interp_smp_pause(e);
+        v->pv->flush(v);
+        interp_smp_resume(e);
+    }
+    return true;
+}
+
 /* Requests from other threads. false: leave run(). */
 static bool run_requests(struct interp *e, struct exit *exit)
 {
@@ -338,10 +357,6 @@ static bool run_requests(struct interp *e, struct exit *exit)
     if ((request & VCPU_REQ_TLB_FLUSH) != 0) {
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
         interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
-    }
-    if ((request & VCPU_REQ_PV_FLUSH) != 0) {
-        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_PV_FLUSH);
-        v->pv->flush(v);
     }
     if ((request & VCPU_REQ_NMI) != 0) {
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);
@@ -546,7 +561,7 @@ static bool run_attention(struct interp *e, struct exit *exit)
         exit->kind = EXIT_HALT; /* whether it has to sleep is the board's to see */
         return false;
     }
-    if (!run_requests(e, exit)) {
+    if (!run_requests(e, exit) || !run_pv_flushes(e, exit)) {
         return false;
     }
     if (cpu->irq_shadow) { /* it covers one instruction */
@@ -625,6 +640,7 @@ static void interp_state_changed(struct vcpu *v)
 {
     struct interp *e = v->engine;
 
+    e->pv_space = 0; /* another engine may have been in other spaces meanwhile */
     interp_tlb_flush(e, VCPU_FLUSH_ALL, 0);
 }
 

@@ -61,6 +61,9 @@ static bool vcpu_awake(struct machine *m, struct vcpu_thread *vt)
         pv_vcpu_wake(m->pv, v->id);
         in_hypercall = pv_vcpu_sleeping(m->pv, v);
     }
+    if (vt->dead && m->pv->vcpu[v->id].up) { /* VCPUOP_up, since: behind its HLT */
+        v->cpu.halted = false;
+    }
     if (!in_hypercall && v->cpu.halted &&
         (vcpu_interrupted(m, v) || (v->cpu.nmi_pending && !v->cpu.nmi_blocked))) {
         v->cpu.halted = false;
@@ -168,7 +171,7 @@ static void run_init(struct vcpu_thread *vt)
 
 static void run_go(struct vcpu_thread *vt)
 {
-    vt->off = vt->dead = false;
+    vt->off = false;
     vt->vcpu.cpu.halted = false;
     pv_vcpu_running(vt->machine->pv, vt->vcpu.id);
     if (vt->vcpu.accel->state_changed != NULL) {
@@ -191,7 +194,7 @@ static void run_power(struct vcpu_thread *vt)
         cpu->rip = 0;
         run_go(vt);
     }
-    if (vt->start && (vt->off || vt->dead)) { /* behind its HLT, if that was all */
+    if (vt->start && vt->off) {
         run_go(vt);
     }
     vt->sipi = -1; /* one that comes to a running CPU is lost */

@@ -390,6 +390,21 @@ static void check_halt(void)
         CHECK(HC3(vcpu_op, way == 0 ? VCPUOP_up : VCPUOP_send_nmi, 1, 0), 0);
         wait_until_it_answers();
     }
+    for (unsigned i = 0; i < 300; i++) { /* it may halt before it stops */
+        halt = true;
+        CHECK(HC3(vcpu_op, VCPUOP_down, 1, 0), 0);
+        while (state_of(1) != RUNSTATE_offline) {
+            HC2(sched_op, SCHEDOP_yield, 0);
+        }
+        CHECK(HC3(vcpu_op, VCPUOP_up, 1, 0), 0);
+        while (halt) { /* not come to it yet: it goes on, and halts */
+            HC2(sched_op, SCHEDOP_yield, 0);
+        }
+        question++;
+        while (answer != question) {
+            HC3(vcpu_op, VCPUOP_up, 1, 0);
+        }
+    }
 #endif
 }
 

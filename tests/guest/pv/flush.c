@@ -17,6 +17,7 @@ static uint64_t spot_entry;                /* its entry's machine address */
 static uint32_t *page[2];                  /* i + 1 is in page[i] */
 static unsigned now;                       /* which of them is at spot */
 static unsigned looks, old, spares, spared;
+static uint64_t kind;                      /* further bits of that entry */
 static const char *what;
 
 /* CPU 1: no hypercall, so nothing but a flush makes its translations go. */
@@ -59,7 +60,7 @@ static void check_new(unsigned vcpus)
 static uint64_t other_entry(void)
 {
     now ^= 1;
-    return va_mfn(page[now]) << 12 | P | RW | US | A | D;
+    return va_mfn(page[now]) << 12 | P | RW | A | D | kind;
 }
 
 /* The other page is there, and nobody has been told. */
@@ -128,14 +129,12 @@ static void place_pages(void)
     CHECK(update_va((void *)spot, other_entry(), UVMF_INVLPG), 0);
 }
 
-void test(void)
+static void check_flushes(void)
 {
     static const uint64_t first = FIRST, other = SECOND, both = BOTH, nobody = 0;
     static const uint64_t none_such = 0xff; /* only two of these exist */
 
-    map_shared_info()->vcpu_info[1].evtchn_upcall_mask = 1;
-    place_pages();
-    start_second();
+    CHECK(update_va((void *)spot, other_entry(), UVMF_TLB_FLUSH | UVMF_ALL), 0);
     what = "both find the page";
     check_new(BOTH);
     check_mmuext("TLB_FLUSH_MULTI, CPU 1", MMUEXT_TLB_FLUSH_MULTI, &other, SECOND);
@@ -158,6 +157,20 @@ void test(void)
     check_va("update, INVLPG of all", UVMF_INVLPG | UVMF_ALL, BOTH);
     check_va("update, INVLPG", UVMF_INVLPG, FIRST);
     check_va("update, no flush", 0, 0);
+}
+
+/* A page as programs may have it, and data and code of the kernel alone. */
+void test(void)
+{
+    static const uint64_t kinds[] = {US, NX, 0};
+
+    map_shared_info()->vcpu_info[1].evtchn_upcall_mask = 1;
+    place_pages();
+    start_second();
+    for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        kind = kinds[i];
+        check_flushes();
+    }
     say("old before the flush ");
     say_hex(old);
     say(" of ");

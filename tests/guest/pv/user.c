@@ -232,6 +232,10 @@ static void check_m2p(void)
     CHECK(mmuext1(MMUEXT_NEW_USER_BASEPTR, va_mfn(l4), 0), 0);
     CHECK(l4[256], 0);
     CHECK_TRUE(!user_sees_m2p());
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, va_mfn(l4), 0), 0); /* as a kernel's it stays without */
+    CHECK(mmuext1(MMUEXT_NEW_BASEPTR, va_mfn(kernel), 0), 0);
+    CHECK(l4[256], 0);
+    CHECK_TRUE(!user_sees_m2p());
     CHECK(make_ro(strict), 0);
     CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, va_mfn(strict), 0), 0);
     CHECK(strict[256], kernel[256]);

@@ -346,12 +346,82 @@ static void test_flush_request(void)
     guest_free(g);
 }
 
+GUEST_CODE(space_code, "mov (%rsi), %eax\nhlt");
+
+static uint64_t space_reads(struct guest *g)
+{
+    g->cpu->rip = G_CODE;
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    return g->cpu->gpr[CPU_RAX];
+}
+
+/* Another engine ran the guest in other spaces: the one from before is another one now. */
+static void test_space_after_change(void)
+{
+    enum { SPACE = 5 << 16 };
+    struct guest *g = guest_new();
+    const uint64_t gfn = G_DATA >> 12;
+    const uint32_t frame = mem_gfn_frame(g->v->mem, gfn);
+
+    *(uint32_t *)(void *)(g->ram + G_DATA) = 1;
+    *(uint32_t *)(void *)(g->ram + G_DATA + 0x1000) = 2;
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    GUEST_LOAD(g, space_code);
+    g->v->accel->tlb_flush(g->v, VCPU_FLUSH_SPACE, SPACE);
+    g_assert_cmpuint(space_reads(g), ==, 1);
+    g_assert(mem_set_gfn(g->v->mem, gfn, mem_gfn_frame(g->v->mem, gfn + 1)));
+    g->v->accel->state_changed(g->v);
+    g_assert_cmpuint(space_reads(g), ==, 2);
+    g_assert(mem_set_gfn(g->v->mem, gfn, frame));
+    g->v->accel->tlb_flush(g->v, VCPU_FLUSH_SPACE, SPACE);
+    g_assert_cmpuint(space_reads(g), ==, 1);
+    guest_free(g);
+}
+
+GUEST_CODE(pv_code, "inc %ebx\nud2");
+static unsigned pv_flushes, pv_late;
+
+static void pv_trap_stop(struct vcpu *v, const struct vcpu_trap *trap)
+{
+    vcpu_request(v, VCPU_REQ_STOP);
+}
+
+/* While it is at it, the next one comes. */
+static void pv_flush_asked(struct vcpu *v)
+{
+    pv_late += v->cpu.rip != G_CODE;
+    if (++pv_flushes < 3) {
+        vcpu_request(v, VCPU_REQ_PV_FLUSH);
+    }
+}
+
+/* A paravirtual guest runs nothing while a flush of another vCPU waits for it. */
+static void test_pv_flush_request(void)
+{
+    static const struct vcpu_pv_ops ops = {.flush = pv_flush_asked, .trap = pv_trap_stop};
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, pv_code);
+    g->v->pv = &ops;
+    vcpu_request(g->v, VCPU_REQ_PV_FLUSH);
+    g->v->accel->run(g->v, &g->exit);
+    g_assert_cmpint((int)g->exit.kind, ==, (int)EXIT_KICK);
+    g_assert_cmpuint(g->cpu->rip, ==, G_CODE + 2);
+    g_assert_cmpuint(pv_flushes, ==, 3);
+    g_assert_cmpuint(pv_late, ==, 0);
+    atomic_store(&g->v->request, 0);
+    g->v->pv = NULL;
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
         return 0;
     }
     g_test_add_func("/interp/trap/irq-shadow", test_irq_shadow);
+    g_test_add_func("/interp/trap/pv-flush-request", test_pv_flush_request);
+    g_test_add_func("/interp/trap/space-after-change", test_space_after_change);
     g_test_add_func("/interp/trap/sti-hlt", test_sti_hlt);
     g_test_add_func("/interp/trap/irq-twice", test_irq_twice);
     g_test_add_func("/interp/trap/nmi", test_nmi);
