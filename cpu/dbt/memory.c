@@ -162,6 +162,12 @@ static void check_host(struct tr *t, const struct tr_operand *op, struct emit_me
         emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(slot[0]) + 8 * (op->base - CPU_R9));
     } else if (op->base != INSN_NO_REG && op->index == INSN_NO_REG) {
         m->index = op->base;
+    } else if (op->base != INSN_NO_REG && !tr_displaced(op->index)) {
+        /* The sum does not wait for the addend, as an addition to that would. */
+        m->base = op->base, m->index = op->index, m->scale = op->scale;
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R10, m);
+        *m = (struct emit_mem){.base = HOST_R11, .index = HOST_R10, .scale = 1};
+        return;
     } else if (op->base != INSN_NO_REG) {
         emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, op->base);
     }
