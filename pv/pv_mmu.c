@@ -118,7 +118,7 @@ static int mmu_update_one(struct hypercall *h, const void *request)
     const struct mmu_update *req = request;
     struct pv_domain *d = h->d;
 
-    switch (req->ptr & 3) {
+    switch (req->ptr & 7) {
     case MMU_PT_UPDATE_PRESERVE_AD:
         return mmu_update_table(d, req, true);
     case MMU_MACHPHYS_UPDATE:
@@ -127,8 +127,11 @@ static int mmu_update_one(struct hypercall *h, const void *request)
         }
         pv_m2p_set(d, req->ptr >> MEM_PAGE_SHIFT, req->val);
         return 0;
-    default: /* MMU_NORMAL_PT_UPDATE; MMU_PT_UPDATE_NO_TRANSLATE, as nothing is translated */
+    case MMU_NORMAL_PT_UPDATE:
+    case MMU_PT_UPDATE_NO_TRANSLATE: /* nothing is translated */
         return mmu_update_table(d, req, false);
+    default:
+        return -ENOSYS;
     }
 }
 

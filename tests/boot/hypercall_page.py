@@ -33,6 +33,7 @@ def session(folder, machine, accel, *args):
             assert ("Booting kernel on Xen" + (" PVH\n" if machine == "pvh" else "\n")) in booted, booted
             assert "10.0.2.15" in guest.run("ip addr show eth0")
             guest.run(f"wget -q -O /root/file http://10.0.2.2:{server.port}/file")
+            guest.run("! dmesg | grep -E 'WARNING|BUG:|Call Trace|unchecked MSR'")
             assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /root/file")
             guest.run("sync; echo 3 >/proc/sys/vm/drop_caches")
             assert hashlib.md5(server.data).hexdigest() in guest.run("md5sum /root/file")

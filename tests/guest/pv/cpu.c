@@ -269,6 +269,9 @@ static void check_cpuid(void)
     __asm__ volatile("ud2\n\t.ascii \"xen\"\n\tcpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     CHECK(c & (1u << 31 | 1u << 27 | 1u << 21 | 1u << 3), 1u << 31 | 1u << 27);
     CHECK(d & (1u << 3 | 1u << 13 | 1u << 6), 1u << 6); /* no PSE, no PGE, PAE */
+    a = 7, c = 0;
+    __asm__ volatile("ud2\n\t.ascii \"xen\"\n\tcpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    CHECK(b & 0x482, 0); /* TSC_ADJUST, SMEP, INVPCID: what the kernel could not use */
 }
 
 void test(void)

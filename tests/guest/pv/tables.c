@@ -87,6 +87,9 @@ static void check_updates(void)
     CHECK(mmu_update1(entry(data, 0), 42), 0);                 /* no table: a plain store */
     CHECK(data[0], 42);
     CHECK(mmu_update1(1ull << 50, 0), -EINVAL_);
+    for (unsigned command = 4; command < 8; command++) {
+        CHECK(mmu_update1(m1 + 8 + command, entry(data, P)), -ENOSYS_);
+    }
     CHECK(HC4(mmu_update, BAD_POINTER, 1, 0, DOMID_SELF), -EFAULT_);
     CHECK(HC4(mmu_update, 0, 0, 0, 5), -3);                    /* ESRCH: another domain */
     CHECK(HC4(mmu_update, 0, 0, 0, 0), -EPERM_);

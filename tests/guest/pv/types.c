@@ -112,6 +112,10 @@ static void check_areas(void)
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), 0); /* in vain */
     check_untouched();
     CHECK(HC2(sched_op, SCHEDOP_yield, 0), 0);
+    run.addr.v = m2p_va; /* the hypervisor's address */
+    CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), -EFAULT_);
+    run.addr.v = (void *)(1ull << 60);
+    CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), -EFAULT_);
     run.addr.v = NULL;
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 0, &run), 0);
     check_untouched();
