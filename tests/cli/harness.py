@@ -22,6 +22,8 @@ PVEMU = os.path.abspath(sys.argv[1])
 KERNELS = os.path.abspath(sys.argv[2])
 LIMIT = 30  # seconds for anything that is waited for
 TESTS = []
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):  # nohup and a shell's & leave them ignored
+    signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def test(function):
