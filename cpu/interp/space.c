@@ -6,9 +6,9 @@
  * space's epoch, and paging-structure caches under its number.
  *
  * A space is a PCID, or what a paravirtual guest's hypervisor tells apart (pv/pv_space.c; global
- * there is what such a kernel has for itself). What is kept of it is good until the guest says otherwise
- * (SDM vol. 3 4.10.4), whatever happens to CR3's other bits. Only global pages are shared, and
- * those never leave the TLBs here.
+ * there is what such a kernel has for itself). What is kept of it is good until the guest says
+ * otherwise (SDM vol. 3 4.10.4), whatever happens to CR3's other bits. Only global pages are
+ * shared, and those never leave the TLBs here.
  */
 #include "engine.h"
 

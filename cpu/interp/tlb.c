@@ -105,10 +105,32 @@ static bool tlb_large_seen(const struct interp *e, uint64_t va)
     return false;
 }
 
+/* The first slot in use from this one on; TLB_SIZE: none. */
+static unsigned tlb_next(const struct tlb *t, unsigned slot)
+{
+    while (slot < TLB_SIZE) {
+        const uint64_t bits = t->used[slot / 64] >> (slot % 64);
+        const uint64_t words = (uint64_t)t->used_words >> (slot / 64) >> 1;
+
+        if (bits != 0) {
+            return slot + (unsigned)__builtin_ctzll(bits);
+        }
+        if (words == 0) {
+            break;
+        }
+        slot = (slot / 64 + 1 + (unsigned)__builtin_ctzll(words)) * 64;
+    }
+    return TLB_SIZE;
+}
+
+static uint64_t tlb_page(const struct tlb_entry *en)
+{
+    return en->read != TLB_NONE ? en->read : en->exec;
+}
+
 static bool tlb_entry_maps(const struct tlb *t, unsigned slot, uint64_t va)
 {
-    const struct tlb_entry *en = &t->entry[slot];
-    uint64_t page = en->read != TLB_NONE ? en->read : en->exec;
+    uint64_t page = tlb_page(&t->entry[slot]);
 
     return page != TLB_NONE && page >> t->shift[slot] == va >> t->shift[slot];
 }
@@ -125,15 +147,11 @@ static void tlb_flush_page(struct interp *e, uint64_t va, bool keep_global)
         if (tlb_entry_maps(t, slot, va) && !(keep_global && t->global[slot])) {
             interp_tlb_clear(t, slot);
         }
-        for (uint32_t words = large ? t->used_words : 0; words != 0; words &= words - 1) {
-            unsigned word = (unsigned)__builtin_ctz(words);
-
-            for (uint64_t bits = t->used[word]; bits != 0; bits &= bits - 1) {
-                slot = word * 64 + (unsigned)__builtin_ctzll(bits);
-                if (t->shift[slot] > 12 && tlb_entry_maps(t, slot, va) &&
-                    !(keep_global && t->global[slot])) {
-                    interp_tlb_clear(t, slot);
-                }
+        for (slot = large ? tlb_next(t, 0) : TLB_SIZE; slot < TLB_SIZE;
+             slot = tlb_next(t, slot + 1)) {
+            if (t->shift[slot] > 12 && tlb_entry_maps(t, slot, va) &&
+                !(keep_global && t->global[slot])) {
+                interp_tlb_clear(t, slot);
             }
         }
     }
@@ -238,17 +256,11 @@ static void tlb_flush_frame(struct interp *e, uint64_t hva)
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tlb *t = &e->tlbs[i];
 
-        for (uint32_t words = t->used_words; words != 0; words &= words - 1) {
-            unsigned word = (unsigned)__builtin_ctz(words);
+        for (unsigned slot = tlb_next(t, 0); slot < TLB_SIZE; slot = tlb_next(t, slot + 1)) {
+            uint64_t page = tlb_page(&t->entry[slot]);
 
-            for (uint64_t bits = t->used[word]; bits != 0; bits &= bits - 1) {
-                unsigned slot = word * 64 + (unsigned)__builtin_ctzll(bits);
-                const struct tlb_entry *en = &t->entry[slot];
-                uint64_t page = en->read != TLB_NONE ? en->read : en->exec;
-
-                if (page != TLB_NONE && page + en->addend == hva) {
-                    interp_tlb_clear(t, slot);
-                }
+            if (page != TLB_NONE && page + t->entry[slot].addend == hva) {
+                interp_tlb_clear(t, slot);
             }
         }
     }
@@ -330,16 +342,11 @@ void interp_tlb_protect(struct interp *e, uint32_t frame)
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tlb *t = &e->tlbs[i];
 
-        for (uint32_t words = t->used_words; words != 0; words &= words - 1) {
-            unsigned word = (unsigned)__builtin_ctz(words);
+        for (unsigned slot = tlb_next(t, 0); slot < TLB_SIZE; slot = tlb_next(t, slot + 1)) {
+            struct tlb_entry *en = &t->entry[slot];
 
-            for (uint64_t bits = t->used[word]; bits != 0; bits &= bits - 1) {
-                struct tlb_entry *en =
-                    &t->entry[word * 64 + (unsigned)__builtin_ctzll(bits)];
-
-                if (en->write != TLB_NONE && en->write + en->addend == hva) {
-                    en->write = TLB_NONE;
-                }
+            if (en->write != TLB_NONE && en->write + en->addend == hva) {
+                en->write = TLB_NONE;
             }
         }
     }
