@@ -133,7 +133,7 @@ void pv_memory_reset(struct pv_domain *d)
         pv_memory_place(d, i, PV_NO_GFN);
     }
     for (uint64_t i = 0; d->ram_holes > 0 && i < low + high; i++) {
-        uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+        uint64_t gfn = pv_pfn_to_mfn(d, i);
 
         memory_set(d, gfn, (uint32_t)i);
     }
@@ -152,13 +152,9 @@ void pv_memory_take_back(struct pv_domain *d, uint64_t gfn)
 
 uint64_t pv_memory_find_hole(const struct pv_domain *d)
 {
-    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
     const uint64_t i = bit_tree_first(d->holes);
 
-    if (i == BIT_TREE_NONE) {
-        return PV_NO_GFN;
-    }
-    return i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+    return i == BIT_TREE_NONE ? PV_NO_GFN : pv_pfn_to_mfn(d, i);
 }
 
 uint64_t pv_memory_pages(const struct pv_domain *d)
@@ -614,13 +610,12 @@ int64_t memory_op(struct hypercall *h)
 /* RAM pages that are holes, as a bitmap over RAM. */
 static void memory_state_holes(struct pv_domain *d, struct state *s)
 {
-    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
     size_t len = (size_t)(d->ram_pages + 7) / 8;
     g_autofree uint8_t *bitmap = g_malloc0(len);
     void *blob = bitmap;
 
     for (uint64_t i = 0; !state_loading(s) && i < d->ram_pages; i++) {
-        uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+        uint64_t gfn = pv_pfn_to_mfn(d, i);
 
         if (mem_gfn_frame(d->mem, gfn) != i) {
             bitmap[i / 8] |= (uint8_t)(1u << (i % 8));
@@ -636,7 +631,7 @@ static void memory_state_holes(struct pv_domain *d, struct state *s)
         }
         for (uint64_t i = 0; i < d->ram_pages; i++) {
             if ((loaded[i / 8] >> (i % 8) & 1) != 0) {
-                uint64_t gfn = i < low ? i : i - low + (MEM_HIGH_START >> MEM_PAGE_SHIFT);
+                uint64_t gfn = pv_pfn_to_mfn(d, i);
 
                 memory_set(d, gfn, MEM_HOLE);
             }

@@ -220,7 +220,7 @@ int pv_write_dr(struct pv_domain *d, struct vcpu *v, unsigned nr, uint64_t value
         return -ENODEV;
     }
     if (nr < 4) {
-        if (!pv_canonical(value) || (value >= PV_HV_START && value < PV_HV_END)) {
+        if (!pv_guest_address(value)) {
             return -EPERM;
         }
         v->cpu.dr[nr] = value;

@@ -190,6 +190,17 @@ static inline bool pv_canonical(uint64_t gva)
     return (uint64_t)((int64_t)(gva << 16) >> 16) == gva;
 }
 
+static inline bool pv_hv_address(uint64_t gva)
+{
+    return gva >= PV_HV_START && gva < PV_HV_END;
+}
+
+/* An address, and the guest's to use. */
+static inline bool pv_guest_address(uint64_t gva)
+{
+    return pv_canonical(gva) && !pv_hv_address(gva);
+}
+
 /* --- pv_page.c: types. All return 0 or -errno. --- */
 
 /* The frame at mfn if the guest owns it as RAM (its rings included); MEM_HOLE: not its own. */

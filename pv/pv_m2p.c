@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The machine-to-physical table: 8 bytes for each machine frame, shown read-only to the guest's
- * kernel and user at PV_HV_START through tables of ours that every L4 of the guest leads to
- * (xen-abi 3.8). What the guest writes into it (MMU_MACHPHYS_UPDATE) is for the guest only:
+ * kernel at PV_HV_START through tables of ours that its L4 tables lead to (xen-abi 3.8). What the guest writes into it (MMU_MACHPHYS_UPDATE) is for the guest only:
  * nothing here relies on it. It is shown once more at PV_M2P_START, where the guest is told that
  * it lies: Linux looks things up there and in its own p2m by turns, which begins on a border of
  * many GiB as well, and both should not want the same slots of a soft TLB.

@@ -217,7 +217,7 @@ int64_t pv_op_update_va_mapping(struct hypercall *h)
     unsigned index;
     int64_t rc;
 
-    if (!pv_canonical(gva) || (gva >= PV_HV_START && gva < PV_HV_END)) {
+    if (!pv_guest_address(gva)) {
         return -EINVAL;
     }
     frame = pv_page_l1(h->d, pv_cpu_of(h->d, h->v)->kernel_root, gva, &index);
@@ -314,7 +314,7 @@ static int mmuext_set_ldt(struct hypercall *h, const struct mmuext_op *op)
     const uint64_t gva = op->arg2.nr_ents == 0 ? 0 : op->arg1.linear_addr;
 
     if ((gva & (MEM_PAGE_SIZE - 1)) != 0 || op->arg2.nr_ents > PV_LDT_ENTRIES ||
-        !pv_canonical(gva) || (gva >= PV_HV_START && gva < PV_HV_END)) {
+        !pv_guest_address(gva)) {
         return -EINVAL;
     }
     pv_set_ldt(h->d, pv_cpu_of(h->d, h->v), gva, op->arg2.nr_ents);
@@ -415,7 +415,7 @@ bool pv_table_page(struct pv_domain *d, struct vcpu *v, uint64_t gva, uint64_t *
     uint64_t entry;
 
     if ((d->vm_assist & 1u << VMASST_TYPE_writable_pagetables) == 0 ||
-        (gva >= PV_HV_START && gva < PV_HV_END)) {
+        pv_hv_address(gva)) {
         return false;
     }
     l1 = pv_page_l1(d, pv_cpu_of(d, v)->kernel_root, gva, &index);

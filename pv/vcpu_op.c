@@ -76,7 +76,7 @@ static int64_t vcpu_register_runstate(struct hypercall *h, unsigned id)
     if (!vcpu_read_address(h, &gva)) {
         return -EFAULT;
     }
-    if (h->d->guest != NULL && (!pv_canonical(gva) || (gva >= PV_HV_START && gva < PV_HV_END))) {
+    if (h->d->guest != NULL && !pv_guest_address(gva)) {
         return -EFAULT; /* not the guest's, whatever is mapped */
     }
     h->d->vcpu[id].runstate_gva = gva;
