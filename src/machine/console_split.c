@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* One terminal for two guest consoles. */
+/*
+ * One terminal for two guest consoles and early text.
+ *
+ * A console's bytes that the terminal does not take stay with the guest. Early text has nowhere
+ * to stay: a bounded queue keeps it, consoles wait behind it so that the order holds, and what
+ * does not fit is left out with a warning.
+ */
 #include "machine/console_split.h"
 
 #include <glib.h>
+#include <string.h>
+
+#include "base/report.h"
+
+enum { TEXT_BYTES = 64 << 10 };
 
 struct split_port {
     struct chardev chr; /* first */
@@ -15,6 +26,9 @@ struct console_split {
     struct chardev *back;
     struct split_port port[CONSOLE_NR_PORTS];
     struct split_port *active; /* where input goes: who printed last; NULL before anybody has */
+    struct report_gate text_gate;
+    size_t text_first, text_len; /* of text, a ring: early text that is still to be written */
+    uint8_t text[TEXT_BYTES];
 };
 
 static struct split_port *port_of(struct chardev *chr)
@@ -31,6 +45,9 @@ static size_t split_write(struct chardev *chr, const uint8_t *buf, size_t len)
     p->split->active = p;
     if (first && back != NULL) {
         back->ops->rx_ready(back); /* input that came before anybody could take it */
+    }
+    if (p->split->text_len > 0) {
+        return 0; /* tx_ready comes when it is gone */
     }
     return back == NULL ? len : back->ops->write(back, buf, len);
 }
@@ -72,6 +89,52 @@ static const struct chardev_ops split_ops = {
     .close = split_port_close,
 };
 
+/* Writes what waits; false: there is more. */
+static bool split_drain_text(struct console_split *c)
+{
+    while (c->text_len > 0) {
+        size_t len = MIN(c->text_len, TEXT_BYTES - c->text_first);
+        size_t n = c->back->ops->write(c->back, c->text + c->text_first, len);
+
+        c->text_first = (c->text_first + n) % TEXT_BYTES;
+        c->text_len -= n;
+        if (n < len) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void split_keep_text(struct console_split *c, const uint8_t *buf, size_t len)
+{
+    const size_t end = (c->text_first + c->text_len) % TEXT_BYTES;
+    const size_t take = MIN(len, TEXT_BYTES - c->text_len);
+    const size_t piece = MIN(take, TEXT_BYTES - end);
+
+    memcpy(c->text + end, buf, piece);
+    memcpy(c->text, buf + piece, take - piece);
+    c->text_len += take;
+    if (take < len) {
+        report_warn_limited(&c->text_gate,
+                            "the guest's early text is incomplete: nobody reads it as fast");
+    }
+}
+
+void console_split_text(struct console_split *c, const uint8_t *buf, size_t len)
+{
+    size_t n = 0;
+
+    if (c->back == NULL) {
+        return;
+    }
+    if (c->text_len == 0) {
+        n = c->back->ops->write(c->back, buf, len);
+    }
+    if (n < len) {
+        split_keep_text(c, buf + n, len - n);
+    }
+}
+
 size_t console_split_input(struct console_split *c, const uint8_t *buf, size_t len)
 {
     const struct split_port *p = c->active;
@@ -89,6 +152,9 @@ static void split_tx_ready(void *opaque)
     struct console_split *c = opaque;
     struct split_port *active = c->active; /* writing makes a port active: keep the choice */
 
+    if (!split_drain_text(c)) {
+        return;
+    }
     for (unsigned i = 0; i < CONSOLE_NR_PORTS; i++) {
         const struct split_port *p = &c->port[i];
 

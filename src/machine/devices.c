@@ -125,14 +125,12 @@ static void output_tap(void *opaque, const uint8_t *buf, size_t len)
     }
 }
 
-/* Early text (CONSOLEIO_write, port 0xe9): on the terminal as far as it takes it at once. */
+/* CONSOLEIO_write, port 0xe9. */
 static void early_text(void *opaque, const char *buf, size_t len)
 {
     struct machine *m = opaque;
 
-    if (m->console != NULL) {
-        m->console->ops->write(m->console, (const uint8_t *)buf, len);
-    }
+    console_split_text(m->split, (const uint8_t *)buf, len);
     output_tap(m, (const uint8_t *)buf, len);
 }
 
