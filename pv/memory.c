@@ -140,6 +140,23 @@ void pv_memory_reset(struct pv_domain *d)
     pv_request_all(d, VCPU_REQ_TLB_FLUSH);
 }
 
+void pv_memory_begin(struct pv_domain *d, uint64_t pages)
+{
+    const uint64_t low = mem_low_bytes(d->mem) >> MEM_PAGE_SHIFT;
+    const uint64_t middle = MAX(pages, low);
+
+    if (pages < low) {
+        mem_set_holes(d->mem, pages, low - pages);
+    }
+    if (middle < d->ram_pages) {
+        mem_set_holes(d->mem, pv_pfn_to_mfn(d, middle), d->ram_pages - middle);
+    }
+    for (uint64_t i = pages; i < d->ram_pages; i++) {
+        d->ram_holes += !bit_tree_has(d->holes, i);
+        bit_tree_put(d->holes, i, true);
+    }
+}
+
 void pv_memory_give_back(struct pv_domain *d, uint64_t gfn)
 {
     memory_change_extent(d, gfn, 0, false);
@@ -148,6 +165,11 @@ void pv_memory_give_back(struct pv_domain *d, uint64_t gfn)
 void pv_memory_take_back(struct pv_domain *d, uint64_t gfn)
 {
     memory_change_extent(d, gfn, 0, true);
+}
+
+bool pv_memory_is_ram(const struct pv_domain *d, uint64_t gfn)
+{
+    return memory_natural_frame(d, gfn) != MEM_HOLE;
 }
 
 uint64_t pv_memory_find_hole(const struct pv_domain *d)

@@ -105,6 +105,14 @@ void pv_hypercall_page(uint8_t *page)
     }
 }
 
+void pv_guest_begin(struct pv_domain *d, uint64_t nr_pages)
+{
+    pv_memory_begin(d, nr_pages);
+    for (uint64_t pfn = nr_pages; pfn < d->ram_pages; pfn++) {
+        pv_m2p_set(d, pv_pfn_to_mfn(d, pfn), UINT64_MAX);
+    }
+}
+
 bool pv_guest_boot(struct pv_domain *d, const struct pv_boot *boot)
 {
     struct vcpu *v = pv_vcpu_cpu(d, 0);

@@ -164,6 +164,10 @@ uint64_t pv_extra_mfn(const struct pv_domain *d, unsigned extra);
 /* The frames of RAM, by pseudo-physical number: what the domain builder hands out. */
 uint64_t pv_pfn_to_mfn(const struct pv_domain *d, uint64_t pfn);
 
+/* Before the loader fills fresh memory: the guest begins with its first nr_pages pages and has the
+ * rest by XENMEM_populate_physmap (-m SIZE,max=). */
+void pv_guest_begin(struct pv_domain *d, uint64_t nr_pages);
+
 /* What the loader built. */
 struct pv_boot {
     uint64_t root_mfn;

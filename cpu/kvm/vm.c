@@ -41,18 +41,19 @@ static void vm_layout_failed(struct kvm_vm *vm, int error)
     atomic_compare_exchange_strong(&vm->failed, &none, error);
 }
 
-/* Frame `frame` at the page of the view; the same when it is there already. */
-static void vm_map_page(struct kvm_vm *vm, uint64_t page, uint32_t frame)
+/* Frame `frame` at the page of the view, or holes at `count` pages; the same when it is there
+ * already. */
+static void vm_map_pages(struct kvm_vm *vm, uint64_t page, uint64_t count, uint32_t frame)
 {
     void *at = vm->view + (page << MEM_PAGE_SHIFT);
     const int prot = PROT_READ | PROT_WRITE;
     void *got;
 
-    if (vm->log_frames != NULL) {
-        kvm_dirty_moved(vm, page, frame);
+    for (uint64_t i = 0; vm->log_frames != NULL && i < count; i++) {
+        kvm_dirty_moved(vm, page + i, frame);
     }
     if (frame == MEM_HOLE) {
-        got = mmap(at, MEM_PAGE_SIZE, prot,
+        got = mmap(at, count << MEM_PAGE_SHIFT, prot,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     } else {
         got = mmap(at, MEM_PAGE_SIZE, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
@@ -133,7 +134,7 @@ static void vm_initial_layout(struct kvm_vm *vm)
 }
 
 /* mem_layout_fn */
-static void vm_layout(void *opaque, uint64_t gfn, uint32_t frame)
+static void vm_layout(void *opaque, uint64_t gfn, uint64_t count, uint32_t frame)
 {
     struct kvm_vm *vm = opaque;
     const uint64_t low = mem_low_bytes(vm->mem) >> MEM_PAGE_SHIFT;
@@ -142,9 +143,9 @@ static void vm_layout(void *opaque, uint64_t gfn, uint32_t frame)
     if (gfn == MEM_ALL_GFNS) {
         vm_initial_layout(vm);
     } else if (gfn < low) {
-        vm_map_page(vm, gfn, frame);
+        vm_map_pages(vm, gfn, count, frame);
     } else if (gfn >= high && gfn - high < mem_high_bytes(vm->mem) >> MEM_PAGE_SHIFT) {
-        vm_map_page(vm, low + (gfn - high), frame);
+        vm_map_pages(vm, low + (gfn - high), count, frame);
     } else {
         vm_set_outside(vm, gfn, frame);
     }

@@ -217,7 +217,7 @@ static bool build_place(struct build *b, GError **err)
     const struct boot_notes *n = &b->img->notes;
     const uint64_t list = n->init_p2m;
 
-    b->nr_pages = mem_ram_bytes(b->mem) / PAGE;
+    b->nr_pages = b->params->nr_pages;
     b->p2m_pages = build_pages(b->nr_pages * 8);
     b->initrd_mapped =
         b->params->initrd_len > 0 &&

@@ -24,6 +24,7 @@ struct pv_params {
     const char *cmdline; /* NULL: none */
     const void *initrd;  /* NULL: none; borrowed */
     size_t initrd_len;
+    uint64_t nr_pages;    /* that it begins with: the first ones */
     uint64_t shared_info; /* machine address */
     uint32_t store_port, console_port;
 };

@@ -188,10 +188,10 @@ void *mem_page(const struct mem *mem, uint64_t gfn)
 }
 
 /* The change is made; whoever keeps a copy of the layout is told. */
-static void mem_tell(struct mem *mem, uint64_t gfn, uint32_t frame)
+static void mem_tell(struct mem *mem, uint64_t gfn, uint64_t count, uint32_t frame)
 {
     if (mem->listener != NULL) {
-        mem->listener(mem->listener_opaque, gfn, frame);
+        mem->listener(mem->listener_opaque, gfn, count, frame);
     }
 }
 
@@ -210,12 +210,12 @@ void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque)
         uint32_t now = atomic_load_explicit(&mem->ram.frame[i], memory_order_acquire);
 
         if (now != i) {
-            mem_tell(mem, i < mem->ram.low_pages ? i : high + (i - mem->ram.low_pages), now);
+            mem_tell(mem, i < mem->ram.low_pages ? i : high + (i - mem->ram.low_pages), 1, now);
         }
     }
     g_hash_table_iter_init(&iter, mem->outside); /* the board lock keeps writers away */
     while (g_hash_table_iter_next(&iter, &gfn, &frame)) {
-        mem_tell(mem, (uint64_t)(uintptr_t)gfn, GPOINTER_TO_UINT(frame) - 1);
+        mem_tell(mem, (uint64_t)(uintptr_t)gfn, 1, GPOINTER_TO_UINT(frame) - 1);
     }
 }
 
@@ -234,7 +234,7 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
     }
     if (slot != NULL) {
         atomic_store_explicit(slot, frame, memory_order_release);
-        mem_tell(mem, gfn, frame);
+        mem_tell(mem, gfn, 1, frame);
         return true;
     }
     g_rw_lock_writer_lock(&mem->outside_lock);
@@ -250,9 +250,22 @@ bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame)
                           memory_order_release);
     g_rw_lock_writer_unlock(&mem->outside_lock);
     if (ok) {
-        mem_tell(mem, gfn, frame);
+        mem_tell(mem, gfn, 1, frame);
     }
     return ok;
+}
+
+void mem_set_holes(struct mem *mem, uint64_t gfn, uint64_t count)
+{
+    if (count == 0) {
+        return;
+    }
+    g_assert(mem_ram_slot(mem, gfn) != NULL && mem_ram_slot(mem, gfn + count - 1) ==
+                                                   mem_ram_slot(mem, gfn) + (count - 1));
+    for (uint64_t i = 0; i < count; i++) {
+        atomic_store_explicit(mem_ram_slot(mem, gfn + i), MEM_HOLE, memory_order_release);
+    }
+    mem_tell(mem, gfn, count, MEM_HOLE);
 }
 
 void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t count)
@@ -287,7 +300,7 @@ void mem_clear(struct mem *mem)
     for (uint64_t i = 0; i < pages + mem->extra; i++) {
         mem_written(mem, (uint32_t)i);
     }
-    mem_tell(mem, MEM_ALL_GFNS, MEM_HOLE);
+    mem_tell(mem, MEM_ALL_GFNS, 1, MEM_HOLE);
 }
 
 void mem_written(struct mem *mem, uint32_t frame)

@@ -125,6 +125,10 @@ void *mem_page(const struct mem *mem, uint64_t gfn);
  * Board lock. */
 bool mem_set_gfn(struct mem *mem, uint64_t gfn, uint32_t frame);
 
+/* As mem_set_gfn() with MEM_HOLE, for `count` gfns of RAM from gfn on, all of them on one side of
+ * 4 GiB. Board lock. */
+void mem_set_holes(struct mem *mem, uint64_t gfn, uint64_t count);
+
 /* Shows the extra frames from `index` on at gfn, gfn + 1, ... too, for good. Outside RAM; before
  * the guest starts. */
 void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t count);
@@ -132,13 +136,14 @@ void mem_set_window(struct mem *mem, uint64_t gfn, uint32_t index, uint32_t coun
 uint32_t mem_window(const struct mem *mem, uint64_t *gfn, uint32_t *frame);
 
 /*
- * For an engine that gives the layout to the host's kernel: `frame` (or MEM_HOLE) is now at gfn;
+ * For an engine that gives the layout to the host's kernel: `frame` is now at gfn (count 1), or
+ * MEM_HOLE at `count` gfns from there on, of RAM if they are several;
  * gfn MEM_ALL_GFNS: the layout is the initial one again. Called by whoever makes the change, with
  * the board lock. A new listener is told at once of everything that is not as at the start. NULL:
  * no listener.
  */
 #define MEM_ALL_GFNS UINT64_MAX
-typedef void (*mem_layout_fn)(void *opaque, uint64_t gfn, uint32_t frame);
+typedef void (*mem_layout_fn)(void *opaque, uint64_t gfn, uint64_t count, uint32_t frame);
 void mem_set_listener(struct mem *mem, mem_layout_fn fn, void *opaque);
 /* What fn listens with; NULL: it does not. */
 void *mem_listener(const struct mem *mem, mem_layout_fn fn);

@@ -387,12 +387,14 @@ bool pv_load(struct machine *m, GError **err)
         .cmdline = m->cmdline,
         .initrd = m->initrd,
         .initrd_len = m->initrd_len,
+        .nr_pages = m->config->memory_bytes >> MEM_PAGE_SHIFT,
         .shared_info = pv_extra_mfn(m->pv, PV_FRAME_SHARED_INFO) << MEM_PAGE_SHIFT,
         .store_port = m->pv->store_port,
         .console_port = m->pv->console_port,
     };
     struct pv_layout layout;
 
+    pv_guest_begin(m->pv, params.nr_pages);
     if (!pv_build(m->image, m->board.mem, &params, &layout, err)) {
         return false;
     }

@@ -37,7 +37,8 @@ static void set_up(struct fixture *f, uint64_t ram)
     f->mem = mem_new(ram, 0, &err);
     g_assert_no_error(err);
     f->params = (struct pv_params){
-        .cmdline = "console=hvc0", .shared_info = 0x123000, .store_port = 1, .console_port = 2};
+        .cmdline = "console=hvc0", .nr_pages = ram >> 12, .shared_info = 0x123000,
+        .store_port = 1, .console_port = 2};
     g_byte_array_free(elf, TRUE);
 }
 
@@ -183,6 +184,24 @@ static void test_hole(void)
     tear_down(&f);
 }
 
+/* -m SIZE,max=: what the guest does not begin with is in no list and no table. */
+static void test_begins_small(void)
+{
+    struct fixture f;
+
+    set_up(&f, 256 * MIB);
+    f.params.nr_pages = 64 << 8;
+    build(&f);
+    g_assert_cmpuint(f.si.nr_pages, ==, 64 << 8);
+    g_assert_cmpuint(f.si.nr_p2m_frames, ==, 32 + 3);
+    g_assert_cmphex(walk(&f, f.si.mfn_list + 31 * 4096), !=, 0);
+    g_assert_cmphex(walk(&f, f.si.mfn_list + 32 * 4096), ==, 0);
+    f.params.nr_pages = 17 << 8;
+    expect_error(&f, "'vmlinuz' does not fit: kernel, initrd and their tables need 21 MiB, -m gives "
+                     "17 MiB\nhint: -m 64M");
+    tear_down(&f);
+}
+
 static void test_errors(void)
 {
     g_autofree char *longest = g_strnfill(PV_CMDLINE_MAX + 1, 'x');
@@ -250,6 +269,7 @@ int main(int argc, char **argv)
     g_test_add_func("/boot/pv/linux", test_linux);
     g_test_add_func("/boot/pv/mapped", test_mapped);
     g_test_add_func("/boot/pv/hole", test_hole);
+    g_test_add_func("/boot/pv/begins_small", test_begins_small);
     g_test_add_func("/boot/pv/errors", test_errors);
     g_test_add_func("/boot/pv/hostile", test_hostile);
     return g_test_run();

@@ -357,6 +357,13 @@ static void test_layout(void)
     g_assert_cmpmem(fake_kvm.memory + 5 * PAGE, 4, "info", 4);
     g_assert_true(mem_set_gfn(mem, 6, MEM_HOLE));
     g_assert_cmpuint(fake_kvm.memory[6 * PAGE], ==, 0);
+    memcpy(mem_page(mem, 8), "rest", 4);
+    memcpy(mem_page(mem, 11), "rest", 4);
+    mem_set_holes(mem, 7, 4);
+    g_assert_null(mem_page(mem, 7));
+    g_assert_null(mem_page(mem, 10));
+    g_assert_cmpuint(fake_kvm.memory[8 * PAGE], ==, 0);
+    g_assert_cmpmem(fake_kvm.memory + 11 * PAGE, 4, "rest", 4);
     g_assert_true(mem_set_gfn(mem, 0xfe700, mem_extra_frame(mem, 1))); /* outside RAM: a slot */
     g_assert_true(mem_set_gfn(mem, 0xfe701, mem_extra_frame(mem, 2)));
     g_assert_cmpuint(fake_kvm.slots, ==, 3);

@@ -116,6 +116,33 @@ static void test_balloon(void)
     xen_guest_free(g);
 }
 
+/* -m SIZE,max=: the rest of RAM is there to be had. */
+static void test_begin(void)
+{
+    struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
+    struct mem *mem = g->fb->board.mem;
+    const uint64_t pages = XG_RAM / MEM_PAGE_SIZE;
+    uint16_t self = DOMID_SELF;
+
+    pv_memory_begin(g->d, 0x800);
+    pv_memory_begin(g->d, 0x800); /* nothing changes */
+    g_assert_nonnull(mem_page(mem, 0x7ff));
+    g_assert_null(mem_page(mem, 0x800));
+    g_assert_null(mem_page(mem, pages - 1));
+    g_assert_cmpuint(pv_memory_find_hole(g->d), ==, 0x800);
+    g_assert_cmpint(MEM_OP(g, XENMEM_current_reservation, &self), ==, 0x800);
+    g_assert_cmpint(MEM_OP(g, XENMEM_maximum_reservation, &self), ==, pages);
+    g_assert_cmpint(balloon(g, XENMEM_populate_physmap, 0x900, 4, 0, NULL), ==, 4);
+    g_assert_cmpint(MEM_OP(g, XENMEM_current_reservation, &self), ==, 0x804);
+    g_assert_nonnull(mem_page(mem, 0x903));
+    pv_memory_reset(g->d);
+    g_assert_cmpint(MEM_OP(g, XENMEM_current_reservation, &self), ==, pages);
+    g_assert_nonnull(mem_page(mem, pages - 1));
+    pv_memory_begin(g->d, pages);
+    g_assert_cmpint(MEM_OP(g, XENMEM_current_reservation, &self), ==, pages);
+    xen_guest_free(g);
+}
+
 static void test_continuation(void)
 {
     struct xen_guest *g = xen_guest_new(PV_KIND_PVH, 1);
@@ -234,6 +261,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pv/memory/shared-info", test_shared_info);
     g_test_add_func("/pv/memory/spaces", test_spaces);
     g_test_add_func("/pv/memory/balloon", test_balloon);
+    g_test_add_func("/pv/memory/begin", test_begin);
     g_test_add_func("/pv/memory/continuation", test_continuation);
     g_test_add_func("/pv/memory/map", test_memory_map);
     g_test_add_func("/pv/memory/refused", test_refused);
