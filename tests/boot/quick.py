@@ -360,6 +360,7 @@ def queues(folder, *args, kernel=CLOUD):
             guest.run("for c in 0 1 2 3; do taskset -c $c dd if=/dev/xvdb of=/dev/xvdc bs=64k count=16 skip=$((16 * c)) "
                       "seek=$((16 * c)) iflag=direct oflag=direct conv=notrunc 2>/dev/null & done; wait; sync")
             assert hashlib.md5(data).hexdigest() in guest.run("md5sum /dev/xvdc")
+            guest.run("for c in 0 1 2 3; do taskset -c $c dd if=/dev/xvda of=/dev/null bs=64k count=1 iflag=direct 2>/dev/null; done")
             used = [[int(word) for word in line.split()[1:5]] for line in guest.run("cat /proc/interrupts").splitlines()
                     if line.split()[-1:] == ["blkif"]]
             assert len(used) == 3 * 4 and all(sum(counts) > 0 for counts in used), used
@@ -493,6 +494,8 @@ def test_suspend_pv(folder):
 def memory_session(folder, start, small, most, *args):
     with boot(folder, "-m", f"{start}M,max={most}M", "-net", "none", "-name", "memory", *args) as guest:
         ready(guest)
+        if "pv" in args:  # from its first instruction
+            assert start // 2 < int(guest.run("dmesg | sed -n 's/.*Memory: \\([0-9]*\\)K.*/\\1/p'").split()[-1]) >> 10 < start
         balloon(guest, PVEMU, folder, "memory", (start, small, most))
         guest.type("poweroff -f\n")
         guest.finish(0)
