@@ -332,7 +332,7 @@ static int64_t evtchn_bind_virq(struct pv_domain *d, struct evtchn_bind_virq *op
         return -EINVAL;
     }
     if (!evtchn_virq_per_vcpu(op->virq)) {
-        return op->vcpu != 0 ? -EINVAL : -EPERM; /* global ones are for privileged domains */
+        return op->vcpu != 0 ? -EINVAL : -EBUSY; /* global ones: another domain has them */
     }
     if (op->vcpu >= d->max_vcpus) {
         return -ENOENT;

@@ -50,10 +50,14 @@ static uint64_t memory_hand_out(struct pv_domain *d, uint64_t pfn)
 
 /* --- Reservations ----------------------------------------------------------------------- */
 
-static bool memory_reserve_one(struct hypercall *h, uint32_t cmd, uint64_t slot)
+static bool memory_reserve_one(struct hypercall *h, uint32_t cmd, uint64_t list, uint64_t i)
 {
+    const uint64_t slot = list + i * sizeof(uint64_t);
     uint64_t number;
 
+    if (cmd == XENMEM_increase_reservation && list == 0) { /* the numbers are not wanted */
+        return memory_hand_out(h->d, UINT64_MAX) != PV_MFN_NONE;
+    }
     if (!guest_read(h->v, slot, &number, sizeof(number))) {
         return false;
     }
@@ -82,7 +86,7 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
             h->again = true;
             break;
         }
-        if (!memory_reserve_one(h, cmd, list + i * sizeof(uint64_t))) {
+        if (!memory_reserve_one(h, cmd, list, i)) {
             break;
         }
     }

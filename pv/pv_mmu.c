@@ -59,9 +59,6 @@ static int64_t mmu_list(struct hypercall *h, size_t size,
     uint32_t left = (uint32_t)h->arg[1] & ~MMU_PREEMPTED;
     int64_t rc = 0;
 
-    if (!mmu_domain_ok(h, h->arg[3], &rc)) {
-        return rc;
-    }
     for (; left > 0; left--, done++) {
         union {
             struct mmu_update update;
@@ -137,6 +134,12 @@ static int mmu_update_one(struct hypercall *h, const void *request)
 
 int64_t pv_op_mmu_update(struct hypercall *h)
 {
+    int64_t error;
+
+    if (!mmu_domain_ok(h, h->arg[3], &error)) {
+        mmu_done(h, h->arg[2], mmu_done_before(h, h->arg[2], (uint32_t)h->arg[1]));
+        return error;
+    }
     return mmu_list(h, sizeof(struct mmu_update), mmu_update_one);
 }
 
@@ -403,7 +406,11 @@ static int mmuext_one(struct hypercall *h, const void *request)
 
 int64_t pv_op_mmuext(struct hypercall *h)
 {
-    return mmu_list(h, sizeof(struct mmuext_op), mmuext_one);
+    int64_t error;
+
+    return mmu_domain_ok(h, h->arg[3], &error)
+               ? mmu_list(h, sizeof(struct mmuext_op), mmuext_one)
+               : error;
 }
 
 /* --- Writes to page tables -------------------------------------------------------------- */

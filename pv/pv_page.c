@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "pv/memory.h"
 #include "pv/pv_guest.h"
 #include "pv/xen_abi.h"
 
@@ -88,11 +89,17 @@ static bool page_is_self_map(unsigned level, uint32_t frame, uint32_t child, uin
 
 /* --- Entries ---------------------------------------------------------------------------- */
 
+/* Of memory that is not the guest's (any more) Xen says that it is in use, of what is no memory
+ * that mapping it is not allowed. */
 static int page_entry_get_l1(struct pv_domain *d, uint64_t entry)
 {
+    const uint64_t mfn = page_entry_mfn(entry);
     uint32_t child;
-    enum page_kind kind = page_lookup(d, page_entry_mfn(entry), &child);
+    enum page_kind kind = page_lookup(d, mfn, &child);
 
+    if (kind == PAGE_FOREIGN && pv_memory_is_ram(d, mfn)) {
+        return -EBUSY;
+    }
     if (kind == PAGE_FOREIGN) {
         return (entry & PV_PTE_ADDR) == PV_PTE_ADDR ? -EINVAL : -EPERM;
     }

@@ -121,7 +121,7 @@ static uint32_t check_virq(void)
     op.virq = VIRQ_CONSOLE;
     CHECK(EVTCHN(bind_virq, &op), -EINVAL_); /* global, and not on CPU 0 */
     op.vcpu = 0;
-    CHECK(EVTCHN(bind_virq, &op), -EPERM_);
+    CHECK(EVTCHN(bind_virq, &op), -EBUSY_);
     CHECK(EVTCHN(bind_virq, BAD_POINTER), -EFAULT_);
     CHECK(status_of(port).status, EVTCHNSTAT_virq);
     CHECK(status_of(port).u.virq, VIRQ_TIMER);

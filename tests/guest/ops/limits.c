@@ -5,7 +5,12 @@
  */
 #include "ops.h"
 
-enum { PORTS = 4096, LONG_LIST = 3000 };
+enum {
+    PORTS = 4096,
+    LONG_LIST = 3000,
+    ENDLESS = 33000, /* copies; more than 64 budgets are enough for */
+    SITE_MAX = 128,
+};
 
 static struct shared_info *si;
 static uint16_t mine[PORTS];
@@ -196,6 +201,62 @@ static void check_long_lists(void)
     CHECK(calls[2].result, 4096);
 }
 
+static bool is_call(const volatile uint8_t *insn)
+{
+    return (insn[0] == 0x0f && (insn[1] == 0x01 || (!IS_PVH && insn[1] == 0x05))) ||
+           (insn[0] == 0xe6 && insn[1] == 0x7e); /* as an engine may have patched it */
+}
+
+/* A call that overwrites its own instruction cannot be executed again: much of the list is done,
+ * but not all. */
+static void check_no_way_back(void)
+{
+    static struct gnttab_copy endless[ENDLESS];
+#ifdef BY_PAGE
+    volatile uint8_t *site = hypercall_page + __HYPERVISOR_grant_table_op * 32;
+    const unsigned len = 32;
+#else
+    volatile uint8_t *site = (volatile uint8_t *)hypercall_inline;
+    const unsigned len = SITE_MAX;
+#endif
+    volatile uint8_t *without = page_alloc(), *with = without + 2048;
+    unsigned calls = 0, nr = 0, other = 0;
+
+    for (unsigned i = 0; i < len; i++) {
+        without[i] = with[i] = site[i];
+    }
+    for (unsigned i = 0; i + 2 < len; i++) {
+        if (is_call(with + i)) {
+            without[i] = without[i + 1] = 0x90; /* NOP */
+            without[i + 2] = with[i + 1] == 0x01 ? 0x90 : without[i + 2];
+            calls++;
+        }
+    }
+    CHECK_TRUE(calls > 0);
+    for (unsigned at = 0, size; at < len; at += size, nr++) { /* by pages */
+        const unsigned offset = (uintptr_t)(site + at) % 4096;
+
+        size = len - at < 4096 - offset ? len - at : 4096 - offset;
+        endless[nr].source.domid = endless[nr].dest.domid = DOMID_SELF;
+        endless[nr].source.u.gmfn = va_mfn((void *)without);
+        endless[nr].source.offset = (uintptr_t)(without + at) % 4096;
+        endless[nr].dest.u.gmfn = va_mfn((void *)(site + at));
+        endless[nr].dest.offset = offset;
+        endless[nr].len = size;
+    }
+    endless[0].status = 99;
+    CHECK(HC3(grant_table_op, GNTTABOP_copy, endless, ENDLESS), -EBUSY_);
+    for (unsigned i = 0; i < len; i++) {
+        other += site[i] != without[i];
+        site[i] = with[i];
+    }
+    CHECK(other, 0);
+    CHECK(endless[0].status, GNTST_okay);
+    CHECK_TRUE(endless[ENDLESS / 2].status != 0);
+    CHECK(endless[ENDLESS - 1].status, 0); /* not looked at */
+    CHECK(HC2(xen_version, XENVER_pagesize, 0), 4096);
+}
+
 /* --- Sleep and timers --- */
 
 static void check_sleep(void)
@@ -250,6 +311,7 @@ void test(void)
     check_names();
     check_grants();
     check_long_lists();
+    check_no_way_back();
     check_sleep();
     check_numbers();
     check_array();

@@ -247,7 +247,8 @@ static void check_memory(void)
     CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 1);
     CHECK(m2p[mfn], UINT64_MAX);
     CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 0); /* not ours any more */
-    CHECK(update_va((void *)page, mfn << 12 | P | RW, UVMF_INVLPG), -EPERM_);
+    CHECK(update_va((void *)page, mfn << 12 | P | RW, UVMF_INVLPG), -EBUSY_);
+    CHECK(update_va((void *)page, mfn << 12 | P, UVMF_INVLPG), -EBUSY_);
     list = pfn;
     CHECK(HC2(memory_op, XENMEM_populate_physmap, &op), 1);
     CHECK(list, mfn);
@@ -331,6 +332,11 @@ static void check_increase(void)
     op.extent_order = 0;
     CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 1);
     CHECK(list, mfn);
+    CHECK(HC2(memory_op, XENMEM_decrease_reservation, &op), 1);
+    set_xen_guest_handle(op.extent_start, 0);
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 1); /* it does not want to know which */
+    CHECK(HC2(memory_op, XENMEM_increase_reservation, &op), 0);
+    set_xen_guest_handle(op.extent_start, &list);
     CHECK(m2p[mfn], UINT64_MAX); /* where it lies is for the guest to say */
     CHECK(mmu_update1(mfn << 12 | MMU_MACHPHYS_UPDATE, ((uint64_t)page - KV) >> 12), 0);
     CHECK(update_va(page, mfn << 12 | P | RW | US, UVMF_INVLPG), 0);

@@ -56,6 +56,7 @@ static void check_updates(void)
 {
     uint64_t *l1 = page_alloc(), *l2 = page_alloc(), *data = page_alloc();
     const uint64_t table = start_info->pt_base, m1 = mfn_of(l1) << 12, m2 = mfn_of(l2) << 12;
+    uint32_t done = 99;
 
     CHECK(make_ro(l1), 0);
     CHECK(make_ro(l2), 0);
@@ -91,7 +92,8 @@ static void check_updates(void)
         CHECK(mmu_update1(m1 + 8 + command, entry(data, P)), -ENOSYS_);
     }
     CHECK(HC4(mmu_update, BAD_POINTER, 1, 0, DOMID_SELF), -EFAULT_);
-    CHECK(HC4(mmu_update, 0, 0, 0, 5), -3);                    /* ESRCH: another domain */
+    CHECK(HC4(mmu_update, 0, 0, &done, 5), -3);                /* ESRCH: another domain */
+    CHECK(done, 0);
     CHECK(HC4(mmu_update, 0, 0, 0, 0), -EPERM_);
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, mfn_of(l1), 0), 0);
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, mfn_of(l2), 0), 0);
