@@ -456,6 +456,27 @@ static void run_link(struct interp *e, struct block *b)
     e->link_slot = NULL;
 }
 
+/* Whether it clears TF where it goes, so that no step is told behind it: INT n and the like (SDM
+ * vol. 3 17.3.1.4); SYSCALL, where IA32_FMASK says so, is one step with what it calls. */
+static bool run_enters(const struct interp *e, const struct block *b)
+{
+    struct insn in;
+
+    if (insn_decode(&in, x86_insn_mode(&e->v->cpu), b->source, b->bytes) != INSN_OK) {
+        return false;
+    }
+    switch (in.id) {
+    case INSN_INT:
+    case INSN_INT3:
+    case INSN_INTO:
+    case INSN_INT1:
+    case INSN_SYSCALL:
+        return true;
+    default:
+        return false;
+    }
+}
+
 /* One instruction with everything looked at. false: leave run(). */
 static bool run_instruction(struct interp *e, struct exit *exit)
 {
@@ -478,11 +499,14 @@ static bool run_instruction(struct interp *e, struct exit *exit)
         e->fault_pending = true;
         interp_fault_code(e, CPU_GP, 0);
     } else if (b != NULL) {
+        const bool enters = tf && run_enters(e, b);
+
         if (rf) {
             cpu->rflags &= ~(uint64_t)CPU_RF; /* the instruction may set it again */
         }
         (void)run_block(e, b);
         e->link_slot = NULL;
+        tf = tf && (!enters || (cpu->rflags & CPU_TF) != 0);
         if (rf && (e->fault_pending || cpu->rip == old_rip)) {
             cpu->rflags |= CPU_RF; /* not completed */
         }

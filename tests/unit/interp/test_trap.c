@@ -154,6 +154,30 @@ static void test_single_step(void)
     guest_free(g);
 }
 
+GUEST_CODE(int_handler, "nop\niretq");
+GUEST_CODE(step_int_code, "pushfq\n"
+                          "orl $0x100, (%rsp)\n"
+                          "popfq\n"
+                          "nop\n"                 /* 1 */
+                          "int $0x41\n"           /* no trap where it goes ... */
+                          "nop\n"                 /* 2: ... nor behind it */
+                          "pushfq\n"              /* 3 */
+                          "andl $~0x100, (%rsp)\n" /* 4 */
+                          "popfq\n"               /* 5 */
+                          "hlt");
+static void test_step_int(void)
+{
+    struct guest *g = guest_new();
+
+    guest_handler(g, CPU_DB, step_handler, (size_t)(step_handler_end - step_handler));
+    guest_handler(g, 0x41, int_handler, (size_t)(int_handler_end - int_handler));
+    GUEST_LOAD(g, step_int_code);
+    g_assert_cmpint(guest_vector(g), ==, -1);
+    g_assert_cmpuint(guest_counted(g), ==, 5);
+    g_assert_cmphex(guest_read64(g, G_DATA + 8), ==, g->cpu->rip - 1);
+    guest_free(g);
+}
+
 GUEST_CODE(bp_code, "nop\nnop\ninc %ebx\nnop\nhlt");
 GUEST_CODE(bp_handler, "incl 0x200000\n"
                        "orl $0x10000, 16(%rsp)\n" /* RF: go on over it */
@@ -428,6 +452,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/trap/stop", test_stop);
     g_test_add_func("/interp/trap/triple-fault", test_triple_fault);
     g_test_add_func("/interp/trap/single-step", test_single_step);
+    g_test_add_func("/interp/trap/step-int", test_step_int);
     g_test_add_func("/interp/trap/code-breakpoint", test_code_breakpoint);
     g_test_add_func("/interp/trap/data-breakpoint", test_data_breakpoint);
     g_test_add_func("/interp/trap/alignment-check", test_alignment_check);
