@@ -111,16 +111,32 @@ static void run_read_frame(const struct kvm_engine *k, unsigned vector,
     memcpy(frame, top - sizeof(*frame), sizeof(*frame));
 }
 
-/* #DB: which, and KVM's DR6 is as new. */
-static uint64_t run_debug_bits(struct kvm_engine *k)
+static bool run_is_point(const struct cpu_x86 *cpu, unsigned i)
 {
+    return (cpu->dr[7] >> (16 + 4 * i) & 15) == 0 &&
+           cpu->dr[i] == cpu->rip + (cpu_is_code64(cpu) ? 0 : cpu->seg[CPU_CS].base);
+}
+
+/* #DB: which, and KVM's DR6 is as new. As with every engine, whatever the processor does, of
+ * breakpoints only those that are enabled are told, and one on an instruction sets RF in the
+ * frame: without, as AMD's and Bochs' leave it, it would hit again. */
+static void run_debug_bits(struct kvm_engine *k, struct x86_fault *fault)
+{
+    struct cpu_x86 *cpu = &k->v->cpu;
     struct kvm_debugregs d;
 
     if (kvm_ioctl(k->vm->sys, k->fd, KVM_GET_DEBUGREGS, &d) < 0) {
-        return 0;
+        return;
     }
     k->pv->dr[6] = d.dr6; /* differs now from what the guest is going to have */
-    return d.dr6 & RUN_DR6_BITS;
+    fault->dr6 = d.dr6 & RUN_DR6_BITS;
+    for (unsigned i = 0; i < 4; i++) {
+        if ((cpu->dr[7] >> (2 * i) & 3) == 0) {
+            fault->dr6 &= ~(1ull << i);
+        } else if ((fault->dr6 >> i & 1) != 0 && run_is_point(cpu, i)) {
+            cpu->rflags |= CPU_RF;
+        }
+    }
 }
 
 /* An exception at CPL 0: the shim's own way back failed, or #DB came late (MOV SS before a
@@ -164,7 +180,7 @@ static bool run_vector(struct kvm_engine *k, unsigned vector, struct exit *exit)
     if (vector == CPU_PAGE_FAULT) {
         fault.cr2 = k->run->s.regs.sregs.cr2;
     } else if (vector == CPU_DB) {
-        fault.dr6 = run_debug_bits(k);
+        run_debug_bits(k, &fault);
     }
     return run_deliver(k, &fault);
 }
@@ -215,7 +231,7 @@ static bool run_pending(struct kvm_engine *k, struct exit *exit, bool guest)
         .error = e.exception.error_code, .cr2 = k->run->s.regs.sregs.cr2,
     };
     if (fault.vector == CPU_DB) {
-        fault.dr6 = run_debug_bits(k);
+        run_debug_bits(k, &fault);
     }
     return run_deliver(k, &fault);
 }

@@ -334,6 +334,9 @@ enum x86_pv_result { X86_PV_NATIVE, X86_PV_DONE, X86_PV_FAULT };
 enum x86_pv_result x86_pv_system_insn(struct x86_system *s);
 /* An exception: emulates what the hypervisor emulates, else enters the guest's kernel. */
 void x86_pv_raise(struct vcpu *v, const struct x86_fault *fault);
+/* An instruction that faulted has been carried out, with these RFLAGS before it: #DB behind it
+ * when it is a single step. */
+void x86_pv_stepped(struct vcpu *v, uint64_t rflags);
 /* pv_write.c: the instruction at rip, which writes to the page table at gpa. false: it is none
  * that is emulated, or the write was refused; nothing has changed. */
 bool x86_pv_table_write(struct vcpu *v, uint64_t gva, uint64_t gpa);

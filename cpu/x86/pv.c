@@ -11,6 +11,8 @@
 
 #include "cpu/x86/internal.h"
 
+#define DR6_BS (1ull << 14)
+
 static enum x86_pv_result pv_gp(struct x86_system *s, uint32_t error)
 {
     x86_fault_gp(s->fault, error);
@@ -264,6 +266,25 @@ static bool pv_write_fault(const struct vcpu *v, const struct x86_fault *fault)
            (fault->error & (want | CPU_PFEC_RSVD | CPU_PFEC_I)) == want;
 }
 
+void x86_pv_stepped(struct vcpu *v, uint64_t rflags)
+{
+    if ((rflags & v->cpu.rflags & CPU_TF) != 0 && !v->cpu.halted) {
+        v->pv->trap(v, &(struct vcpu_trap){.vector = CPU_DB, .dr6 = DR6_BS});
+    }
+}
+
+/* false: the exception is the guest's. */
+static bool pv_emulated(struct vcpu *v, const struct x86_fault *fault)
+{
+    uint64_t gpa;
+
+    if (fault->vector == CPU_UD) {
+        return pv_forced_cpuid(v);
+    }
+    return pv_write_fault(v, fault) && v->pv->table_page(v, fault->cr2, &gpa) &&
+           x86_pv_table_write(v, fault->cr2, gpa);
+}
+
 void x86_pv_raise(struct vcpu *v, const struct x86_fault *fault)
 {
     struct vcpu_trap trap = {.vector = fault->vector,
@@ -271,13 +292,10 @@ void x86_pv_raise(struct vcpu *v, const struct x86_fault *fault)
                              .error = fault->error,
                              .cr2 = fault->cr2,
                              .dr6 = fault->dr6};
-    uint64_t gpa;
 
-    if (fault->vector == CPU_UD && pv_forced_cpuid(v)) {
-        return;
-    }
-    if (pv_write_fault(v, fault) && v->pv->table_page(v, fault->cr2, &gpa) &&
-        x86_pv_table_write(v, fault->cr2, gpa)) {
+    if (pv_emulated(v, fault)) {
+        v->cpu.rflags &= ~(uint64_t)CPU_RF; /* a fault's */
+        x86_pv_stepped(v, v->cpu.rflags);
         return;
     }
     v->pv->trap(v, &trap);

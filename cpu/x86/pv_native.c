@@ -57,11 +57,18 @@ void x86_pv_protection(struct vcpu *v, const struct x86_fault *fault)
     struct x86_fault own;
     struct insn in;
     size_t len = native_fetch(v, bytes, sizeof(bytes));
+    const uint64_t rflags = v->cpu.rflags;
 
     if (len == 0 || insn_decode(&in, x86_insn_mode(&v->cpu), bytes, len) != INSN_OK ||
         !native_emulated(&in)) {
         x86_raise(v, fault);
-    } else if (!x86_system_insn(v, &in, &own)) {
+        return;
+    }
+    v->cpu.rflags &= ~(uint64_t)CPU_RF; /* of the processor's #GP */
+    if (x86_system_insn(v, &in, &own)) {
+        x86_pv_stepped(v, rflags);
+    } else {
+        v->cpu.rflags = rflags;
         x86_raise(v, &own);
     }
 }

@@ -175,7 +175,7 @@ static void test_vectors(void)
         bool has_error;
         uint64_t cr2, dr6;
     } rows[] = {
-        {CPU_DE, false, 0, 0}, {CPU_DB, false, 0, 0x4001}, {CPU_NMI, false, 0, 0},
+        {CPU_DE, false, 0, 0}, {CPU_DB, false, 0, 0x4000}, {CPU_NMI, false, 0, 0},
         {CPU_UD, false, 0, 0}, {CPU_DOUBLE_FAULT, true, 0, 0}, {CPU_NP, true, 0, 0},
         {CPU_PAGE_FAULT, true, 0xc0c0, 0}, {CPU_ALIGN, true, 0, 0}, {CPU_MC, false, 0, 0},
         {CPU_GP, true, 0, 0}, {0x80, false, 0, 0},
@@ -201,6 +201,44 @@ static void test_vectors(void)
         g_assert_cmphex(call->cpu.gpr[CPU_RSP], ==, kernel_frame.rsp);
         g_assert_cmphex(call->cpu.gpr[CPU_RBX], ==, 0xbbbb);
         g_assert_cmphex(v->cpu.rip, ==, PVT_HANDLER);
+        pvt_teardown();
+    }
+}
+
+static uint64_t dr6_now;
+
+static void fill_debug(struct kvm_run *run)
+{
+    fake_kvm.debugregs.dr6 = dr6_now;
+    pvt_vector(CPU_DB, &kernel_frame);
+}
+
+/* Breakpoints that are enabled are told; one on the instruction sets RF. */
+static void test_debug_points(void)
+{
+    static const struct {
+        uint64_t dr7, address, dr6, told;
+        bool resumes;
+    } rows[] = {
+        {0x400, 0x5123, 0xffff0ff4, 0, false},        /* none is enabled */
+        {0x420, 0x5123, 0xffff0ff7, 4, true},         /* G2, on the instruction */
+        {0x410, 0x5123, 0xffff4ff4, 0x4004, true},    /* L2, and a step */
+        {0x420, 0x5124, 0xffff0ff4, 4, false},        /* it was another place */
+        {0x420, 0x5123, 0xffff4ff0, 0x4000, false},   /* it will hit next */
+        {0xd000420, 0x5123, 0xffff0ff4, 4, false},    /* a write */
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        pvt_setup();
+        v->cpu.dr[2] = rows[i].address;
+        v->cpu.dr[7] = rows[i].dr7;
+        dr6_now = rows[i].dr6;
+        kt_add(KVM_EXIT_HLT, fill_debug);
+        pvt_run_to_kick();
+        g_assert_cmpuint(pvt_nr_calls, ==, 1);
+        g_assert_cmphex(pvt_calls[0].trap.dr6, ==, rows[i].told);
+        g_assert_cmphex(pvt_calls[0].cpu.rflags, ==,
+                        kernel_frame.rflags | (rows[i].resumes ? CPU_RF : 0));
         pvt_teardown();
     }
 }
@@ -532,6 +570,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/pv/layout-fails", test_layout_fails);
     g_test_add_func("/kvm/pv/fetch-fails", test_fetch_fails);
     g_test_add_func("/kvm/pv/vectors", test_vectors);
+    g_test_add_func("/kvm/pv/debug-points", test_debug_points);
     g_test_add_func("/kvm/pv/debug-bits-fail", test_debug_bits_fail);
     g_test_add_func("/kvm/pv/iret-fails", test_iret_fails);
     g_test_add_func("/kvm/pv/late-debug", test_late_debug);

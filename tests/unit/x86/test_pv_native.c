@@ -48,6 +48,8 @@ static const struct vcpu_pv_ops ops = {
 };
 
 /* The bytes at the end of a page whose successor is not there, if `last`. */
+static uint64_t more_flags;
+
 static struct guest *native_guest(const uint8_t *bytes, size_t len, bool last)
 {
     struct guest *g = guest_new(GUEST_LONG);
@@ -58,6 +60,7 @@ static struct guest *native_guest(const uint8_t *bytes, size_t len, bool last)
     g->v->pv = &ops;
     g->cpu->pv_kernel = true;
     g->cpu->rip = at;
+    g->cpu->rflags |= more_flags;
     memcpy(g->ram + at, bytes, len);
     if (last) {
         guest_put(g, G_PT + (G_CODE / 4096 + 1) * 8, 0, 8);
@@ -77,6 +80,32 @@ static void test_carried_out(void)
     g_assert_cmphex(g->cpu->gpr[CPU_RBX], ==, 0x1234);
     g_assert_cmphex(g->cpu->rip, ==, G_CODE + 3);
     guest_free(g);
+}
+
+/* Behind it: RF of the #GP's frame is off, and a single step is told. */
+static void test_stepped(void)
+{
+    struct guest *g;
+
+    more_flags = CPU_RF | CPU_TF;
+    g = NATIVE(false, 0x0f, 0x20, 0xc3);
+    g_assert_cmpuint(seen.traps, ==, 1);
+    g_assert_cmpuint(seen.trap.vector, ==, CPU_DB);
+    g_assert_cmphex(seen.trap.dr6, ==, 0x4000);
+    g_assert_cmphex(g->cpu->rip, ==, G_CODE + 3);
+    g_assert_cmphex(g->cpu->rflags & (CPU_RF | CPU_TF), ==, CPU_TF);
+    guest_free(g);
+    g = NATIVE(false, 0xe6, 0x10); /* refused: not behind it */
+    g_assert_cmpuint(seen.traps, ==, 1);
+    g_assert_cmpuint(seen.trap.vector, ==, CPU_GP);
+    g_assert_cmphex(g->cpu->rflags & (CPU_RF | CPU_TF), ==, CPU_RF | CPU_TF);
+    guest_free(g);
+    more_flags = CPU_RF;
+    g = NATIVE(false, 0x0f, 0x20, 0xc3);
+    g_assert_cmpuint(seen.traps, ==, 0);
+    g_assert_cmphex(g->cpu->rflags & (CPU_RF | CPU_TF), ==, 0);
+    guest_free(g);
+    more_flags = 0;
 }
 
 static void test_page_end(void)
@@ -162,6 +191,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cpu/x86/pv-native/carried-out", test_carried_out);
+    g_test_add_func("/cpu/x86/pv-native/stepped", test_stepped);
     g_test_add_func("/cpu/x86/pv-native/page-end", test_page_end);
     g_test_add_func("/cpu/x86/pv-native/software-int", test_software_int);
     g_test_add_func("/cpu/x86/pv-native/refused", test_refused);
