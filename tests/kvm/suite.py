@@ -265,7 +265,9 @@ def suspended(name, options, cmdline=CMDLINE):
 
 # It has no XSAVE: no other engine, no XSETBV. No interrupt leaves a guest with RFLAGS.IF clear: two CPUs of a PVH Linux, which
 # share its one, wait for each other for ever; kernels of PV guests run with IF set.
-NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "Debian, 32-bit")
+NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "Debian, 32-bit", "ops vcpus_pvh")
+# QEMU 7.2 puts a guest's DR7 in place without its breakpoints: none ever hits.
+NOT_IN_QEMU = ("PV guest debug_hit", "PV guest user_hit")
 
 
 def cases(digest, machine):
@@ -302,8 +304,7 @@ def cases(digest, machine):
         Controllers(machine.TICKS),
         handover("hand-over, 1 CPU", ""),
         handover("hand-over, 2 CPUs", "-smp 2"),
-        # Breakpoints that a PV guest sets have not been seen to hit on emulated AMD-V: `debug` is not run here.
-        *(test_kernel(row, "PV guest") for row in rows.PV if not row.name.startswith("debug")),
+        *(test_kernel(row, "PV guest") for row in rows.PV),
         *(test_kernel(row, "ops") for row in rows.OPS),
         pv_linux("1 CPU", "work", r"^cpus 1", r"sum 8\.1783681036", r"^slept [23]$", options="-net none"),
         pv_linux("2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
@@ -327,7 +328,7 @@ def cases(digest, machine):
         chosen.append(linux("Debian, 32-bit, 2 CPUs", "work686", r"^cpus 2", r"sum 8\.1783681036", r"^slept [23]$",
                             options="-net none -smp 2", kernel="vmlinuz686",
                             before="" if vtx else "rmmod kvm-amd; insmod /m/kvm-amd.ko npt=0;"))
-    return [c for c in chosen if not vtx or not c.name.startswith(NOT_IN_BOCHS)]
+    return [c for c in chosen if not c.name.startswith(NOT_IN_BOCHS if vtx else NOT_IN_QEMU)]
 
 
 # What every commit must pass: each behaviour of the engine once. Of kernels whose calls are the same by page and inline,
@@ -431,7 +432,8 @@ def main():
         [ROOT / "images/kernel.sh", "cloud"], check=True, capture_output=True, text=True).stdout.strip()
     whole = sample()
     digest = [hashlib.sha256(part).hexdigest() for part in (whole, whole[1 << 20:2 << 20])]
-    chosen = choose(cases(digest, kind), [w for w in sys.argv[5:] if w])
+    every = cases(digest, kind)
+    chosen = choose(every, [w for w in sys.argv[5:] if w])
     machines = int(os.environ.get("PVEMU_KVM_MACHINES", min(2, len(os.sched_getaffinity(0)))))
     failed = 0
     said = {}
@@ -447,6 +449,7 @@ def main():
         if bad:
             failed += 1
             print("\n".join("# " + line for line in bad + part[-4000:].splitlines()), flush=True)
+    print(f"# {len(chosen) - failed} of {len(chosen)} cases are good, of {len(every)} that there are", flush=True)
     return 1 if failed else 0
 
 

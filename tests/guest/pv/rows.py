@@ -44,7 +44,8 @@ PV = [
     good("hello_p2m", "pv_hello_p2m", "hello by the ring"),
     good("symbols", "pv_symbols"),
     *(good(name + way, "pv_" + name + way) for way in ("", "_page")
-      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces", "types", "refusals", "debug")),
+      for name in ("calls", "tables", "traps", "user", "cpu", "failsafe", "spaces", "types", "refusals", "debug", "debug_hit")),
+    good("user_hit", "pv_user_hit"),
     *(good("vbd" + way, "pv_vbd" + way)._replace(disk=True) for way in ("", "_page")),
     *(good("flush" + way, "pv_flush" + way)._replace(by_us=": all old\n") for way in ("", "_page")),
     bad("wild_no_handler", "no handler for vector 6"),

@@ -92,6 +92,30 @@ static uint64_t user_rip(const uint8_t *code)
     return UV + (uint64_t)(code - user_code);
 }
 
+static void check_hit(const uint8_t *code, uint64_t at)
+{
+    run_user(code);
+    CHECK(last.vector, 1);
+    CHECK(last.cs & 0xffff, 0xe033);
+    CHECK(last.rip, at);
+    CHECK(HC1(get_debugreg, 6) & 15, 1);
+    CHECK(HC2(set_debugreg, 6, 0xffff0ff0), 0);
+}
+
+/* Breakpoints in the debug registers hit in programs, too. */
+static void check_breakpoints(void)
+{
+    CHECK(HC2(set_debugreg, 0, user_rip(user_int80)), 0);
+    CHECK(HC2(set_debugreg, 7, 2), 0);
+    check_hit(user_int80, user_rip(user_int80));
+    CHECK(HC2(set_debugreg, 0, UV + 0xf00), 0);
+    CHECK(HC2(set_debugreg, 7, 2 | 1 << 16 | 2 << 18), 0); /* writes of eight bytes */
+    check_hit(user_spin, user_rip(user_spin) + 8);
+    CHECK(HC2(set_debugreg, 7, 0), 0);
+    run_user(user_int80);
+    CHECK(last.vector, 0x80);
+}
+
 static void check_calls(void)
 {
     run_user(user_syscall);
@@ -402,6 +426,10 @@ void test(void)
     traps_init();
     CHECK(HC2(stack_switch, 0xe02b, boot_stack - 1024), 0);
     make_user_tables();
+#ifdef BREAKPOINTS /* a kernel of its own, user_hit: not every processor has them */
+    check_breakpoints();
+    return;
+#endif
     check_calls();
     check_compat();
     check_iopl();
