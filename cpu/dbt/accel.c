@@ -6,8 +6,10 @@
  */
 #include "dbt.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 #include "base/log.h"
@@ -102,9 +104,54 @@ static void accel_dropped(struct interp *e)
     dbt_cache_drop(dbt_of(e));
 }
 
+static void *accel_map(void *at, int flags)
+{
+    return mmap(at, sizeof(struct dbt), PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
+}
+
+/*
+ * Below 2 GiB if possible, so that translated code can do without GS (emit.h); anywhere there,
+ * as is usual for data. Elsewhere if not. Zeroes.
+ */
+static struct dbt *accel_alloc(void)
+{
+    enum { LOW = 64 << 20, TRIES = 32 };
+    const uint64_t room = (1ull << 31) - LOW - sizeof(struct dbt);
+    void *p = MAP_FAILED;
+    struct dbt *d;
+
+    for (unsigned i = 0; i < TRIES && p == MAP_FAILED; i++) {
+        uint64_t at = LOW + interp_host_secret() % room / MEM_PAGE_SIZE * MEM_PAGE_SIZE;
+
+        p = accel_map((void *)(uintptr_t)at, MAP_FIXED_NOREPLACE);
+    }
+    if (p == MAP_FAILED) {
+        p = accel_map(NULL, 0);
+    }
+    if (p == MAP_FAILED) {
+        return NULL;
+    }
+    d = p;
+    d->low = (uint64_t)(uintptr_t)p < 1ull << 31 ? (uint32_t)(uintptr_t)p : 0;
+    return d;
+}
+
+static void accel_free(struct interp *e)
+{
+    munmap(e, sizeof(struct dbt));
+}
+
 static bool accel_vcpu_init(struct vcpu *v, GError **err)
 {
-    struct dbt *d = g_aligned_alloc0(1, sizeof(*d), 64);
+    struct dbt *d = accel_alloc();
+
+    if (d == NULL) {
+        g_set_error(err, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "the translator has no memory for its state: %s", g_strerror(errno));
+        return false;
+    }
+    d->interp.free = accel_free;
 
     d->self = d;
     dbt_trace_init(d);
@@ -168,6 +215,11 @@ static void accel_state_changed(struct vcpu *v)
     interp_accel_ops.state_changed(v);
 }
 
+size_t dbt_state_size(void)
+{
+    return sizeof(struct dbt);
+}
+
 void dbt_configure(struct vcpu *v, const struct dbt_options *options)
 {
     struct dbt *d = v->engine;
@@ -182,6 +234,7 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->interp.stress.tlb_entries = MIN(options->tlb, (unsigned)STRESS_TLB_MAX);
     d->options.runs = options->runs;
     d->options.larges = options->larges;
+    d->options.mirrors = options->mirrors;
     d->options.loops = options->loops;
     d->options.shake = options->shake;
     d->shake_state = options->seed;

@@ -345,7 +345,7 @@ void dbt_common_emit(struct dbt *d)
 {
     static const uint8_t push[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41,
                                    0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 8};
-    struct emit code = {.start = d->rw, .p = d->rw + 16}, *c = &code;
+    struct emit code = {.start = d->rw, .p = d->rw + 16, .low = d->low}, *c = &code;
 
     d->common_enter = emit_offset(c);
     emit_bytes(c, push, sizeof(push)); /* push rbx rbp r12 r13 r14 r15; sub $8,%rsp */

@@ -16,9 +16,12 @@ static bool copy_known(const struct insn *in)
     }
 }
 
-static void copy_collapse(struct tr *t, struct emit_mem *m)
+/* r10 is wanted for something else, before the access itself. */
+static void copy_collapse(struct tr *t, struct emit_mem *m, bool loans)
 {
-    if (m->index == HOST_R10) {
+    bool flags = (t->status.reads != 0 || t->status.writes) && t->loc == LOC_MEM && t->live != 0;
+
+    if (m->index == HOST_R10 && (loans || flags)) {
         emit_op_mem(&t->c, EMIT_LEA, HOST_R11, m);
         *m = (struct emit_mem){
             .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = 0};
@@ -80,7 +83,7 @@ static bool copy_general(struct tr *t, const struct insn *in)
             return false;
         }
         tr_check(t, &op, &map.mem);
-        copy_collapse(t, &map.mem);
+        copy_collapse(t, &map.mem, loaned != 0);
     }
     if (t->status.reads != 0 || t->status.writes) {
         tr_flags_host(t);

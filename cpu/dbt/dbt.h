@@ -20,6 +20,7 @@ struct dbt_options {
     unsigned insns; /* in a block, at most */
     unsigned tlb;   /* entries of the TLB */
     bool runs;      /* user code looks for runs of pages wherever it can (near.c) */
+    bool mirrors;   /* it takes all runs for mirrored ones there */
     bool larges;    /* it takes all pages for large ones there */
     bool loops;     /* all that can be take their fast bodies (tr_loop.c) */
     unsigned shake; /* about one in N blocks that C enters comes after some random invalidation, */
@@ -29,6 +30,8 @@ struct dbt_options {
 /* Words from the command line, with commas between them. */
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err);
 void dbt_configure(struct vcpu *v, const struct dbt_options *options);
+/* For tests: bytes of v->engine, whole pages, which lie where wild programs get to. */
+size_t dbt_state_size(void);
 /* How many differences lockstep has found. */
 uint64_t dbt_lockstep_differences(const struct vcpu *v);
 

@@ -79,32 +79,45 @@ void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm)
     emit_byte(c, 0xc0 | (reg & 7) << 3 | (rm & 7));
 }
 
+/* What an offset in what GS points at is to be where the prefix is spared. */
+static uint32_t emit_gs(struct emit *c, size_t offset)
+{
+    if (c->low == 0) {
+        emit_byte(c, PREFIX_GS);
+    }
+    return c->low + (uint32_t)offset;
+}
+
 void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset)
 {
-    emit_byte(c, PREFIX_GS);
+    uint32_t disp = emit_gs(c, offset);
+
     emit_byte(c, REX | REX_W | (reg >= 8 ? REX_R : 0u));
     emit_byte(c, op);
     emit_byte(c, (reg & 7) << 3 | 4);
     emit_byte(c, SIB_NO_BASE);
-    emit_u32(c, (uint32_t)offset);
+    emit_u32(c, disp);
 }
 
 void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset)
 {
-    emit_byte(c, PREFIX_GS);
+    uint32_t disp = emit_gs(c, offset);
+
     if (reg >= 8) {
         emit_byte(c, REX | REX_R);
     }
     emit_byte(c, op);
     emit_byte(c, (reg & 7) << 3 | 4);
     emit_byte(c, SIB_NO_BASE);
-    emit_u32(c, (uint32_t)offset);
+    emit_u32(c, disp);
 }
 
 void emit_op_gs_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m)
 {
-    emit_byte(c, PREFIX_GS);
-    emit_op_mem(c, op, reg, m);
+    struct emit_mem at = *m;
+
+    at.disp = (int32_t)emit_gs(c, (size_t)m->disp);
+    emit_op_mem(c, op, reg, &at);
 }
 
 void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset)
@@ -117,8 +130,10 @@ void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index,
 
 void emit_store32_gs(struct emit *c, size_t offset, uint32_t val)
 {
-    emit_bytes(c, (const uint8_t[]){PREFIX_GS, 0xc7, 0x04, SIB_NO_BASE}, 4);
-    emit_u32(c, (uint32_t)offset);
+    uint32_t disp = emit_gs(c, offset);
+
+    emit_bytes(c, (const uint8_t[]){0xc7, 0x04, SIB_NO_BASE}, 3);
+    emit_u32(c, disp);
     emit_u32(c, val);
 }
 
@@ -158,18 +173,22 @@ void emit_lea(struct emit *c, unsigned to, unsigned base, int32_t disp)
 
 void emit_jmp_gs_mem(struct emit *c, const struct emit_mem *m)
 {
-    emit_byte(c, PREFIX_GS);
+    struct emit_mem at = *m;
+
+    at.disp = (int32_t)emit_gs(c, (size_t)m->disp);
     if (emit_rex_mem(0, m) != 0) {
         emit_byte(c, REX | emit_rex_mem(0, m));
     }
     emit_byte(c, 0xff);
-    emit_modrm_mem(c, 4, m);
+    emit_modrm_mem(c, 4, &at);
 }
 
 void emit_jmp_gs(struct emit *c, size_t offset)
 {
-    emit_bytes(c, (const uint8_t[]){PREFIX_GS, 0xff, 0x24, SIB_NO_BASE}, 4);
-    emit_u32(c, (uint32_t)offset);
+    uint32_t disp = emit_gs(c, offset);
+
+    emit_bytes(c, (const uint8_t[]){0xff, 0x24, SIB_NO_BASE}, 3);
+    emit_u32(c, disp);
 }
 
 uint32_t emit_call(struct emit *c)
@@ -181,8 +200,10 @@ uint32_t emit_call(struct emit *c)
 
 void emit_call_gs(struct emit *c, size_t offset)
 {
-    emit_bytes(c, (const uint8_t[]){PREFIX_GS, 0xff, 0x14, SIB_NO_BASE}, 4);
-    emit_u32(c, (uint32_t)offset);
+    uint32_t disp = emit_gs(c, offset);
+
+    emit_bytes(c, (const uint8_t[]){0xff, 0x14, SIB_NO_BASE}, 3);
+    emit_u32(c, disp);
 }
 
 uint32_t emit_jmp(struct emit *c)
@@ -198,6 +219,18 @@ uint32_t emit_jcc(struct emit *c, unsigned cond)
     emit_byte(c, 0x80 | cond);
     emit_u32(c, 0);
     return emit_offset(c) - 4;
+}
+
+uint32_t emit_short(struct emit *c, unsigned cond)
+{
+    emit_byte(c, 0x70 | cond);
+    emit_byte(c, 0);
+    return emit_offset(c) - 1;
+}
+
+void emit_short_here(struct emit *c, uint32_t at)
+{
+    c->start[at] = (uint8_t)(emit_offset(c) - (at + 1));
 }
 
 void emit_patch(uint8_t *start, uint32_t at, uint32_t to)

@@ -9,6 +9,7 @@
 
 struct emit {
     uint8_t *start, *p; /* start: of the cache */
+    uint32_t low;       /* where GS points, if that can be said in 31 bits; else 0 */
 };
 
 enum { EMIT_NO_REG = 0xff };
@@ -45,7 +46,8 @@ void emit_modrm_mem(struct emit *c, unsigned reg, const struct emit_mem *m);
 unsigned emit_rex_mem(unsigned reg, const struct emit_mem *m);
 void emit_op_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
 void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm);
-/* gs:[offset], gs:[index + offset]; 64 and 32 bits wide */
+/* gs:[offset], gs:[index + offset], without the prefix where that can be spared: it costs a cycle
+ * of latency; 64 and 32 bits wide */
 void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op_gs_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
@@ -64,6 +66,9 @@ void emit_jmp_to(struct emit *c, uint32_t offset);
 /* A jump with a displacement to be filled in by emit_patch(); the place of it. */
 uint32_t emit_jmp(struct emit *c);
 uint32_t emit_jcc(struct emit *c, unsigned cond);
+/* The same for a short one, which emit_short_here() makes lead to where it is called. */
+uint32_t emit_short(struct emit *c, unsigned cond);
+void emit_short_here(struct emit *c, uint32_t at);
 void emit_patch(uint8_t *start, uint32_t at, uint32_t to);
 
 #endif

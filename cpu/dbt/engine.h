@@ -140,6 +140,7 @@ struct dbt {
     uint64_t sp, c_sp; /* the stack of returns (returns.c), and C's, while RSP is the other */
     uint64_t jump_at;  /* of this TLB in jumps */
     struct dbt *self;
+    uint32_t low; /* where this is, as in struct emit */
     uint32_t link, rec;
     uint64_t near_keep, near_what, near_first;
     uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
@@ -164,6 +165,7 @@ struct dbt {
     uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
     uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
     uint64_t near_larges[DBT_NEAR_BITS / 64]; /* that do so in large pages */
+    uint64_t near_mirrors[DBT_NEAR_BITS / 64]; /* that do so in mirrored runs */
     uint64_t near_apart[DBT_NEAR_BITS / 64]; /* that are not to stand for others */
     bool large_pages; /* some were met by user code */
     struct stlb_entry *stlb; /* DBT_STLB of them */
@@ -366,7 +368,8 @@ void dbt_stlb_add(struct dbt *d, uint64_t page);
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
 /* near.c: accesses that look into interp.near. How is the one at an offset in a frame to? */
-enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN, NEAR_LARGE };
+enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN, NEAR_MIRROR, NEAR_LARGE };
+#define NEAR_INVERT (~(uint64_t)(MEM_PAGE_SIZE - 1))
 enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at);
 /* May its check stand for others? */
 bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at);

@@ -22,6 +22,10 @@
  *     whatever name the guest knows it.
  *   - TLBs put away for another space are put away in interp_tlb_flush(), too, and what is put
  *     back are tags, not slots.
+ * A mirrored run is one whose pages follow each other the other way round on the host. All of the
+ * above holds for it page by page; `host` is its lowest address there. What is not aligned to its
+ * size may lie over the end of a page, and is left to the interpreter.
+ *
  * Nothing of this happens while a translation is between a check and the access. Where a check
  * stands for accesses of later instructions (tr_group.c), C functions in between come back only
  * if no slot was emptied meanwhile (`forgotten`, dbt_resume()); those that fill the TLB take no
@@ -43,6 +47,7 @@ enum {
     NEAR_PAGE_CYCLES = 3000,
     NEAR_RUN_CYCLES = 20000
 };
+enum { NEAR_MIRROR_LEAST = 4 }; /* pages of a mirrored run, or it may be one by chance */
 enum {
     NEAR_LOOK = 512,
     NEAR_LONG = 64
@@ -59,10 +64,11 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
     unsigned bit = dbt_site_bit(frame, at);
 
     G_STATIC_ASSERT(DBT_NEAR_BITS == 1 << 15);
-    return near_set(d->near_never, bit)                         ? NEAR_NEVER
-           : near_set(d->near_larges, bit) || d->options.larges ? NEAR_LARGE
-           : near_set(d->near_runs, bit) || d->options.runs     ? NEAR_RUN
-                                                                : NEAR_PAGE;
+    return near_set(d->near_never, bit)                           ? NEAR_NEVER
+           : near_set(d->near_larges, bit) || d->options.larges   ? NEAR_LARGE
+           : near_set(d->near_mirrors, bit) || d->options.mirrors ? NEAR_MIRROR
+           : near_set(d->near_runs, bit) || d->options.runs       ? NEAR_RUN
+                                                                  : NEAR_PAGE;
 }
 
 bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at)
@@ -133,22 +139,35 @@ static bool near_tag(const struct dbt *d, uint64_t page, bool write)
     return (write ? en->write : en->read) == page;
 }
 
-/* Could it be in the run? */
-static bool near_fits(const struct dbt *d, const struct interp_run *run, uint64_t page,
-                      bool write)
+/* From where the page is in the guest to where on the host, which all pages of a run have in
+ * common; in mirrored ones from its inverted address. */
+static uint64_t near_addend(const struct dbt *d, uint64_t page, unsigned kind)
 {
-    return near_tag(d, page, write) && near_entry(d, page)->addend == run->addend;
+    uint64_t addend = near_entry(d, page)->addend;
+
+    return (kind & NEAR_MIRROR_RUN) == 0 ? addend : page + addend - (page ^ NEAR_INVERT);
 }
 
-static void near_grow(const struct dbt *d, struct interp_run *run, bool write)
+/* Could it be in the run? */
+static bool near_fits(const struct dbt *d, const struct interp_run *run, uint64_t page,
+                      unsigned kind)
 {
-    while (near_fits(d, run, run->start - MEM_PAGE_SIZE, write)) {
+    return near_tag(d, page, (kind & NEAR_WRITE) != 0) &&
+           near_addend(d, page, kind) == run->addend;
+}
+
+static void near_grow(const struct dbt *d, struct interp_run *run, unsigned kind)
+{
+    while (near_fits(d, run, run->start - MEM_PAGE_SIZE, kind)) {
         run->start -= MEM_PAGE_SIZE;
         run->len += MEM_PAGE_SIZE;
     }
-    while (near_fits(d, run, run->start + run->len, write)) {
+    while (near_fits(d, run, run->start + run->len, kind)) {
         run->len += MEM_PAGE_SIZE;
     }
+    run->host = run->addend + ((kind & NEAR_MIRROR_RUN) == 0
+                                   ? run->start
+                                   : (run->start + run->len - MEM_PAGE_SIZE) ^ NEAR_INVERT);
 }
 
 /* Has the page a tag? If not, `ask` for one. */
@@ -236,32 +255,32 @@ static struct interp_run *near_adjacent(struct interp_run *runs, uint64_t page, 
 }
 
 /* A page that is in no run, and has a tag. */
-static struct interp_run *near_run_new(struct dbt *d, uint64_t page, bool write)
+static struct interp_run *near_run_new(struct dbt *d, uint64_t page, unsigned kind)
 {
     const struct tlb *t = &d->interp.tlbs[TLB_USER];
     struct interp_nears *near = &d->interp.near;
     unsigned slot = interp_tlb_slot(page);
-    uint64_t addend = t->entry[slot].addend;
-    bool large = t->shift[slot] > MEM_PAGE_SHIFT;
-    struct interp_run *run = large ? NULL : near_adjacent(near->run[write], page, addend);
+    uint64_t addend = near_addend(d, page, kind);
+    bool large = (kind & NEAR_MIRROR_RUN) == 0 && t->shift[slot] > MEM_PAGE_SHIFT;
+    struct interp_run *run = large ? NULL : near_adjacent(near->run[kind], page, addend);
 
     if (run != NULL) {
         return run;
     }
     near->kept = true;
-    run = &near->run[write][near->next_run++ % NEAR_RUNS];
+    run = &near->run[kind][near->next_run++ % NEAR_RUNS];
     *run = (struct interp_run){.start = page, .len = MEM_PAGE_SIZE, .addend = addend};
     if (large) {
         d->large_pages = true;
-        near_large(d, run, write);
+        near_large(d, run, (kind & NEAR_WRITE) != 0);
     }
     return run;
 }
 
 /* One with this page. NULL: the page has no tag. */
-static struct interp_run *near_run(struct dbt *d, uint64_t page, bool write, bool ask)
+static struct interp_run *near_run(struct dbt *d, uint64_t page, unsigned kind, bool ask)
 {
-    struct interp_run *run = d->interp.near.run[write];
+    struct interp_run *run = d->interp.near.run[kind];
     unsigned i = 0;
 
     while (i < NEAR_RUNS && page - run[i].start >= run[i].len) {
@@ -269,16 +288,38 @@ static struct interp_run *near_run(struct dbt *d, uint64_t page, bool write, boo
     }
     if (i < NEAR_RUNS) {
         run = &run[i];
-    } else if (near_fill(d, page, write, ask)) {
-        run = near_run_new(d, page, write);
+    } else if (near_fill(d, page, (kind & NEAR_WRITE) != 0, ask)) {
+        run = near_run_new(d, page, kind);
     } else {
         return NULL;
     }
-    near_grow(d, run, write);
+    near_grow(d, run, kind);
     return run;
 }
 
 /* ---- slots ---- */
+
+static size_t near_number(const struct dbt *d, const struct interp_near *slot)
+{
+    return (size_t)(slot - d->interp.near.slot) % NEAR_SLOTS;
+}
+
+static bool near_is_run(const struct dbt *d, const struct interp_near *slot)
+{
+    return near_number(d, slot) >= NEAR_PAGES;
+}
+
+static bool near_is_mirror(const struct dbt *d, const struct interp_near *slot)
+{
+    size_t number = near_number(d, slot);
+
+    return number >= NEAR_MIRRORS && number < NEAR_LARGES;
+}
+
+static bool near_is_large(const struct dbt *d, const struct interp_near *slot)
+{
+    return near_number(d, slot) >= NEAR_LARGES;
+}
 
 static void near_used(struct dbt *d, struct interp_near *slot)
 {
@@ -295,27 +336,22 @@ static void near_take(struct dbt *d, struct interp_near *slot, const struct inte
 {
     slot->start = run->start;
     slot->addend = run->addend;
-    slot->host = run->start + run->addend;
+    slot->host = run->host;
     slot->len = run->len;
     for (unsigned i = 0; i < NEAR_SIZES; i++) {
-        slot->limit[i] = run->len - (1ull << i);
+        slot->limit[i] = near_is_mirror(d, slot) ? (run->len >> i) - 1 : run->len - (1ull << i);
     }
     near_used(d, slot);
 }
 
-static size_t near_number(const struct dbt *d, const struct interp_near *slot)
+/* Is what it found last in a mirrored run? */
+static bool near_mirrored(struct dbt *d, const struct interp_near *slot, bool write)
 {
-    return (size_t)(slot - d->interp.near.slot) % NEAR_SLOTS;
-}
+    unsigned kind = NEAR_MIRROR_RUN | (write ? NEAR_WRITE : 0);
+    const struct interp_run *run =
+        slot->start == NEAR_NONE ? NULL : near_run(d, slot->start, kind, false);
 
-static bool near_is_run(const struct dbt *d, const struct interp_near *slot)
-{
-    return near_number(d, slot) >= NEAR_PAGES;
-}
-
-static bool near_is_large(const struct dbt *d, const struct interp_near *slot)
-{
-    return near_number(d, slot) >= NEAR_LARGES;
+    return run != NULL && run->len >= NEAR_MIRROR_LEAST * MEM_PAGE_SIZE;
 }
 
 /* How else to look for what is in this slot. Where there are large pages the one that was met
@@ -327,20 +363,25 @@ static enum dbt_near_how near_better(struct dbt *d, const struct interp_near *sl
     bool write = slot >= &d->interp.near.slot[NEAR_SLOTS];
     bool is_long = slot->len >= NEAR_LONG * MEM_PAGE_SIZE;
     const struct interp_run *run;
+    enum dbt_near_how other = d->large_pages ? NEAR_LARGE : NEAR_NEVER;
 
     if (near_is_large(d, slot)) {
         return cycles < (is_long ? NEAR_RUN_CYCLES : NEAR_CYCLES) ? NEAR_NEVER : NEAR_LARGE;
     }
+    if (near_is_mirror(d, slot)) {
+        return cycles >= NEAR_RUN_CYCLES ? NEAR_MIRROR : other;
+    }
     if (near_is_run(d, slot)) {
-        return cycles >= NEAR_RUN_CYCLES   ? NEAR_RUN
-               : is_long || d->large_pages ? NEAR_LARGE
-                                           : NEAR_NEVER;
+        return cycles >= NEAR_RUN_CYCLES       ? NEAR_RUN
+               : is_long                       ? NEAR_LARGE
+               : near_mirrored(d, slot, write) ? NEAR_MIRROR
+                                               : other;
     }
     run = cycles < NEAR_PAGE_CYCLES ? near_run(d, slot->start, write, false) : NULL;
     return run != NULL && run->len > MEM_PAGE_SIZE ? NEAR_RUN /* its page has a tag */
            : cycles >= NEAR_CYCLES                 ? NEAR_PAGE
-           : d->large_pages                        ? NEAR_LARGE
-                                                   : NEAR_NEVER;
+           : near_mirrored(d, slot, write)         ? NEAR_MIRROR
+                                                   : other;
 }
 
 static void near_change(struct dbt *d, enum dbt_near_how how)
@@ -351,6 +392,7 @@ static void near_change(struct dbt *d, enum dbt_near_how how)
     } to[] = {
         [NEAR_NEVER] = {COUNT_NEAR_NEVER, d->near_never},
         [NEAR_RUN] = {COUNT_NEAR_RUNS, d->near_runs},
+        [NEAR_MIRROR] = {COUNT_NEAR_MIRRORS, d->near_mirrors},
         [NEAR_LARGE] = {COUNT_NEAR_LARGES, d->near_larges},
     };
 
@@ -374,13 +416,30 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
     } else {
         const struct interp_near *slot = &d->interp.near.slot[number - 1];
 
-        was = near_is_large(d, slot) ? NEAR_LARGE : near_is_run(d, slot) ? NEAR_RUN : NEAR_PAGE;
+        was = near_is_large(d, slot)    ? NEAR_LARGE
+              : near_is_mirror(d, slot) ? NEAR_MIRROR
+              : near_is_run(d, slot)    ? NEAR_RUN
+                                        : NEAR_PAGE;
         how = near_better(d, slot, cycles);
     }
     if (how != was) {
         near_change(d, how);
     }
     return true;
+}
+
+/* One more miss. Always true. */
+static bool near_miss(struct dbt *d, struct interp_near *slot)
+{
+    return ++slot->misses != 0 || dbt_near_often(d, 0, (uint32_t)((char *)slot - (char *)d));
+}
+
+/* Those of mirrored runs do not lie over the end of a page; what is aligned does not. */
+static bool near_holds(const struct dbt *d, const struct interp_near *slot,
+                       const struct interp_run *run, uint64_t first, unsigned size)
+{
+    return near_is_mirror(d, slot) ? (first & (size - 1)) == 0
+                                   : first - run->start <= run->len - size;
 }
 
 bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
@@ -396,15 +455,21 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
         slot += page.start >> NEAR_LARGE_SHIFT & (NEAR_SLOTS - NEAR_LARGES - 1);
     }
     if (near_is_run(d, slot)) {
-        run = near_run(d, page.start, write, !w.load);
+        unsigned mirror = near_is_mirror(d, slot) ? NEAR_MIRROR_RUN : 0;
+
+        run = near_run(d, page.start, mirror | (write ? NEAR_WRITE : 0), !w.load);
         ok = run != NULL;
     } else {
         ok = near_fill(d, page.start, write, !w.load);
         page.addend = near_entry(d, page.start)->addend;
+        page.host = page.start + page.addend;
     }
-    if (!ok || first - run->start > run->len - w.size) {
+    if (!ok || !near_holds(d, slot, run, first, w.size)) {
+        if (near_is_mirror(d, slot)) {
+            near_miss(d, slot);
+        }
         return false;
     }
     near_take(d, slot, run);
-    return ++slot->misses != 0 || dbt_near_often(d, 0, (uint32_t)((char *)slot - (char *)d));
+    return near_miss(d, slot);
 }

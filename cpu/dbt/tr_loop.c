@@ -29,7 +29,7 @@
 #include "loop.h"
 
 enum { LOOP_LOCKSTEP = 4 }; /* iterations */
-enum { JA = 7, JNE = 5, JO = 0, JL = 12, JG = 15 };
+enum { JA = 7, JNE = 5, JO = 0, JL = 12, JGE = 13, JLE = 14, JG = 15 };
 
 /* ---- which ---- */
 
@@ -172,6 +172,7 @@ static void head_limit(struct tr_loop *l, const struct loop_group *g, int32_t le
     const struct loop_reg *reg = &l->reg[limit->reg];
     int32_t margin = limit->down ? -MARGIN : MARGIN;
     size_t slot = TR_GS(loop_limit) + (unsigned)g->limit * sizeof(uint64_t);
+    uint32_t over = 0;
 
     if (less != 0 && (g->shift != 0 || t->d->lockstep != NULL || limit->down)) {
         emit_lea(&t->c, HOST_R10, HOST_R10, -less);
@@ -202,9 +203,12 @@ static void head_limit(struct tr_loop *l, const struct loop_group *g, int32_t le
     emit_lea(&t->c, HOST_R10, HOST_R10, -margin);
     if (limit->set) {
         emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R10, slot);
-        emit_bytes(&t->c, (const uint8_t[]){limit->down ? 0x7e : 0x7d, 9}, 2); /* over the next */
+        over = emit_short(&t->c, limit->down ? JLE : JGE);
     }
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, slot);
+    if (limit->set) {
+        emit_short_here(&t->c, over);
+    }
     limit->set = true;
 }
 

@@ -2,8 +2,9 @@
 /*
  * Cheaper checks for memory accesses that are likely to go where they went last: into a run of
  * pages that is in a slot of interp.near, which the accesses of a block by the same registers
- * share; or into the cached page of the stack, for arrays there. near.c says why what is in a
- * slot is good, and sees to those that miss too often; tr_group.c spares checks.
+ * share, or a run whose pages follow each other the other way round; or into the cached page of
+ * the stack, for arrays there. near.c says why what is in a slot is good, and sees to those that
+ * miss too often; tr_group.c spares checks.
  */
 #include "translate.h"
 
@@ -80,7 +81,7 @@ static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, b
         .index = op->index,
         .own = own,
         .run = run,
-        .slot = (uint16_t)(run ? NEAR_PAGES + d->near_next++ % (NEAR_LARGES - NEAR_PAGES)
+        .slot = (uint16_t)(run ? NEAR_PAGES + d->near_next++ % (NEAR_MIRRORS - NEAR_PAGES)
                                : d->near_next++ % NEAR_PAGES)};
     t->nr_slots++;
     return t->slot[i].slot;
@@ -171,6 +172,38 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
     tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
 }
 
+/*
+ * A run of pages that follow each other the other way round. What is aligned does not lie over
+ * the end of a page; ROR makes an offset that is not too large for the comparison.
+ */
+static void near_mirror(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    unsigned number = NEAR_MIRRORS + t->d->near_next++ % (NEAR_LARGES - NEAR_MIRRORS);
+    size_t slot = TR_GS(interp.near) +
+                  (number + (op->write ? NEAR_SLOTS : 0u)) * sizeof(struct interp_near);
+    struct tr_near *n = &t->near[t->nr_nears];
+    unsigned shift = near_class(op->size);
+
+    *n = (struct tr_near){
+        .retry = emit_offset(&t->c),
+        .common = t->d->common_near_c,
+        .what = {.place = (uint32_t)slot, .size = (uint16_t)op->size, .load = !op->write}};
+    near_address(t, op, op->disp);
+    emit_mov(&t->c, HOST_R10, HOST_R11);
+    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, slot + offsetof(struct interp_near, start));
+    if (shift != 0) {
+        emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xca}, 3); /* ror $..,%r10 */
+        emit_byte(&t->c, shift);
+    }
+    emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R10,
+               slot + offsetof(struct interp_near, limit) + sizeof(uint64_t) * shift);
+    tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, slot + offsetof(struct interp_near, addend));
+    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xf3}, 3); /* xor $..,%r11 */
+    emit_u32(&t->c, (uint32_t)NEAR_INVERT);
+    *m = (struct emit_mem){.base = HOST_R11, .index = HOST_R10, .scale = 1, .disp = 0};
+}
+
 static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_how how,
                       struct emit_mem *m)
 {
@@ -227,7 +260,14 @@ bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m
     if (op->base == CPU_RSP || t->index != TLB_USER) {
         return false;
     }
-    near_data(t, op, how, m);
+    if (how == NEAR_MIRROR && 1u << near_class(op->size) != op->size) {
+        return false;
+    }
+    if (how == NEAR_MIRROR) {
+        near_mirror(t, op, m);
+    } else {
+        near_data(t, op, how, m);
+    }
     return true;
 }
 
@@ -249,13 +289,15 @@ void tr_other_stub(struct tr *t, unsigned number)
 {
     const struct tr_other *o = &t->other[number];
     struct emit_mem m;
+    uint32_t known;
 
     emit_bytes(&t->c, (const uint8_t[]){0x65, 0xff, 0x04, 0x25}, 4); /* incl gs:.. */
     emit_u32(&t->c, (uint32_t)TR_GS(other_misses));
-    emit_bytes(&t->c, (const uint8_t[]){0x75, 20}, 2); /* jnz over the three that follow */
+    known = emit_short(&t->c, 5);
     emit_store32_gs(&t->c, TR_GS(rec), t->rec);
     emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xd2}, 3); /* xor %r10d,%r10d */
     emit_call_to(&t->c, t->d->common_often);
+    emit_short_here(&t->c, known);
     tr_check_tlb(t, &o->op, &m);
     emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &m);
     emit_jmp_to(&t->c, o->back);

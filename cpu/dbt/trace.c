@@ -117,6 +117,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_STORES_TO_CODE] = "stores-to-code-pages",
     [COUNT_NEAR_NEVER] = "sites-of-many-pages",
     [COUNT_NEAR_RUNS] = "sites-of-runs",
+    [COUNT_NEAR_MIRRORS] = "sites-of-mirrored-runs",
     [COUNT_NEAR_LARGES] = "sites-of-large-pages",
     [COUNT_NEAR_APART] = "sites-checked-apart",
     [COUNT_NEAR_MISSES] = "near-misses",

@@ -568,7 +568,7 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->may_redo = t->in_loop = false;
     t->loop = NULL;
     t->loop_nr = t->loop_fix = 0;
-    t->c = (struct emit){.start = d->rw, .p = d->rw + d->used};
+    t->c = (struct emit){.start = d->rw, .p = d->rw + d->used, .low = d->low};
 }
 
 void tr_stubs(struct tr *t)

@@ -100,31 +100,35 @@ struct opened {
 /*
  * For the translator: where accesses of user code went last. A slot is a page with a tag of its
  * kind in TLB_USER; or, from NEAR_PAGES on, a run of such pages that follow each other in the
- * guest and in the host. start and host are NEAR_NONE otherwise. Runs are kept for slots to
- * come. From NEAR_LARGES on they are a TLB for large pages: the address chooses the slot, by the
+ * guest and in the host; or, from NEAR_MIRRORS on, of pages that follow each other the other way
+ * round in the host, where an address is at + addend with all bits but those within the page
+ * inverted. start and host are NEAR_NONE otherwise. Runs are kept for slots to come. From
+ * NEAR_LARGES on they are a TLB for large pages: the address chooses the slot, by the
  * bits from 21 on.
  */
 enum {
     NEAR_PAGES = 1024,
-    NEAR_LARGES = NEAR_PAGES + 256,
+    NEAR_MIRRORS = NEAR_PAGES + 256,
+    NEAR_LARGES = NEAR_MIRRORS + 128,
     NEAR_SLOTS = NEAR_LARGES + 64,
     NEAR_RUNS = 8,
     NEAR_SIZES = 8
 };
 struct interp_near {
     _Alignas(64) uint64_t start; /* guest address */
-    uint64_t host, addend;       /* host: start + addend */
+    uint64_t host, addend;       /* host: where its lowest byte is */
     uint32_t misses;             /* up to 0 */
     uint32_t used;               /* since NEAR_NONE */
     uint64_t len;
-    uint64_t limit[NEAR_SIZES]; /* [i]: len - (1 << i) */
+    uint64_t limit[NEAR_SIZES]; /* [i]: len - (1 << i); mirrored: (len >> i) - 1 */
 };
+enum near_kind { NEAR_WRITE = 1, NEAR_MIRROR_RUN = 2 }; /* bits */
 struct interp_run {
-    uint64_t start, len, addend; /* len 0: none */
+    uint64_t start, len, addend, host; /* len 0: none */
 };
 struct interp_nears {
     struct interp_near slot[2 * NEAR_SLOTS]; /* the second half: that may be written */
-    struct interp_run run[2][NEAR_RUNS];     /* [1]: the same */
+    struct interp_run run[4][NEAR_RUNS];     /* by enum near_kind */
     uint32_t used[2 * NEAR_SLOTS]; /* that are not NEAR_NONE: their places in struct dbt */
     uint32_t nr_used, next_run;
     bool kept; /* there are runs, or slots */
@@ -316,6 +320,7 @@ struct interp {
     uint64_t large_regions[128];          /* filter of regions cached from large pages */
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
+    void (*free)(struct interp *e); /* NULL: g_aligned_free() */
     struct space *space; /* the current one */
     uint64_t pv_space;   /* the number of a paravirtual guest's; 0: none */
     uint64_t space_clock, protects;
@@ -508,7 +513,7 @@ void interp_jump_keys(struct interp *e);
 void interp_jump_epochs(struct interp *e);
 
 /* run.c */
-/* *e (zeroed) becomes the engine of v, which vcpu_fini() frees with g_aligned_free(). */
+/* *e (zeroed) becomes the engine of v, which vcpu_fini() frees with e->free(). */
 /* The tlb_flush of every accel that has a struct interp as its engine. */
 void interp_accel_flush(struct vcpu *v, enum vcpu_flush kind, uint64_t gva);
 bool interp_engine_init(struct interp *e, struct vcpu *v, GError **err);

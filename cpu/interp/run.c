@@ -655,8 +655,12 @@ static void interp_vcpu_fini(struct vcpu *v)
     if (e != NULL) {
         interp_native_fini(e);
         interp_blocks_fini(e);
-        g_aligned_free(e);
         v->engine = NULL;
+        if (e->free != NULL) {
+            e->free(e);
+        } else {
+            g_aligned_free(e);
+        }
     }
 }
 

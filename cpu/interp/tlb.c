@@ -6,6 +6,8 @@
  */
 #include "engine.h"
 
+#include <string.h>
+
 void interp_near_forget(struct interp *e)
 {
     for (unsigned i = 0; i < e->near.nr_used; i++) {
@@ -16,9 +18,7 @@ void interp_near_forget(struct interp *e)
     }
     e->near.nr_used = 0;
     e->near.kept = false;
-    for (unsigned i = 0; i < NEAR_RUNS; i++) {
-        e->near.run[0][i].len = e->near.run[1][i].len = 0;
-    }
+    memset(e->near.run, 0, sizeof(e->near.run));
 }
 
 void interp_near_forget_page(struct interp *e, uint64_t hva)
@@ -31,10 +31,11 @@ void interp_near_forget_page(struct interp *e, uint64_t hva)
             near->start = near->host = NEAR_NONE; /* still in the list */
         }
     }
-    for (unsigned i = 0; i < NEAR_RUNS; i++) {
-        struct interp_run *run = &e->near.run[1][i];
+    for (unsigned i = 0; i < 2 * NEAR_RUNS; i++) {
+        unsigned kind = NEAR_WRITE | (i < NEAR_RUNS ? 0 : NEAR_MIRROR_RUN);
+        struct interp_run *run = &e->near.run[kind][i % NEAR_RUNS];
 
-        if (hva - (run->start + run->addend) < run->len) {
+        if (hva - run->host < run->len) {
             run->len = 0;
         }
     }

@@ -69,6 +69,8 @@ bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *
 /* oracle_host.c */
 void oracle_host_init(void);
 uint8_t *oracle_host_data(void); /* the data area, writable throughout */
+/* These pages are not there while programs run: wild ones would find them. */
+void oracle_host_hide(void *at, size_t size);
 void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 /* With len bytes of code at c->rip, which stay. */
 void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
@@ -80,6 +82,8 @@ bool oracle_host_writable_code(void);
 /* oracle_guest.c */
 void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *model);
 uint8_t *oracle_guest_code(void);
+/* Before _init(): the pages of the data lie in memory the other way round. */
+void oracle_guest_mirror(void);
 uint8_t *oracle_guest_data(void);
 /* As oracle_guest_run(), with len bytes of code at c->rip, which stay. */
 void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsigned len,

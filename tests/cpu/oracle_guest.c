@@ -11,6 +11,7 @@
 #include "oracle.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/memory.h"
 #include "fake_board.h"
@@ -42,12 +43,37 @@ enum { SEL_CODE0 = 0x08, SEL_DATA0 = 0x10, SEL_DATA3 = 0x1b, SEL_CODE3 = 0x23, S
 
 static struct fake_board *guest_board;
 static struct vcpu *guest_vcpu;
-static uint8_t *guest_ram;
+static uint8_t *guest_ram, *guest_data;
+static bool guest_mirrored;
 static const struct accel_ops *guest_accel;
 
 static void put64(unsigned at, uint64_t val)
 {
     memcpy(guest_ram + at, &val, 8);
+}
+
+/* Of page i of the data. */
+static uint64_t guest_data_gpa(unsigned i)
+{
+    return G_DATA + ((guest_mirrored ? ORACLE_DATA_SIZE / 4096 - 1 - i : i) << 12);
+}
+
+/* The pages once more, in the guest's order. */
+static void guest_data_map(void)
+{
+    int fd = mem_fd(guest_board->board.mem);
+
+    guest_data = mmap(NULL, ORACLE_DATA_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    g_assert(guest_data != MAP_FAILED);
+    for (unsigned i = 0; i < ORACLE_DATA_SIZE / 4096; i++) {
+        g_assert(mmap(guest_data + (i << 12), 4096, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_FIXED, fd, (off_t)guest_data_gpa(i)) != MAP_FAILED);
+    }
+}
+
+void oracle_guest_mirror(void)
+{
+    guest_mirrored = true;
 }
 
 static void guest_tables(void)
@@ -68,7 +94,7 @@ static void guest_tables(void)
     for (unsigned i = 0; i < ORACLE_DATA_SIZE / 4096; i++) {
         bool rw = i < ORACLE_RW_SIZE / 4096;
 
-        put64(G_PT_DATA + i * 8, (G_DATA + (i << 12)) | P | US | NX | (rw ? RW : 0));
+        put64(G_PT_DATA + i * 8, guest_data_gpa(i) | P | US | NX | (rw ? RW : 0));
     }
 }
 
@@ -156,6 +182,7 @@ void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *mo
     guest_vcpu->board_ops = &guest_ops;
     guest_ram = mem_page(guest_board->board.mem, 0);
     guest_tables();
+    guest_data_map();
     guest_idt();
     guest_gdt();
     memset(guest_ram + G_CODE, 0xcc, ORACLE_CODE_SIZE);
@@ -168,6 +195,7 @@ void oracle_guest_init(const struct accel_ops *accel, const struct cpu_model *mo
 void oracle_guest_fini(void)
 {
     guest_accel->vcpu_fini(guest_vcpu);
+    munmap(guest_data, ORACLE_DATA_SIZE);
     fake_board_free(guest_board);
 }
 
@@ -178,7 +206,7 @@ uint8_t *oracle_guest_code(void)
 
 uint8_t *oracle_guest_data(void)
 {
-    return guest_ram + G_DATA;
+    return guest_data;
 }
 
 /* The exception frame on the kernel stack: [error] rip cs rflags rsp ss. */

@@ -6,6 +6,7 @@
  */
 #include "oracle.h"
 
+#include <errno.h>
 #include <glib.h>
 #include <signal.h>
 #include <string.h>
@@ -170,6 +171,22 @@ bool oracle_host_writable_code(void)
                     PROT_READ | PROT_WRITE | PROT_EXEC) == 0;
 }
 
+static void *host_hidden;
+static size_t host_hidden_size;
+
+void oracle_host_hide(void *at, size_t size)
+{
+    host_hidden = at;
+    host_hidden_size = size;
+}
+
+static void host_hide(int prot)
+{
+    if (host_hidden != NULL && mprotect(host_hidden, host_hidden_size, prot) != 0) {
+        g_error("mprotect: %s", g_strerror(errno));
+    }
+}
+
 void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                          struct oracle_state *end)
 {
@@ -186,6 +203,7 @@ void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsig
     ctx->rflags = c->start.rflags;
     memcpy(host_code + (c->rip - ORACLE_CODE), code, len);
     host_result = end;
+    host_hide(PROT_NONE);
     if (c->mode == INSN_MODE_32) {
         ctx->far_offset = (uint32_t)c->rip;
         ctx->far_selector = HOST_CODE32;
@@ -193,6 +211,7 @@ void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsig
     } else {
         oracle_host_enter();
     }
+    host_hide(PROT_READ | PROT_WRITE);
 }
 
 void oracle_host_run(const struct oracle_case *c, struct oracle_state *end)

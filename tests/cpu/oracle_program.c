@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]
- * [-larges] [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
+ * [-larges] [-mirrors] [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
  * translated at its first run) and on this machine's CPU. All of the state, the data and the
  * code must be the same at the end. A program that differs is reduced: instructions become NOPs
  * as long as the difference stays.
@@ -29,6 +29,7 @@
 /* oracle_guest.c once more, with other names. */
 void oracle_second_init(const struct accel_ops *accel, const struct cpu_model *model);
 uint8_t *oracle_second_data(void);
+void oracle_second_mirror(void);
 uint8_t *oracle_second_code(void);
 void oracle_second_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                            struct oracle_state *end);
@@ -328,13 +329,14 @@ static bool eager_init(struct vcpu *v, GError **err)
         return false;
     }
     dbt_configure(v, &eager_options);
+    oracle_host_hide(v->engine, dbt_state_size());
     return true;
 }
 
 struct options {
     uint64_t seed, programs, insns;
     gint64 seconds;
-    bool host, runs, larges;
+    bool host, runs, larges, mirrors;
 };
 
 static bool parse(struct options *o, int argc, char **argv)
@@ -347,6 +349,9 @@ static bool parse(struct options *o, int argc, char **argv)
             o->runs = true;
         } else if (strcmp(argv[i], "-larges") == 0) {
             o->larges = true;
+        } else if (strcmp(argv[i], "-mirrors") == 0) {
+            o->mirrors = true;
+            oracle_second_mirror();
         } else if (strcmp(argv[i], "-loops") == 0) {
             use_loops = true;
         } else if (strcmp(argv[i], "-nohost") == 0) {
@@ -376,7 +381,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost] [-runs] [-larges] [-loops]\n");
+                        "[-one] [-nohost] [-runs] [-larges] [-mirrors] [-loops]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -390,6 +395,7 @@ int main(int argc, char **argv)
     eager_ops.vcpu_init = eager_init;
     eager_options.runs = o.runs;
     eager_options.larges = o.larges;
+    eager_options.mirrors = o.mirrors;
     eager_options.loops = use_loops;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);

@@ -2,12 +2,15 @@
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
  * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
- * built once more, with GUEST_RUNS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
+ * built once more, with GUEST_RUNS, GUEST_MIRRORS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
  */
 #include "cpu/dbt/dbt.h"
 
 #ifndef GUEST_RUNS
 #define GUEST_RUNS false
+#endif
+#ifndef GUEST_MIRRORS
+#define GUEST_MIRRORS false
 #endif
 #ifndef GUEST_LARGES
 #define GUEST_LARGES false
@@ -28,8 +31,11 @@ static bool bt_probe(GError **err)
 
 static bool bt_vcpu_init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = GUEST_HOT, .runs = GUEST_RUNS,
-                                                .larges = GUEST_LARGES, .loops = GUEST_LOOPS};
+    static const struct dbt_options options = {.hot = GUEST_HOT,
+                                               .runs = GUEST_RUNS,
+                                               .mirrors = GUEST_MIRRORS,
+                                               .larges = GUEST_LARGES,
+                                               .loops = GUEST_LOOPS};
 
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;

@@ -43,11 +43,36 @@ GUEST_CODE(fill, "xor %ecx, %ecx\n"
 struct near_case {
     uint64_t at;
     unsigned pages, odd;
+    bool mirrored; /* they follow each other the other way round in memory */
 };
 static const struct near_case near_cases[] = {
     {G_DATA, 1, 0},   {G_DATA, 16, 0}, {G_DATA, 16, 5},
     {G_DATA, 16, 15}, {LARGE, 1, 0},   {LARGE, 16, 5},
+    {G_DATA, 16, 5, true}, {G_DATA, 16, 0, true},
 };
+enum { SMALL_CASES = 6 }; /* but for those at LARGE */
+
+static const struct near_case *near_small(unsigned i)
+{
+    return &near_cases[i < 4 ? i : i + 2];
+}
+
+static struct guest *near_guest(const struct near_case *c)
+{
+    struct guest *g = guest_new();
+
+    for (unsigned i = 0; c->mirrored && i < c->pages; i++) {
+        *guest_pte(g, c->at + i * PAGE) =
+            (c->at + (c->pages - 1 - i) * PAGE) | G_P | G_RW | G_US;
+    }
+    return g;
+}
+
+/* Where the case's odd page lies. */
+static uint64_t near_odd(const struct near_case *c)
+{
+    return c->at + (c->mirrored ? c->pages - 1 - c->odd : c->odd) * PAGE;
+}
 
 static int near_loop(struct guest *g, const struct near_case *c, uint64_t value)
 {
@@ -95,7 +120,7 @@ static void near_pte(struct guest *g, uint64_t va, uint64_t pte)
 static void remap(const struct near_case *c)
 {
     const uint64_t flags = G_P | G_RW | G_US, other = G_DATA + 0x100000;
-    struct guest *g = guest_new();
+    struct guest *g = near_guest(c);
     uint64_t odd = c->at + c->odd * PAGE;
 
     near_set(g, c->at, c->pages, 1);
@@ -106,24 +131,24 @@ static void remap(const struct near_case *c)
     g_assert_cmpuint(near_sum(g, c), ==, near_places(c->pages - 1) + 1000 * near_places(1));
     GUEST_LOAD(g, fill);
     near_fill(g, c, 2);
-    near_pte(g, odd, odd | flags);
+    near_pte(g, odd, near_odd(c) | flags);
     near_fill(g, c, 3);
     g_assert_cmpuint(guest_read64(g, other + STEP), ==, 2);
-    g_assert_cmpuint(guest_read64(g, odd + STEP), ==, 3);
+    g_assert_cmpuint(guest_read64(g, near_odd(c) + STEP), ==, 3);
     guest_free(g);
 }
 
 static void test_remap(void)
 {
-    for (unsigned i = 0; i < 4; i++) {
-        remap(&near_cases[i]);
+    for (unsigned i = 0; i < SMALL_CASES; i++) {
+        remap(near_small(i));
     }
 }
 
 /* It may no longer be written, or looked at: the loop stops just there. */
 static void protect(const struct near_case *c)
 {
-    struct guest *g = guest_new();
+    struct guest *g = near_guest(c);
     uint64_t odd = c->at + c->odd * PAGE;
 
     GUEST_LOAD(g, fill);
@@ -132,7 +157,7 @@ static void protect(const struct near_case *c)
     g_assert_cmpint(near_loop(g, c, 3), ==, CPU_PAGE_FAULT);
     g_assert_cmphex(g->cpu->cr2, ==, odd);
     g_assert_cmphex(guest_frame(g, 0), ==, CPU_PFEC_P | CPU_PFEC_W | CPU_PFEC_U);
-    g_assert_cmpuint(guest_read64(g, odd), ==, 2);
+    g_assert_cmpuint(guest_read64(g, near_odd(c)), ==, 2);
     GUEST_LOAD(g, sum);
     (void)near_sum(g, c);
     near_pte(g, odd, 0);
@@ -143,8 +168,8 @@ static void protect(const struct near_case *c)
 
 static void test_protect(void)
 {
-    for (unsigned i = 0; i < 4; i++) {
-        protect(&near_cases[i]);
+    for (unsigned i = 0; i < SMALL_CASES; i++) {
+        protect(near_small(i));
     }
 }
 
@@ -234,7 +259,7 @@ static void near_answers(struct guest *g, uint64_t at, uint8_t value)
  * code for some rounds and each store must be noticed. */
 static void becomes_code(const struct near_case *c, bool often)
 {
-    struct guest *g = guest_new();
+    struct guest *g = near_guest(c);
     uint64_t odd = c->at + c->odd * PAGE;
 
     GUEST_LOAD(g, fill);
@@ -262,7 +287,7 @@ static void test_becomes_code(void)
 /* The other vCPU makes it code. */
 static void code_of_other(const struct near_case *c)
 {
-    struct guest *g = guest_new();
+    struct guest *g = near_guest(c);
     struct vcpu *other;
     struct exit exit;
 
@@ -286,6 +311,47 @@ static void test_code_of_other(void)
     for (unsigned i = 0; i < G_N_ELEMENTS(near_cases); i++) {
         code_of_other(&near_cases[i]);
     }
+}
+
+/* RCX times at RSI, which goes on by RDX. */
+GUEST_CODE(unaligned, "xor %eax, %eax\n"
+                      "1: add (%rsi), %rax\n"
+                      "add %rdx, %rsi\n"
+                      "dec %ecx\n"
+                      "jnz 1b\n"
+                      "int3");
+
+/* Bytes by what their address is; every offset at every end of a page, over and over. */
+static void test_unaligned(void)
+{
+    const struct near_case *c = &near_cases[6];
+    struct guest *g = near_guest(c);
+
+    g_assert(c->mirrored);
+    GUEST_LOAD(g, unaligned);
+    for (unsigned i = 0; i < c->pages * PAGE / 8; i++) {
+        uint64_t va = c->at + i * 8;
+        uint64_t gpa = c->at + (c->pages - 1 - i * 8 / PAGE) * PAGE + va % PAGE;
+
+        guest_write64(g, gpa, 0x0101010101010101ull * (i & 0x7f));
+    }
+    for (unsigned off = 0; off < 3 * 8; off++) {
+        uint64_t at = c->at + PAGE - 8 + off, want = 0;
+
+        for (unsigned n = 0; n < c->pages - 2; n++) {
+            for (unsigned k = 0; k < 8; k++) {
+                want += (uint64_t)((at + n * PAGE + k - c->at) / 8 & 0x7f) << 8 * k;
+            }
+        }
+        for (unsigned turn = 0; turn < 3; turn++) {
+            g->cpu->gpr[CPU_RSI] = at;
+            g->cpu->gpr[CPU_RDX] = PAGE;
+            g->cpu->gpr[CPU_RCX] = c->pages - 2;
+            g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+            g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, want);
+        }
+    }
+    guest_free(g);
 }
 
 /* ---- accesses that are checked together ---- */
@@ -586,6 +652,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/becomes-code", test_becomes_code);
     g_test_add_func("/interp/near/code-of-other", test_code_of_other);
     g_test_add_func("/interp/near/second-level", test_second_level);
+    g_test_add_func("/interp/near/unaligned", test_unaligned);
     g_test_add_func("/interp/near/fields", test_fields);
     g_test_add_func("/interp/near/fields-fault", test_fields_fault);
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
