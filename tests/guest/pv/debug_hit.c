@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Breakpoints in the debug registers that hit, what does not, and what #DB says of it. */
+/* Breakpoints in the debug registers that hit, what does not, and what #DB says of it. INT1. */
 #include "pv.h"
 
 #define RF 0x10000u
@@ -14,7 +14,9 @@ void store(void *to, uint64_t value);
 void load(const void *from);
 void add(void *to, uint64_t value);
 void emulated(uint64_t *entry, uint64_t value);
-extern uint8_t byte_stored[], stored[], loaded[], added[], behind_dr7[], behind_cpuid[], behind_entry[];
+void trap_one(void);
+extern uint8_t byte_stored[], stored[], loaded[], added[], behind_dr7[], behind_cpuid[],
+    behind_entry[], behind_int1[];
 
 __asm__("    .text\n"
         "run_here:    incq ran(%rip)\n"
@@ -36,7 +38,9 @@ __asm__("    .text\n"
         "behind_cpuid: nop\n"
         "             movq %rsi, (%rdi)\n"
         "behind_entry: popq %rbx\n"
-        "             ret\n");
+        "             ret\n"
+        "trap_one:    .byte 0xf1\n"
+        "behind_int1: ret\n");
 
 static unsigned hits;
 static bool drop_rf;
@@ -190,10 +194,22 @@ static void check_behind(void)
     CHECK(HC2(set_debugreg, 7, 0), 0);
 }
 
+/* #DB that DR6 says nothing of. */
+static void check_int1(void)
+{
+    CHECK(HC2(set_debugreg, 6, NO_HITS), 0);
+    hits = 0;
+    trap_one();
+    CHECK(hits, 1);
+    CHECK(at, (uint64_t)behind_int1);
+    CHECK(dr6, NO_HITS);
+}
+
 void test(void)
 {
     traps_init();
     hook = take_hit;
+    check_int1();
     check_behind();
     check_execute();
     check_write();
