@@ -84,7 +84,7 @@ static inline bool x86_is_canonical(uint64_t addr)
 }
 
 /* MSRs of msr.c that other files name, too. */
-enum { MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49 };
+enum { MSR_SPEC_CTRL = 0x48, MSR_PRED_CMD = 0x49, MSR_UCODE_REV = 0x8b };
 
 /* ---- paging.c, walk.c ---- */
 

@@ -72,13 +72,19 @@ static enum x86_pv_result pv_xsetbv(struct x86_system *s)
     return X86_PV_DONE;
 }
 
+/* Intel says to write 0 to the microcode revision before it is read; on AMD's that is #GP. */
+static bool pv_msr_forgotten(const struct x86_system *s, uint32_t index, uint64_t value)
+{
+    return index == MSR_UCODE_REV && value == 0 && !cpu_model_of(s->v)->amd;
+}
+
 /* Registers whose native values are what a PV kernel may see. */
 static bool pv_msr_native(const struct x86_system *s, uint32_t index)
 {
     switch (index) {
     case 0x10:  /* TSC */
     case 0x48:  /* SPEC_CTRL */
-    case 0x8b:  /* microcode revision */
+    case MSR_UCODE_REV:
     case 0xce:  /* platform info */
     case 0x10a: /* ARCH_CAPABILITIES */
     case 0x140: /* misc. features */
@@ -142,6 +148,9 @@ static enum x86_pv_result pv_privileged(struct x86_system *s)
         value = pv_edx_eax(cpu);
         if (pv_msr_speculation((uint32_t)cpu->gpr[CPU_RCX])) {
             return pv_write_speculation(s, (uint32_t)cpu->gpr[CPU_RCX], value);
+        }
+        if (pv_msr_forgotten(s, (uint32_t)cpu->gpr[CPU_RCX], value)) {
+            return X86_PV_DONE;
         }
         return pv_done_or_gp(s, s->v->pv->wrmsr(s->v, (uint32_t)cpu->gpr[CPU_RCX], value));
     case INSN_XSETBV:

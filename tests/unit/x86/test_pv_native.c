@@ -36,6 +36,12 @@ static bool pv_io(struct vcpu *v, uint16_t port, unsigned size)
     return port == 0xe9;
 }
 
+static bool pv_wrmsr(struct vcpu *v, uint32_t index, uint64_t value)
+{
+    (void)v, (void)index, (void)value;
+    return false;
+}
+
 static bool pv_read_cr(struct vcpu *v, unsigned nr, uint64_t *value)
 {
     (void)v;
@@ -45,6 +51,7 @@ static bool pv_read_cr(struct vcpu *v, unsigned nr, uint64_t *value)
 
 static const struct vcpu_pv_ops ops = {
     .trap = pv_trap, .software_int = pv_int, .io_allowed = pv_io, .read_cr = pv_read_cr,
+    .wrmsr = pv_wrmsr,
 };
 
 /* The bytes at the end of a page whose successor is not there, if `last`. */
@@ -187,6 +194,28 @@ static void test_barrier(void)
     guest_free(g);
 }
 
+/* The revision of the microcode: Intel's takes 0. */
+static void test_microcode(void)
+{
+    struct guest *g = NATIVE(false, 0x0f, 0x20, 0xc3);
+    struct cpu_model model = *cpu_model_of(g->v);
+
+    g->v->model = &model;
+    for (unsigned i = 0; i < 4; i++) {
+        memcpy(g->ram + G_CODE, "\x0f\x30", 2);
+        model.amd = (i & 1) != 0;
+        seen.traps = 0;
+        g->cpu->rip = G_CODE;
+        g->cpu->gpr[CPU_RCX] = 0x8b;
+        g->cpu->gpr[CPU_RAX] = i >> 1;
+        g->cpu->gpr[CPU_RDX] = 0;
+        x86_pv_protection(g->v, &(struct x86_fault){.vector = CPU_GP, .has_error = true});
+        g_assert_cmpuint(seen.traps, ==, i == 0 ? 0 : 1);
+        g_assert_cmphex(g->cpu->rip, ==, G_CODE + (i == 0 ? 2 : 0));
+    }
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -197,5 +226,6 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/x86/pv-native/refused", test_refused);
     g_test_add_func("/cpu/x86/pv-native/goes-on", test_goes_on);
     g_test_add_func("/cpu/x86/pv-native/barrier", test_barrier);
+    g_test_add_func("/cpu/x86/pv-native/microcode", test_microcode);
     return g_test_run();
 }
