@@ -7,7 +7,7 @@
 
 enum {
     LOOP_INSNS = 40,
-    LOOP_STEP = 512,   /* of a register */
+    LOOP_STEP = 1024,  /* of a register */
     LOOP_MOST = 256,   /* bytes from one iteration to the next, where that is constant */
     LOOP_SPAN = 1 << (NEAR_SIZES - 1), /* of a group */
     LOOP_COEF = 16,

@@ -573,6 +573,7 @@ static void loop_back(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     if (live != 0) {
         tr_flags_save(t);
     }
+    t->polled = false;
     tr_poll(t);
     emit_jmp_to(&t->c, code->mem[2]);
     rec->end = emit_offset(&t->c);
@@ -639,6 +640,7 @@ bool tr_loop(struct tr *t, const struct tb_code *code, struct dbt_loop *loop)
                               .by = (int16_t)reg->by,
                               .by_reg = reg->class == LOOP_BY_REG ? reg->reg : INSN_NO_REG};
     t->in_loop = true;
+    t->polled = false; /* not on the way through here */
     ok = loop_liveness(l) && loop_emit(l, code, live, f->redo, &loop->quick);
     t->in_loop = false;
     memcpy(t->live_before, live_before, l->nr);

@@ -43,7 +43,11 @@ static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp
         tr_get(t, HOST_R10, op->index);
         m.index = HOST_R10;
     }
-    emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &m);
+    if (m.index == EMIT_NO_REG && m.disp == 0 && m.base != EMIT_NO_REG) {
+        emit_mov(&t->c, HOST_R11, m.base); /* takes no time */
+    } else {
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &m);
+    }
     if (near_segment(op)) {
         emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11,
                    TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));

@@ -90,6 +90,10 @@ void tr_go(struct tr *t, const struct emit_mem *code)
 
 void tr_poll(struct tr *t)
 {
+    if (t->polled) {
+        return;
+    }
+    t->polled = true;
     emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(interp.poll));
     emit_bytes(&t->c, (const uint8_t[]){0x45, 0x8b, 0x12}, 3); /* mov (%r10),%r10d */
 }
@@ -428,6 +432,7 @@ void tr_entry(struct tr *t, struct tb_code *code)
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
     memcpy(code->far_bytes, d->rw + code->far, sizeof(code->far_bytes));
     tr_poll(t);
+    t->polled = false; /* those who come by links have not seen it */
     rec->end = code->mem[0] = code->mem[1] = code->mem[2] = emit_offset(&t->c);
     if (t->t->need != 0) {
         entry_vector(t);
@@ -565,6 +570,7 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
     t->nr_groups = t->nr_addends = 0;
     t->redo = NULL;
+    t->polled = false;
     t->may_redo = t->in_loop = false;
     t->loop = NULL;
     t->loop_nr = t->loop_fix = 0;

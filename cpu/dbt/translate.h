@@ -105,6 +105,7 @@ struct tr {
     enum loc loc;
     const struct insn *redo; /* its flags are the guest's and can be had again; NULL: none */
     bool may_redo; /* while the current instruction goes on */
+    bool polled; /* on the way from the start to here */
     bool fault_host; /* a fault of it finds the flags in EFLAGS */
     uint8_t live, live_after; /* flags that matter before it, behind it */
     struct insn_status status;
@@ -145,7 +146,8 @@ void tr_call_c(struct tr *t, tr_c_fn fn);
 void tr_jump(struct tr *t, struct emit_mem *code);
 /* The same, but r10 is not the rip any more. */
 void tr_jump_code(struct tr *t, struct emit_mem *code);
-/* Looks whether somebody wants something; before anything else in an instruction. */
+/* Looks whether somebody wants something; before anything else in an instruction. Once in a block
+ * is enough: no way leads back but through its start. */
 void tr_poll(struct tr *t);
 void tr_guest_address(struct tr *t, unsigned reg, int64_t offset);
 void tr_go(struct tr *t, const struct emit_mem *code);
