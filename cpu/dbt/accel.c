@@ -234,6 +234,7 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->interp.stress.tlb_entries = MIN(options->tlb, (unsigned)STRESS_TLB_MAX);
     d->options.runs = options->runs;
     d->options.larges = options->larges;
+    d->options.lookups = options->lookups;
     d->options.mirrors = options->mirrors;
     d->options.loops = options->loops;
     d->options.shake = options->shake;

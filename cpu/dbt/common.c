@@ -117,7 +117,8 @@ static void common_call(struct emit *c, const void *fn)
 static void common_interpret(const struct dbt *d, struct emit *c)
 {
     emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
-    emit_bytes(c, (const uint8_t[]){0x41, 0x0f, 0xba, 0xf2, 30}, 5); /* btr $30,%r10d */
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3); /* and $..,%r10d */
+    emit_u32(c, DBT_REC_NUMBER);
     emit_jmp_to(c, d->common_slow);
 }
 

@@ -20,6 +20,7 @@ struct dbt_options {
     unsigned insns; /* in a block, at most */
     unsigned tlb;   /* entries of the TLB */
     bool runs;      /* user code looks for runs of pages wherever it can (near.c) */
+    bool lookups;   /* it always looks into the TLB there */
     bool mirrors;   /* it takes all runs for mirrored ones there */
     bool larges;    /* it takes all pages for large ones there */
     bool loops;     /* all that can be take their fast bodies (tr_loop.c) */

@@ -194,12 +194,17 @@ static size_t lookup_compare(struct tr *t, bool write)
     return entry + offsetof(struct tlb_entry, addend);
 }
 
+static void lookup_as(struct tr *t, uint32_t retry, uint32_t want, unsigned to)
+{
+    size_t addend = lookup_compare(t, want != 0);
+
+    tr_miss_if(t, 5, retry, want);
+    emit_op_gs_index(&t->c, EMIT_LOAD, to, HOST_R10, addend);
+}
+
 void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to)
 {
-    size_t addend = lookup_compare(t, write);
-
-    tr_miss_if(t, 5, retry, write);
-    emit_op_gs_index(&t->c, EMIT_LOAD, to, HOST_R10, addend);
+    lookup_as(t, retry, write ? DBT_REC_WRITE : 0, to);
 }
 
 uint32_t tr_lookup_or(struct tr *t, bool write, unsigned to)
@@ -232,14 +237,13 @@ static bool check_group(struct tr *t, const struct tr_operand *op, struct emit_m
     struct tr_operand low = *op;
     struct tr_group g;
 
-    if (op->base == CPU_RSP || op->locked || op->bits || op->size > 64 ||
-        !tr_group_scan(t, op, false, &g)) {
+    if (op->locked || op->bits || op->size > 64 || !tr_group_scan(t, op, &g)) {
         return false;
     }
     low.disp = g.low;
     g.addend = TR_GS(addends[t->nr_addends++]);
     check_addresses(t, &low, (unsigned)(g.high - g.low));
-    tr_lookup(t, retry, op->write, HOST_R11);
+    lookup_as(t, retry, op->write ? DBT_REC_WRITE : g.write ? DBT_REC_LOAD : 0, HOST_R11);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R11, g.addend);
     check_host(t, op, m);
     tr_group_add(t, &g);

@@ -64,7 +64,7 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
     unsigned bit = dbt_site_bit(frame, at);
 
     G_STATIC_ASSERT(DBT_NEAR_BITS == 1 << 15);
-    return near_set(d->near_never, bit)                           ? NEAR_NEVER
+    return near_set(d->near_never, bit) || d->options.lookups     ? NEAR_NEVER
            : near_set(d->near_larges, bit) || d->options.larges   ? NEAR_LARGE
            : near_set(d->near_mirrors, bit) || d->options.mirrors ? NEAR_MIRROR
            : near_set(d->near_runs, bit) || d->options.runs       ? NEAR_RUN

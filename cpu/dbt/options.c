@@ -61,6 +61,10 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
         o->larges = true;
         return true;
     }
+    if (strcmp(word, "lookups") == 0 && value == NULL) {
+        o->lookups = true;
+        return true;
+    }
     if (strcmp(word, "mirrors") == 0 && value == NULL) {
         o->mirrors = true;
         return true;
@@ -97,7 +101,7 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     }
     return error_set(err, PVEMU_ERROR_USAGE,
                      "-accel bt: '%s' is not one of: lockstep[=N] nolink hot=N cache=SIZE "
-                     "tlb=N insns=N runs mirrors larges loops shake=N seed=N perf", word);
+                     "tlb=N insns=N lookups runs mirrors larges loops shake=N seed=N perf", word);
 }
 
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)

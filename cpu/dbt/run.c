@@ -272,7 +272,7 @@ bool dbt_ask(struct dbt *d, uint64_t page, bool write)
     if (dbt_stlb_find(d, page, write)) {
         return true;
     }
-    e->current = d->recs[d->rec & ~(uint32_t)DBT_REC_WRITE].tb->block;
+    e->current = d->recs[d->rec & DBT_REC_NUMBER].tb->block;
     e->break_block = false;
     ok = dbt_fill(d, page, write);
     d->counts.n[COUNT_TLB_FILLS] += ok;
@@ -290,6 +290,10 @@ bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot)
     if (interp_tlb_slot(page) != slot / sizeof(struct tlb_entry)) {
         d->counts.n[COUNT_TLB_MISSES]++;
         return false; /* over a page boundary */
+    }
+    if ((d->rec & DBT_REC_LOAD) != 0) { /* D is not for this to set */
+        return dbt_ask(d, page, false) &&
+               d->interp.tlb->entry[interp_tlb_slot(page)].write == page;
     }
     return dbt_ask(d, page, (d->rec & DBT_REC_WRITE) != 0);
 }

@@ -9,7 +9,7 @@
  * as when the bytes lie in two pages, the rest of the block is not gone on with, and after some
  * times each is checked for itself; nor is it behind a C function that took tags away (near.c).
  * A load that stands for a store too looks for a page that may be written, but no tag is asked
- * for before a store itself needs it.
+ * for before a store itself needs it (DBT_REC_LOAD).
  */
 #include "translate.h"
 
@@ -56,7 +56,9 @@ static bool group_implicit(const struct insn *in)
 
 bool tr_keeps(const struct insn *in, unsigned a, unsigned b)
 {
-    if (!group_known(in)) {
+    bool stack = a == CPU_RSP || b == CPU_RSP;
+
+    if (!group_known(in) || (stack && (in->id == INSN_PUSH || in->id == INSN_POP))) {
         return false;
     }
     if (group_implicit(in) &&
@@ -103,7 +105,7 @@ static bool group_access(struct tr *t, unsigned i, const struct tr_operand *firs
     return ok && group_plain(op) && group_same(op, first);
 }
 
-bool tr_group_scan(struct tr *t, const struct tr_operand *first, bool mixed, struct tr_group *g)
+bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group *g)
 {
     bool found = false;
 
@@ -120,7 +122,7 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, bool mixed, str
         if (!tr_keeps(&t->insn[i], first->base, first->index)) {
             break;
         }
-        if (group_access(t, i + 1, first, &op) && (mixed || first->write || !op.write)) {
+        if (group_access(t, i + 1, first, &op)) {
             low = MIN(g->low, op.disp);
             high = MAX(g->high, op.disp + op.size);
             if (high - low <= GROUP_MOST) {

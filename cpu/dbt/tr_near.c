@@ -212,7 +212,7 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
                       struct emit_mem *m)
 {
     struct tr_group g;
-    bool group = how != NEAR_LARGE && tr_group_scan(t, op, true, &g);
+    bool group = how != NEAR_LARGE && tr_group_scan(t, op, &g);
     size_t slot;
 
     if (!group) {

@@ -26,10 +26,10 @@ void tr_slow_if(struct tr *t, unsigned cond)
     tr_fixup(t, emit_jcc(&t->c, cond), FIX_SLOW, 0);
 }
 
-/* The same for a TLB check that began at `retry`. */
-void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write)
+/* The same for a TLB check that began at `retry`; want: 0, DBT_REC_WRITE or _LOAD. */
+void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, uint32_t want)
 {
-    tr_fixup(t, emit_jcc(&t->c, cond), FIX_MISS, retry | (uint64_t)write << 32);
+    tr_fixup(t, emit_jcc(&t->c, cond), FIX_MISS, retry | (uint64_t)want << 32);
 }
 
 /* Changes no flags. */
@@ -171,7 +171,7 @@ static void stub_link(struct tr *t, const struct fixup *f)
 /* Has a function find what was missing and tries once more. */
 static void stub_retry(struct tr *t, const struct fixup *f, uint32_t function)
 {
-    emit_store32_gs(&t->c, TR_GS(rec), f->rec | (f->to >> 32 != 0 ? DBT_REC_WRITE : 0));
+    emit_store32_gs(&t->c, TR_GS(rec), f->rec | (uint32_t)(f->to >> 32));
     emit_call_to(&t->c, function);
     emit_jmp_to(&t->c, (uint32_t)f->to);
 }

@@ -132,7 +132,7 @@ void tr_stubs(struct tr *t);
 void tr_entry_stubs(struct tr *t, struct tb_code *code);
 void tr_fixup(struct tr *t, uint32_t at, enum fix_kind kind, uint64_t to);
 void tr_slow_if(struct tr *t, unsigned cond);
-void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, bool write);
+void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, uint32_t want);
 /*
  * The current instruction is done by fn (engine.h: dbt_home() and so on), compiled with
  * -mgeneral-regs-only: the guest's vector state stays in its registers unless fn calls
@@ -216,11 +216,11 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
 /*
  * tr_group.c. The current instruction's access may stand for later ones: _scan says for what;
- * mixed: a load may stand for stores. _add when a check of all that was emitted. What it found,
+ * a load may stand for stores. _add when a check of all that was emitted. What it found,
  * at g->addend, stays there while the block runs. _use: tr_check() of one that needs no check;
  * no flags change. false: it does, nothing was emitted. _after every instruction.
  */
-bool tr_group_scan(struct tr *t, const struct tr_operand *first, bool mixed, struct tr_group *g);
+bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group *g);
 void tr_group_add(struct tr *t, const struct tr_group *g);
 bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 void tr_group_after(struct tr *t, const struct insn *in);

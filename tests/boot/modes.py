@@ -25,6 +25,7 @@ MODES = {
     "insns": "hot=2,insns=1",
     "shake": f"hot=2,shake=100,seed={SEED}",
     "runs": f"hot=2,runs,shake=500,seed={SEED}",
+    "lookups": f"hot=2,lookups,shake=500,seed={SEED}",
     "mirrors": f"hot=2,mirrors,shake=500,seed={SEED}",
     "larges": f"hot=2,larges,shake=500,seed={SEED}",
     "loops": f"hot=2,loops,shake=500,seed={SEED}",

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]
- * [-larges] [-mirrors] [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
+ * [-larges] [-mirrors] [-lookups]
+ * [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
  * translated at its first run) and on this machine's CPU. All of the state, the data and the
  * code must be the same at the end. A program that differs is reduced: instructions become NOPs
  * as long as the difference stays.
@@ -336,7 +337,7 @@ static bool eager_init(struct vcpu *v, GError **err)
 struct options {
     uint64_t seed, programs, insns;
     gint64 seconds;
-    bool host, runs, larges, mirrors;
+    bool host, runs, larges, mirrors, lookups;
 };
 
 static bool parse(struct options *o, int argc, char **argv)
@@ -349,6 +350,8 @@ static bool parse(struct options *o, int argc, char **argv)
             o->runs = true;
         } else if (strcmp(argv[i], "-larges") == 0) {
             o->larges = true;
+        } else if (strcmp(argv[i], "-lookups") == 0) {
+            o->lookups = true;
         } else if (strcmp(argv[i], "-mirrors") == 0) {
             o->mirrors = true;
             oracle_second_mirror();
@@ -381,7 +384,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost] [-runs] [-larges] [-mirrors] [-loops]\n");
+                        "[-one] [-nohost] [-runs] [-larges] [-mirrors] [-lookups] [-loops]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -396,6 +399,7 @@ int main(int argc, char **argv)
     eager_options.runs = o.runs;
     eager_options.larges = o.larges;
     eager_options.mirrors = o.mirrors;
+    eager_options.lookups = o.lookups;
     eager_options.loops = use_loops;
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);

@@ -2,12 +2,15 @@
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
  * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
- * built once more, with GUEST_RUNS, GUEST_MIRRORS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
+ * built once more, with GUEST_LOOKUPS, GUEST_RUNS, GUEST_MIRRORS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
  */
 #include "cpu/dbt/dbt.h"
 
 #ifndef GUEST_RUNS
 #define GUEST_RUNS false
+#endif
+#ifndef GUEST_LOOKUPS
+#define GUEST_LOOKUPS false
 #endif
 #ifndef GUEST_MIRRORS
 #define GUEST_MIRRORS false
@@ -33,6 +36,7 @@ static bool bt_vcpu_init(struct vcpu *v, GError **err)
 {
     static const struct dbt_options options = {.hot = GUEST_HOT,
                                                .runs = GUEST_RUNS,
+                                               .lookups = GUEST_LOOKUPS,
                                                .mirrors = GUEST_MIRRORS,
                                                .larges = GUEST_LARGES,
                                                .loops = GUEST_LOOPS};

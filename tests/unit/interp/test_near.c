@@ -464,30 +464,83 @@ GUEST_CODE(maybe, "mov (%rsi), %rax\n"
                   "jz 1f\n"
                   "mov %rax, 8(%rsi)\n"
                   "1: int3");
+static int maybe_run(struct guest *g, uint64_t store, bool user)
+{
+    g->cpu->gpr[CPU_RDI] = store;
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    if (user) {
+        return near_run(g, G_CODE);
+    }
+    g->cpu->gpr[CPU_RSP] = G_STACK - 0x800;
+    g->cpu->rip = G_CODE;
+    return guest_vector(g);
+}
+
 /* A store that is not done asks for nothing, and one that is gets what it needs. */
-static void test_fields_maybe(void)
+static void fields_maybe(bool user)
 {
     struct guest *g = guest_new();
     uint64_t *pte = guest_pte(g, G_DATA);
 
     guest_write64(g, G_DATA, 5);
     GUEST_LOAD(g, maybe);
-    g->cpu->gpr[CPU_RSI] = G_DATA;
     for (unsigned i = 0; i < 200; i++) {
-        g->cpu->gpr[CPU_RDI] = 0;
-        g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+        g_assert_cmpint(maybe_run(g, 0, user), ==, CPU_BP);
         g_assert_cmphex(*pte & (G_A | G_D), ==, G_A);
     }
-    g->cpu->gpr[CPU_RDI] = 1;
-    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+    g_assert_cmpint(maybe_run(g, 1, user), ==, CPU_BP);
     g_assert_cmphex(*pte & (G_A | G_D), ==, G_A | G_D);
     g_assert_cmpuint(guest_read64(g, G_DATA + 8), ==, 5);
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(maybe_run(g, 1, user), ==, CPU_BP);
+    }
     near_pte(g, G_DATA, *pte & ~(uint64_t)G_RW);
-    g->cpu->gpr[CPU_RDI] = 0;
-    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
-    g->cpu->gpr[CPU_RDI] = 1;
-    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_PAGE_FAULT);
+    g_assert_cmpint(maybe_run(g, 0, user), ==, CPU_BP);
+    g_assert_cmpint(maybe_run(g, 1, user), ==, CPU_PAGE_FAULT);
     g_assert_cmphex(guest_frame(g, 1), ==, G_CODE + 8);
+    guest_free(g);
+}
+
+static void test_fields_maybe(void)
+{
+    fields_maybe(true);
+    fields_maybe(false);
+}
+
+/* Over two pages of the stack; the place is 8 bytes further behind the PUSH. */
+GUEST_CODE(stack_array, "xor %eax, %eax\n"
+                        "1: mov -4096(%rsp,%rcx,8), %rdx\n"
+                        "add %rdx, %rax\n"
+                        "mov %rcx, -4096(%rsp,%rcx,8)\n"
+                        "push %rcx\n"
+                        "add %rcx, -4088(%rsp,%rcx,8)\n"
+                        "pop %rcx\n"
+                        "add -4096(%rsp,%rcx,8), %rax\n"
+                        "dec %rcx\n"
+                        "jns 1b\n"
+                        "int3");
+
+/* An array on the stack, which the code reads, writes and adds to. */
+static void test_stack_array(void)
+{
+    enum { COUNT = 500 };
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, stack_array);
+    for (unsigned turn = 0; turn < 40; turn++) {
+        uint64_t want = 0;
+
+        for (uint64_t i = 0; i < COUNT; i++) {
+            want += (turn != 0 ? 2 * i : 0) + 2 * i;
+        }
+        near_user(g, G_CODE);
+        g->cpu->gpr[CPU_RCX] = COUNT - 1;
+        g_assert_cmpint(guest_vector(g), ==, CPU_BP);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, want);
+    }
+    for (uint64_t i = 0; i < COUNT; i++) {
+        g_assert_cmpuint(guest_read64(g, G_STACK - 0x800 - 4096 + i * 8), ==, 2 * i);
+    }
     guest_free(g);
 }
 
@@ -657,5 +710,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/fields-fault", test_fields_fault);
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
     g_test_add_func("/interp/near/fields-device", test_fields_device);
+    g_test_add_func("/interp/near/stack-array", test_stack_array);
     return g_test_run();
 }
