@@ -26,7 +26,7 @@ import rows  # noqa: E402
 NEEDS = ("busybox", "ldd")
 LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "1800"))  # seconds of the host for the whole run
 OWN_PORT, OWN_CALL = 400, 1700  # instructions above the bare loop that an exit may cost (amd)
-DISK_BYTES = 2 << 20
+DISK_BYTES = 4 << 20
 PIECE = 256 << 10  # of it, for what is done over and over
 PROGRAMS = ("bare", "irqchip", "debug", "state")
 RUN = "./pvemu -accel kvm -m 256M"
