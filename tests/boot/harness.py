@@ -207,8 +207,9 @@ class TcpHost:
                     return
                 threading.Thread(target=one, args=(link,), daemon=True).start()
 
-        self.listeners.append(listener)
-        threading.Thread(target=accept, daemon=True).start()
+        thread = threading.Thread(target=accept, daemon=True)
+        self.listeners.append((listener, thread))
+        thread.start()
         return listener.getsockname()[1]
 
     def receive(self, link):
@@ -219,7 +220,10 @@ class TcpHost:
         self.taken.append(digest.hexdigest())
 
     def close(self):
-        for listener in self.listeners:
+        """Nobody may be left in accept(): its call can be taken up again with the descriptor's next owner."""
+        for listener, thread in self.listeners:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
             listener.close()
 
 
