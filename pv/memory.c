@@ -31,8 +31,13 @@ enum {
     MEMORY_LIST_BATCH = 16, /* extents read from the guest at once */
 };
 
+/* Frames to discard that follow each other: one call to the host for all of them. */
+struct memory_run {
+    uint32_t first, count;
+};
+
 static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order,
-                                 bool populate);
+                                 bool populate, struct memory_run *run);
 
 /* --- Layout ----------------------------------------------------------------------------- */
 
@@ -67,6 +72,24 @@ static void memory_discard(struct pv_domain *d, uint32_t frame, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         mem_written(d->mem, frame + i);
     }
+}
+
+static void memory_discard_run(struct pv_domain *d, struct memory_run *run)
+{
+    memory_discard(d, run->first, run->count);
+    run->count = 0;
+}
+
+/* Linux gives pages back singly, upwards or downwards. */
+static void memory_discard_later(struct pv_domain *d, struct memory_run *run, uint32_t frame)
+{
+    if (run->count > 0 && frame + 1 == run->first) {
+        run->first = frame;
+    } else if (run->count == 0 || frame != run->first + run->count) {
+        memory_discard_run(d, run);
+        run->first = frame;
+    }
+    run->count++;
 }
 
 /* Changes what lies at gfn, keeping count of RAM pages and of where extra frames are. */
@@ -159,12 +182,18 @@ void pv_memory_begin(struct pv_domain *d, uint64_t pages)
 
 void pv_memory_give_back(struct pv_domain *d, uint64_t gfn)
 {
-    memory_change_extent(d, gfn, 0, false);
+    struct memory_run run = {0};
+
+    memory_change_extent(d, gfn, 0, false, &run);
+    memory_discard_run(d, &run);
 }
 
 void pv_memory_take_back(struct pv_domain *d, uint64_t gfn)
 {
-    memory_change_extent(d, gfn, 0, true);
+    struct memory_run run = {0};
+
+    memory_change_extent(d, gfn, 0, true, &run);
+    memory_discard_run(d, &run);
 }
 
 bool pv_memory_is_ram(const struct pv_domain *d, uint64_t gfn)
@@ -207,28 +236,18 @@ static bool memory_extent_ok(struct pv_domain *d, uint64_t gfn, unsigned order, 
 }
 
 static void memory_change_extent(struct pv_domain *d, uint64_t gfn, unsigned order,
-                                 bool populate)
+                                 bool populate, struct memory_run *run)
 {
-    uint32_t first = 0; /* frames to discard, as runs: one call to the host for each */
-    uint32_t count = 0;
-
     for (uint64_t i = 0; i < 1ull << order; i++) {
         uint32_t natural = memory_natural_frame(d, gfn + i);
         bool own = mem_gfn_frame(d->mem, gfn + i) == natural;
 
         memory_set(d, gfn + i, populate ? natural : MEM_HOLE);
         /* At populate too: another vCPU may have written to the page before it flushed. */
-        if (natural == MEM_HOLE || !(populate || own)) {
-            continue;
+        if (natural != MEM_HOLE && (populate || own)) {
+            memory_discard_later(d, run, natural);
         }
-        if (natural != first + count) {
-            memory_discard(d, first, count);
-            first = natural;
-            count = 0;
-        }
-        count++;
     }
-    memory_discard(d, first, count);
 }
 
 /* Work units (about a microsecond each) for an extent: the host's part is most of it. */
@@ -294,6 +313,7 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
     struct pv_domain *d = h->d;
     struct xen_memory_reservation op;
     const bool populate = cmd == XENMEM_populate_physmap;
+    struct memory_run run = {0};
     uint64_t list;
     uint64_t i = start;
     int64_t error;
@@ -326,10 +346,11 @@ static int64_t memory_reservation(struct hypercall *h, uint32_t cmd, uint64_t st
             if (!memory_extent_ok(d, gfns[k], op.extent_order, populate)) {
                 goto out;
             }
-            memory_change_extent(d, gfns[k], op.extent_order, populate);
+            memory_change_extent(d, gfns[k], op.extent_order, populate, &run);
         }
     }
 out:
+    memory_discard_run(d, &run); /* before the guest can use what it has been given */
     if (i > start) {
         pv_request_all(d, VCPU_REQ_TLB_FLUSH);
     }
