@@ -30,6 +30,8 @@ MODES = {
     "larges": f"hot=2,larges,shake=500,seed={SEED}",
     "loops": f"hot=2,loops,shake=500,seed={SEED}",
     "together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
+    "pv_lockstep": "lockstep=" + ("200" if DEBIAN else "50"),
+    "pv_together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
 }
 
 
@@ -37,7 +39,8 @@ def check(name, folder):
     words = MODES[name]
     print(f"# -accel bt,{words}", flush=True)
     image = (DEBIAN or BUSYBOX) + ",snapshot"
-    with Guest(PVEMU, ["-kernel", CLOUD, "-disk", image, "-m", "1G", "-accel", "bt," + words], folder) as guest:
+    machine = "pv" if name.startswith("pv_") else "pvh"
+    with Guest(PVEMU, ["-kernel", CLOUD, "-disk", image, "-m", "1G", "-machine", machine, "-accel", "bt," + words], folder) as guest:
         if DEBIAN:
             guest.wait("login: $", LONG)
             guest.type("root\n")

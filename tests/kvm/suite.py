@@ -124,6 +124,19 @@ dmesg | grep -E 'WARNING|BUG:|Call Trace|rcu: INFO|soft lockup|I/O error|disable
 """
 
 
+# Gives memory back, has more than at first, and uses it: what it writes there is what it reads.
+BALLOON = """
+total() { awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo; }
+reach() { n=0; while [ $(total) $1 $2 ] && [ $n -lt 150 ]; do sleep 0.1; n=$((n+1)); done; echo "$3 $(($(total) - t))"; }
+sleep 1; t=$(total); echo READY
+reach -gt $((t - 30)) smaller
+reach -lt $((t + 80)) larger
+mount -t tmpfs -o size=90% none /tmp; head -c 4000000 /dev/urandom > /tmp/piece
+pieces() { for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat /tmp/piece; done; }
+pieces > /tmp/whole; pieces | cmp - /tmp/whole && echo "the same"
+"""
+
+
 class Case:
     """One section of the outer machine's job: what it runs, and what its output must have."""
 
@@ -263,9 +276,20 @@ def suspended(name, options, cmdline=CMDLINE):
                 weight=110 if "-machine pv" in options else 60)
 
 
+def memory(name, options, cmdline=CMDLINE):
+    """A guest with max= is asked for less, then for more."""
+    command = (f"rm -f /tmp/sw; timeout 120 ./pvemu -accel kvm -m 112M,max=256M -net none -name sw {options} -kernel vmlinuz "
+               f"-initrd balloon.cpio -cmdline '{cmdline}' -timeout 100 > /tmp/sw 2>&1 & p=$!; sleep 0.1; "
+               "n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; ./pvemu mem-set sw 80M; "
+               "n=0; while ! grep -q smaller /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; ./pvemu mem-set sw 200M; "
+               "wait $p; s=$?; cat /tmp/sw; (exit $s)")
+    return Case(name, command, r"^smaller -3\d$", r"^larger 8\d$", r"^the same$", r"^GUEST-END 0",
+                r"the guest powered off", unwanted=("GUEST-WARNS", "error:"), weight=60)
+
+
 # It has no XSAVE: no other engine, no XSETBV. No interrupt leaves a guest with RFLAGS.IF clear: two CPUs of a PVH Linux, which
 # share its one, wait for each other for ever; kernels of PV guests run with IF set.
-NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "Debian, 32-bit", "ops vcpus_pvh")
+NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "memory, PVH", "Debian, 32-bit", "ops vcpus_pvh")
 # QEMU 7.2 puts a guest's DR7 in place without its breakpoints: none ever hits. INT1 is #UD there.
 NOT_IN_QEMU = ("PV guest debug_hit", "PV guest user_hit")
 
@@ -321,6 +345,8 @@ def cases(digest, machine):
           for way in ("", "_page")),
         suspended("suspend, 2 CPUs", "-smp 2"),
         suspended("suspend, PV, 2 CPUs", f"-machine pv {PV_MEMORY} -smp 2", PV_CMDLINE),
+        memory("memory, PVH", "-smp 2"),
+        memory("memory, PV", "-machine pv -smp 2", PV_CMDLINE),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
     ]
     if "PVEMU_686" in os.environ:
@@ -340,7 +366,8 @@ COMMIT = (
     *("PV guest " + name for name in ("hello", "calls", "calls_page", "tables", "traps", "user_page", "cpu", "failsafe", "spaces",
                                       "types", "refusals", "debug", "vbd", "wild_no_stack", "wild_iret_without_frame")),
     *("ops " + name for name in ("vcpus_pv_inline", "events_pvh_inline", "sched_pvh_page", "vcpus_pvh32_inline",
-                                 "grants_pvh32_page", "physmap_pvh_inline", "hvm_pvh_page")),
+                                 "grants_pvh32_page", "physmap_pvh_inline", "hvm_pvh_page", "others_pvh32_inline",
+                                 "limits_pv_page", "events_compat_pv_page")),
     *("ops shutdown_" + name for name in ("pv_page:s 3", "pv_inline:c 4", "pvh_page:d")),
     "guest ops_suspend_pvh_page", "guest pv_suspend", "Debian, disk and network", "PV Debian, disk and network",
     "hand-over, 2 CPUs", "hand-over, PV, 2 CPUs",
@@ -377,7 +404,7 @@ def prepare(machine, job, pvemu, programs, guests, kernel):
     machine.data("/t/loader.elf", loader)
     if "vmlinuz " in job:
         machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
-    for name, work in (("work", WORK), ("switch", SWITCH), ("sleeper", SLEEPER), ("devices", DISK + NET)):
+    for name, work in (("work", WORK), ("switch", SWITCH), ("sleeper", SLEEPER), ("balloon", BALLOON), ("devices", DISK + NET)):
         if name + ".cpio" in job:
             machine.data(f"/t/{name}.cpio", guest_image(kernel, work))
     if "vmlinuz686 " in job:

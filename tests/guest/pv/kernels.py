@@ -10,7 +10,7 @@ import tempfile
 import rows
 
 PVEMU, KERNELS = sys.argv[1], sys.argv[2]
-ENGINES = ["interp", "bt"]
+ENGINES = ["interp", "bt", "bt,hot=1"]  # translated when it has run often, and from the first time on
 LIMIT = 120
 
 
