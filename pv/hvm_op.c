@@ -11,6 +11,7 @@
 #include "pv/guest_access.h"
 #include "pv/hypercall.h"
 #include "pv/shared.h"
+#include "pv/time.h"
 #include "pv/xen_abi.h"
 
 enum { HVM_MIN_VECTOR = 16 };
@@ -169,6 +170,13 @@ static int64_t hvm_get_mem_type(struct hypercall *h)
     return guest_write(h->v, h->arg[1], &op, sizeof(op)) ? 0 : -EFAULT;
 }
 
+static int64_t hvm_get_time(struct hypercall *h)
+{
+    struct xen_hvm_get_time op = {.now = pv_time_now(h->d)};
+
+    return guest_write(h->v, h->arg[1], &op, sizeof(op)) ? 0 : -EFAULT;
+}
+
 int64_t hvm_op(struct hypercall *h)
 {
     switch ((uint32_t)h->arg[0]) {
@@ -182,6 +190,8 @@ int64_t hvm_op(struct hypercall *h)
         return hvm_flush_tlbs(h);
     case HVMOP_get_mem_type:
         return hvm_get_mem_type(h);
+    case HVMOP_get_time:
+        return hvm_get_time(h);
     case HVMOP_pagetable_dying:
         return -EINVAL; /* nested paging needs no such hints */
     case HVMOP_guest_request_vm_event:

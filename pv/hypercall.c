@@ -121,14 +121,7 @@ static int64_t physdev_op(struct hypercall *h)
     if (h->d->guest != NULL) {
         return pv_op_physdev(h);
     }
-    switch ((uint32_t)h->arg[0]) {
-    case PHYSDEVOP_map_pirq:
-        return -EPERM; /* nothing is passed through */
-    case PHYSDEVOP_unmap_pirq:
-        return -EINVAL;
-    default:
-        return -ENOSYS;
-    }
+    return -ENOSYS; /* translated guests have no physical interrupts */
 }
 
 static int64_t mmuext_op(struct hypercall *h)

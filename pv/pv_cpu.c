@@ -85,7 +85,7 @@ static int64_t cpu_set_io_bitmap(struct hypercall *h)
     if (!guest_read(h->v, h->arg[1], &op, sizeof(op))) {
         return -EFAULT;
     }
-    if (op.nr_ports > CPU_IO_PORTS) {
+    if (op.nr_ports > CPU_IO_PORTS || !pv_guest_address((uint64_t)(uintptr_t)op.bitmap.p)) {
         return -EINVAL;
     }
     pc->io_bitmap_gva = (uint64_t)(uintptr_t)op.bitmap.p;

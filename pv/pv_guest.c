@@ -15,6 +15,14 @@
 #include "pv/xen_abi.h"
 
 enum { STUB_SIZE = 32, STUBS = MEM_PAGE_SIZE / STUB_SIZE };
+/* The state of FXSAVE in an XSAVE area (SDM vol. 1, 10.5.1 and 13.4). */
+enum {
+    FXSAVE_MXCSR = 24,
+    FXSAVE_MXCSR_MASK = 0xffff,
+    XSAVE_COMPONENTS = 512,
+    XSAVE_X87 = 1,
+    XSAVE_SSE = 2,
+};
 
 struct pv_guest *pv_guest_new(struct pv_domain *d)
 {
@@ -158,7 +166,8 @@ static bool guest_context_ok(const struct vcpu_guest_context *c)
     const uint64_t address[] = {c->event_callback_eip, c->failsafe_callback_eip,
                                 c->syscall_callback_eip, c->fs_base,
                                 c->gs_base_kernel,       c->gs_base_user,
-                                c->user_regs.rip,        c->ldt_base};
+                                c->user_regs.rip,        c->user_regs.rsp,
+                                c->kernel_sp,            c->ldt_ents != 0 ? c->ldt_base : 0};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(address); i++) {
         if (!pv_canonical(address[i])) {
@@ -170,8 +179,51 @@ static bool guest_context_ok(const struct vcpu_guest_context *c)
             return false;
         }
     }
+    for (unsigned i = 0; i < 4; i++) {
+        if (!pv_guest_address(c->debugreg[i])) {
+            return false;
+        }
+    }
+    if (c->debugreg[6] > UINT32_MAX || c->debugreg[7] > UINT32_MAX ||
+        pv_hv_address(c->ldt_base)) {
+        return false;
+    }
     return (c->flags & VGCF_in_kernel) != 0 && c->gdt_ents <= PV_GDT_ENTRIES &&
            c->ldt_ents <= PV_LDT_ENTRIES && (c->ldt_base & (MEM_PAGE_SIZE - 1)) == 0;
+}
+
+/* The rest of CR4 is the hypervisor's; 0: all of it. */
+static uint64_t guest_context_cr4(const struct pv_domain *d, uint64_t initial, uint64_t wanted)
+{
+    const uint64_t settable = d->guest->cr4_settable;
+
+    return wanted == 0 ? initial : (initial & ~settable) | (wanted & settable);
+}
+
+static void guest_context_fpu(struct cpu_x86 *cpu, const struct vcpu_guest_context *c)
+{
+    uint64_t components;
+    uint32_t mxcsr;
+
+    memcpy(cpu->xsave, &c->fpu_ctxt, sizeof(c->fpu_ctxt));
+    memcpy(&mxcsr, cpu->xsave + FXSAVE_MXCSR, sizeof(mxcsr));
+    mxcsr &= FXSAVE_MXCSR_MASK; /* the others are not there: loading them would fault */
+    memcpy(cpu->xsave + FXSAVE_MXCSR, &mxcsr, sizeof(mxcsr));
+    memcpy(&components, cpu->xsave + XSAVE_COMPONENTS, sizeof(components));
+    components |= XSAVE_X87 | XSAVE_SSE;
+    memcpy(cpu->xsave + XSAVE_COMPONENTS, &components, sizeof(components));
+}
+
+/* -errno: what breakpoints may not be. */
+static int guest_context_debug(struct pv_domain *d, struct vcpu *v,
+                               const struct vcpu_guest_context *c)
+{
+    int rc = 0;
+
+    for (unsigned i = 0; i < 8 && rc == 0; i++) {
+        rc = i == 4 || i == 5 ? 0 : pv_write_dr(d, v, i, c->debugreg[i]);
+    }
+    return rc;
 }
 
 static void guest_context_registers(struct cpu_x86 *cpu, const struct vcpu_guest_context *c)
@@ -190,6 +242,9 @@ static void guest_context_registers(struct cpu_x86 *cpu, const struct vcpu_guest
     if ((c->ctrlreg[0] & CPU_CR0_TS) != 0) {
         cpu->cr0 |= CPU_CR0_TS;
     }
+    if ((c->flags & VGCF_i387_valid) != 0) {
+        guest_context_fpu(cpu, c);
+    }
 }
 
 static int guest_context_load(struct pv_domain *d, struct vcpu *v,
@@ -202,7 +257,11 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
 
     pv_cpu_init(&v->cpu, (d->guest->cr4_settable & CPU_CR4_OSXSAVE) != 0);
     guest_context_registers(&v->cpu, c);
-    rc = (int)pv_new_root(d, v, root, false);
+    v->cpu.cr4 = guest_context_cr4(d, v->cpu.cr4, c->ctrlreg[4]);
+    rc = guest_context_debug(d, v, c);
+    if (rc == 0) {
+        rc = (int)pv_new_root(d, v, root, false);
+    }
     if (rc == 0 && user != 0) {
         rc = (int)pv_new_root(d, v, user, true);
     }
@@ -210,6 +269,7 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
         rc = pv_set_gdt(d, pc, c->gdt_frames, c->gdt_ents);
     }
     if (rc != 0) {
+        pv_guest_forget_vcpu(d, v->id);
         return rc;
     }
     for (unsigned i = 0; i < G_N_ELEMENTS(c->trap_ctxt); i++) {

@@ -43,11 +43,21 @@ static void mmu_done(struct hypercall *h, uint64_t done_gva, uint32_t done)
     }
 }
 
+/* Whose frames are meant: one's own only by DOMID_SELF. */
+static bool mmu_foreign_ok(const struct pv_domain *d, uint16_t domid, int64_t *error)
+{
+    if (domid == d->domid) {
+        *error = -ESRCH;
+        return false;
+    }
+    return hypercall_domid_self(d, domid, error);
+}
+
 static bool mmu_domain_ok(struct hypercall *h, uint64_t domain, int64_t *error)
 {
     const uint32_t owner = (uint32_t)domain >> 16;
 
-    return hypercall_domid_self(h->d, (uint16_t)(domain & MMU_DOM_MASK), error) &&
+    return mmu_foreign_ok(h->d, (uint16_t)(domain & MMU_DOM_MASK), error) &&
            (owner == 0 || hypercall_domid_self(h->d, (uint16_t)(owner - 1), error));
 }
 
@@ -238,7 +248,7 @@ int64_t pv_op_update_va_mapping_otherdomain(struct hypercall *h)
 {
     int64_t error;
 
-    if (!hypercall_domid_self(h->d, (uint16_t)h->arg[3], &error)) {
+    if (!mmu_foreign_ok(h->d, (uint16_t)h->arg[3], &error)) {
         return error;
     }
     return pv_op_update_va_mapping(h);

@@ -107,6 +107,9 @@ static int64_t vcpu_register_time(struct hypercall *h, unsigned id)
     if (!vcpu_read_address(h, &gva)) {
         return -EFAULT;
     }
+    if (h->d->guest != NULL && !pv_guest_address(gva)) {
+        return -EFAULT;
+    }
     h->d->vcpu[id].time_gva = gva;
     /* Another vCPU's copy is written when that vCPU's time is updated next. */
     if (id == h->v->id && !pv_time_write_area(h->d, id)) {
@@ -347,6 +350,9 @@ static int64_t vcpu_down(struct hypercall *h, unsigned id)
 
 static int64_t vcpu_send_nmi(struct hypercall *h, unsigned id)
 {
+    if (h->arg[2] != 0) {
+        return -EINVAL;
+    }
     h->d->board->ops->vcpu_request(h->d->board, id, VCPU_REQ_NMI);
     return 0;
 }

@@ -101,7 +101,7 @@ int64_t version_op(struct hypercall *h)
     case XENVER_commandline:
         return version_put(h, denied, sizeof(denied));
     case XENVER_build_id:
-        return -ENODATA;
+        return -EPERM; /* for privileged domains */
     default:
         return -ENOSYS;
     }

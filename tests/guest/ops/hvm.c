@@ -44,7 +44,12 @@ static void check_hvm_op(void)
 {
     struct xen_hvm_evtchn_upcall_vector vector = {.vcpu = 0, .vector = 15};
     struct xen_hvm_get_mem_type type = {.domid = DOMID_SELF, .pfn = 0x100};
+    struct xen_hvm_get_time time = {0}, later = {0};
 
+    CHECK(HC2(hvm_op, HVMOP_get_time, &time), 0);
+    CHECK(HC2(hvm_op, HVMOP_get_time, &later), 0);
+    CHECK_TRUE(time.now > 0 && later.now >= time.now);
+    CHECK(HC2(hvm_op, HVMOP_get_time, BAD_POINTER), -EFAULT_);
     CHECK(HC2(hvm_op, HVMOP_set_evtchn_upcall_vector, &vector), -EINVAL_);
     vector.vector = 0x30;
     vector.vcpu = 9;

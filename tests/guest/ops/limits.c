@@ -296,6 +296,12 @@ static void check_numbers(void)
     CHECK(state.state, RUNSTATE_offline);
     run.addr.v = NULL;
     CHECK(HC3(vcpu_op, VCPUOP_register_runstate_memory_area, 1, &run), 0);
+    if (!IS_PVH) { /* not the guest's, as far as it is known now */
+        time.addr.p = 1ull << 60;
+        CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 1, &time), -EFAULT_);
+        time.addr.p = HV;
+        CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 1, &time), -EFAULT_);
+    }
     time.addr.v = &clock;
     CHECK(HC3(vcpu_op, VCPUOP_register_vcpu_time_memory_area, 1, &time), 0);
     CHECK(HC2(sched_op, SCHEDOP_remote_shutdown, &remote), -EPERM_);

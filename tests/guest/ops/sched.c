@@ -48,6 +48,8 @@ static void check_timers(void)
     CHECK(HC1(set_timer_op, 1), 0); /* long ago */
     wait_for_timer();
     CHECK(HC1(set_timer_op, 0), 0); /* none */
+    CHECK(HC2(set_timer_op, ~0ul, ~0ul), 0); /* what is absurdly far away means soon */
+    CHECK(HC2(set_timer_op, 0, 0), 0);
     CHECK_TRUE(!rang());
     CHECK(HC3(vcpu_op, VCPUOP_set_singleshot_timer, 0, &single), -ETIME_);
     single.flags = 0;

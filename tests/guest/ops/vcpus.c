@@ -50,11 +50,12 @@ static long initialise(unsigned vcpu)
 /* --- contexts --- */
 
 /* A context with one change is refused. */
-#define REFUSED(vcpu, change)                                                                  \
+#define REFUSED(vcpu, change) REFUSED_AS(vcpu, change, -EINVAL_)
+#define REFUSED_AS(vcpu, change, error)                                                        \
     do {                                                                                       \
         good = context;                                                                        \
         change;                                                                                \
-        CHECK(initialise(vcpu), -EINVAL_);                                                     \
+        CHECK(initialise(vcpu), error);                                                        \
         context = good;                                                                        \
     } while (0)
 
@@ -244,22 +245,59 @@ static void check_refusals(void)
     REFUSED(1, context.fs_base = 1ull << 60);
     REFUSED(1, context.gs_base_kernel = 1ull << 60);
     REFUSED(1, context.gs_base_user = 1ull << 60);
+    REFUSED(1, context.user_regs.rsp = 1ull << 60);
+    REFUSED(1, context.kernel_sp = 1ull << 60);
+    for (unsigned i = 0; i < 4; i++) {
+        REFUSED(1, context.debugreg[i] = 1ull << 60);
+        REFUSED(1, context.debugreg[i] = HV);
+    }
+    REFUSED(1, context.debugreg[6] = 1ull << 32);
+    REFUSED(1, context.debugreg[7] = 1ull << 32);
     REFUSED(1, context.gdt_ents = 7169);
     REFUSED(1, context.ldt_ents = 8193);
     REFUSED(1, context.ldt_base = KV + 8);
+    REFUSED(1, (context.ldt_base = HV, context.ldt_ents = 4));
+    REFUSED(1, (context.ldt_base = 1ull << 60, context.ldt_ents = 4));
     REFUSED(1, context.ctrlreg[3] = va_mfn(stack) << 12); /* no table */
     REFUSED(1, context.ctrlreg[3] = 1ull << 50);
+}
+
+/* What is refused late holds nothing any more. */
+static void check_references(void)
+{
+    uint64_t *l4 = page_alloc();
+
+    CHECK(make_ro(l4), 0);
+    CHECK(mmuext1(MMUEXT_PIN_L4_TABLE, va_mfn(l4), 0), 0);
+    REFUSED(1, (context.ctrlreg[3] = va_mfn(l4) << 12, context.gdt_ents = 16,
+                context.gdt_frames[0] = 1ull << 40));
+    REFUSED(1, (context.ctrlreg[3] = va_mfn(l4) << 12, context.ctrlreg[1] = 1ull << 50));
+    CHECK(mmuext1(MMUEXT_UNPIN_TABLE, va_mfn(l4), 0), 0);
+    CHECK(make_rw(l4), 0);
 }
 
 static void check_nmis(void)
 {
 }
 
+static volatile uint64_t third_dr0, third_dr7, third_cr4;
+static volatile uint32_t third_mxcsr;
+static volatile uint16_t third_fcw;
 static uint8_t third_stack[4096] __attribute__((aligned(16)));
 static volatile unsigned third_runs;
 
 static void third(void)
 {
+    uint64_t cr4;
+    uint32_t mxcsr;
+    uint16_t fcw;
+
+    __asm__ volatile("fnstcw %0\n\tstmxcsr %1\n\tmovq %%cr4, %2" : "=m"(fcw), "=m"(mxcsr), "=r"(cr4));
+    third_fcw = fcw;
+    third_mxcsr = mxcsr;
+    third_cr4 = cr4;
+    third_dr0 = HC1(get_debugreg, 0);
+    third_dr7 = HC1(get_debugreg, 7);
     for (;;) {
         third_runs++;
         __asm__ volatile("pause");
@@ -273,8 +311,14 @@ static void check_third(void)
     context.user_regs.rip = (uint64_t)third;
     context.user_regs.rsp = (uint64_t)(third_stack + sizeof(third_stack) - 8);
     context.kernel_sp = context.user_regs.rsp;
-    context.flags |= VGCF_online;
+    context.flags |= VGCF_online | VGCF_I387_VALID;
+    *(uint16_t *)&context.fpu_ctxt = 0x27f;
+    *(uint32_t *)((uint8_t *)&context.fpu_ctxt + 24) = 0xf0001fbf; /* some bits are not there */
+    context.debugreg[0] = KV;
+    context.debugreg[7] = 1;
+    context.ctrlreg[4] = 8; /* DE */
     REFUSED(2, context.gdt_ents = 7169);
+    REFUSED_AS(2, context.debugreg[7] = 1 << 13, -EPERM_); /* GD */
     CHECK(HC3(vcpu_op, VCPUOP_is_up, 2, 0), 0);
     CHECK(initialise(2), 0);
     CHECK(HC3(vcpu_op, VCPUOP_is_up, 2, 0), 1);
@@ -283,6 +327,11 @@ static void check_third(void)
     while (third_runs == 0) {
         HC2(sched_op, SCHEDOP_yield, 0);
     }
+    CHECK(third_fcw, 0x27f);
+    CHECK(third_mxcsr, 0x1fbf);
+    CHECK(third_dr0, KV);
+    CHECK(third_dr7, 0x401);
+    CHECK(third_cr4 & 8, 8);
     CHECK(HC3(vcpu_op, VCPUOP_down, 2, 0), 0);
 }
 
@@ -419,6 +468,10 @@ void test(void)
     CHECK(HC3(vcpu_op, VCPUOP_initialise, 1, BAD_POINTER), -EFAULT_);
     good_context();
     check_refusals();
+    CHECK(HC3(vcpu_op, VCPUOP_send_nmi, 0, &context), -EINVAL_);
+#ifndef PVH
+    check_references();
+#endif
     check_up_and_down();
     check_halt();
     check_third();

@@ -174,6 +174,8 @@ static void check_physdev(void)
     bitmap.nr_ports = 0;
     CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &bitmap), 0);
     CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, BAD_POINTER), -EFAULT_);
+    *(uint64_t *)&bitmap.bitmap = 1ull << 60;
+    CHECK(HC2(physdev_op, PHYSDEVOP_set_iobitmap, &bitmap), -EINVAL_);
     CHECK(HC2(physdev_op, PHYSDEVOP_apic_read, 0), -EPERM_);
     CHECK(HC2(physdev_op, PHYSDEVOP_apic_write, 0), -EPERM_);
     CHECK(HC2(physdev_op, PHYSDEVOP_unmap_pirq, 0), -EINVAL_);

@@ -94,6 +94,7 @@ static void check_updates(void)
     CHECK(HC4(mmu_update, BAD_POINTER, 1, 0, DOMID_SELF), -EFAULT_);
     CHECK(HC4(mmu_update, 0, 0, &done, 5), -3);                /* ESRCH: another domain */
     CHECK(done, 0);
+    CHECK(HC4(mmu_update, 0, 0, 0, 1), -3);                    /* itself, but not by DOMID_SELF */
     CHECK(HC4(mmu_update, 0, 0, 0, 0), -EPERM_);
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, mfn_of(l1), 0), 0);
     CHECK(mmuext1(MMUEXT_UNPIN_TABLE, mfn_of(l2), 0), 0);
@@ -153,6 +154,7 @@ static void check_va(void)
     CHECK(update_va(page, 1ull << 50 | P, 0), -EPERM_);
     CHECK(update_va(page, 0x000ffffffffff000ull | P, 0), -EINVAL_);
     CHECK(HC4(update_va_mapping_otherdomain, page, 0, 0, 0), -EPERM_);
+    CHECK(HC4(update_va_mapping_otherdomain, page, 0, 0, 1), -ESRCH_);
     CHECK(HC4(update_va_mapping_otherdomain, page, 0, 0, 77), -3); /* ESRCH */
     CHECK(HC4(update_va_mapping_otherdomain, BAD_POINTER, 0, 0, DOMID_SELF), -EINVAL_);
 }
@@ -171,6 +173,7 @@ static void check_mmuext(void)
     CHECK(HC4(mmuext_op, list, 1, BAD_POINTER, DOMID_SELF), 0); /* it is done all the same */
     CHECK(HC4(mmuext_op, BAD_POINTER, 1, 0, DOMID_SELF), -EFAULT_);
     CHECK(HC4(mmuext_op, list, 1, 0, 0), -EPERM_);
+    CHECK(HC4(mmuext_op, list, 1, 0, 1), -ESRCH_);
     CHECK(HC4(mmuext_op, list, 1, 0, 77), -3); /* ESRCH */
     page[5] = 5;
     CHECK(mmuext1(MMUEXT_COPY_PAGE, mfn_of(other), mfn_of(page)), 0);
