@@ -28,6 +28,7 @@ enum apic_delivery {
 
 struct lapic;
 struct ioapic;
+struct vcpu_apic; /* core/vcpu.h */
 
 struct apic_bus {
     struct lapic *lapic[APIC_MAX_VCPUS]; /* by vCPU */
@@ -36,6 +37,8 @@ struct apic_bus {
     /* INIT and start-up messages: the board resets or starts the vCPU. May be NULL (one CPU).
      */
     void (*init_sipi)(void *opaque, unsigned vcpu, bool sipi, uint8_t vector);
+    /* While the local APICs are somebody else's: where messages go, as a device writes them. */
+    void (*away)(void *opaque, uint32_t address, uint32_t data);
     void *opaque;
 };
 
@@ -53,6 +56,11 @@ void lapic_free(struct lapic *l);
 void lapic_reset(struct lapic *l);
 void lapic_state(struct lapic *l, struct state *s);
 uint32_t lapic_id(const struct lapic *l);
+
+/* Its state as another local APIC takes it; nothing is pending here any more, no timer runs. */
+void lapic_give(struct lapic *l, struct vcpu_apic *to);
+/* And back. The base stays at LAPIC_GPA. */
+void lapic_take(struct lapic *l, const struct vcpu_apic *from);
 
 /* The page at LAPIC_GPA as this vCPU sees it; offset 0..0xfff. */
 uint32_t lapic_read(struct lapic *l, uint32_t offset);
@@ -77,6 +85,8 @@ void ioapic_free(struct ioapic *io);
 void ioapic_reset(struct ioapic *io);
 void ioapic_state(struct ioapic *io, struct state *s);
 void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level);
+/* Level interrupts that have been sent and not finished are sent again. */
+void ioapic_resend(struct ioapic *io);
 /* A level interrupt was finished somewhere. */
 void ioapic_eoi(struct ioapic *io, uint8_t vector);
 uint32_t ioapic_read(struct ioapic *io, uint32_t offset);

@@ -50,6 +50,16 @@ void ioapic_set_pin(struct ioapic *io, unsigned pin, bool level)
     }
 }
 
+void ioapic_resend(struct ioapic *io)
+{
+    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
+        if ((io->red[pin] & RED_LEVEL) != 0 && (io->red[pin] & RED_REMOTE_IRR) != 0) {
+            io->red[pin] &= ~RED_REMOTE_IRR;
+            ioapic_fire(io, pin);
+        }
+    }
+}
+
 void ioapic_eoi(struct ioapic *io, uint8_t vector)
 {
     for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {

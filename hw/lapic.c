@@ -322,6 +322,11 @@ static void lapic_message(struct lapic *l, enum apic_delivery mode, uint8_t vect
 void apic_bus_deliver(struct apic_bus *bus, uint32_t dest, bool logical,
                       enum apic_delivery mode, uint8_t vector, bool level)
 {
+    if (bus->away != NULL) {
+        bus->away(bus->opaque, (uint32_t)LAPIC_GPA | (dest & 0xff) << 12 | (logical ? 4u : 0),
+                  (level ? 0xc000u : 0) | (uint32_t)mode << 8 | vector);
+        return;
+    }
     for (unsigned i = 0; i < bus->nr; i++) {
         if (bus->lapic[i] != NULL && lapic_matches(bus->lapic[i], dest, logical)) {
             lapic_message(bus->lapic[i], mode, vector, level);
@@ -589,6 +594,99 @@ uint64_t lapic_read_cr8(const struct lapic *l)
 void lapic_write_cr8(struct lapic *l, uint64_t value)
 {
     l->tpr = (uint32_t)(value & 0xf) << 4;
+    lapic_update(l);
+}
+
+/* --- to another one and back --- */
+
+static uint32_t *page_reg(struct vcpu_apic *page, uint32_t offset)
+{
+    return &page->reg[offset / 16];
+}
+
+static void lapic_give_timer(struct lapic *l, struct vcpu_apic *to)
+{
+    const uint32_t left = lapic_timer_current(l);
+
+    to->deadline = lapic_timer_mode(l) == TIMER_DEADLINE ? l->tsc_deadline : 0;
+    *page_reg(to, REG_TIMER_DIVIDE) = l->timer_divide;
+    *page_reg(to, REG_TIMER_CURRENT) = left;
+    /* A count that has run down must not be started again: it reads as 0. */
+    *page_reg(to, REG_TIMER_INITIAL) =
+        left == 0 && lapic_timer_mode(l) == TIMER_ONESHOT ? 0 : l->timer_initial;
+}
+
+void lapic_give(struct lapic *l, struct vcpu_apic *to)
+{
+    memset(to, 0, sizeof(*to));
+    to->base = l->base;
+    *page_reg(to, REG_ID) = l->id << 24; /* in either mode: 32-bit ids have to be asked for */
+    *page_reg(to, REG_VERSION) = lapic_read(l, REG_VERSION);
+    *page_reg(to, REG_TPR) = l->tpr;
+    *page_reg(to, REG_PPR) = lapic_ppr(l);
+    *page_reg(to, REG_LDR) = lapic_read(l, REG_LDR);
+    *page_reg(to, REG_DFR) = l->dfr;
+    *page_reg(to, REG_SVR) = l->svr;
+    *page_reg(to, REG_ESR) = l->esr;
+    *page_reg(to, REG_ICR_LOW) = l->icr_low;
+    *page_reg(to, REG_ICR_HIGH) = l->icr_high;
+    for (unsigned i = 0; i < 8; i++) {
+        *page_reg(to, REG_ISR + 16 * i) = l->isr[i];
+        *page_reg(to, REG_TMR + 16 * i) = l->tmr[i];
+        *page_reg(to, REG_IRR + 16 * i) = l->irr[i];
+        l->isr[i] = l->tmr[i] = l->irr[i] = 0;
+    }
+    for (unsigned i = 0; i < LVT_COUNT; i++) {
+        *page_reg(to, REG_LVT_TIMER + 16 * i) = l->lvt[i];
+    }
+    lapic_give_timer(l, to);
+    l->board->ops->timer_cancel(l->board, &l->timer);
+}
+
+static void lapic_take_timer(struct lapic *l, const struct vcpu_apic *from)
+{
+    const uint32_t left = from->reg[REG_TIMER_CURRENT / 16];
+
+    l->board->ops->timer_cancel(l->board, &l->timer);
+    l->timer_divide = from->reg[REG_TIMER_DIVIDE / 16] & 0xb;
+    l->timer_initial = from->reg[REG_TIMER_INITIAL / 16];
+    l->tsc_deadline = 0;
+    if (lapic_timer_mode(l) == TIMER_DEADLINE) {
+        lapic_deadline_write(l, from->deadline);
+        return;
+    }
+    l->timer_start_ns = board_now_ns(l->board) -
+                        ((uint64_t)(l->timer_initial - MIN(left, l->timer_initial))
+                         << lapic_timer_shift(l));
+    /* A single shot that has run down fires, perhaps once more: whether it has is not told. */
+    if (left != 0 || (l->timer_initial != 0 && (l->lvt[0] & LVT_MASKED) == 0)) {
+        l->board->ops->timer_arm(l->board, &l->timer,
+                                 l->timer_start_ns + lapic_timer_period_ns(l));
+    }
+}
+
+void lapic_take(struct lapic *l, const struct vcpu_apic *from)
+{
+    const uint32_t *reg = from->reg;
+
+    l->base = LAPIC_GPA | (from->base & (BASE_ENABLED | BASE_X2APIC)) | (l->base & BASE_BSP);
+    l->tpr = reg[REG_TPR / 16] & 0xff;
+    l->ldr = lapic_x2apic(l) ? 0 : reg[REG_LDR / 16] & 0xff000000;
+    l->dfr = reg[REG_DFR / 16] | 0x0fffffff;
+    l->svr = reg[REG_SVR / 16] & 0x3ff;
+    l->esr = reg[REG_ESR / 16];
+    l->esr_latched = 0;
+    l->icr_low = reg[REG_ICR_LOW / 16] & ~(1u << 12);
+    l->icr_high = reg[REG_ICR_HIGH / 16];
+    for (unsigned i = 0; i < 8; i++) {
+        l->isr[i] = reg[REG_ISR / 16 + i];
+        l->tmr[i] = reg[REG_TMR / 16 + i];
+        l->irr[i] = reg[REG_IRR / 16 + i];
+    }
+    for (unsigned i = 0; i < LVT_COUNT; i++) {
+        l->lvt[i] = reg[REG_LVT_TIMER / 16 + i] & (i == 0 ? 0x700ff : 0x1f7ff);
+    }
+    lapic_take_timer(l, from);
     lapic_update(l);
 }
 

@@ -74,11 +74,12 @@ void evtchn_inject(struct pv_domain *d, unsigned vcpu)
     if (!evtchn_upcall_pending(d, vcpu)) {
         return;
     }
+    pv_vcpu_wake(d, vcpu);
     if (d->vcpu[vcpu].upcall_vector != 0) {
         d->board->ops->apic_irq(d->board, vcpu, d->vcpu[vcpu].upcall_vector);
+    } else {
+        d->board->ops->vcpu_request(d->board, vcpu, VCPU_REQ_IRQ);
     }
-    pv_vcpu_wake(d, vcpu);
-    d->board->ops->vcpu_request(d->board, vcpu, VCPU_REQ_IRQ);
 }
 
 void evtchn_mark_upcall(struct pv_domain *d, unsigned vcpu)

@@ -357,6 +357,17 @@ static int64_t vcpu_send_nmi(struct hypercall *h, unsigned id)
     return 0;
 }
 
+/* The answer depends on what another vCPU does: the next one will be right. */
+static void vcpu_look(struct hypercall *h, uint32_t cmd, unsigned id)
+{
+    const struct board_ops *ops = h->d->board->ops;
+
+    if ((cmd == VCPUOP_is_up || cmd == VCPUOP_up || cmd == VCPUOP_get_runstate_info) &&
+        id != h->v->id && ops->vcpu_look != NULL) {
+        ops->vcpu_look(h->d->board, id);
+    }
+}
+
 int64_t vcpu_op(struct hypercall *h)
 {
     const uint32_t cmd = (uint32_t)h->arg[0];
@@ -365,6 +376,7 @@ int64_t vcpu_op(struct hypercall *h)
     if (id >= h->d->max_vcpus) {
         return -ENOENT;
     }
+    vcpu_look(h, cmd, id);
     switch (cmd) {
     case VCPUOP_initialise:
         return vcpu_initialise(h, id);

@@ -8,11 +8,14 @@
 #include "kvm.h"
 #include "probe.h"
 
+enum { APIC_BASE_BSP = 0x100, APIC_BASE_ENABLED = 0x800 };
+#define APIC_BASE 0xfee00000ull
+
 static bool accel_make_vcpu(struct kvm_engine *k, GError **err)
 {
     struct kvm_vm *vm = k->vm;
     struct kvm_device_attr attr = {.group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET};
-    int ret = vm->sys->ioctl(vm->fd, KVM_CREATE_VCPU, k->v->id);
+    int ret = vm->sys->ioctl(vm->fd, KVM_CREATE_VCPU, kvm_chip_vcpu_id(vm, k->v->id));
 
     if (ret < 0) {
         return error_set(err, PVEMU_ERROR_HOST, "KVM cannot make CPU %u: %s", k->v->id,
@@ -46,14 +49,16 @@ static void accel_vcpu_fini(struct vcpu *v)
     g_free(k);
 }
 
-bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, GError **err)
+bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, bool split, GError **err)
 {
     struct kvm_engine *k = g_new0(struct kvm_engine, 1);
 
     k->v = v;
     k->fd = -1;
     k->load_all = true;
-    k->vm = kvm_vm_get(v, sys, err);
+    /* Without APICs KVM only has to know that CPUID shows one. */
+    k->apic_base = APIC_BASE | APIC_BASE_ENABLED | (v->id == 0 ? APIC_BASE_BSP : 0);
+    k->vm = kvm_vm_get(v, sys, split, err);
     if (k->vm == NULL) {
         g_free(k);
         return false;
@@ -65,7 +70,12 @@ bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, GError **err)
 
 static bool accel_vcpu_init(struct vcpu *v, GError **err)
 {
-    return kvm_vcpu_init(v, &kvm_sys_host, err);
+    return kvm_vcpu_init(v, &kvm_sys_host, false, err);
+}
+
+static bool accel_vcpu_init_split(struct vcpu *v, GError **err)
+{
+    return kvm_vcpu_init(v, &kvm_sys_host, true, err);
 }
 
 static bool accel_limit_model(struct cpu_model *model, GError **err)
@@ -105,6 +115,22 @@ const struct accel_ops kvm_accel_ops = {
     .tlb_flush = accel_tlb_flush,
     .branch_barrier = kvm_pv_barrier,
     .set_debug = kvm_set_debug,
+    .dirty_log = kvm_dirty_log,
+    .stats = kvm_stats,
+};
+
+/* No debugger: it steps by state that is KVM's between runs here. */
+const struct accel_ops kvm_split_accel_ops = {
+    .name = "kvm",
+    .needs_hypercall_port = true,
+    .apic = &kvm_apic_ops,
+    .probe = kvm_probe_host,
+    .limit_model = accel_limit_model,
+    .vcpu_init = accel_vcpu_init_split,
+    .vcpu_fini = accel_vcpu_fini,
+    .run = kvm_run_guest,
+    .kick = kvm_kick,
+    .state_changed = accel_state_changed,
     .dirty_log = kvm_dirty_log,
     .stats = kvm_stats,
 };

@@ -27,7 +27,19 @@ enum {
 enum { KVM_SLOT_LOW, KVM_SLOT_HIGH, KVM_SLOT_WINDOW, KVM_SLOT_SHIM, KVM_SLOT_TEST,
        KVM_SLOT_FIRST_OUTSIDE };
 
+struct kvm_engine;
 struct kvm_pv_cpu;
+
+/* Where the guest's interrupt controllers are: run.c has the one for pvemu's own, irqchip.c that
+ * for KVM's local APICs. 0 or a negated errno, or as in accel_ops. */
+struct kvm_chip {
+    int (*begin)(struct kvm_engine *k); /* of a run: the state goes to KVM */
+    /* VCPU_REQ_IRQ was seen. false: leave. */
+    bool (*offer)(struct kvm_engine *k, struct exit *exit);
+    int (*leave)(struct kvm_engine *k, const struct exit *exit);
+};
+
+enum { KVM_ROUTES = 24 };
 
 /* One VM for all vCPUs of a board. */
 struct kvm_vm {
@@ -44,6 +56,12 @@ struct kvm_vm {
     unsigned next_slot;
     _Atomic int failed;   /* errno of a change of the layout that could not be made */
     bool has_xcrs, has_tsc_offset;
+    const struct kvm_chip *chip;
+    struct {              /* messages whose end KVM tells: irqchip.c */
+        uint32_t address, data;
+    } route[KVM_ROUTES];
+    unsigned nr_routes, next_route;
+    uint64_t messages, dropped; /* board lock */
     bool xen_calls;       /* VMCALL comes out: KVM_CAP_XEN_HVM */
     uint32_t *log_frames; /* while writes are logged: the frame at each page of the view */
     bool debug_tried, debug_points, debug_int3; /* debug.c: breakpoints that come out */
@@ -76,6 +94,9 @@ struct kvm_engine {
     bool irq_ready;       /* an interrupt can be given to KVM now */
     int64_t tsc_offset;   /* that KVM has */
     uint64_t cr8;         /* as the board sees it */
+    uint64_t apic_base;
+    uint32_t mp_state;    /* with KVM's APICs, between runs */
+    uint64_t rest_rip;    /* where a sleep that the board told began */
     struct kvm_guest_debug debug; /* what a debugger wants; control 0: nothing */
     uint64_t xen_next;    /* behind it */
     uint64_t exits[KVM_EXITS], hypercalls, apic, entries, signals; /* counters */
@@ -85,14 +106,15 @@ struct kvm_engine {
 
 /* --- accel.c --- */
 
-/* accel_ops.vcpu_init. After a failure v->engine may be there, for vcpu_fini. */
-bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, GError **err);
+/* accel_ops.vcpu_init. After a failure v->engine may be there, for vcpu_fini. split: the local
+ * APICs are KVM's. */
+bool kvm_vcpu_init(struct vcpu *v, const struct kvm_sys *sys, bool split, GError **err);
 
 /* --- vm.c --- */
 
 /* The VM of the memory that v has: the first vCPU makes it, unless KVM cannot give what v->model
  * shows. */
-struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **err);
+struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, bool split, GError **err);
 void kvm_vm_put(struct kvm_vm *vm);
 /* 0 or a negated errno. */
 int kvm_vm_set_slot(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len, void *hva);
@@ -134,7 +156,7 @@ bool kvm_check_model(struct kvm_vm *vm, const struct cpu_model *model, GError **
 
 /* --- state.c: 0 or a negated errno --- */
 
-/* All of v->cpu to KVM. */
+/* All of v->cpu but general registers to KVM, and k->cr8. */
 int kvm_load_all(struct kvm_engine *k);
 /* What may have changed in v->cpu since the last run. */
 int kvm_load_changed(struct kvm_engine *k);
@@ -155,24 +177,40 @@ int kvm_load_xsave(struct kvm_engine *k);
 int kvm_fetch_xsave(struct kvm_engine *k);
 int kvm_load_debug(struct kvm_engine *k);
 void kvm_fetch_gprs(struct kvm_engine *k);
+struct kvm_regs kvm_regs_of(const struct cpu_x86 *cpu);
 /* General registers to the place where KVM_RUN finds them. */
 void kvm_put_regs(struct kvm_engine *k);
 
+/* --- irqchip.c --- */
+
+extern const struct kvm_chip kvm_chip_split;
+extern const struct accel_apic_ops kvm_apic_ops;
+/* The local APICs of a VM that has no vCPU yet are KVM's. false: it cannot. */
+bool kvm_chip_make_split(struct kvm_vm *vm, GError **err);
+/* APIC ids are as the board numbers them. */
+unsigned long kvm_chip_vcpu_id(const struct kvm_vm *vm, unsigned vcpu);
+
 /* --- run.c --- */
 
-/* accel_ops.run, .kick and .sync */
+extern const struct kvm_chip kvm_chip_user;
+
+/* accel_ops.run, .kick and .sync (with pvemu's own APICs) */
 void kvm_run_guest(struct vcpu *v, struct exit *exit);
 void kvm_kick(struct vcpu *v);
 void kvm_sync(struct vcpu *v);
 /* The signal of kicks gets its handler. */
 void kvm_install_signal(void);
+#define KVM_NOT_GIVEN "it does not give the guest's state"
+#define KVM_NOT_TAKEN "it does not take the guest's state"
 /* An engine error; false. */
 bool kvm_run_failed(struct exit *exit, const char *what, int error);
 /* The exit's access, in pieces of 1, 2, 4 or 8 bytes; true. */
 bool kvm_run_mmio(struct kvm_engine *k, struct exit *exit);
 /* An exit that ends the run: a triple fault, or an error, whatever it is; false. */
 bool kvm_run_ended(struct kvm_engine *k, struct exit *exit);
-/* Whose thread it is, and the CPUID, which KVM gets at the first run. false: an engine error. */
+/* The CPUID, which KVM gets once, before the first run. false: an engine error. */
+bool kvm_run_cpuid(struct kvm_engine *k, struct exit *exit);
+/* That, and whose thread it is. */
 bool kvm_run_begin(struct kvm_engine *k, struct exit *exit);
 
 /* --- pv_memory.c, pv_state.c, pv_run.c: PV guests --- */

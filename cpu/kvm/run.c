@@ -7,7 +7,8 @@
  * looks at the requests. So either it sees the request or its KVM_RUN ends at once.
  *
  * Interrupts: without a controller in KVM an interrupt is given by KVM_INTERRUPT when KVM has said
- * that it can take one; otherwise KVM is asked to come out as soon as it can.
+ * that it can take one; otherwise KVM is asked to come out as soon as it can. With KVM's local
+ * APICs irqchip.c does it.
  */
 #include "engine.h"
 
@@ -29,7 +30,7 @@ enum { LAPIC_TPR_OFFSET = 0x80, VMCALL_SIZE = 3 };
 #define RUN_X2APIC      0x800u
 #define RUN_TSC_DEADLINE 0x6e0u
 
-static const char run_not_given[] = "it does not give the guest's state";
+static const char run_not_given[] = KVM_NOT_GIVEN;
 
 bool kvm_run_failed(struct exit *exit, const char *what, int error)
 {
@@ -80,7 +81,7 @@ void kvm_kick(struct vcpu *v)
 
 /* --- before entering --- */
 
-/* An interrupt is wanted: gives it or asks for the moment when it can be given. */
+/* kvm_chip.offer: gives the interrupt or asks for the moment when it can be given. */
 static bool run_offer_irq(struct kvm_engine *k, struct exit *exit)
 {
     struct vcpu *v = k->v;
@@ -140,7 +141,7 @@ static bool run_requests(struct kvm_engine *k, uint32_t request, struct exit *ex
     if (v->cpu.nmi_pending && !run_give_nmi(k, exit)) {
         return false;
     }
-    return (request & VCPU_REQ_IRQ) == 0 || run_offer_irq(k, exit);
+    return (request & VCPU_REQ_IRQ) == 0 || k->vm->chip->offer(k, exit);
 }
 
 /* --- exits: false = leave --- */
@@ -380,6 +381,9 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
         return run_wrmsr(k, exit);
     case KVM_EXIT_XEN:
         return run_xen(k, exit);
+    case KVM_EXIT_IOAPIC_EOI:
+        k->v->board_ops->apic_eoi(k->v, k->run->eoi.vector);
+        return true;
     case KVM_EXIT_DEBUG:
         return kvm_debug_exit(k, exit);
     case KVM_EXIT_HLT:
@@ -464,9 +468,8 @@ static bool run_once(struct kvm_engine *k, struct exit *exit)
     return run_enter(k, exit);
 }
 
-bool kvm_run_begin(struct kvm_engine *k, struct exit *exit)
+bool kvm_run_cpuid(struct kvm_engine *k, struct exit *exit)
 {
-    run_know_thread(k);
     if (!k->cpuid_set) { /* not sooner: the board adds Xen's leaves */
         g_autoptr(GError) err = NULL;
 
@@ -478,25 +481,46 @@ bool kvm_run_begin(struct kvm_engine *k, struct exit *exit)
     return true;
 }
 
-static bool run_begin(struct kvm_engine *k, struct exit *exit)
+bool kvm_run_begin(struct kvm_engine *k, struct exit *exit)
+{
+    run_know_thread(k);
+    return kvm_run_cpuid(k, exit);
+}
+
+static int run_begin_user(struct kvm_engine *k)
 {
     const struct cpu_x86 *cpu = &k->v->cpu;
     int ret;
 
-    if (!kvm_run_begin(k, exit)) {
-        return false;
-    }
     if (k->load_all) {
         k->unfinished = false;
         k->irq_ready = (cpu->rflags & CPU_IF) != 0 && !cpu->irq_shadow;
+        k->cr8 = k->v->board_ops->read_cr8(k->v);
         ret = kvm_load_all(k);
     } else {
         ret = kvm_load_changed(k);
     }
     k->regs_dirty = true;
-    ret = ret >= 0 ? kvm_debug_enter(k) : ret;
-    return ret >= 0 || kvm_run_failed(exit, "it does not take the guest's state", -ret);
+    return ret >= 0 ? kvm_debug_enter(k) : ret;
 }
+
+static int run_leave_user(struct kvm_engine *k, const struct exit *exit)
+{
+    struct vcpu *v = k->v;
+    int ret;
+
+    if (exit->kind != EXIT_HALT) {
+        return kvm_fetch_all(k);
+    }
+    ret = kvm_fetch_for_call(k); /* the board writes to addresses by CR3 while it sleeps */
+    v->cpu.irq_shadow = false;
+    k->irq_ready = (v->cpu.rflags & CPU_IF) != 0;
+    return ret;
+}
+
+const struct kvm_chip kvm_chip_user = {
+    .begin = run_begin_user, .offer = run_offer_irq, .leave = run_leave_user,
+};
 
 void kvm_run_guest(struct vcpu *v, struct exit *exit)
 {
@@ -514,7 +538,12 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
         exit->stop = VCPU_STOP_STEP;
         return;
     }
-    if (!run_begin(k, exit)) {
+    if (!kvm_run_begin(k, exit)) {
+        return;
+    }
+    ret = k->vm->chip->begin(k);
+    if (ret < 0) {
+        kvm_run_failed(exit, KVM_NOT_TAKEN, -ret);
         return;
     }
     while (run_once(k, exit)) {
@@ -522,13 +551,7 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
     if (k->xen_pending) {
         run_xen_finish(k);
     }
-    if (exit->kind == EXIT_HALT) {
-        ret = kvm_fetch_for_call(k); /* the board writes to addresses by CR3 while it sleeps */
-        v->cpu.irq_shadow = false;
-        k->irq_ready = (v->cpu.rflags & CPU_IF) != 0;
-    } else {
-        ret = kvm_fetch_all(k);
-    }
+    ret = k->vm->chip->leave(k, exit);
     if (ret < 0 && exit->kind != EXIT_ERROR) {
         kvm_run_failed(exit, run_not_given, -ret);
     }

@@ -14,25 +14,36 @@
 
 #include "cpu/x86/x86.h"
 
-enum { STATE_XSTATE_BV = 512, APIC_BASE_BSP = 0x100, APIC_BASE_ENABLED = 0x800 };
-#define STATE_APIC_BASE 0xfee00000ull
+enum { STATE_XSTATE_BV = 512 };
 #define STATE_EFER (CPU_EFER_SCE | CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE)
 #define MSR_TSC 0x10u
 
 /* --- general registers --- */
 
-void kvm_put_regs(struct kvm_engine *k)
+static inline void state_fill_regs(const struct cpu_x86 *cpu, struct kvm_regs *to)
 {
-    const struct cpu_x86 *cpu = &k->v->cpu;
     const uint64_t *g = cpu->gpr;
 
-    k->run->s.regs.regs = (struct kvm_regs){
+    *to = (struct kvm_regs){
         .rax = g[CPU_RAX], .rbx = g[CPU_RBX], .rcx = g[CPU_RCX], .rdx = g[CPU_RDX],
         .rsi = g[CPU_RSI], .rdi = g[CPU_RDI], .rsp = g[CPU_RSP], .rbp = g[CPU_RBP],
         .r8 = g[CPU_R8],   .r9 = g[CPU_R9],   .r10 = g[CPU_R10], .r11 = g[CPU_R11],
         .r12 = g[CPU_R12], .r13 = g[CPU_R13], .r14 = g[CPU_R14], .r15 = g[CPU_R15],
         .rip = cpu->rip,   .rflags = cpu->rflags | 2,
     };
+}
+
+struct kvm_regs kvm_regs_of(const struct cpu_x86 *cpu)
+{
+    struct kvm_regs regs;
+
+    state_fill_regs(cpu, &regs);
+    return regs;
+}
+
+void kvm_put_regs(struct kvm_engine *k)
+{
+    state_fill_regs(&k->v->cpu, &k->run->s.regs.regs);
     k->run->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
     k->regs_dirty = false;
 }
@@ -115,8 +126,7 @@ void kvm_sregs_of(const struct kvm_engine *k, struct kvm_sregs *s)
     s->cr4 = cpu->cr4;
     s->cr8 = k->cr8;
     s->efer = cpu->efer & STATE_EFER;
-    /* Of the APIC KVM only has to know that CPUID shows one. */
-    s->apic_base = STATE_APIC_BASE | APIC_BASE_ENABLED | (k->v->id == 0 ? APIC_BASE_BSP : 0);
+    s->apic_base = k->apic_base;
 }
 
 static int state_load_sregs(struct kvm_engine *k)
@@ -439,7 +449,6 @@ int kvm_load_all(struct kvm_engine *k)
         kvm_load_debug, state_load_events, kvm_load_tsc,
     };
 
-    k->cr8 = k->v->board_ops->read_cr8(k->v);
     for (unsigned i = 0; i < G_N_ELEMENTS(load); i++) {
         int ret = load[i](k);
 

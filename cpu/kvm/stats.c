@@ -31,5 +31,9 @@ char *kvm_stats(struct vcpu *v)
     }
     g_string_append_printf(text, "hypercalls %" PRIu64 "\napic %" PRIu64 "\n", k->hypercalls,
                            k->apic);
+    if (k->vm->chip == &kvm_chip_split && k->v->id == 0) { /* of all vCPUs */
+        g_string_append_printf(text, "messages %" PRIu64 "\ndropped %" PRIu64 "\n",
+                               k->vm->messages, k->vm->dropped);
+    }
     return g_string_free(g_steal_pointer(&text), FALSE);
 }

@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 
-enum { SLOTS_UNTOLD = 32 };
+enum { SLOTS_UNTOLD = 32, MSRS_OF_APIC = 2 };
 #define VM_TSS_ADDRESS  0xfffbd000ull /* three pages that Intel's KVM wants for itself */
 #define VM_IDENTITY_MAP 0xfffbc000ull
 #define VM_PHYS_BITS    40
@@ -184,13 +184,15 @@ static int vm_make_memory(struct kvm_vm *vm)
 /* --- MSRs --- */
 
 /* What the guest may read and write in KVM without pvemu's seeing it; all else comes out, so
- * that MSRs mean the same on every engine. */
+ * that MSRs mean the same on every engine. The first ones only where the APIC is KVM's. */
 static int vm_filter_msrs(struct kvm_vm *vm)
 {
     static uint8_t all[] = {0xff, 0xff};
     static const struct {
         uint32_t base, nr;
     } direct[] = {
+        {0x1b, 1},       /* APIC_BASE */
+        {0x6e0, 1},      /* TSC_DEADLINE */
         {0x48, 2},       /* SPEC_CTRL, PRED_CMD */
         {0x10b, 1},      /* FLUSH_CMD */
         {0x174, 3},      /* SYSENTER */
@@ -198,6 +200,7 @@ static int vm_filter_msrs(struct kvm_vm *vm)
         {0xc0000080, 5}, /* EFER, STAR, LSTAR, CSTAR, FMASK */
         {0xc0000100, 4}, /* FS, GS and kernel GS base, TSC_AUX */
     };
+    const unsigned first = vm->chip == &kvm_chip_split ? 0 : MSRS_OF_APIC;
     struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
     struct kvm_enable_cap cap = {
         .cap = KVM_CAP_X86_USER_SPACE_MSR,
@@ -207,8 +210,8 @@ static int vm_filter_msrs(struct kvm_vm *vm)
     int ret;
 
     G_STATIC_ASSERT(G_N_ELEMENTS(direct) <= KVM_MSR_FILTER_MAX_RANGES);
-    for (unsigned i = 0; i < G_N_ELEMENTS(direct); i++) {
-        filter.ranges[i] = (struct kvm_msr_filter_range){
+    for (unsigned i = first; i < G_N_ELEMENTS(direct); i++) {
+        filter.ranges[i - first] = (struct kvm_msr_filter_range){
             .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
             .base = direct[i].base, .nmsrs = direct[i].nr, .bitmap = all,
         };
@@ -278,11 +281,12 @@ static int vm_setup(struct kvm_vm *vm)
     return vm_make_memory(vm);
 }
 
-static struct kvm_vm *vm_new(struct mem *mem, const struct kvm_sys *sys, GError **err)
+static struct kvm_vm *vm_new(struct mem *mem, const struct kvm_sys *sys, bool split, GError **err)
 {
     struct kvm_vm *vm = g_new0(struct kvm_vm, 1);
     int ret;
 
+    vm->chip = split ? &kvm_chip_split : &kvm_chip_user;
     vm->sys = sys;
     vm->mem = mem;
     vm->users = 1;
@@ -302,10 +306,14 @@ static struct kvm_vm *vm_new(struct mem *mem, const struct kvm_sys *sys, GError 
         kvm_vm_put(vm);
         return NULL;
     }
+    if (split && !kvm_chip_make_split(vm, err)) {
+        kvm_vm_put(vm);
+        return NULL;
+    }
     return vm;
 }
 
-struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **err)
+struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, bool split, GError **err)
 {
     struct kvm_vm *vm = mem_listener(v->mem, vm_layout);
 
@@ -313,7 +321,7 @@ struct kvm_vm *kvm_vm_get(struct vcpu *v, const struct kvm_sys *sys, GError **er
         vm->users++;
         return vm;
     }
-    vm = vm_new(v->mem, sys, err);
+    vm = vm_new(v->mem, sys, split, err);
     if (vm != NULL && !kvm_check_model(vm, v->model, err)) {
         kvm_vm_put(vm);
         return NULL;

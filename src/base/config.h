@@ -26,8 +26,9 @@ struct config {
     char *machine;             /* auto | pvh | pv */
     /* Machine */
     char *name;                /* NULL: chosen from the kernel's name */
-    char *accel;               /* auto | interp */
-    char *accel_words;         /* what follows it, behind a comma; NULL: nothing */
+    char *accel;               /* auto | kvm | bt | interp */
+    char *accel_words;         /* what follows bt, behind a comma; NULL: nothing */
+    bool kvm_split;            /* what follows kvm: irqchip=split */
     uint64_t memory_bytes;     /* -m; default 512 MiB */
     uint64_t memory_max_bytes; /* -m ...,max=; at least memory_bytes */
     unsigned smp, smp_max;     /* -smp: CPUs at start, and that there may be */

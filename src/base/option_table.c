@@ -211,9 +211,28 @@ static bool apply_smp(struct config *c, const char *value, GError **err)
     return true;
 }
 
+/* What follows kvm. */
+static bool apply_irqchip(struct config *c, const char *word, GError **err)
+{
+    if (strcmp(word, "irqchip=user") != 0 && strcmp(word, "irqchip=split") != 0) {
+        error_set(err, PVEMU_ERROR_USAGE, "-accel: 'kvm,%s': there is no such choice", word);
+        error_hint(err, "kvm,irqchip=user or kvm,irqchip=split");
+        return false;
+    }
+    c->kvm_split = strcmp(word, "irqchip=split") == 0;
+    return true;
+}
+
 /* bt may be followed by words for developers, which the engine itself reads. */
 static bool apply_accel(struct config *c, const char *value, GError **err)
 {
+    c->kvm_split = false;
+    if (g_str_has_prefix(value, "kvm,")) {
+        if (!apply_irqchip(c, value + strlen("kvm,"), err)) {
+            return false;
+        }
+        value = "kvm";
+    }
     if (g_str_has_prefix(value, "bt,")) {
         set_text(&c->accel_words, value + strlen("bt,"));
         value = "bt";
@@ -422,7 +441,8 @@ const struct option options[] = {
     WORDS("machine", "auto|pvh|pv", OPTION_MACHINE, "auto pvh pv",
           "how the guest is entered and what it finds", apply_machine),
     WORDS("accel", "auto|kvm|bt|interp", OPTION_MACHINE, "auto kvm bt interp",
-          "what executes its instructions", apply_accel),
+          "what executes its instructions; kvm,irqchip=split: with KVM's local APICs",
+          apply_accel),
     TEXT("m", "SIZE[,max=SIZE]", OPTION_MACHINE,
          "memory: 512M, 2G, or MiB (default 512M), and how much later", apply_memory),
     TEXT("smp", "N[,max=M]", OPTION_MACHINE, "number of CPUs, and how many there may be later",

@@ -44,6 +44,7 @@ struct sandbox_options {
     const char *unlink_dir; /* MAIN may remove files in this folder; borrowed, may be NULL */
     pid_t killable;         /* MAIN may send SIGKILL to this process; 0: none */
     bool kvm;               /* the engine is KVM: its ioctls, and the signal of its kicks */
+    bool kvm_apics;         /* and has the local APICs: all threads send messages, main moves state */
 };
 
 struct sandbox;

@@ -39,6 +39,7 @@ enum {
     G = 1 << SANDBOX_CLASS_GUARDIAN,
     P = 1 << SANDBOX_PROCESS, /* rows for the filter of the whole process only */
     K = P << 1,               /* only when the engine is KVM */
+    A = K << 1,               /* only when local APICs are KVM's */
     VMM = M | V | I,
     NET = N | S,
     MAX_ARGS = 2,
@@ -125,6 +126,19 @@ static const struct rule rules[] = {
     IOCTL(V | K, KVM_SET_REGS), IOCTL(V | K, KVM_SET_GUEST_DEBUG),
     IOCTL(M | V | K, KVM_GET_DIRTY_LOG),
     IOCTL(M | V | K, KVM_SET_USER_MEMORY_REGION),
+    /* With local APICs in KVM: messages; and the main thread takes all state out and puts it back. */
+    IOCTL(VMM | A, KVM_SIGNAL_MSI), IOCTL(VMM | A, KVM_SET_GSI_ROUTING),
+    IOCTL(M | V | A, KVM_GET_MP_STATE), IOCTL(M | V | A, KVM_SET_MP_STATE),
+    IOCTL(M | A, KVM_GET_LAPIC), IOCTL(M | A, KVM_SET_LAPIC),
+    IOCTL(M | V | A, KVM_GET_REGS), IOCTL(M | V | A, KVM_SET_REGS),
+    IOCTL(M | A, KVM_GET_SREGS), IOCTL(M | A, KVM_SET_SREGS), IOCTL(M | A, KVM_SET_CPUID2),
+    IOCTL(M | A, KVM_GET_MSRS), IOCTL(M | A, KVM_SET_MSRS),
+    IOCTL(M | A, KVM_GET_XSAVE), IOCTL(M | A, KVM_SET_XSAVE),
+    IOCTL(M | A, KVM_GET_XCRS), IOCTL(M | A, KVM_SET_XCRS),
+    IOCTL(M | A, KVM_GET_DEBUGREGS), IOCTL(M | A, KVM_SET_DEBUGREGS),
+    IOCTL(M | A, KVM_GET_VCPU_EVENTS), IOCTL(M | A, KVM_SET_VCPU_EVENTS),
+    IOCTL(M | A, KVM_SET_DEVICE_ATTR),
+
     ALLOW2(tgkill, VMM | K, EQ(2, SANDBOX_KICK_SIGNAL), VALUE(0, VALUE_SELF)),
 
     /* --- the terminal; and the stop that SIGTSTP asked for --- */
@@ -276,6 +290,7 @@ static int policy_add(scmp_filter_ctx ctx, const struct sandbox_options *options
 
         if ((rules[i].classes & classes) == 0 ||
             ((rules[i].classes & K) != 0 && !options->kvm) ||
+            ((rules[i].classes & A) != 0 && !options->kvm_apics) ||
             !rule_resolve(&rules[i], options, may_unlink, &rule) ||
             (rules[i].error != 0 && rule_overruled(&rule, classes))) {
             continue;

@@ -74,6 +74,9 @@ struct board_ops {
     /* Optional: VCPUOP_up. The state of a parked vCPU was filled in by pv/: let it run. Lock
      * held. NULL: not offered. */
     void (*vcpu_start)(struct board *b, unsigned vcpu);
+    /* Optional: another vCPU asks what this one does, which an engine with local APICs may not have
+     * told. pv/ will hear soon that it is down, if it is. Lock held. */
+    void (*vcpu_look)(struct board *b, unsigned vcpu);
 };
 
 struct board {

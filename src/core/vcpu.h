@@ -91,6 +91,11 @@ struct vcpu_board_ops {
     /* CR8 is the local APIC's task priority. */
     uint64_t (*read_cr8)(struct vcpu *v);
     void (*write_cr8)(struct vcpu *v, uint64_t value);
+    /* Of engines with local APICs (accel_ops.apic). What irq_ack() has given cannot be taken now:
+     * VCPU_REQ_IRQ is to come again some time. */
+    void (*irq_later)(struct vcpu *v);
+    /* The end of a level-triggered interrupt. */
+    void (*apic_eoi)(struct vcpu *v, uint8_t vector);
 };
 
 /*
@@ -226,6 +231,46 @@ struct vcpu_debug {
 /* What a log of written pages is to do. */
 enum vcpu_dirty { VCPU_DIRTY_START, VCPU_DIRTY_READ, VCPU_DIRTY_STOP };
 
+/* What a vCPU does, for engines with local APICs. */
+enum vcpu_rest {
+    VCPU_RUNS,
+    VCPU_HALTS, /* HLT, or a sleep in a hypercall that an interrupt ends */
+    VCPU_DEAD,  /* HLT with interrupts off; the engine says so, the board never does */
+    VCPU_KEPT,  /* by the board, whatever interrupts come; INIT ends it */
+    VCPU_OFF,   /* after INIT: waits for a start-up message */
+};
+
+/* A local APIC: registers as in its page (SDM vol. 3 chapter 11), that at offset 16 * n is n. */
+enum { VCPU_APIC_REGS = 64 };
+
+struct vcpu_apic {
+    uint64_t base, deadline; /* IA32_APIC_BASE, IA32_TSC_DEADLINE */
+    uint32_t reg[VCPU_APIC_REGS];
+};
+
+/*
+ * For an engine that has local APICs of its own: it carries out HLT, INIT, start-up messages, NMIs
+ * and IPIs unseen, and the sleep of a hypercall (v->rest) inside run(), which returns EXIT_KICK when
+ * VCPU_REQ_IRQ is set during such a rest. After run() all is in the engine, but for v->rest and what
+ * a hypercall that sleeps has changed. The board takes everything out of all vCPUs, and puts it back
+ * into all, when none of them runs. Any thread.
+ */
+struct accel_apic_ops {
+    /* v->cpu, v->rest and *apic go to the engine. Lock held. false: *exit says why. */
+    bool (*load)(struct vcpu *v, const struct vcpu_apic *apic, struct exit *exit);
+    /* v->cpu and v->rest come home; what was about to be delivered is. Lock not held. false: *exit
+     * says why. */
+    bool (*settle)(struct vcpu *v, struct exit *exit);
+    /* Behind that: the APIC. Lock held. The same. */
+    bool (*fetch)(struct vcpu *v, struct vcpu_apic *apic, struct exit *exit);
+    /* v->rest as it is now, everything else stays. */
+    void (*look)(struct vcpu *v);
+    /* A message as a device writes it. At any time. false: no APIC has taken it. v: any. */
+    bool (*message)(struct vcpu *v, uint32_t address, uint32_t data);
+    /* How often v has come out of the engine: it changes when it does. At any time. */
+    uint64_t (*entries)(struct vcpu *v);
+};
+
 /* The contract of an engine (cpu/interp, cpu/dbt, cpu/kvm). */
 struct accel_ops {
     const char *name; /* the word of -accel */
@@ -233,6 +278,8 @@ struct accel_ops {
     bool needs_hypercall_port;
     /* Each EOI leaves the guest: Xen's upcalls go without one where the guest lets them. */
     bool slow_eoi;
+    /* NULL: local APICs are the board's. */
+    const struct accel_apic_ops *apic;
     /* Whether this host can run it; *err says why not. */
     bool (*probe)(GError **err);
     /* Takes features away from the profile that this engine cannot give here. Before any vCPU
@@ -285,6 +332,8 @@ struct vcpu {
     const struct vcpu_mmu_ops *mmu; /* set by the machine; NULL: nothing can be translated */
     const struct vcpu_pv_ops *pv;     /* set by the machine; NULL: not a paravirtual guest */
     void *board;
+    enum vcpu_rest rest; /* with accel_ops.apic: the board's before run(), the engine's after it */
+    bool rest_same;      /* after run(): the sleep of VCPU_HALTS that the board told, no other */
     uint64_t insn_count; /* instructions retired, as far as the engine counts them */
 };
 

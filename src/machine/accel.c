@@ -42,9 +42,19 @@ static const struct accel_ops *accel_auto(char **note)
     return software;
 }
 
-const struct accel_ops *accel_choose(const char *word, char **note)
+bool accel_is_kvm(const struct accel_ops *ops)
 {
+    return ops == &kvm_accel_ops || ops == &kvm_split_accel_ops;
+}
+
+const struct accel_ops *accel_choose(const struct config *config, char **note)
+{
+    const char *word = config->accel;
+
     *note = NULL;
+    if (config->kvm_split) {
+        return &kvm_split_accel_ops;
+    }
     for (unsigned i = 0; i < G_N_ELEMENTS(accel_engines); i++) {
         if (g_strcmp0(word, accel_engines[i]->name) == 0) {
             return accel_engines[i];
@@ -65,6 +75,11 @@ const char *machine_engine(unsigned index, bool *usable, GError **err)
 /* A boot loader brings a kernel that nobody has patched to call by the port. */
 bool accel_for_image(struct machine *m, GError **err)
 {
+    if (m->kind == PV_KIND_PV && m->accel == &kvm_split_accel_ops) {
+        m->accel = &kvm_accel_ops;
+        m->accel_note = g_strdup("-accel kvm,irqchip=split: a PV guest has no interrupt controller; "
+                                 "it runs as with -accel kvm");
+    }
     if (m->kind == PV_KIND_PV || m->image->boot_loader == NULL ||
         !m->accel->needs_hypercall_port || g_strcmp0(m->config->accel, m->accel->name) == 0) {
         return true;
@@ -81,7 +96,7 @@ static unsigned accel_index(const struct accel_ops *ops)
 {
     unsigned i = 0;
 
-    while (accel_engines[i] != ops) {
+    while (strcmp(accel_engines[i]->name, ops->name) != 0) { /* both kinds of KVM are one */
         i++;
     }
     return i;
@@ -128,12 +143,12 @@ bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *option
     if (!accel_make(vt, m->accel, options, err)) {
         return false;
     }
-    for (unsigned i = 0; m->accel == &kvm_accel_ops && i < G_N_ELEMENTS(accel_engines); i++) {
-        if (accel_engines[i] != m->accel && accel_engines[i]->probe(NULL)) {
+    for (unsigned i = 0; accel_is_kvm(m->accel) && i < G_N_ELEMENTS(accel_engines); i++) {
+        if (i != accel_index(m->accel) && accel_engines[i]->probe(NULL)) {
             accel_make(vt, accel_engines[i], options, NULL); /* not there: cannot change to it */
         }
     }
-    vt->vcpu.accel = m->accel;
+    m->started_on = vt->vcpu.accel = m->accel;
     vt->vcpu.engine = vt->engines[accel_index(m->accel)].engine;
     memcpy(vt->vcpu.engine_words, vt->engines[accel_index(m->accel)].words,
            sizeof(vt->vcpu.engine_words));
@@ -146,7 +161,7 @@ void accel_free_engines(struct vcpu_thread *vt)
         if (vt->engines[i].engine != NULL) {
             vt->vcpu.accel = accel_engines[i];
             vt->vcpu.engine = vt->engines[i].engine;
-            accel_engines[i]->vcpu_fini(&vt->vcpu);
+            accel_engines[i]->vcpu_fini(&vt->vcpu); /* of both kinds of KVM the same */
             vt->engines[i].engine = NULL;
         }
     }
@@ -193,6 +208,9 @@ bool machine_set_accel(struct machine *m, const char *word, GError **err)
         if (strcmp(accel_engines[i]->name, word) == 0) {
             to = accel_engines[i];
         }
+    }
+    if (to == &kvm_accel_ops && m->started_on == &kvm_split_accel_ops) {
+        to = &kvm_split_accel_ops;
     }
     if (to == NULL) {
         return error_set(err, PVEMU_ERROR_USAGE, "there is no engine '%s'", word);

@@ -261,7 +261,7 @@ static void board_apic_irq(struct board *b, unsigned vcpu, uint8_t vector)
 {
     struct machine *m = machine_of(b);
 
-    if (vcpu < m->apic.nr) {
+    if (vcpu < m->apic.nr && !apics_irq(m, vcpu, vector)) {
         lapic_accept(m->apic.lapic[vcpu], vector, false);
     }
 }
@@ -271,8 +271,20 @@ static void board_vcpu_request(struct board *b, unsigned vcpu, uint32_t bits)
     struct machine *m = machine_of(b);
 
     if (vcpu < m->nr_vcpus) {
+        if (m->apics.away && (bits & VCPU_REQ_NMI) != 0) {
+            bits |= VCPU_REQ_STOP; /* what it ends is to be known */
+        }
         vcpu_request(&m->vcpus[vcpu]->vcpu, bits);
         run_wake(m->vcpus[vcpu]);
+    }
+}
+
+static void board_vcpu_look(struct board *b, unsigned vcpu)
+{
+    struct machine *m = machine_of(b);
+
+    if (vcpu < m->nr_vcpus) {
+        apics_ask(m, vcpu);
     }
 }
 
@@ -300,6 +312,7 @@ static const struct board_ops machine_board_ops = {
     .nr_vcpus = board_nr_vcpus,
     .stop = lifecycle_stop,
     .vcpu_start = run_vcpu_start,
+    .vcpu_look = board_vcpu_look,
 };
 
 bool board_init(struct machine *m, GError **err)
@@ -357,7 +370,7 @@ static void vcpu_pio_write(struct vcpu *v, uint16_t port, unsigned size, uint64_
 
 static bool is_lapic_page(const struct machine *m, uint64_t gpa)
 {
-    return m->apic.nr > 0 && gpa >> MEM_PAGE_SHIFT == LAPIC_GPA >> MEM_PAGE_SHIFT;
+    return m->apic.nr > 0 && !m->apics.away && gpa >> MEM_PAGE_SHIFT == LAPIC_GPA >> MEM_PAGE_SHIFT;
 }
 
 /*
@@ -410,6 +423,9 @@ static void vcpu_hypercall(struct vcpu *v)
     bool yield;
 
     g_mutex_lock(&m->board.lock);
+    if (G_UNLIKELY(v->rest != VCPU_RUNS)) {
+        apics_runs((struct vcpu_thread *)v);
+    }
     pv_hypercall(m->pv, v);
     yield = m->pv->vcpu[v->id].yield;
     m->pv->vcpu[v->id].yield = false;
@@ -425,6 +441,9 @@ static int vcpu_irq_ack(struct vcpu *v)
     int vector;
 
     g_mutex_lock(&m->board.lock);
+    if (m->apics.away) {
+        apics_again(m, v);
+    }
     vector = pv_pending_vector(m->pv, v->id);
     if (vector < 0) {
         vector = lapic_ack(m->apic.lapic[v->id]);
@@ -492,6 +511,24 @@ static void vcpu_write_cr8(struct vcpu *v, uint64_t value)
     g_mutex_unlock(&m->board.lock);
 }
 
+static void vcpu_irq_later(struct vcpu *v)
+{
+    struct machine *m = machine_of_vcpu(v);
+
+    g_mutex_lock(&m->board.lock);
+    apics_later(m, v);
+    g_mutex_unlock(&m->board.lock);
+}
+
+static void vcpu_apic_eoi(struct vcpu *v, uint8_t vector)
+{
+    struct machine *m = machine_of_vcpu(v);
+
+    g_mutex_lock(&m->board.lock);
+    ioapic_eoi(m->apic.ioapic, vector);
+    g_mutex_unlock(&m->board.lock);
+}
+
 const struct vcpu_board_ops machine_vcpu_ops = {
     .pio_read = vcpu_pio_read,
     .pio_write = vcpu_pio_write,
@@ -503,4 +540,6 @@ const struct vcpu_board_ops machine_vcpu_ops = {
     .wrmsr = vcpu_wrmsr,
     .read_cr8 = vcpu_read_cr8,
     .write_cr8 = vcpu_write_cr8,
+    .irq_later = vcpu_irq_later,
+    .apic_eoi = vcpu_apic_eoi,
 };

@@ -9,7 +9,6 @@
 
 #include "base/report.h"
 #include "base/sandbox.h"
-#include "cpu/kvm/kvm.h"
 #include "io/io_pool.h"
 #include "io/net_slirp.h"
 
@@ -28,7 +27,8 @@ void machine_confine(struct machine *m, const char *unlink_dir)
     struct sandbox_options options = {
         .mode = m->config->sandbox, .unlink_dir = unlink_dir,
         .killable = m->net != NULL ? net_slirp_supervisor(m->net) : 0,
-        .kvm = m->accel == &kvm_accel_ops, /* a guest that starts on it may come back to it */
+        .kvm = accel_is_kvm(m->accel), /* a guest that starts on it may come back to it */
+        .kvm_apics = m->accel->apic != NULL,
     };
 
     if (options.mode == SANDBOX_OFF) {
@@ -63,7 +63,7 @@ void confine_filter(struct machine *m)
 /* With KVM each exit would pay for a second filter: the process's has to do (docs/sandbox.md). */
 void confine_vcpu(struct machine *m)
 {
-    if (m->accel != &kvm_accel_ops) {
+    if (!accel_is_kvm(m->accel)) {
         sandbox_filter_thread(m->sandbox, SANDBOX_CLASS_VCPU);
     }
 }

@@ -129,7 +129,7 @@ struct machine *machine_new(const struct config *config, GMainContext *context,
     m->console = console;
     m->events = *events;
     m->events_opaque = opaque;
-    m->accel = accel_choose(config->accel, &m->accel_note);
+    m->accel = accel_choose(config, &m->accel_note);
     lifecycle_init(m);
     if (!board_init(m, err) || !machine_build(m, err)) {
         machine_free(m);
@@ -229,9 +229,9 @@ char *machine_describe(const struct machine *m)
     } else {
         g_string_append_printf(s, "Linux %s", release != NULL ? release : "of unknown version");
     }
-    g_string_append_printf(s, " (%s) by %s, %s, %u CPU%s, %" G_GUINT64_FORMAT " MiB", format,
-                           m->kind == PV_KIND_PV ? "PV" : "PVH",
-                           m->accel->name, m->nr_vcpus, m->nr_vcpus > 1 ? "s" : "",
+    g_string_append_printf(s, " (%s) by %s, %s%s, %u CPU%s, %" G_GUINT64_FORMAT " MiB", format,
+                           m->kind == PV_KIND_PV ? "PV" : "PVH", m->accel->name,
+                           m->accel->apic != NULL ? " with irqchip=split" : "", m->nr_vcpus, m->nr_vcpus > 1 ? "s" : "",
                            m->config->memory_bytes >> 20);
     for (unsigned i = 0; i < m->nr_disks; i++) {
         const struct config_disk *d = g_ptr_array_index(m->config->disks, i);

@@ -46,6 +46,7 @@ struct vcpu_thread {
     bool init;  /* INIT came */
     bool start; /* run the state that pv/ has filled in */
     int sipi;   /* vector of a start-up message, -1: none */
+    uint64_t entries; /* apics.c: of the engine, when it was last looked at */
 };
 
 /* The board's clock: ns and guest TSC are the same counter, so they cannot drift apart. */
@@ -67,11 +68,17 @@ struct machine {
 
     struct bus *pio, *mmio;
     struct cpu_model *model;
-    const struct accel_ops *accel;
+    const struct accel_ops *accel, *started_on;
     uint64_t kernel_start, kernel_end; /* of a PVH kernel in guest memory */
     struct vcpu_thread **vcpus;
     unsigned nr_vcpus;
     struct apic_bus apic;
+    struct {                   /* apics.c; board lock */
+        bool away;             /* local APICs are the engine's */
+        uint64_t again, later; /* vCPUs: a message was not taken; a vector could not be */
+        uint64_t retry_ns, watch_ns;
+        struct timer retry, watch;
+    } apics;
     struct device *uart, *debug_exit, *debug_port, *pm, *no_pit, *ioapic_window;
     struct console_split *split;
 
@@ -130,9 +137,15 @@ extern const struct vcpu_board_ops machine_vcpu_ops;
 
 /* run.c */
 bool run_start(struct machine *m, GError **err);
-/* Parks every vCPU; returns when they are. Board lock held (released while waiting). */
+/* Parks every vCPU, with its state and APIC at home; returns when they are. Board lock held (released
+ * while waiting). */
 void run_park(struct machine *m);
 void run_unpark(struct machine *m);
+/* The same, but what an engine with local APICs has stays there. */
+void run_stop(struct machine *m);
+void run_release(struct machine *m);
+/* No vCPU runs or can be brought back by another one. Lock held. */
+bool run_all_dead(const struct machine *m);
 void run_join(struct machine *m);
 void run_wake(struct vcpu_thread *vt);
 /* A parked vCPU as after power-on; off: it waits for SIPI or vcpu_start. Lock held. */
@@ -142,6 +155,25 @@ void run_forget_down(struct machine *m);
 /* struct apic_bus and struct board_ops. */
 void run_init_sipi(void *opaque, unsigned vcpu, bool sipi, uint8_t vector);
 void run_vcpu_start(struct board *b, unsigned vcpu);
+
+/* apics.c: local APICs of an engine. Board lock held. */
+/* vCPUs parked: the APICs go to the engine, if it has any, with all state; and back (the lock is given
+ * up for a while). */
+void apics_give(struct machine *m);
+void apics_take(struct machine *m);
+/* On the vCPU's thread: v->rest before run(), and what follows from it behind run(). */
+void apics_tell(struct vcpu_thread *vt);
+void apics_hear(struct vcpu_thread *vt);
+/* v->rest is another, but it makes a hypercall: it woke or was started. */
+void apics_runs(struct vcpu_thread *vt);
+/* board_ops.vcpu_look */
+void apics_ask(struct machine *m, unsigned vcpu);
+/* An upcall's vector. false: the APICs are the board's. */
+bool apics_irq(struct machine *m, unsigned vcpu, uint8_t vector);
+/* VCPU_REQ_IRQ was seen: what was not taken is sent again. */
+void apics_again(struct machine *m, struct vcpu *v);
+/* vcpu_board_ops.irq_later */
+void apics_later(struct machine *m, struct vcpu *v);
 
 /* devices.c */
 /* Host sides: network, disks. Before guest memory and threads exist. */
@@ -158,9 +190,10 @@ void devices_drain(struct machine *m); /* waits for disk requests; board lock NO
 bool boot_files_prepare(struct machine *m, GError **err);
 
 /* accel.c */
-/* The engine for the word of -accel; it may still fail its probe, but for "auto". *note: why it is
+/* The engine that -accel asks for; it may still fail its probe, but for "auto". *note: why it is
  * not the best one (caller frees), or NULL. */
-const struct accel_ops *accel_choose(const char *word, char **note);
+const struct accel_ops *accel_choose(const struct config *config, char **note);
+bool accel_is_kvm(const struct accel_ops *ops);
 /* Once the image and the kind of guest are known: "auto" takes an engine that can run it. */
 bool accel_for_image(struct machine *m, GError **err);
 /* The engine of a vCPU; with KVM also those that it may change to, before the sandbox closes. */

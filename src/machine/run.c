@@ -6,6 +6,8 @@
  * bit, and if the sleeper announced itself, wake it. To park a vCPU, VCPU_REQ_STOP is set and
  * the thread waits on `resume` until `hold` is gone.
  *
+ * When local APICs are the engine's (apics.c), it does all that inside its run().
+ *
  * INIT, start-up messages and VCPUOP_up are noted in struct vcpu_thread and carried out by the
  * vCPU's own thread on its way to the next run, so nobody else touches a running vCPU's state.
  */
@@ -113,8 +115,7 @@ static void run_sleep(struct machine *m, struct vcpu_thread *vt)
 
 /* --- INIT, SIPI, start ------------------------------------------------------------------ */
 
-/* No vCPU runs or can be brought back by another one. Lock held. */
-static bool run_all_dead(const struct machine *m)
+bool run_all_dead(const struct machine *m)
 {
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         const struct vcpu_thread *vt = m->vcpus[i];
@@ -199,7 +200,7 @@ static void run_power(struct vcpu_thread *vt)
     }
     vt->sipi = -1; /* one that comes to a running CPU is lost */
     vt->start = false;
-    if (vt->off && run_all_dead(vt->machine)) {
+    if (vt->off && !vt->machine->apics.away && run_all_dead(vt->machine)) {
         lifecycle_stop(&vt->machine->board, STOP_POWEROFF, 0);
     }
 }
@@ -308,7 +309,11 @@ static bool run_may_go(struct vcpu_thread *vt, bool *asleep)
     if (go) {
         run_power(vt);
     }
-    *asleep = vt->off || vt->vcpu.cpu.halted || m->pv->vcpu[vt->vcpu.id].held;
+    if (m->apics.away) {
+        apics_tell(vt);
+    }
+    *asleep = !m->apics.away &&
+              (vt->off || vt->vcpu.cpu.halted || m->pv->vcpu[vt->vcpu.id].held);
     g_mutex_unlock(&m->board.lock);
     return go;
 }
@@ -332,6 +337,11 @@ static gpointer run_thread(gpointer data)
         }
         memset(&exit, 0, sizeof(exit));
         v->accel->run(v, &exit);
+        if (v->accel->apic != NULL) {
+            g_mutex_lock(&m->board.lock);
+            apics_hear(vt);
+            g_mutex_unlock(&m->board.lock);
+        }
         exit_handlers[exit.kind](vt, &exit);
     }
     return NULL;
@@ -371,7 +381,7 @@ bool run_start(struct machine *m, GError **err)
     return ok;
 }
 
-void run_park(struct machine *m)
+void run_stop(struct machine *m)
 {
     m->hold = true;
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
@@ -385,10 +395,22 @@ void run_park(struct machine *m)
     }
 }
 
-void run_unpark(struct machine *m)
+void run_release(struct machine *m)
 {
     m->hold = false;
     g_cond_broadcast(&m->resume);
+}
+
+void run_park(struct machine *m)
+{
+    run_stop(m);
+    apics_take(m);
+}
+
+void run_unpark(struct machine *m)
+{
+    apics_give(m);
+    run_release(m);
 }
 
 void run_join(struct machine *m)

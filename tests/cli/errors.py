@@ -36,6 +36,8 @@ USAGE = [
     ("-smp 0", "error: -smp: '0' is not a number of CPUs"),
     ("-machine q35", "error: -machine: 'q35' is not one of: auto pvh pv"),
     ("-accel x", "error: -accel: 'x' is not one of: auto kvm bt interp"),
+    ("-accel kvm,irqchip=both", "error: -accel: 'kvm,irqchip=both': there is no such choice\n"
+                                "hint: kvm,irqchip=user or kvm,irqchip=split"),
     ("-name -x", "error: -name: '-x' is not a name\n"
                  "hint: letters, digits, '-', '_' and '.', at most 64; no '-' or '.' first"),
     ("-name a/b", "error: -name: 'a/b' is not a name\n"

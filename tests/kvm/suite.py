@@ -8,6 +8,7 @@ each said is judged here. WORDs choose cases by a part of their name, but for th
 $PVEMU_686 and a 32-bit busybox in $PVEMU_BUSYBOX_I386 that is tried too. Skipped without QEMU (amd) or Bochs (vtx).
 """
 import concurrent.futures
+import copy
 import hashlib
 import os
 import pathlib
@@ -136,6 +137,34 @@ pieces() { for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat /tmp/piece; d
 pieces > /tmp/whole; pieces | cmp - /tmp/whole && echo "the same"
 """
 
+# A CPU goes and comes, memory goes; it sees that.
+CHANGES = """
+n=0; changes=; last=; before=$(awk '/MemFree/ { print $2 }' /proc/meminfo)
+echo READY
+while [ $n -lt 200 ]; do
+    echo 1 2>/dev/null > /sys/devices/system/cpu/cpu1/online # as udev would do
+    now=$(cat /sys/devices/system/cpu/online); [ "$now" = "$last" ] || { echo "online $now"; last=$now; changes=$changes/$now; }
+    less=$((before - $(awk '/MemFree/ { print $2 }' /proc/meminfo)))
+    [ "$changes" = /0-1/0/0-1 ] && [ $less -gt 30000 ] && break
+    sleep 0.1; n=$((n+1))
+done
+[ $less -gt 30000 ] && echo "memory went"; echo "changes $changes"
+dmesg | grep -E 'WARNING|BUG:|Call Trace|rcu: INFO|soft lockup' || echo "no odd message"
+"""
+
+# Starts itself anew once; its disk's contents stay.
+AGAIN = """
+insmod /xen-blkfront.ko; n=0; while [ ! -b /dev/xvda ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n+1)); done
+[ "$(head -c 5 /dev/xvda)" = again ] || { printf again | dd of=/dev/xvda conv=fsync 2>/dev/null; sync; echo FIRST; reboot -f; sleep 60; }
+echo SECOND; echo "cpus $(grep -c ^processor /proc/cpuinfo)"
+"""
+
+
+# Ends as the last word of the command line says.
+ENDED = """
+echo ENDS; eval "$(sed 's/.*"\\(.*\\)".*/\\1/' /proc/cmdline)"; sleep 60
+"""
+
 
 class Case:
     """One section of the outer machine's job: what it runs, and what its output must have."""
@@ -187,7 +216,7 @@ class Cost(Case):
 
 
 class Controllers(Case):
-    """Why interrupt controllers are not KVM's (docs/kvm.md): when one of this fails, it is time to look again."""
+    """What KVM's local APICs do not tell (docs/kvm.md): cpu/kvm/irqchip.c lives with each of it."""
 
     def __init__(self, ticks):
         self.ticks = ticks
@@ -251,6 +280,26 @@ def handover(name, options, cmdline=CMDLINE):
                 unwanted=(r"GUEST-WARNS", "error:"), weight=110 if "-machine pv" in options else 60)
 
 
+def ended(name, how, status, text):
+    """A Debian kernel with two CPUs that ends in this way; its init reads it from the command line."""
+    command = (f"timeout 100 {RUN} -net none -smp 2 -kernel vmlinuz -initrd ended.cpio -cmdline '{CMDLINE} oops=panic -- \"{how}\"' -timeout 60")
+    return Case(name, command, r"^ENDS", text, status=status, weight=25)
+
+
+def until(what):
+    return f"n=0; while ! grep -q '{what}' /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done"
+
+
+def changes(name, options):
+    """CPUs, memory and a pause from outside."""
+    command = (f"rm -f /tmp/sw; timeout 300 {RUN} -net none -name sw {options} -kernel vmlinuz -initrd changes.cpio "
+               f"-cmdline '{CMDLINE}' -timeout 120 > /tmp/sw 2>&1 & p=$!; {until('online 0-1')}; ./pvemu vcpu-set sw 1; {until('online 0[^-]*$')}; "
+               f"./pvemu pause sw; sleep 0.5; ./pvemu unpause sw; ./pvemu mem-set sw 200M; sleep 0.2; ./pvemu vcpu-set sw 2; "
+               "wait $p; s=$?; cat /tmp/sw; (exit $s)")
+    return Case(name, command, r"^memory went", r"^changes /0-1/0/0-1$", r"^no odd message", r"^GUEST-END 0", r"the guest powered off",
+                unwanted=("error:",), weight=30)
+
+
 RESUMES = ("-cancel ", "", "-cancel ", "")
 REFUSED = "sl 2>&1 | grep 'is not a page of its own' && ./pvemu resume -cancel "  # not as a new domain: no start info
 
@@ -261,7 +310,7 @@ def suspends_itself(name, options, text, resumes=RESUMES, unwanted=(), end="(exi
                       f"./pvemu resume {how}sl" for how in resumes)
     command = (f"rm -f /tmp/sl; timeout 60 ./pvemu -accel kvm -m 32M -net none -name sl -on suspend=pause {options} -kernel {name}.elf "
                f"-timeout 50 > /tmp/sl 2>&1 & p=$!; {turns}; wait $p; s=$?; cat /tmp/sl; {end}")
-    return Case(f"guest {name}", command, r", kvm, ", text, unwanted=unwanted, weight=6)
+    return Case(f"guest {name}", command, r", kvm\b", text, unwanted=unwanted, weight=6)
 
 
 def suspended(name, options, cmdline=CMDLINE):
@@ -287,9 +336,19 @@ def memory(name, options, cmdline=CMDLINE):
                 r"the guest powered off", unwanted=("GUEST-WARNS", "error:"), weight=60)
 
 
+def split(case):
+    """The same with KVM's local APICs."""
+    again = copy.copy(case)
+    again.name = "split, " + case.name
+    again.command = case.command.replace("-accel kvm ", "-accel kvm,irqchip=split ")
+    assert again.command != case.command, case.name
+    return again
+
+
 # It has no XSAVE: no other engine, no XSETBV. No interrupt leaves a guest with RFLAGS.IF clear: two CPUs of a PVH Linux, which
 # share its one, wait for each other for ever; kernels of PV guests run with IF set.
-NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "memory, PVH", "Debian, 32-bit", "ops vcpus_pvh")
+NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "memory, PVH", "Debian, 32-bit", "ops vcpus_pvh",
+                "CPUs and", "reset, 2", "halt, 2", "panic, 2")
 # QEMU 7.2 puts a guest's DR7 in place without its breakpoints: none ever hits. INT1 is #UD there.
 NOT_IN_QEMU = ("PV guest debug_hit", "PV guest user_hit")
 
@@ -349,12 +408,24 @@ def cases(digest, machine):
         memory("memory, PV", "-machine pv -smp 2", PV_CMDLINE),
         linux("Debian, 2 CPUs", "work", r"^cpus 2", r"^slept [23]$", options="-net none -smp 2"),
     ]
+    chosen += [split(case) for case in (
+        changes("CPUs and memory", "-smp 2"),
+        linux("reset, 2 CPUs", "again", r"^FIRST[^$]*^SECOND\s*^cpus 2", options="-net none -disk disk,snapshot -smp 2 -on reboot=reset"),
+        ended("halt, 2 CPUs", "halt -f", 0, "the guest powered off"),
+        ended("panic, 2 CPUs", "echo c > /proc/sysrq-trigger", 112, "kernel panic"),
+    )]
+    chosen += [split(c) for c in chosen if c.name.startswith(SPLIT) and not re.search(NOT_SPLIT, c.name)]
     if "PVEMU_686" in os.environ:
         # The last: QEMU 7.2's nested paging does not get a guest with PAE to its first page table.
         chosen.append(linux("Debian, 32-bit, 2 CPUs", "work686", r"^cpus 2", r"sum 8\.1783681036", r"^slept [23]$",
                             options="-net none -smp 2", kernel="vmlinuz686",
                             before="" if vtx else "rmmod kvm-amd; insmod /m/kvm-amd.ko npt=0;"))
-    return [c for c in chosen if not c.name.startswith(NOT_IN_BOCHS if vtx else NOT_IN_QEMU)]
+    return [c for c in chosen if not c.name.removeprefix("split, ").startswith(NOT_IN_BOCHS if vtx else NOT_IN_QEMU)]
+
+
+# What is run with KVM's local APICs too.
+SPLIT = ("guest ", "ops ", "Debian, ", "hand-over, 1", "hand-over, 2", "suspend, 2")
+NOT_SPLIT = r"[ _]pv_|pvh_page|pvh32_inline"  # PV guests have no APIC; one way of calling will do
 
 
 # What every commit must pass: each behaviour of the engine once. Of kernels whose calls are the same by page and inline,
@@ -368,7 +439,7 @@ COMMIT = (
     *("ops " + name for name in ("vcpus_pv_inline", "events_pvh_inline", "sched_pvh_page", "vcpus_pvh32_inline",
                                  "grants_pvh32_page", "physmap_pvh_inline", "hvm_pvh_page", "others_pvh32_inline",
                                  "limits_pv_page", "events_compat_pv_page")),
-    *("ops shutdown_" + name for name in ("pv_page:s 3", "pv_inline:c 4", "pvh_page:d")),
+    *("ops shutdown_" + name for name in ("pv_page:s 3", "pv_inline:c 4", "pvh_page:d")), "split, guest smp_ipi",
     "guest ops_suspend_pvh_page", "guest pv_suspend", "Debian, disk and network", "PV Debian, disk and network",
     "hand-over, 2 CPUs", "hand-over, PV, 2 CPUs",
 )
@@ -404,7 +475,8 @@ def prepare(machine, job, pvemu, programs, guests, kernel):
     machine.data("/t/loader.elf", loader)
     if "vmlinuz " in job:
         machine.add("/t/vmlinuz", os.path.join(kernel, "vmlinuz"))
-    for name, work in (("work", WORK), ("switch", SWITCH), ("sleeper", SLEEPER), ("balloon", BALLOON), ("devices", DISK + NET)):
+    for name, work in (("work", WORK), ("switch", SWITCH), ("sleeper", SLEEPER), ("balloon", BALLOON), ("devices", DISK + NET),
+                       ("changes", CHANGES), ("again", AGAIN), ("ended", ENDED)):
         if name + ".cpio" in job:
             machine.data(f"/t/{name}.cpio", guest_image(kernel, work))
     if "vmlinuz686 " in job:

@@ -291,6 +291,39 @@ static void test_kvm(void)
     }
 }
 
+/* With local APICs in KVM everybody sends messages, and the main thread moves the state. */
+static void test_kvm_apics(void)
+{
+    static const unsigned long moves[] = {KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_SET_REGS,
+                                          KVM_SET_XSAVE, KVM_SET_MP_STATE, KVM_SET_CPUID2};
+    static const unsigned long never[] = {KVM_RUN, KVM_CREATE_VM, KVM_ENABLE_CAP, KVM_IRQFD};
+
+    for (int apics = 0; apics < 2; apics++) {
+        struct sandbox_options options = {.mode = SANDBOX_ON, .kvm = true,
+                                          .kvm_apics = apics != 0};
+        struct sandbox *s = sandbox_new(&options);
+        const unsigned want = apics ? SEEN_ALLOW : SEEN_KILL;
+        const struct sock_fprog *main_class, *io;
+
+        if (s == NULL) {
+            g_test_skip("a build with sanitizers or coverage has no sandbox");
+            return;
+        }
+        main_class = sandbox_program(s, SANDBOX_CLASS_MAIN);
+        io = sandbox_program(s, SANDBOX_CLASS_IO);
+        for (unsigned i = 0; i < G_N_ELEMENTS(moves); i++) {
+            g_assert_cmphex(outcome(main_class, SYS_ioctl, 9, moves[i], 0), ==, want);
+            g_assert_cmphex(outcome(io, SYS_ioctl, 9, moves[i], 0), ==, SEEN_KILL);
+        }
+        for (unsigned i = 0; i < G_N_ELEMENTS(never); i++) {
+            g_assert_cmphex(outcome(main_class, SYS_ioctl, 9, never[i], 0), ==, SEEN_KILL);
+        }
+        g_assert_cmphex(outcome(main_class, SYS_ioctl, 9, KVM_SIGNAL_MSI, 0), ==, want);
+        g_assert_cmphex(outcome(io, SYS_ioctl, 9, KVM_SIGNAL_MSI, 0), ==, want);
+        sandbox_free(s);
+    }
+}
+
 /* System calls of other ABIs have other numbers: none may pass. */
 static void test_other_abis(void)
 {
@@ -343,6 +376,7 @@ int main(int argc, char **argv)
     g_test_add_func("/base/sandbox/no-new-code", test_no_code);
     g_test_add_func("/base/sandbox/arguments", test_arguments);
     g_test_add_func("/base/sandbox/kvm", test_kvm);
+    g_test_add_func("/base/sandbox/kvm-apics", test_kvm_apics);
     g_test_add_func("/base/sandbox/other-abis", test_other_abis);
     g_test_add_func("/base/sandbox/modes", test_modes);
     return g_test_run();

@@ -196,6 +196,41 @@ static int fake_dirty(const struct kvm_dirty_log *log)
     return 0;
 }
 
+static int fake_set_routing(const struct kvm_irq_routing *table)
+{
+    g_assert_cmpuint(table->nr, <=, G_N_ELEMENTS(fake_kvm.routing.entries));
+    fake_kvm.routing.head = *table;
+    memcpy(fake_kvm.routing.entries, table->entries, table->nr * sizeof(table->entries[0]));
+    return 0;
+}
+
+static int fake_apic_ioctl(unsigned long request, void *p)
+{
+    switch (request) {
+    case KVM_ENABLE_CAP:
+        return ((struct kvm_enable_cap *)p)->cap == fake_kvm.fail_cap ? -EINVAL : 0;
+    case KVM_GET_MP_STATE:
+        ((struct kvm_mp_state *)p)->mp_state = fake_kvm.mp_state;
+        return 0;
+    case KVM_SET_MP_STATE:
+        fake_kvm.mp_state = ((struct kvm_mp_state *)p)->mp_state;
+        return 0;
+    case KVM_GET_LAPIC:
+        *(struct kvm_lapic_state *)p = fake_kvm.lapic;
+        return 0;
+    case KVM_SET_LAPIC:
+        fake_kvm.lapic = *(struct kvm_lapic_state *)p;
+        return 0;
+    case KVM_SIGNAL_MSI:
+        fake_kvm.msi = *(struct kvm_msi *)p;
+        return fake_kvm.msi_answer;
+    case KVM_SET_GSI_ROUTING:
+        return fake_set_routing(p);
+    default:
+        return 0;
+    }
+}
+
 static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
 {
     void *p = (void *)arg;
@@ -216,6 +251,7 @@ static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
         return FD_VM;
     case KVM_CREATE_VCPU:
         g_assert_cmpint(fd, ==, FD_VM);
+        fake_kvm.vcpu_id = arg;
         fake_kvm.open_fds++;
         return FD_VCPU;
     case KVM_GET_VCPU_MMAP_SIZE:
@@ -286,7 +322,7 @@ static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
         g_assert_cmpint(fd, ==, FD_VCPU);
         return fake_run();
     default:
-        return 0;
+        return fake_apic_ioctl(request, p);
     }
 }
 

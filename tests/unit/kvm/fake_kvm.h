@@ -27,6 +27,7 @@ struct fake_exit {
 struct fake_kvm {
     int open_error;              /* 0: it opens */
     int api_version;
+    uint32_t fail_cap;           /* KVM_ENABLE_CAP of it fails; 0: none */
     int missing_cap;             /* a KVM_CAP_* that is not there; -1: none */
     unsigned long fail_request;  /* this call fails ... */
     int fail_error;              /* ... with this; negative: it returns -fail_error instead */
@@ -63,6 +64,16 @@ struct fake_kvm {
     unsigned slots;              /* that are set */
     bool immediate_exit;         /* as it was at the last KVM_RUN */
     bool window;                 /* request_interrupt_window, then */
+    /* With local APICs in KVM. */
+    uintptr_t vcpu_id;           /* of the last vCPU made */
+    uint32_t mp_state;
+    struct kvm_lapic_state lapic;
+    struct kvm_msi msi;          /* the last message */
+    int msi_answer;              /* to it: how many took it */
+    struct {
+        struct kvm_irq_routing head;
+        struct kvm_irq_routing_entry entries[24];
+    } routing;
 };
 
 /* Works, with no exits yet. */

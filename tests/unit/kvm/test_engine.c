@@ -463,7 +463,7 @@ static void test_make_fails(void)
         kt_setup_board();
         fake_kvm.fail_request = rows[i].request;
         fake_kvm.fail_error = rows[i].error;
-        g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err));
+        g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, false, &err));
         g_assert_error(err, PVEMU_ERROR, PVEMU_ERROR_HOST);
         g_assert_nonnull(strstr(err->message, rows[i].text));
         kt_teardown();
@@ -476,17 +476,17 @@ static void test_make_fails_otherwise(void)
 
     kt_setup_board();
     fake_kvm.open_error = EACCES;
-    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err));
+    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, false, &err));
     g_assert_nonnull(strstr(err->message, "Permission denied"));
     kt_teardown();
     kt_setup_board();
     fake_kvm.no_mmap = true;
-    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err2));
+    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, false, &err2));
     g_assert_nonnull(strstr(err2->message, "cannot map CPU 0"));
     kt_teardown();
     kt_setup_board();
     fake_kvm.poor_cpuid = true;
-    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, &err3));
+    g_assert_false(kvm_vcpu_init(v, &fake_kvm_sys, false, &err3));
     g_assert_nonnull(strstr(err3->message, "processor features"));
     kt_teardown();
 }
@@ -500,9 +500,9 @@ static void test_two(void)
     kt_setup_board();
     second = fb->vcpus[1];
     fake_kvm.count_request = KVM_GET_SUPPORTED_CPUID;
-    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, false, NULL));
     a = v->engine;
-    g_assert_true(kvm_vcpu_init(second, &fake_kvm_sys, NULL));
+    g_assert_true(kvm_vcpu_init(second, &fake_kvm_sys, false, NULL));
     b = second->engine;
     g_assert_true(a->vm == b->vm);
     g_assert_cmpuint(fake_kvm.count, ==, 1);

@@ -250,7 +250,7 @@ static void test_tsc(void)
     kt_setup_board();
     fake_kvm.fail_request = KVM_HAS_DEVICE_ATTR;
     fake_kvm.fail_error = ENXIO;
-    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, false, NULL));
     kt_run_to_halt();
     for (unsigned i = 0; i < fake_kvm.nr_msrs; i++) {
         seen = seen || (fake_kvm.msr_index[i] == 0x10 && fake_kvm.msrs[i] != 0);
@@ -592,7 +592,7 @@ static void test_vmcall_absent(void)
 {
     kt_setup_board();
     fake_kvm.missing_cap = KVM_CAP_XEN_HVM;
-    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, false, NULL));
     g_assert_cmphex(fake_kvm.xen.flags, ==, 0);
     kt_add(KVM_EXIT_XEN, fill_xen_other);
     kvm_run_guest(v, &last);

@@ -86,11 +86,21 @@ static void board_write_cr8(struct vcpu *cpu, uint64_t value)
     board_call('8', 0, 8, value);
 }
 
+static void board_later(struct vcpu *cpu)
+{
+    board_call('l', 0, 0, 0);
+}
+
+static void board_eoi(struct vcpu *cpu, uint8_t vector)
+{
+    board_call('e', vector, 1, 0);
+}
+
 static const struct vcpu_board_ops board_ops = {
     .pio_read = board_in, .pio_write = board_out, .mmio_read = board_read,
     .mmio_write = board_write, .hypercall = board_hypercall, .irq_ack = board_ack,
     .rdmsr = board_rdmsr, .wrmsr = board_wrmsr, .read_cr8 = board_read_cr8,
-    .write_cr8 = board_write_cr8,
+    .write_cr8 = board_write_cr8, .irq_later = board_later, .apic_eoi = board_eoi,
 };
 
 /* --- arrange --- */
@@ -111,13 +121,20 @@ void kt_setup_board(void)
     }
 }
 
-void kt_setup(void)
+void kt_setup_kind(bool split)
 {
     kt_setup_board();
-    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, NULL));
+    v->accel = split ? &kvm_split_accel_ops : &kvm_accel_ops;
+    v->rest = VCPU_RUNS;
+    g_assert_true(kvm_vcpu_init(v, &fake_kvm_sys, split, NULL));
     nr_calls = 0;
     irq_vector = -1;
     hypercall_sleeps = hypercall_again = false;
+}
+
+void kt_setup(void)
+{
+    kt_setup_kind(false);
 }
 
 void kt_teardown(void)

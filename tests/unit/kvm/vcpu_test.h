@@ -13,7 +13,7 @@
 enum { RAM = 1 << 20, PAGE = 4096, KT_CALLS = 16 };
 
 struct kt_call {
-    char what; /* o, i: port; w, r: memory; h: hypercall; W, R: MSR; 8: CR8 */
+    char what; /* o, i: port; w, r: memory; h: hypercall; W, R: MSR; 8: CR8; l: later; e: EOI */
     uint64_t at, value;
     unsigned size;
 };
@@ -31,6 +31,7 @@ extern bool hypercall_again;  /* once: it goes back to the instruction, of 3 byt
 /* The board alone; and with the vCPU's engine. */
 void kt_setup_board(void);
 void kt_setup(void);
+void kt_setup_kind(bool split);
 /* Nothing may be left open. */
 void kt_teardown(void);
 /* An exit for the script. */
