@@ -198,9 +198,9 @@ static int fake_dirty(const struct kvm_dirty_log *log)
 
 static int fake_set_routing(const struct kvm_irq_routing *table)
 {
-    g_assert_cmpuint(table->nr, <=, G_N_ELEMENTS(fake_kvm.routing.entries));
-    fake_kvm.routing.head = *table;
-    memcpy(fake_kvm.routing.entries, table->entries, table->nr * sizeof(table->entries[0]));
+    g_assert_cmpuint(table->nr, <=, G_N_ELEMENTS(fake_kvm.routes));
+    fake_kvm.nr_routes = table->nr;
+    memcpy(fake_kvm.routes, table->entries, table->nr * sizeof(table->entries[0]));
     return 0;
 }
 

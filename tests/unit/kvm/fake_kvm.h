@@ -70,10 +70,8 @@ struct fake_kvm {
     struct kvm_lapic_state lapic;
     struct kvm_msi msi;          /* the last message */
     int msi_answer;              /* to it: how many took it */
-    struct {
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[24];
-    } routing;
+    uint32_t nr_routes;
+    struct kvm_irq_routing_entry routes[24];
 };
 
 /* Works, with no exits yet. */

@@ -362,7 +362,7 @@ static void test_messages(void)
     g_assert_true(ops()->message(v, 0xfee02000, 0x41));
     g_assert_cmphex(fake_kvm.msi.address_lo, ==, 0xfee02000);
     g_assert_cmphex(fake_kvm.msi.data, ==, 0x41);
-    g_assert_cmpuint(fake_kvm.routing.head.nr, ==, 0);
+    g_assert_cmpuint(fake_kvm.nr_routes, ==, 0);
     fake_kvm.msi_answer = 0; /* the APIC is off */
     g_assert_false(ops()->message(v, 0xfee02000, 0x41));
     fake_kvm.msi_answer = -EPERM; /* nobody has this id */
@@ -381,13 +381,13 @@ static void test_routes(void)
         ops()->message(v, 0xfee00000, 0xc000 + 0x30 + i % 2);
     }
     g_assert_cmpuint(fake_kvm.count, ==, 2);
-    g_assert_cmpuint(fake_kvm.routing.head.nr, ==, 2);
-    g_assert_cmpuint(fake_kvm.routing.entries[1].type, ==, KVM_IRQ_ROUTING_MSI);
-    g_assert_cmphex(fake_kvm.routing.entries[1].u.msi.data, ==, 0xc031);
+    g_assert_cmpuint(fake_kvm.nr_routes, ==, 2);
+    g_assert_cmpuint(fake_kvm.routes[1].type, ==, KVM_IRQ_ROUTING_MSI);
+    g_assert_cmphex(fake_kvm.routes[1].u.msi.data, ==, 0xc031);
     for (unsigned i = 0; i < 40; i++) { /* the table does not grow for ever */
         ops()->message(v, 0xfee00000, 0xc040 + i);
     }
-    g_assert_cmpuint(fake_kvm.routing.head.nr, ==, KVM_ROUTES);
+    g_assert_cmpuint(fake_kvm.nr_routes, ==, KVM_ROUTES);
     kt_teardown();
 }
 
