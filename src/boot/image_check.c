@@ -167,6 +167,6 @@ bool boot_image_check_any(const struct boot_image *img, GError **err)
     error_set(err, PVEMU_ERROR_IMAGE,
               "'%s' can be started neither by PVH (no ELF note PHYS32_ENTRY) nor by Xen PV (%s)",
               img->name, lacks);
-    error_hint(err, "build the kernel with CONFIG_PVH=y or CONFIG_XEN_PV=y");
+    error_hint(err, "build the kernel with CONFIG_XEN_PVH=y or CONFIG_XEN_PV=y");
     return false;
 }

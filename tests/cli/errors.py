@@ -130,7 +130,7 @@ KERNELS = [
      "'cut.bz' is cut short: the bzImage needs {bzwhole} bytes, the file has 1056\nhint: copy or download it again"),
     ("nopvh", images.elf(notes=False), "'nopvh' can be started neither by PVH (no ELF note PHYS32_ENTRY) "
      "nor by Xen PV (no ELF notes XEN_VERSION \"xen-3.0\" and LOADER \"generic\")\n"
-     "hint: build the kernel with CONFIG_PVH=y or CONFIG_XEN_PV=y"),
+     "hint: build the kernel with CONFIG_XEN_PVH=y or CONFIG_XEN_PV=y"),
     ("wild", images.elf(entry=0x5000000), "'wild' is damaged: its PVH entry 0x5000000 lies outside the kernel"),
     ("big", images.elf(memory=64 << 20), "'big' does not fit: kernel and initrd need 66 MiB, -m gives 32 MiB\n"
      "hint: -m 128M"),

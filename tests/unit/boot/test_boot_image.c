@@ -499,7 +499,7 @@ static void test_other_notes(void)
     g_assert_cmpstr(err->message, ==,
                     "'vmlinuz' can be started neither by PVH (no ELF note PHYS32_ENTRY) nor by "
                     "Xen PV (ELF note LOADER says \"special\", not \"generic\")\n"
-                    "hint: build the kernel with CONFIG_PVH=y or CONFIG_XEN_PV=y");
+                    "hint: build the kernel with CONFIG_XEN_PVH=y or CONFIG_XEN_PV=y");
     g_clear_error(&err);
     boot_image_free(img);
     img = open_ok(with_note(0, XEN_ELFNOTE_FEATURES, "!supervisor_mode_kernel"));
