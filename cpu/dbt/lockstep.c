@@ -324,11 +324,12 @@ static void lockstep_take_inputs(struct lockstep *l)
     }
 }
 
-/* Too often at one place for chance? */
+/* Too often at one place for chance? A busy ring can be written by its device in every third run
+ * or so; what is executed wrongly differs nearly each time. */
 static bool lockstep_suspect(struct lockstep *l, uint64_t rip)
 {
     unsigned at = (unsigned)(rip * 0x9e3779b97f4a7c15ull >> 54);
-    enum { ENOUGH = 6, ONE_IN = 4 };
+    enum { ENOUGH = 12, OF = 4, AT_LEAST = 3 };
 
     if (l->suspects[at].rip != rip) {
         l->suspects[at].rip = rip;
@@ -336,7 +337,7 @@ static bool lockstep_suspect(struct lockstep *l, uint64_t rip)
     }
     l->suspects[at].hits++;
     return l->suspects[at].hits >= ENOUGH &&
-           l->suspects[at].hits * ONE_IN > l->suspects[at].runs;
+           l->suspects[at].hits * OF > l->suspects[at].runs * AT_LEAST;
 }
 
 static void lockstep_count(struct lockstep *l, uint64_t rip)
