@@ -180,20 +180,22 @@ void pv_memory_begin(struct pv_domain *d, uint64_t pages)
     }
 }
 
-void pv_memory_give_back(struct pv_domain *d, uint64_t gfn)
+static void memory_change_page(struct pv_domain *d, uint64_t gfn, bool populate)
 {
     struct memory_run run = {0};
 
-    memory_change_extent(d, gfn, 0, false, &run);
+    memory_change_extent(d, gfn, 0, populate, &run);
     memory_discard_run(d, &run);
+}
+
+void pv_memory_give_back(struct pv_domain *d, uint64_t gfn)
+{
+    memory_change_page(d, gfn, false);
 }
 
 void pv_memory_take_back(struct pv_domain *d, uint64_t gfn)
 {
-    struct memory_run run = {0};
-
-    memory_change_extent(d, gfn, 0, true, &run);
-    memory_discard_run(d, &run);
+    memory_change_page(d, gfn, true);
 }
 
 bool pv_memory_is_ram(const struct pv_domain *d, uint64_t gfn)

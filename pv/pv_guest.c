@@ -184,20 +184,8 @@ static bool guest_context_ok(const struct vcpu_guest_context *c)
             return false;
         }
     }
-    if (c->debugreg[6] > UINT32_MAX || c->debugreg[7] > UINT32_MAX ||
-        pv_hv_address(c->ldt_base)) {
-        return false;
-    }
-    return (c->flags & VGCF_in_kernel) != 0 && c->gdt_ents <= PV_GDT_ENTRIES &&
+    return (c->flags & VGCF_in_kernel) != 0 && !pv_hv_address(c->ldt_base) && c->gdt_ents <= PV_GDT_ENTRIES &&
            c->ldt_ents <= PV_LDT_ENTRIES && (c->ldt_base & (MEM_PAGE_SIZE - 1)) == 0;
-}
-
-/* The rest of CR4 is the hypervisor's; 0: all of it. */
-static uint64_t guest_context_cr4(const struct pv_domain *d, uint64_t initial, uint64_t wanted)
-{
-    const uint64_t settable = d->guest->cr4_settable;
-
-    return wanted == 0 ? initial : (initial & ~settable) | (wanted & settable);
 }
 
 static void guest_context_fpu(struct cpu_x86 *cpu, const struct vcpu_guest_context *c)
@@ -257,7 +245,9 @@ static int guest_context_load(struct pv_domain *d, struct vcpu *v,
 
     pv_cpu_init(&v->cpu, (d->guest->cr4_settable & CPU_CR4_OSXSAVE) != 0);
     guest_context_registers(&v->cpu, c);
-    v->cpu.cr4 = guest_context_cr4(d, v->cpu.cr4, c->ctrlreg[4]);
+    if (c->ctrlreg[4] != 0) { /* else it is the hypervisor's choice */
+        pv_write_cr(d, v, 4, c->ctrlreg[4]);
+    }
     rc = guest_context_debug(d, v, c);
     if (rc == 0) {
         rc = (int)pv_new_root(d, v, root, false);

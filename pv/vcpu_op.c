@@ -62,11 +62,13 @@ static int64_t vcpu_register_info(struct hypercall *h, unsigned id)
     return 0;
 }
 
-/* The address union of the register calls: one 64-bit field, or a 32-bit handle. */
+/* The address union of the register calls: one 64-bit field, or a 32-bit handle. false: it cannot
+ * be read, or the address is not a PV guest's, whatever is mapped there. */
 static bool vcpu_read_address(struct hypercall *h, uint64_t *gva)
 {
     *gva = 0;
-    return guest_read(h->v, h->arg[2], gva, h->compat ? sizeof(uint32_t) : sizeof(*gva));
+    return guest_read(h->v, h->arg[2], gva, h->compat ? sizeof(uint32_t) : sizeof(*gva)) &&
+           (h->d->guest == NULL || pv_guest_address(*gva));
 }
 
 static int64_t vcpu_register_runstate(struct hypercall *h, unsigned id)
@@ -75,9 +77,6 @@ static int64_t vcpu_register_runstate(struct hypercall *h, unsigned id)
 
     if (!vcpu_read_address(h, &gva)) {
         return -EFAULT;
-    }
-    if (h->d->guest != NULL && !pv_guest_address(gva)) {
-        return -EFAULT; /* not the guest's, whatever is mapped */
     }
     h->d->vcpu[id].runstate_gva = gva;
     h->d->vcpu[id].runstate_32bit = h->compat;
@@ -105,9 +104,6 @@ static int64_t vcpu_register_time(struct hypercall *h, unsigned id)
     uint64_t gva;
 
     if (!vcpu_read_address(h, &gva)) {
-        return -EFAULT;
-    }
-    if (h->d->guest != NULL && !pv_guest_address(gva)) {
         return -EFAULT;
     }
     h->d->vcpu[id].time_gva = gva;

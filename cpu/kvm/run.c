@@ -30,7 +30,6 @@ enum { LAPIC_TPR_OFFSET = 0x80, VMCALL_SIZE = 3 };
 #define RUN_X2APIC      0x800u
 #define RUN_TSC_DEADLINE 0x6e0u
 
-static const char run_not_given[] = KVM_NOT_GIVEN;
 
 bool kvm_run_failed(struct exit *exit, const char *what, int error)
 {
@@ -152,7 +151,7 @@ static bool run_hypercall(struct kvm_engine *k, struct exit *exit)
     int ret = kvm_fetch_for_call(k);
 
     if (ret < 0) {
-        return kvm_run_failed(exit, run_not_given, -ret);
+        return kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
     }
     k->regs_dirty = true;
     k->unfinished = false; /* nothing of it is left in KVM */
@@ -190,7 +189,7 @@ static bool run_xen(struct kvm_engine *k, struct exit *exit)
     }
     ret = kvm_fetch_regs(k);
     if (ret < 0) {
-        return kvm_run_failed(exit, run_not_given, -ret);
+        return kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
     }
     cpu->rip += VMCALL_SIZE;
     k->xen_next = cpu->rip;
@@ -305,7 +304,7 @@ static bool run_rdmsr(struct kvm_engine *k, struct exit *exit)
     int ret = run_fetch_for_msr(k, run->msr.index);
 
     if (ret < 0) {
-        return kvm_run_failed(exit, run_not_given, -ret);
+        return kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
     }
     run->msr.error = !x86_rdmsr(k->v, run->msr.index, &value);
     run->msr.data = value;
@@ -319,7 +318,7 @@ static bool run_wrmsr(struct kvm_engine *k, struct exit *exit)
     int ret = run_fetch_for_msr(k, run->msr.index);
 
     if (ret < 0) {
-        return kvm_run_failed(exit, run_not_given, -ret);
+        return kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
     }
     run->msr.error = !x86_wrmsr(v, run->msr.index, run->msr.data);
     if (run->msr.index == RUN_X2APIC_TPR) {
@@ -553,7 +552,7 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
     }
     ret = k->vm->chip->leave(k, exit);
     if (ret < 0 && exit->kind != EXIT_ERROR) {
-        kvm_run_failed(exit, run_not_given, -ret);
+        kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
     }
 }
 

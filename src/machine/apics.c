@@ -149,35 +149,42 @@ static void apics_message(void *opaque, uint32_t address, uint32_t data)
     apics_ops(m)->message(&m->vcpus[0]->vcpu, address, data);
 }
 
-/* The upcall of a vCPU waits. Whether there is nothing left to do about it. */
-static bool apics_upcall(struct machine *m, unsigned vcpu)
+static bool apics_send(struct machine *m, unsigned vcpu, uint8_t vector)
 {
-    const uint8_t vector = m->pv->vcpu[vcpu].upcall_vector;
     const uint32_t id = lapic_id(m->apic.lapic[vcpu]);
 
-    return vector == 0 || !evtchn_upcall_pending(m->pv, vcpu) ||
-           apics_ops(m)->message(&m->vcpus[vcpu]->vcpu, (uint32_t)LAPIC_GPA | id << 12, vector);
+    return apics_ops(m)->message(&m->vcpus[vcpu]->vcpu, (uint32_t)LAPIC_GPA | id << 12, vector);
 }
 
-static void apics_retry_soon(struct machine *m)
+static bool apics_upcall_waits(const struct machine *m, unsigned vcpu)
 {
-    m->apics.retry_ns = RETRY_FIRST_NS;
-    m->board.ops->timer_arm(&m->board, &m->apics.retry,
-                            board_now_ns(&m->board) + m->apics.retry_ns);
+    return m->pv->vcpu[vcpu].upcall_vector != 0 && evtchn_upcall_pending(m->pv, vcpu);
+}
+
+/* Whether there is nothing left to do about the upcall of a vCPU. */
+static bool apics_upcall(struct machine *m, unsigned vcpu)
+{
+    return !apics_upcall_waits(m, vcpu) ||
+           apics_send(m, vcpu, m->pv->vcpu[vcpu].upcall_vector);
+}
+
+static void apics_retry_in(struct machine *m, uint64_t ns)
+{
+    m->apics.retry_ns = ns;
+    m->board.ops->timer_arm(&m->board, &m->apics.retry, board_now_ns(&m->board) + ns);
 }
 
 bool apics_irq(struct machine *m, unsigned vcpu, uint8_t vector)
 {
-    const uint32_t id = lapic_id(m->apic.lapic[vcpu]);
     struct vcpu *v = &m->vcpus[vcpu]->vcpu;
 
     if (!m->apics.away) {
         return false;
     }
-    if (!apics_ops(m)->message(v, (uint32_t)LAPIC_GPA | id << 12, vector)) {
+    if (!apics_send(m, vcpu, vector)) {
         m->apics.again |= 1ull << vcpu;
         atomic_fetch_or(&v->request, VCPU_REQ_IRQ); /* at its next exit, which need not be soon */
-        apics_retry_soon(m);
+        apics_retry_in(m, RETRY_FIRST_NS);
     }
     return true;
 }
@@ -205,7 +212,7 @@ void apics_later(struct machine *m, struct vcpu *v)
     }
     if ((m->apics.later & bit) == 0 || m->apics.retry_ns > RETRY_FIRST_NS) {
         m->apics.later |= bit;
-        apics_retry_soon(m);
+        apics_retry_in(m, RETRY_FIRST_NS);
     }
 }
 
@@ -227,9 +234,7 @@ static void apics_retry(void *opaque)
         }
     }
     if ((m->apics.again | m->apics.later) != 0) {
-        m->apics.retry_ns = MIN(m->apics.retry_ns * 2, RETRY_LAST_NS);
-        m->board.ops->timer_arm(&m->board, &m->apics.retry,
-                                board_now_ns(&m->board) + m->apics.retry_ns);
+        apics_retry_in(m, MIN(m->apics.retry_ns * 2, RETRY_LAST_NS));
     }
 }
 
@@ -315,9 +320,9 @@ void apics_give(struct machine *m)
     ioapic_resend(m->apic.ioapic);
     for (unsigned i = 0; i < m->nr_vcpus; i++) { /* not taken when it was off: once too often */
         atomic_fetch_or(&m->vcpus[i]->vcpu.request, VCPU_REQ_IRQ);
-        if (m->pv->vcpu[i].upcall_vector != 0 && evtchn_upcall_pending(m->pv, i)) {
+        if (apics_upcall_waits(m, i)) {
             m->apics.again |= 1ull << i;
-            apics_retry_soon(m);
+            apics_retry_in(m, RETRY_FIRST_NS);
         }
     }
     m->apics.watch_ns = WATCH_FIRST_NS;
@@ -355,8 +360,7 @@ void apics_take(struct machine *m)
         apics_hear(m->vcpus[i]);
     }
     for (unsigned i = 0; i < m->nr_vcpus; i++) { /* dropped before; or still, if it is off */
-        if ((m->apics.again >> i & 1) != 0 && m->pv->vcpu[i].upcall_vector != 0 &&
-            evtchn_upcall_pending(m->pv, i)) {
+        if ((m->apics.again >> i & 1) != 0 && apics_upcall_waits(m, i)) {
             lapic_accept(m->apic.lapic[i], m->pv->vcpu[i].upcall_vector, false);
         }
     }

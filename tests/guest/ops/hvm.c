@@ -179,26 +179,9 @@ static void check_orders(void)
     }
 }
 
+/* Questions that PV guests may ask; what both may is in others.c. */
 static void check_questions(void)
 {
-    uint8_t map[20 * 32];
-    struct xen_memory_map op = {.nr_entries = 32};
-    domid_t self = DOMID_SELF;
-
-    set_xen_guest_handle(op.buffer, (void *)map);
-    CHECK(HC2(memory_op, XENMEM_memory_map, &op), 0);
-    CHECK_TRUE(op.nr_entries > 0 && op.nr_entries < 32);
-    CHECK(*(uint64_t *)map, 0);
-    CHECK(HC2(memory_op, XENMEM_memory_map, BAD_POINTER), -EFAULT_);
-    CHECK_TRUE(HC2(memory_op, XENMEM_maximum_ram_page, 0) >= (long)RAM_PAGES - 1);
-    CHECK_TRUE(HC2(memory_op, XENMEM_maximum_gpfn, &self) >= (long)RAM_PAGES - 1);
-    CHECK(HC2(memory_op, XENMEM_set_memory_map, 0), -EPERM_);
-    CHECK(HC2(memory_op, XENMEM_acquire_resource, 0), -EPERM_);
-    CHECK(HC2(memory_op, 20, 0), -EPERM_);
-    CHECK(HC2(memory_op, 21, 0), -EPERM_);
-    CHECK(HC2(memory_op, 22, 0), -EPERM_);
-    CHECK(HC2(memory_op, 24, 0), -EPERM_);
-    CHECK(HC2(memory_op, XENMEM_get_vnumainfo, 0), -EOPNOTSUPP_);
     CHECK(HC2(memory_op, XENMEM_exchange, 0), -ENOSYS_);
     CHECK(HC2(memory_op, XENMEM_machphys_mapping, 0), -ENOSYS_);
     CHECK(HC2(memory_op, XENMEM_machphys_mfn_list, 0), -ENOSYS_);

@@ -3,70 +3,17 @@
 #include <glib.h>
 #include <string.h>
 
+#include "fake_sink.h"
 #include "machine/console_split.h"
 
 enum { KEPT = 64 << 10 };
-
-struct sink {
-    struct chardev chr; /* first */
-    GString *text;
-    size_t room; /* how much write() takes now */
-    const struct chardev_handlers *handlers;
-    void *opaque;
-};
 
 struct reader {
     unsigned ready;
     GString *typed;
 };
 
-static size_t sink_write(struct chardev *chr, const uint8_t *buf, size_t len)
-{
-    struct sink *s = (struct sink *)chr;
-    size_t n = MIN(len, s->room);
-
-    g_string_append_len(s->text, (const char *)buf, (gssize)n);
-    s->room -= n;
-    return n;
-}
-
-static void sink_set_handlers(struct chardev *chr, const struct chardev_handlers *handlers,
-                              void *opaque)
-{
-    ((struct sink *)chr)->handlers = handlers;
-    ((struct sink *)chr)->opaque = opaque;
-}
-
-static void sink_rx_ready(struct chardev *chr)
-{
-    (void)chr;
-}
-
-static const struct chardev_ops sink_ops = {
-    .name = "sink",
-    .write = sink_write,
-    .set_handlers = sink_set_handlers,
-    .rx_ready = sink_rx_ready,
-};
-
-static struct sink *sink_new(size_t room)
-{
-    struct sink *s = g_new0(struct sink, 1);
-
-    s->chr.ops = &sink_ops;
-    s->text = g_string_new(NULL);
-    s->room = room;
-    return s;
-}
-
-static void sink_free(struct sink *s)
-{
-    g_string_free(s->text, TRUE);
-    g_free(s);
-}
-
-/* The terminal takes so much more. */
-static void sink_go_on(struct sink *s, size_t room)
+static void sink_go_on(struct fake_sink *s, size_t room)
 {
     s->room += room;
     s->handlers->tx_ready(s->opaque);
@@ -102,7 +49,7 @@ static void say(struct console_split *c, const char *text)
 
 static void test_text_is_kept(void)
 {
-    struct sink *s = sink_new(3);
+    struct fake_sink *s = fake_sink_new(3);
     struct console_split *c = console_split_new(&s->chr);
 
     say(c, "hello ");
@@ -115,12 +62,12 @@ static void test_text_is_kept(void)
     say(c, "at once");
     g_assert_cmpstr(s->text->str, ==, "hello world\nat once");
     console_split_free(c);
-    sink_free(s);
+    fake_sink_free(s);
 }
 
 static void test_consoles_wait_behind_it(void)
 {
-    struct sink *s = sink_new(2);
+    struct fake_sink *s = fake_sink_new(2);
     struct console_split *c = console_split_new(&s->chr);
     struct chardev *hvc = console_split_port(c, CONSOLE_HVC);
     struct reader reader = {.typed = g_string_new(NULL)};
@@ -137,13 +84,13 @@ static void test_consoles_wait_behind_it(void)
     g_assert_cmpstr(s->text->str, ==, "earlylate");
     g_string_free(reader.typed, TRUE);
     console_split_free(c);
-    sink_free(s);
+    fake_sink_free(s);
 }
 
 /* All lengths around the end of the ring come out as they went in. */
 static void test_ring(void)
 {
-    struct sink *s = sink_new(0);
+    struct fake_sink *s = fake_sink_new(0);
     struct console_split *c = console_split_new(&s->chr);
     g_autoptr(GString) said = g_string_new(NULL);
 
@@ -159,12 +106,12 @@ static void test_ring(void)
     sink_go_on(s, SIZE_MAX - s->room);
     g_assert_cmpstr(s->text->str, ==, said->str);
     console_split_free(c);
-    sink_free(s);
+    fake_sink_free(s);
 }
 
 static void test_bounded(void)
 {
-    struct sink *s = sink_new(0);
+    struct fake_sink *s = fake_sink_new(0);
     struct console_split *c = console_split_new(&s->chr);
     g_autofree char *much = g_strnfill(KEPT + 10, 'x');
 
@@ -181,12 +128,12 @@ static void test_bounded(void)
         g_test_trap_assert_stderr("*early text is incomplete*");
     }
     console_split_free(c);
-    sink_free(s);
+    fake_sink_free(s);
 }
 
 static void test_input_is_the_consoles(void)
 {
-    struct sink *s = sink_new(100);
+    struct fake_sink *s = fake_sink_new(100);
     struct console_split *c = console_split_new(&s->chr);
     struct chardev *serial = console_split_port(c, CONSOLE_SERIAL);
     struct reader reader = {.typed = g_string_new(NULL)};
@@ -200,7 +147,7 @@ static void test_input_is_the_consoles(void)
     g_assert_cmpstr(reader.typed->str, ==, "b");
     g_string_free(reader.typed, TRUE);
     console_split_free(c);
-    sink_free(s);
+    fake_sink_free(s);
 }
 
 static void test_no_terminal(void)

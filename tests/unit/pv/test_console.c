@@ -5,62 +5,15 @@
 
 #include <xen/io/console.h>
 
-#include "core/chardev.h"
 #include "core/memory.h"
 #include "core/state.h"
+#include "fake_sink.h"
 #include "pv/console.h"
 #include "store_guest.h"
 
-struct sink {
-    struct chardev chr; /* first */
-    GString *text;
-    size_t room;        /* how much write() takes now */
-    const struct chardev_handlers *handlers;
-    void *opaque;
-    unsigned rx_ready;
-    unsigned columns, rows;
-    bool is_terminal;
-};
-
-static size_t sink_write(struct chardev *chr, const uint8_t *buf, size_t len)
-{
-    struct sink *s = (struct sink *)chr;
-    size_t n = MIN(len, s->room);
-
-    g_string_append_len(s->text, (const char *)buf, (gssize)n);
-    s->room -= n;
-    return n;
-}
-
-static void sink_set_handlers(struct chardev *chr, const struct chardev_handlers *handlers,
-                              void *opaque)
-{
-    ((struct sink *)chr)->handlers = handlers;
-    ((struct sink *)chr)->opaque = opaque;
-}
-
-static void sink_rx_ready(struct chardev *chr)
-{
-    ((struct sink *)chr)->rx_ready++;
-}
-
-static bool sink_get_size(struct chardev *chr, unsigned *columns, unsigned *rows)
-{
-    const struct sink *s = (struct sink *)chr;
-
-    *columns = s->columns;
-    *rows = s->rows;
-    return s->is_terminal;
-}
-
-static const struct chardev_ops sink_ops = {
-    .name = "sink", .write = sink_write, .set_handlers = sink_set_handlers,
-    .rx_ready = sink_rx_ready, .get_size = sink_get_size,
-};
-
 struct fixture {
     struct store_guest *g;
-    struct sink sink;
+    struct fake_sink *sink;
     struct pv_console *c;
     struct xencons_interface *page;
     GString *tapped;
@@ -75,12 +28,10 @@ static void set_up(struct fixture *f)
 {
     memset(f, 0, sizeof(*f));
     f->g = store_guest_new();
-    f->sink.chr.ops = &sink_ops;
-    f->sink.text = g_string_new(NULL);
-    f->sink.room = SIZE_MAX;
+    f->sink = fake_sink_new(SIZE_MAX);
     f->tapped = g_string_new(NULL);
     f->page = mem_frame_hva(f->g->d.mem, mem_extra_frame(f->g->d.mem, PV_FRAME_CONSOLE));
-    f->c = pv_console_new(&f->g->d, &f->sink.chr);
+    f->c = pv_console_new(&f->g->d, &f->sink->chr);
     pv_console_set_tap(f->c, tap, f);
     pv_console_connect(f->c);
     fake_board_run(f->g->fb);
@@ -90,9 +41,9 @@ static void tear_down(struct fixture *f)
 {
     fake_board_run(f->g->fb);
     pv_console_free(f->c);
-    g_assert_null(f->sink.handlers);
+    g_assert_null(f->sink->handlers);
     store_guest_free(f->g);
-    g_string_free(f->sink.text, TRUE);
+    fake_sink_free(f->sink);
     g_string_free(f->tapped, TRUE);
 }
 
@@ -125,7 +76,7 @@ static void test_output(void)
         g_assert_cmpuint(f.g->notified[CONSOLE_PORT], ==, before + 1);
         g_assert_cmpuint(f.page->out_cons, ==, f.page->out_prod);
     }
-    g_assert_cmpstr(f.sink.text->str, ==, all->str);
+    g_assert_cmpstr(f.sink->text->str, ==, all->str);
     g_assert_cmpstr(f.tapped->str, ==, all->str);
     tear_down(&f);
 }
@@ -135,15 +86,15 @@ static void test_back_pressure(void)
     struct fixture f;
 
     set_up(&f);
-    f.sink.room = 3;
+    f.sink->room = 3;
     guest_print(&f, "abcdef", 6);
     store_guest_kick(f.g, CONSOLE_PORT);
-    g_assert_cmpstr(f.sink.text->str, ==, "abc");
+    g_assert_cmpstr(f.sink->text->str, ==, "abc");
     g_assert_cmpuint(f.page->out_cons, ==, 3); /* the rest stays with the guest */
-    f.sink.room = 100;
-    f.sink.handlers->tx_ready(f.sink.opaque);
+    f.sink->room = 100;
+    f.sink->handlers->tx_ready(f.sink->opaque);
     fake_board_run(f.g->fb);
-    g_assert_cmpstr(f.sink.text->str, ==, "abcdef");
+    g_assert_cmpstr(f.sink->text->str, ==, "abcdef");
     g_assert_cmpstr(f.tapped->str, ==, "abcdef"); /* each byte once */
     tear_down(&f);
 }
@@ -155,7 +106,7 @@ static void test_flush(void)
     set_up(&f);
     guest_print(&f, "reboot: Power down\n", 19);
     pv_console_flush(f.c); /* no event yet */
-    g_assert_cmpstr(f.sink.text->str, ==, "reboot: Power down\n");
+    g_assert_cmpstr(f.sink->text->str, ==, "reboot: Power down\n");
     tear_down(&f);
 }
 
@@ -174,25 +125,25 @@ static void test_flood(void)
         }
         printed += guest_print(&f, text, sizeof(text));
         seed = seed * 1103515245u + 12345;
-        f.sink.room = seed >> 16 & 63;
-        taken += f.sink.room;
+        f.sink->room = seed >> 16 & 63;
+        taken += f.sink->room;
         if (seed & 1) {
             store_guest_kick(f.g, CONSOLE_PORT);
         } else {
-            f.sink.handlers->tx_ready(f.sink.opaque);
+            f.sink->handlers->tx_ready(f.sink->opaque);
             fake_board_run(f.g->fb);
         }
         g_assert_cmpuint(printed, <=, taken + sizeof(f.page->out)); /* nothing is kept here */
-        g_assert_cmpuint(f.sink.text->len, ==, f.tapped->len);
-        for (size_t i = 0; i < f.sink.text->len; i++) {
-            g_assert_cmpint(f.sink.text->str[i], ==,
-                            'a' + (int)((f.page->out_cons - f.sink.text->len + i) % 26));
+        g_assert_cmpuint(f.sink->text->len, ==, f.tapped->len);
+        for (size_t i = 0; i < f.sink->text->len; i++) {
+            g_assert_cmpint(f.sink->text->str[i], ==,
+                            'a' + (int)((f.page->out_cons - f.sink->text->len + i) % 26));
         }
-        g_assert_cmpuint(f.sink.room, ==, 0); /* all that was offered was used */
-        g_string_truncate(f.sink.text, 0);
+        g_assert_cmpuint(f.sink->room, ==, 0); /* all that was offered was used */
+        g_string_truncate(f.sink->text, 0);
         g_string_truncate(f.tapped, 0);
     }
-    f.sink.room = SIZE_MAX; /* a fast sink: one run is bounded, and posts itself again */
+    f.sink->room = SIZE_MAX; /* a fast sink: one run is bounded, and posts itself again */
     guest_print(&f, text, sizeof(text));
     store_guest_kick(f.g, CONSOLE_PORT);
     g_assert_cmpuint(f.page->out_cons, ==, f.page->out_prod);
@@ -205,18 +156,18 @@ static void test_input(void)
     g_autofree char *text = g_strnfill(1500, 'k');
 
     set_up(&f);
-    g_assert_cmpuint(f.sink.handlers->rx(f.sink.opaque, (const uint8_t *)"ls\r", 3), ==, 3);
+    g_assert_cmpuint(f.sink->handlers->rx(f.sink->opaque, (const uint8_t *)"ls\r", 3), ==, 3);
     g_assert_cmpuint(f.page->in_prod, ==, 3);
     g_assert_cmpmem(f.page->in, 3, "ls\r", 3);
     g_assert_cmpuint(f.g->notified[CONSOLE_PORT], ==, 1);
-    g_assert_cmpuint(f.sink.handlers->rx(f.sink.opaque, (uint8_t *)text, 1500), ==, 1021);
-    g_assert_cmpuint(f.sink.handlers->rx(f.sink.opaque, (uint8_t *)text, 1), ==, 0);
+    g_assert_cmpuint(f.sink->handlers->rx(f.sink->opaque, (uint8_t *)text, 1500), ==, 1021);
+    g_assert_cmpuint(f.sink->handlers->rx(f.sink->opaque, (uint8_t *)text, 1), ==, 0);
     store_guest_kick(f.g, CONSOLE_PORT);
-    g_assert_cmpuint(f.sink.rx_ready, ==, 0); /* still full */
+    g_assert_cmpuint(f.sink->rx_ready, ==, 0); /* still full */
     f.page->in_cons = 1000;
     store_guest_kick(f.g, CONSOLE_PORT);
-    g_assert_cmpuint(f.sink.rx_ready, ==, 1);
-    g_assert_cmpuint(f.sink.handlers->rx(f.sink.opaque, (uint8_t *)text, 1500), ==, 1000);
+    g_assert_cmpuint(f.sink->rx_ready, ==, 1);
+    g_assert_cmpuint(f.sink->handlers->rx(f.sink->opaque, (uint8_t *)text, 1500), ==, 1000);
     tear_down(&f);
 }
 
@@ -230,14 +181,14 @@ static void test_garbage(void)
     f.page->out_prod = 2049;
     f.page->in_cons = 7;
     store_guest_kick(f.g, CONSOLE_PORT);
-    g_assert_cmpuint(f.sink.text->len, ==, 0);
-    g_assert_cmpuint(f.sink.handlers->rx(f.sink.opaque, (const uint8_t *)"x", 1), ==, 0);
+    g_assert_cmpuint(f.sink->text->len, ==, 0);
+    g_assert_cmpuint(f.sink->handlers->rx(f.sink->opaque, (const uint8_t *)"x", 1), ==, 0);
     f.page->out_prod = good;
     f.page->in_cons = 0;
     guest_print(&f, "fine", 4);
     f.page->out_cons = 0x1234; /* ours: what the guest writes there is not used */
     store_guest_kick(f.g, CONSOLE_PORT);
-    g_assert_cmpstr(f.sink.text->str, ==, "fine");
+    g_assert_cmpstr(f.sink->text->str, ==, "fine");
     tear_down(&f);
 }
 
@@ -252,7 +203,7 @@ static void test_reset(void)
     g_assert_cmpuint(f.page->out_prod, ==, 0);
     guest_print(&f, ", second", 8);
     store_guest_kick(f.g, CONSOLE_PORT);
-    g_assert_cmpstr(f.sink.text->str, ==, "first boot, second");
+    g_assert_cmpstr(f.sink->text->str, ==, "first boot, second");
     tear_down(&f);
 }
 
@@ -269,17 +220,17 @@ static void test_size(void)
 
     set_up(&f);
     check_size(&f, NULL); /* no terminal, no size */
-    f.sink.is_terminal = true;
+    f.sink->is_terminal = true;
     pv_console_connect(f.c);
     check_size(&f, "0 0"); /* a terminal that does not know */
     g_assert_cmpint(store_guest_call2(f.g, XS_WATCH, "console/size", "t"), ==, 0);
     store_guest_expect(f.g, "console/size t");
-    f.sink.handlers->resize(f.sink.opaque, 132, 50);
+    f.sink->handlers->resize(f.sink->opaque, 132, 50);
     check_size(&f, "50 132");
     fake_board_run(f.g->fb);
     store_guest_expect(f.g, "console/size t");
-    f.sink.columns = 80;
-    f.sink.rows = 24;
+    f.sink->columns = 80;
+    f.sink->rows = 24;
     pv_console_connect(f.c); /* the guest rebooted */
     check_size(&f, "24 80");
     tear_down(&f);
@@ -296,7 +247,7 @@ static void test_state(void)
     set_up(&h);
     guest_print(&f, "before", 6);
     store_guest_kick(f.g, CONSOLE_PORT);
-    f.sink.handlers->rx(f.sink.opaque, (const uint8_t *)"in", 2);
+    f.sink->handlers->rx(f.sink->opaque, (const uint8_t *)"in", 2);
     guest_print(&f, "after", 5);
     pv_console_state(f.c, s);
     data = state_data(s, &len);
@@ -305,8 +256,8 @@ static void test_state(void)
     pv_console_state(h.c, l);
     g_assert_true(state_ok(l));
     fake_board_run(h.g->fb);
-    g_assert_cmpstr(h.sink.text->str, ==, "after");
-    g_assert_cmpuint(h.sink.handlers->rx(h.sink.opaque, (const uint8_t *)"!", 1), ==, 1);
+    g_assert_cmpstr(h.sink->text->str, ==, "after");
+    g_assert_cmpuint(h.sink->handlers->rx(h.sink->opaque, (const uint8_t *)"!", 1), ==, 1);
     g_assert_cmpmem(h.page->in, 3, "in!", 3);
     state_free(l);
     state_free(s);
