@@ -6,6 +6,8 @@
  * emulated AMD-V lacks both kinds), so it is tried when one is first wanted: the vCPU runs a few
  * bytes of pvemu's own, at an address that no guest has memory at, and is loaded anew afterwards.
  *
+ * PV guests are stopped by the shim (pv_debug.c); only breakpoints are tried for them, too.
+ *
  * KVM moves RIP behind an OUT to the hypercall port before it comes out; when it steps it would come
  * out with that step and lose the call. So that instruction is carried out here.
  */
@@ -113,7 +115,7 @@ static int debug_try(struct kvm_engine *k)
     struct kvm_guest_debug off = {0};
     struct kvm_vm *vm = k->vm;
     uint8_t *page;
-    int ret = kvm_fetch_all(k);
+    int ret = k->v->pv != NULL ? kvm_pv_sync(k) : kvm_fetch_all(k);
 
     if (ret < 0) {
         return ret;
@@ -141,25 +143,23 @@ static int debug_try(struct kvm_engine *k)
 static bool debug_may(struct kvm_engine *k, const struct vcpu_debug *debug, GError **err)
 {
     const bool points = debug->nr_points > 0;
+    const bool int3 = debug->int3 && k->v->pv == NULL; /* PV: #GP, everywhere */
     int ret = 0;
 
-    if (k->v->pv != NULL) {
-        return error_set(err, PVEMU_ERROR_HOST, "PV guests cannot be debugged with KVM");
-    }
     if (!k->cpuid_set) { /* KVM takes none after the first run */
         k->cpuid_set = kvm_set_cpuid(k, err);
         if (!k->cpuid_set) {
             return false;
         }
     }
-    if ((points || debug->int3) && !k->vm->debug_tried) {
+    if ((points || int3) && !k->vm->debug_tried) {
         ret = debug_try(k);
     }
     if (ret < 0) {
         return error_set(err, PVEMU_ERROR_HOST, "KVM's breakpoints cannot be tried: %s",
                          g_strerror(-ret));
     }
-    if ((points && !k->vm->debug_points) || (debug->int3 && !k->vm->debug_int3)) {
+    if ((points && !k->vm->debug_points) || (int3 && !k->vm->debug_int3)) {
         error_set(err, PVEMU_ERROR_HOST,
                   "this host's KVM does not stop a guest at %s",
                   points && !k->vm->debug_points ? "breakpoints in debug registers"
@@ -194,9 +194,6 @@ bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err)
     int ret;
 
     debug = debug != NULL ? debug : &nothing;
-    if (v->pv != NULL) {
-        return error_set(err, PVEMU_ERROR_USAGE, "PV guests cannot be debugged with KVM");
-    }
     if (debug->nr_points > VCPU_POINTS) {
         return error_set(err, PVEMU_ERROR_LIMIT, "there are only %u breakpoints", VCPU_POINTS);
     }
@@ -214,7 +211,7 @@ bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err)
     if (d.control != 0 && !debug_may(k, debug, err)) {
         return false;
     }
-    ret = kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &d);
+    ret = v->pv != NULL ? 0 : kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &d);
     if (ret < 0) {
         return error_set(err, PVEMU_ERROR_HOST, "KVM cannot debug guests: %s",
                          g_strerror(-ret));

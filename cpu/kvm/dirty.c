@@ -2,18 +2,24 @@
 /*
  * Which frames the guest has written to (accel_ops.dirty_log). KVM logs pages of the view; what
  * frame is there is kept here, since the layout may change between two readings: then the frame
- * that goes and the one that comes both count as written to. So do pages outside RAM, always.
+ * that goes and the one that comes both count as written to. So do pages outside RAM, always, and
+ * those that the shim of a PV guest may write to.
  */
 #include <errno.h>
 
 #include "base/error.h"
-#include "engine.h"
+#include "pv.h"
 
 static void dirty_mark(struct kvm_vm *vm, uint32_t frame)
 {
     if (frame != MEM_HOLE) {
         atomic_fetch_or(&mem_frame_info(vm->mem, frame)->flags, MEM_DIRTY);
     }
+}
+
+void kvm_dirty_info(struct kvm_vm *vm, unsigned vcpu, uint32_t frame)
+{
+    dirty_mark(vm, atomic_exchange(&vm->pv_info[vcpu], frame));
 }
 
 void kvm_dirty_moved(struct kvm_vm *vm, uint64_t page, uint32_t frame)
@@ -58,6 +64,14 @@ static void dirty_read_outside(struct kvm_vm *vm)
     }
 }
 
+/* The shim writes to struct vcpu_info by a slot of its own. */
+static void dirty_read_info(struct kvm_vm *vm)
+{
+    for (unsigned i = 0; i < KVM_PV_VCPUS; i++) {
+        dirty_mark(vm, atomic_load(&vm->pv_info[i]));
+    }
+}
+
 static int dirty_start(struct kvm_vm *vm)
 {
     const uint64_t low = dirty_pages(vm, KVM_SLOT_LOW);
@@ -89,10 +103,6 @@ bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err)
     bool on = vm->log_frames != NULL;
     int ret = 0;
 
-    if (v->pv != NULL) { /* the shim writes to struct vcpu_info by another slot */
-        return error_set(err, PVEMU_ERROR_USAGE,
-                         "what PV guests write to is not known with KVM");
-    }
     if (what == VCPU_DIRTY_START && !on) {
         ret = dirty_start(vm);
     } else if (what == VCPU_DIRTY_STOP && on) {
@@ -102,6 +112,7 @@ bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err)
         ret = ret >= 0 ? dirty_read(vm, KVM_SLOT_HIGH) : ret;
         if (ret >= 0) {
             dirty_read_outside(vm);
+            dirty_read_info(vm);
         }
     }
     return ret >= 0 || error_set(err, PVEMU_ERROR_HOST, "KVM does not log written pages: %s",

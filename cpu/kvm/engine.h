@@ -21,6 +21,7 @@ enum {
     KVM_MSRS_MAX = 16,
     KVM_NEAR = 4,
     KVM_EXITS = 64, /* reasons that are counted each by itself */
+    KVM_PV_VCPUS = 128,
 };
 
 /* Memory slots. Pages outside RAM have one each. */
@@ -69,6 +70,7 @@ struct kvm_vm {
     unsigned nr_msrs;
     GMutex pv_lock;
     uint8_t *pv_shim;     /* a PV guest's: KVM_SLOT_SHIM; NULL: not made yet */
+    _Atomic uint32_t pv_info[KVM_PV_VCPUS]; /* frames that the shim writes to; MEM_HOLE: none */
 };
 
 struct kvm_engine {
@@ -126,6 +128,8 @@ int kvm_vm_set_ram(struct kvm_vm *vm);
 
 /* While writes are logged: another frame comes to a page of the view. */
 void kvm_dirty_moved(struct kvm_vm *vm, uint64_t page, uint32_t frame);
+/* The shim of a PV guest's vCPU writes to another frame from now on. */
+void kvm_dirty_info(struct kvm_vm *vm, unsigned vcpu, uint32_t frame);
 /* accel_ops.dirty_log */
 bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err);
 
@@ -175,7 +179,7 @@ struct cpu_segment kvm_segment_home(const struct kvm_segment *s);
 /* Pieces of them. */
 int kvm_load_xsave(struct kvm_engine *k);
 int kvm_fetch_xsave(struct kvm_engine *k);
-int kvm_load_debug(struct kvm_engine *k);
+int kvm_put_debug(struct kvm_engine *k, const uint64_t *dr); /* dr[8] */
 void kvm_fetch_gprs(struct kvm_engine *k);
 struct kvm_regs kvm_regs_of(const struct cpu_x86 *cpu);
 /* General registers to the place where KVM_RUN finds them. */

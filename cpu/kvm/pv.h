@@ -64,6 +64,7 @@
 #ifndef __ASSEMBLER__
 
 #include "cpu/kvm/engine.h"
+#include "cpu/x86/x86.h"
 
 /* pv_shim.S */
 extern const uint8_t kvm_pv_shim[], kvm_pv_shim_end[];
@@ -93,6 +94,14 @@ struct kvm_pv_frame {
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
+/* A debugger's step: where it began. */
+struct kvm_pv_debug {
+    bool step;       /* TF is the debugger's, */
+    bool sets_flags; /* unless this instruction loads it */
+    bool kernel;
+    uint64_t rip, trap_flag, gpr[CPU_NR_GPR];
+};
+
 /* Of a vCPU. What KVM has of it, as far as it is compared before entering. */
 struct kvm_pv_cpu {
     uint64_t linear;  /* of its pages */
@@ -110,6 +119,7 @@ struct kvm_pv_cpu {
     bool direct;   /* without the shim's IRET: it has just failed */
     bool flush;    /* CR3 has to be loaded */
     bool pge;      /* CR4.PGE that KVM has: changed to have it drop translations */
+    struct kvm_pv_debug debug;
 };
 
 /* --- pv_memory.c --- */
@@ -137,6 +147,22 @@ void kvm_pv_fetch(struct kvm_engine *k);
 void kvm_pv_fetch_data(struct kvm_engine *k);
 /* CS and SS by their selectors. */
 void kvm_pv_fetch_code(struct kvm_engine *k, uint16_t cs, uint16_t ss);
+
+/* --- pv_debug.c: what k->debug asks for --- */
+
+/* Before the vCPU is entered. */
+void kvm_pv_debug_begin(struct kvm_engine *k);
+/* RFLAGS to enter it with. */
+uint64_t kvm_pv_debug_flags(const struct kvm_engine *k);
+/* RFLAGS as the guest has them, of those that it was left with; rip is home. */
+uint64_t kvm_pv_debug_home(const struct kvm_engine *k, uint64_t rflags);
+/* Debug registers to enter it with: dr[8]. */
+void kvm_pv_debug_regs(const struct kvm_engine *k, uint64_t *dr);
+/* A fault of the guest's, its state home. true: it is all the debugger's, and *exit tells; else
+ * what is left of it is the guest's. */
+bool kvm_pv_debug_fault(struct kvm_engine *k, struct x86_fault *fault, struct exit *exit);
+/* Behind each exit: whether it ends a step, and *exit tells. */
+bool kvm_pv_debug_done(const struct kvm_engine *k, struct exit *exit);
 
 /* --- pv_fast.c --- */
 

@@ -24,6 +24,7 @@ static bool fast_map_info(struct kvm_engine *k, uint32_t frame)
         return false;
     }
     pv->info_frame = frame;
+    kvm_dirty_info(k->vm, k->v->id, frame);
     return true;
 }
 
@@ -38,8 +39,9 @@ void kvm_pv_fast_load(struct kvm_engine *k)
     k->v->pv->entry(k->v, e);
     info = e->info_frame != MEM_HOLE && fast_map_info(k, e->info_frame);
     data->user = !cpu->pv_kernel;
-    data->fast_call = info && e->syscall != 0;
-    data->fast_back = info && e->plain_iret && e->user_root != 0 && !cpu->nmi_blocked;
+    data->fast_call = info && e->syscall != 0 && !pv->debug.step;
+    data->fast_back = info && e->plain_iret && e->user_root != 0 && !cpu->nmi_blocked &&
+                      !pv->debug.step;
     data->call_masks = e->syscall_masks;
     data->kernel_root = e->kernel_root;
     data->user_root = e->user_root;

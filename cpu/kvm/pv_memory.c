@@ -27,8 +27,7 @@ enum {
     SHIM_DATA,
     SHIM_INFO,
     SHIM_VCPU_PAGES,
-    SHIM_MAX_VCPUS = 128,
-    SHIM_PAGES = SHIM_FIRST_VCPU + SHIM_VCPU_PAGES * SHIM_MAX_VCPUS,
+    SHIM_PAGES = SHIM_FIRST_VCPU + SHIM_VCPU_PAGES * KVM_PV_VCPUS,
 };
 
 #define PTE_TABLE 0x23ull /* P, RW, A */
@@ -167,7 +166,7 @@ int kvm_pv_prepare(struct kvm_engine *k)
     struct kvm_vm *vm = k->vm;
     int ret = 0;
 
-    if (k->v->id >= SHIM_MAX_VCPUS) {
+    if (k->v->id >= KVM_PV_VCPUS) {
         return -E2BIG;
     }
     g_mutex_lock(&vm->pv_lock);

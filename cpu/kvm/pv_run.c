@@ -18,11 +18,15 @@
 enum { VECTORS_WITH_ERROR = 0x60227d00 }; /* 8, 10 to 14, 17, 21, 29, 30 */
 #define RUN_DR6_BITS 0xe00full
 
-static bool run_deliver(struct kvm_engine *k, const struct x86_fault *fault)
+/* A fault of the guest's. false: leave. */
+static bool run_deliver(struct kvm_engine *k, struct x86_fault *fault, struct exit *exit)
 {
     struct vcpu *v = k->v;
 
     k->pv->direct = false;
+    if (G_UNLIKELY(k->debug.control != 0) && kvm_pv_debug_fault(k, fault, exit)) {
+        return false;
+    }
     if (fault->vector == CPU_GP) {
         x86_pv_protection(v, fault);
         return true;
@@ -48,6 +52,7 @@ static void run_syscall(struct kvm_engine *k, bool code64)
 
     k->pv->direct = false;
     cpu->rip = cpu->gpr[CPU_RCX];
+    cpu->gpr[CPU_R11] = kvm_pv_debug_home(k, cpu->gpr[CPU_R11]);
     cpu->rflags = cpu->gpr[CPU_R11] | 2;
     kvm_pv_fetch_code(k, code64 ? KVM_PV_CS64 : KVM_PV_CS32, KVM_PV_DS);
     if (!v->pv->syscall(v)) {
@@ -62,6 +67,7 @@ static void run_sysenter(struct kvm_engine *k)
 
     k->pv->direct = false;
     v->cpu.rip = 0; /* SYSENTER keeps none; Xen shows 0 too */
+    v->cpu.rflags = kvm_pv_debug_home(k, v->cpu.rflags);
     kvm_pv_fetch_code(k, KVM_PV_CS32, KVM_PV_DS);
     if (!v->pv->sysenter(v)) {
         x86_raise(v, &(struct x86_fault){.vector = CPU_GP, .has_error = true});
@@ -130,6 +136,9 @@ static void run_debug_bits(struct kvm_engine *k, struct x86_fault *fault)
     }
     k->pv->dr[6] = d.dr6; /* differs now from what the guest is going to have */
     fault->dr6 = d.dr6 & RUN_DR6_BITS;
+    if ((k->debug.control & KVM_GUESTDBG_USE_HW_BP) != 0) {
+        return; /* they are the debugger's */
+    }
     for (unsigned i = 0; i < 4; i++) {
         if ((cpu->dr[7] >> (2 * i) & 3) == 0) {
             fault->dr6 &= ~(1ull << i);
@@ -170,7 +179,7 @@ static bool run_vector(struct kvm_engine *k, unsigned vector, struct exit *exit)
     k->pv->flush = false;
     kvm_pv_fetch_data(k);
     cpu->rip = frame.rip;
-    cpu->rflags = frame.rflags | 2;
+    cpu->rflags = kvm_pv_debug_home(k, frame.rflags) | 2;
     cpu->gpr[CPU_RSP] = frame.rsp;
     kvm_pv_fetch_code(k, (uint16_t)frame.cs, (uint16_t)frame.ss);
     if (vector < 32 && (VECTORS_WITH_ERROR >> vector & 1) != 0) {
@@ -182,7 +191,7 @@ static bool run_vector(struct kvm_engine *k, unsigned vector, struct exit *exit)
     } else if (vector == CPU_DB) {
         run_debug_bits(k, &fault);
     }
-    return run_deliver(k, &fault);
+    return run_deliver(k, &fault, exit);
 }
 
 /* KVM stopped at CPL 0. */
@@ -233,7 +242,7 @@ static bool run_pending(struct kvm_engine *k, struct exit *exit, bool guest)
     if (fault.vector == CPU_DB) {
         run_debug_bits(k, &fault);
     }
-    return run_deliver(k, &fault);
+    return run_deliver(k, &fault, exit);
 }
 
 /* Stopped anywhere. */
@@ -249,11 +258,11 @@ static bool run_interrupted(struct kvm_engine *k, struct exit *exit)
 
 /* VMCALL or VMMCALL, where KVM hands it out: a PV guest's processor runs no virtual machine. KVM
  * sees that RIP is elsewhere when it is entered again, and leaves it. */
-static bool run_vmcall(struct kvm_engine *k)
+static bool run_vmcall(struct kvm_engine *k, struct exit *exit)
 {
     k->pv->at_shim = k->pv->direct = k->pv->flush = false;
     kvm_pv_fetch(k);
-    return run_deliver(k, &(struct x86_fault){.vector = CPU_UD});
+    return run_deliver(k, &(struct x86_fault){.vector = CPU_UD}, exit);
 }
 
 /* --- the loop --- */
@@ -269,7 +278,7 @@ static bool run_exit(struct kvm_engine *k, struct exit *exit)
     case KVM_EXIT_INTR:
         return run_interrupted(k, exit);
     case KVM_EXIT_XEN:
-        return run_vmcall(k);
+        return run_vmcall(k, exit);
     default:
         return kvm_run_ended(k, exit);
     }
@@ -371,9 +380,9 @@ void kvm_pv_run(struct kvm_engine *k, struct exit *exit)
     if (!run_begin(k, exit)) {
         return;
     }
-    while (run_once(k, exit)) {
+    while (run_once(k, exit) && !kvm_pv_debug_done(k, exit)) {
     }
-    if (exit->kind == EXIT_KICK) {
+    if (exit->kind == EXIT_KICK || exit->kind == EXIT_DEBUG) {
         int ret = kvm_pv_sync(k);
 
         if (ret < 0) {

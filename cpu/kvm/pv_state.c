@@ -87,15 +87,18 @@ static int state_load_xcr0(struct kvm_engine *k)
 
 static int state_load_debug(struct kvm_engine *k)
 {
-    memcpy(k->pv->dr, k->v->cpu.dr, sizeof(k->pv->dr));
-    return kvm_load_debug(k);
+    kvm_pv_debug_regs(k, k->pv->dr);
+    return kvm_put_debug(k, k->pv->dr);
 }
 
 static int state_load_seldom(struct kvm_engine *k)
 {
     const struct kvm_pv_cpu *pv = k->pv;
     const struct cpu_x86 *cpu = &k->v->cpu;
+    uint64_t dr[G_N_ELEMENTS(pv->dr)];
     int ret = 0;
+
+    kvm_pv_debug_regs(k, dr);
 
     if (cpu->tsc_offset != k->tsc_offset) {
         ret = kvm_load_tsc(k);
@@ -106,7 +109,7 @@ static int state_load_seldom(struct kvm_engine *k)
     if (ret >= 0 && (cpu->tsc_aux != pv->tsc_aux || cpu->spec_ctrl != pv->spec_ctrl)) {
         ret = state_load_msrs(k);
     }
-    if (ret >= 0 && memcmp(cpu->dr, pv->dr, sizeof(pv->dr)) != 0) {
+    if (ret >= 0 && memcmp(dr, pv->dr, sizeof(dr)) != 0) {
         ret = state_load_debug(k);
     }
     return ret;
@@ -219,6 +222,13 @@ static void state_load_changed(struct kvm_engine *k)
     }
 }
 
+/* RIP and RFLAGS as the guest is to go on with them. */
+static void state_put_regs(struct kvm_engine *k)
+{
+    kvm_put_regs(k);
+    k->run->s.regs.regs.rflags = kvm_pv_debug_flags(k) | 2;
+}
+
 static void state_enter_direct(struct kvm_engine *k)
 {
     struct kvm_pv_cpu *pv = k->pv;
@@ -233,7 +243,7 @@ static void state_enter_direct(struct kvm_engine *k)
     pv->pge = !pv->pge; /* drops all translations */
     s->cr4 = (cpu->cr4 & STATE_CR4_PV) | (pv->pge ? CPU_CR4_PGE : 0);
     k->run->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;
-    kvm_put_regs(k);
+    state_put_regs(k);
 }
 
 static bool state_as_loaded(const struct kvm_engine *k)
@@ -256,7 +266,7 @@ static void state_enter_shim(struct kvm_engine *k)
         uint64_t rax, rcx, rdx, rip, cs, rflags, rsp, ss;
     } frame = {
         cpu->gpr[CPU_RAX], cpu->gpr[CPU_RCX], cpu->gpr[CPU_RDX], cpu->rip,
-        cpu->seg[CPU_CS].selector, cpu->rflags | 2, cpu->gpr[CPU_RSP],
+        cpu->seg[CPU_CS].selector, kvm_pv_debug_flags(k) | 2, cpu->gpr[CPU_RSP],
         cpu->seg[CPU_SS].selector,
     };
     struct kvm_regs *r = &k->run->s.regs.regs;
@@ -286,6 +296,7 @@ int kvm_pv_load(struct kvm_engine *k)
     if (ret < 0) {
         return ret;
     }
+    kvm_pv_debug_begin(k);
     kvm_pv_map_gdt(k);
     kvm_pv_fast_load(k);
     state_load_changed(k);
@@ -295,7 +306,7 @@ int kvm_pv_load(struct kvm_engine *k)
     }
     if (!pv->at_shim && cs == pv->seg[CPU_CS].selector && ss == pv->seg[CPU_SS].selector &&
         state_as_loaded(k)) {
-        kvm_put_regs(k);
+        state_put_regs(k);
         return 0;
     }
     state_enter_shim(k);
@@ -326,6 +337,7 @@ void kvm_pv_fetch(struct kvm_engine *k)
     kvm_pv_fetch_data(k);
     k->v->cpu.seg[CPU_CS] = k->pv->seg[CPU_CS] = kvm_segment_home(&s->cs);
     k->v->cpu.seg[CPU_SS] = k->pv->seg[CPU_SS] = kvm_segment_home(&s->ss);
+    k->v->cpu.rflags = kvm_pv_debug_home(k, k->v->cpu.rflags);
 }
 
 static void state_fetch_selector(struct kvm_engine *k, enum cpu_segreg reg, uint16_t selector)

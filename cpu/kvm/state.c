@@ -357,15 +357,18 @@ int kvm_fetch_xsave(struct kvm_engine *k)
 
 /* --- debug registers and events --- */
 
-int kvm_load_debug(struct kvm_engine *k)
+int kvm_put_debug(struct kvm_engine *k, const uint64_t *dr)
 {
-    const struct cpu_x86 *cpu = &k->v->cpu;
     struct kvm_debugregs d = {
-        .db = {cpu->dr[0], cpu->dr[1], cpu->dr[2], cpu->dr[3]},
-        .dr6 = cpu->dr[6], .dr7 = cpu->dr[7],
+        .db = {dr[0], dr[1], dr[2], dr[3]}, .dr6 = dr[6], .dr7 = dr[7],
     };
 
     return kvm_ioctl(k->vm->sys, k->fd, KVM_SET_DEBUGREGS, &d);
+}
+
+static int state_load_debug(struct kvm_engine *k)
+{
+    return kvm_put_debug(k, k->v->cpu.dr);
 }
 
 static int state_fetch_debug(struct kvm_engine *k)
@@ -446,7 +449,7 @@ int kvm_load_all(struct kvm_engine *k)
 {
     static int (*const load[])(struct kvm_engine *k) = {
         state_load_sregs, kvm_load_xsave,  state_load_msrs,
-        kvm_load_debug, state_load_events, kvm_load_tsc,
+        state_load_debug, state_load_events, kvm_load_tsc,
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(load); i++) {

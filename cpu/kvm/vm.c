@@ -293,6 +293,9 @@ static struct kvm_vm *vm_new(struct mem *mem, const struct kvm_sys *sys, bool sp
     vm->fd = -1;
     vm->outside = g_hash_table_new(NULL, NULL);
     vm->free_slots = g_array_new(FALSE, FALSE, sizeof(uint32_t));
+    for (unsigned i = 0; i < KVM_PV_VCPUS; i++) {
+        vm->pv_info[i] = MEM_HOLE;
+    }
     vm->dev = ret = sys->open(KVM_DEVICE);
     if (ret >= 0) {
         vm->fd = ret = kvm_ioctl(sys, vm->dev, KVM_CREATE_VM, NULL);
