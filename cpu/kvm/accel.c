@@ -119,7 +119,6 @@ const struct accel_ops kvm_accel_ops = {
     .stats = kvm_stats,
 };
 
-/* No debugger: it steps by state that is KVM's between runs here. */
 const struct accel_ops kvm_split_accel_ops = {
     .name = "kvm",
     .needs_hypercall_port = true,
@@ -131,6 +130,7 @@ const struct accel_ops kvm_split_accel_ops = {
     .run = kvm_run_guest,
     .kick = kvm_kick,
     .state_changed = accel_state_changed,
+    .set_debug = kvm_set_debug,
     .dirty_log = kvm_dirty_log,
     .stats = kvm_stats,
 };

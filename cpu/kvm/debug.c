@@ -22,8 +22,8 @@
 
 #define TEST_GPA 0xfffbb000ull /* a page below those that Intel's KVM has */
 enum {
-    TEST_POINT = 1, /* offsets in the page: NOP, NOP, INT3, HLT */
-    TEST_INT3 = 2,
+    TEST_POINT = 1, /* offsets in the page: NOP, NOP, INT3 */
+    TEST_INT3 = 2,        /* then OUT to the hypercall port, behind which KVM keeps nothing */
     TEST_HANDLER = 0x10,
     TEST_GDT = 0x100,
     TEST_IDT = 0x200,
@@ -39,14 +39,14 @@ enum {
 
 static void debug_test_page(uint8_t *page)
 {
-    static const uint8_t code[] = {0x90, 0x90, 0xcc, 0xf4};
+    static const uint8_t code[] = {0x90, 0x90, 0xcc, OUT_IMM8, VCPU_HYPERCALL_PORT};
     const uint64_t handler = TEST_GPA + TEST_HANDLER;
     const uint64_t gdt[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
     const uint64_t gate =
         (handler & 0xffff) | 8ull << 16 | 0x8eull << 40 | (handler >> 16) << 48;
 
     memcpy(page, code, sizeof(code));
-    page[TEST_HANDLER] = 0xf4;
+    memcpy(page + TEST_HANDLER, code + TEST_INT3 + 1, 2);
     memcpy(page + TEST_GDT, gdt, sizeof(gdt));
     for (unsigned i = 0; i < 32; i++) {
         memcpy(page + TEST_IDT + i * sizeof(gate), &gate, sizeof(gate));
@@ -117,6 +117,9 @@ static int debug_try(struct kvm_engine *k)
     uint8_t *page;
     int ret = k->v->pv != NULL ? kvm_pv_sync(k) : kvm_fetch_all(k);
 
+    if (ret >= 0 && vm->chip == &kvm_chip_split) {
+        ret = kvm_chip_set_mp(k, KVM_MP_STATE_RUNNABLE);
+    }
     if (ret < 0) {
         return ret;
     }
@@ -259,17 +262,30 @@ static int debug_byte(struct vcpu *v, unsigned at)
     return x86_probe(v, gva, &gpa) && mem_read(v->mem, gpa, &byte, 1) ? byte : -1;
 }
 
+/* With KVM's local APICs: whether it delivers something before the instruction. */
+static bool debug_event_first(struct kvm_engine *k)
+{
+    struct kvm_vcpu_events e;
+
+    return k->vm->chip == &kvm_chip_split &&
+           (kvm_ioctl(k->vm->sys, k->fd, KVM_GET_VCPU_EVENTS, &e) < 0 ||
+            e.exception.injected != 0 || e.exception.pending != 0 || e.nmi.injected != 0 ||
+            e.interrupt.injected != 0);
+}
+
 bool kvm_debug_hypercall(struct kvm_engine *k)
 {
     struct vcpu *v = k->v;
     struct cpu_x86 *cpu = &v->cpu;
 
-    if ((k->debug.control & KVM_GUESTDBG_SINGLESTEP) == 0 || kvm_fetch_all(k) < 0 || cpu->cpl != 0 ||
-        debug_byte(v, 0) != OUT_IMM8 || debug_byte(v, 1) != VCPU_HYPERCALL_PORT) {
+    if ((k->debug.control & KVM_GUESTDBG_SINGLESTEP) == 0 || v->rest != VCPU_RUNS ||
+        kvm_fetch_for_call(k) < 0 || cpu->cpl != 0 || debug_byte(v, 0) != OUT_IMM8 ||
+        debug_byte(v, 1) != VCPU_HYPERCALL_PORT || debug_event_first(k)) {
         return false;
     }
     cpu->rip += 2;
     cpu->irq_shadow = false;
+    k->regs_dirty = true;
     v->board_ops->hypercall(v);
     return true;
 }

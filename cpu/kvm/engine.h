@@ -141,7 +141,7 @@ bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err)
 int kvm_debug_enter(struct kvm_engine *k);
 /* KVM_EXIT_DEBUG; false. */
 bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit);
-/* Before a run: whether it was a single step over a hypercall, which has been made. */
+/* Behind kvm_chip.begin: whether it was a single step over a hypercall, which has been made. */
 bool kvm_debug_hypercall(struct kvm_engine *k);
 
 /* --- stats.c --- */
@@ -191,6 +191,8 @@ extern const struct kvm_chip kvm_chip_split;
 extern const struct accel_apic_ops kvm_apic_ops;
 /* The local APICs of a VM that has no vCPU yet are KVM's. false: it cannot. */
 bool kvm_chip_make_split(struct kvm_vm *vm, GError **err);
+/* KVM_SET_MP_STATE. 0 or a negated errno. */
+int kvm_chip_set_mp(struct kvm_engine *k, uint32_t state);
 /* APIC ids are as the board numbers them. */
 unsigned long kvm_chip_vcpu_id(const struct kvm_vm *vm, unsigned vcpu);
 

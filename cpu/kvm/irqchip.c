@@ -54,7 +54,7 @@ static int chip_get_mp(struct kvm_engine *k)
     return ret;
 }
 
-static int chip_set_mp(struct kvm_engine *k, uint32_t state)
+int kvm_chip_set_mp(struct kvm_engine *k, uint32_t state)
 {
     struct kvm_mp_state mp = {.mp_state = state};
     int ret = kvm_ioctl(k->vm->sys, k->fd, KVM_SET_MP_STATE, &mp);
@@ -166,7 +166,10 @@ static int chip_begin(struct kvm_engine *k)
         k->regs_away = true;
     }
     if (ret >= 0 && mp != k->mp_state) {
-        ret = chip_set_mp(k, mp);
+        ret = kvm_chip_set_mp(k, mp);
+    }
+    if (ret >= 0 && k->debug.control != 0) { /* it steps from where the vCPU is now */
+        ret = kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &k->debug);
     }
     return ret;
 }
@@ -204,7 +207,7 @@ static int chip_inject(struct kvm_engine *k, uint8_t vector)
     e.flags = 0;
     ret = kvm_ioctl(k->vm->sys, k->fd, KVM_SET_VCPU_EVENTS, &e);
     if (ret >= 0 && k->mp_state != KVM_MP_STATE_RUNNABLE) {
-        ret = chip_set_mp(k, KVM_MP_STATE_RUNNABLE);
+        ret = kvm_chip_set_mp(k, KVM_MP_STATE_RUNNABLE);
     }
     return ret < 0 ? ret : 1;
 }
@@ -319,7 +322,7 @@ static bool chip_load(struct vcpu *v, const struct vcpu_apic *apic, struct exit 
         ret = chip_flush_regs(k);
     }
     if (ret >= 0) {
-        ret = chip_set_mp(k, chip_mp_of(v->rest));
+        ret = kvm_chip_set_mp(k, chip_mp_of(v->rest));
     }
     chip_all_away(k);
     return ret >= 0 || kvm_run_failed(exit, KVM_NOT_TAKEN, -ret);

@@ -532,11 +532,6 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
         kvm_pv_run(k, exit);
         return;
     }
-    if (kvm_debug_hypercall(k)) {
-        exit->kind = v->cpu.halted ? EXIT_HALT : EXIT_DEBUG;
-        exit->stop = VCPU_STOP_STEP;
-        return;
-    }
     if (!kvm_run_begin(k, exit)) {
         return;
     }
@@ -545,7 +540,12 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
         kvm_run_failed(exit, KVM_NOT_TAKEN, -ret);
         return;
     }
-    while (run_once(k, exit)) {
+    if (kvm_debug_hypercall(k)) {
+        exit->kind = v->cpu.halted ? EXIT_HALT : EXIT_DEBUG;
+        exit->stop = VCPU_STOP_STEP;
+    } else {
+        while (run_once(k, exit)) {
+        }
     }
     if (k->xen_pending) {
         run_xen_finish(k);

@@ -306,8 +306,8 @@ struct accel_ops {
      * behind it. On the vCPU's thread, from cpu/x86. NULL: nothing to do. */
     void (*branch_barrier)(struct vcpu *v);
     /* From the next run() on: stops with EXIT_DEBUG at what *debug says; NULL: at nothing. On the
-     * vCPU's thread, between runs. false: this engine or this host cannot, *err says what, and
-     * nothing has changed. NULL: it never can. */
+     * vCPU's thread, between runs; with accel_ops.apic when it is settled. false: this engine or
+     * this host cannot, *err says what, and nothing has changed. NULL: it never can. */
     bool (*set_debug)(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
     /* For engines whose guests write to memory unseen: between START and STOP, READ sets MEM_DIRTY
      * in all frames that the guest has written to since the last READ (or more of them). For all

@@ -29,7 +29,7 @@ LIMIT = float(os.environ.get("PVEMU_KVM_LIMIT", "1800"))  # seconds of the host 
 OWN_PORT, OWN_CALL = 400, 1700  # instructions above the bare loop that an exit may cost (amd)
 DISK_BYTES = 4 << 20
 PIECE = 256 << 10  # of it, for what is done over and over
-PROGRAMS = ("bare", "irqchip", "debug", "debug_pv", "state")
+PROGRAMS = ("bare", "irqchip", "debug", "debug_pv", "debug_split", "state")
 RUN = "./pvemu -accel kvm -m 256M"
 PV_MEMORY = "-m 128M"  # each page more is calls at the start of a PV guest: what it needs, and no more
 AUTO = "./pvemu -m 32M -net none -timeout 20 -kernel"
@@ -358,9 +358,10 @@ def cases(digest, machine):
     vtx = machine is outer.OuterVtx
     chosen = [
         Case("doctor", "./pvemu doctor", r"^kvm +usable$"),
-        Case("debugger", "./debug", r"^ok 1 /debug/step$", r"^ok 2 /debug/step-system$",
-             *(rf"^ok {n} /debug/{name}{'' if vtx else '.*SKIP.*does not stop a guest at'}"
-               for n, name in ((3, "int3"), (4, "exec-point"), (5, "data-points"))), r"^ok 6 "),
+        *(Case(name, program, r"^ok 1 /debug/step$", r"^ok 2 /debug/step-system$",
+             *(rf"^ok {n} /debug/{what}{'' if vtx else '.*SKIP.*does not stop a guest at'}"
+               for n, what in ((3, "int3"), (4, "exec-point"), (5, "data-points"))), r"^ok 6 ")
+          for name, program in (("debugger", "./debug"), ("debugger, split", "./debug_split"))),
         Case("debugger, PV", "./debug_pv", *(rf"^ok {n} /debug-pv/{name}$" for n, name in enumerate(("step", "step-program", "own-step", "int3"), 1)),
              r"^ok 5 /debug-pv/points" + ("$" if vtx else ".*SKIP.*does not stop a guest at"), r"^ok 6 /debug-pv/dirty$"),
         Case("AVX, written pages", "./state", r"^ok 1 /kvm/state/avx" + (".*SKIP" if vtx else "$"), r"^ok 2 /kvm/state/dirty$"),
@@ -433,7 +434,7 @@ NOT_SPLIT = r"[ _]pv_|pvh_page|pvh32_inline"  # PV guests have no APIC; one way 
 # What every commit must pass: each behaviour of the engine once. Of kernels whose calls are the same by page and inline,
 # and of their kinds, one that has not had its way yet; of Debian both kinds, with one and two CPUs, disk and network.
 COMMIT = (
-    "doctor", "debugger", "debugger, PV", "AVX, written pages", "auto", "cost of an exit",
+    "doctor", "debugger", "debugger, PV", "debugger, split", "AVX, written pages", "auto", "cost of an exit",
     *("guest " + name for name in ("exit_code", "poweroff", "xen_poweroff", "xen_page", "calls32", "user_call", "acpi_off", "triple",
                                    "crash", "reboot", "suspend", "hang", "echo_serial", "smp_locks", "smp_ipi")),
     *("PV guest " + name for name in ("hello", "calls", "calls_page", "tables", "traps", "user_page", "cpu", "failsafe", "spaces",

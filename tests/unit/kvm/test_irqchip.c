@@ -464,6 +464,93 @@ static void test_run_fails(void)
     }
 }
 
+/* --- a debugger --- */
+
+static void fill_step(struct kvm_run *run)
+{
+    run->debug.arch.exception = CPU_DB;
+    run->debug.arch.dr6 = 0x4000;
+    fake_kvm.regs.rip = 0x1005;
+}
+
+static void fill_runnable(struct kvm_run *run)
+{
+    (void)run;
+    g_assert_cmpuint(fake_kvm.mp_state, ==, KVM_MP_STATE_RUNNABLE);
+}
+
+static void debug_settled(enum vcpu_rest rest, const struct vcpu_debug *debug)
+{
+    struct exit exit = {0};
+
+    setup(rest);
+    g_assert_true(ops()->settle(v, &exit));
+    v->cpu.seg[CPU_CS].base = v->cpu.seg[CPU_CS].selector = 0;
+    g_assert_true(v->accel->set_debug(v, debug, NULL));
+}
+
+static void test_step(void)
+{
+    const struct vcpu_debug step = {.step = true};
+    struct exit exit = {0};
+
+    debug_settled(VCPU_RUNS, &step);
+    kt_add(KVM_EXIT_DEBUG, fill_step);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_DEBUG);
+    g_assert_cmphex(last.stop, ==, VCPU_STOP_STEP);
+    g_assert_cmpint(v->rest, ==, VCPU_RUNS);
+    g_assert_cmphex(fake_kvm.regs.rip, ==, 0x1005);
+    fake_kvm.count_request = KVM_SET_GUEST_DEBUG; /* the state is KVM's, and it steps from there */
+    kt_add(KVM_EXIT_DEBUG, fill_step);
+    kvm_run_guest(v, &last);
+    g_assert_cmpuint(fake_kvm.count, ==, 1);
+    g_assert_true(ops()->settle(v, &exit));
+    g_assert_cmphex(v->cpu.rip, ==, 0x1005);
+    kt_teardown();
+}
+
+/* KVM would lose the call; what KVM delivers comes first. */
+static void test_step_hypercall(void)
+{
+    const struct vcpu_debug step = {.step = true};
+
+    debug_settled(VCPU_RUNS, &step);
+    g_assert_true(mem_write(v->mem, 0x1000, "\xe6\x7e\xe6\x7e", 4));
+    v->cpu.gpr[CPU_RAX] = 17;
+    kvm_run_guest(v, &last); /* without KVM */
+    g_assert_cmpint(last.kind, ==, EXIT_DEBUG);
+    kt_assert_call(0, 'h', 17, 0, 0x1002);
+    g_assert_cmphex(fake_kvm.regs.rip, ==, 0x1002);
+    fake_kvm.events.interrupt.injected = 1;
+    kt_add(KVM_EXIT_DEBUG, NULL);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_DEBUG);
+    g_assert_cmpuint(nr_calls, ==, 1);
+    fake_kvm.events.interrupt.injected = 0;
+    hypercall_sleeps = true;
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_HALT);
+    g_assert_cmpint(v->rest, ==, VCPU_HALTS);
+    kt_teardown();
+}
+
+/* Tried on a vCPU that sleeps, which would not come out. */
+static void test_points(void)
+{
+    const struct vcpu_debug int3 = {.int3 = true};
+
+    setup(VCPU_HALTS);
+    kt_add(KVM_EXIT_IO, fill_runnable);
+    kt_add(KVM_EXIT_IO, fill_runnable);
+    g_assert_true(ops()->settle(v, &last));
+    g_assert_false(v->accel->set_debug(v, &int3, NULL));
+    g_assert_cmpuint(fake_kvm.next_exit, ==, 2);
+    run_to_kick();
+    g_assert_cmpuint(fake_kvm.mp_state, ==, KVM_MP_STATE_HALTED); /* again */
+    kt_teardown();
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -489,6 +576,9 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/irqchip/load-fails", test_load_fails);
     g_test_add_func("/kvm/irqchip/fetch-fails", test_fetch_fails);
     g_test_add_func("/kvm/irqchip/run-fails", test_run_fails);
+    g_test_add_func("/kvm/irqchip/step", test_step);
+    g_test_add_func("/kvm/irqchip/step-hypercall", test_step_hypercall);
+    g_test_add_func("/kvm/irqchip/points", test_points);
     ret = g_test_run();
     cpu_model_free(model);
     return ret;
