@@ -101,11 +101,8 @@ void dbt_cache_drop(struct dbt *d)
     memset(d->near_never, 0, sizeof(d->near_never));
     memset(d->frames, 0, sizeof(d->frames));
     for (unsigned i = 0; i < TLB_NR; i++) {
-        for (unsigned slot = 0; slot < DBT_JUMPS; slot++) {
-            dbt_jump_clear(d, i, slot);
-        }
-        d->nr_jump_used[i] = 0;
-        d->jump_local[i] = false;
+        dbt_jump_clear(d, i, 0);
+        dbt_jumps_clear(d, i);
     }
 }
 

@@ -287,6 +287,13 @@ static void common_page(struct dbt *d, struct emit *c, unsigned index)
     emit_jmp_to(c, d->common_stack);
 }
 
+void dbt_jump_slot_emit(struct emit *c)
+{
+    emit_bytes(c, (const uint8_t[]){0x45, 0x69, 0xda}, 3); /* imul $..,%r10d,%r11d */
+    emit_u32(c, DBT_JUMP_HASH);
+    emit_bytes(c, (const uint8_t[]){0x41, 0xc1, 0xeb, 16}, 4); /* shr $16,%r11d */
+}
+
 /* Calls dbt_again(d, r10), which finds where the code for that rip is now; r10 stays. */
 static void common_again(struct dbt *d, struct emit *c)
 {
@@ -323,19 +330,18 @@ static void common_return(struct dbt *d, struct emit *c)
     emit_op32_gs(c, EMIT_STORE, RAX, GS(interp.fl));
     emit_mov(c, RAX, HOST_R11);
     emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
-    G_STATIC_ASSERT(sizeof(struct dbt_jump) * DBT_JUMPS == 8 << 16);
+    G_STATIC_ASSERT(sizeof(struct dbt_jumps) == sizeof(uint64_t) << 17);
     emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(jump_at));
-    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 16}, 4); /* shr $16,%r11 */
+    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 17}, 4); /* shr $17,%r11 */
     emit_op_gs_index(c, EMIT_XOR_LOAD, HOST_R10, HOST_R11, GS(interp.key64));
-    emit_bytes(c, (const uint8_t[]){0x4f, 0x8d, 0x1c, 0x12}, 4); /* lea (r10,r10),r11 */
-    emit_bytes(c, (const uint8_t[]){0x45, 0x0f, 0xb7, 0xdb}, 4); /* movzwl r11w,r11d */
+    dbt_jump_slot_emit(c);
     emit_op_mem(c, EMIT_LEA, HOST_R11, &eight);
     emit_op_gs(c, EMIT_ADD_LOAD, HOST_R11, GS(jump_at));
     emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R10, HOST_R11, GS(jumps));
     missing = emit_jcc(c, 5);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     eight = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
-                              .disp = (int32_t)(GS(jumps) + offsetof(struct dbt_jump, code))};
+                              .disp = (int32_t)(GS(jumps) + offsetof(struct dbt_jumps, code))};
     emit_jmp_gs_mem(c, &eight);
     emit_patch(c->start, missing, emit_offset(c));
     emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));

@@ -20,14 +20,16 @@ enum { HOST_R9 = 9, HOST_R10 = 10, HOST_R11 = 11, HOST_STACK = HOST_R9 };
 enum { TLB_ENTRY_SHIFT = 5 };
 G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
 enum { DBT_NEAR_BITS = 1 << 15, DBT_GROUPS = 16 };
-enum { DBT_JUMPS = 1 << 15, DBT_FRAMES = 1 << 12 };
+enum { DBT_JUMPS = 1 << 16, DBT_FRAMES = 1 << 12 };
 enum { DBT_LOOPS = 1 << 14, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
 
 enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
 
-/* Where to go on for a rip: an entry `far`. */
-struct dbt_jump {
-    uint64_t rip, code; /* rip: as dbt_jump_tag() makes it */
+/* Where to go on for a rip: entries `far`. Zeroes are empty (dbt_jump_nowhere()): pages that are not
+ * used need no memory. */
+struct dbt_jumps {
+    uint64_t tag[DBT_JUMPS]; /* dbt_jump_tag() */
+    uint64_t code[DBT_JUMPS];
 };
 
 /*
@@ -46,7 +48,7 @@ struct tb_code {
     uint32_t in;          /* first of the links that lead here */
     uint32_t stale;       /* where `far` leads to while the translation is dead */
     uint8_t far_bytes[5]; /* what is there otherwise */
-    uint16_t jump;        /* where in the table `far` is; DBT_JUMP_ .. */
+    uint32_t jump;        /* where in the table `far` is; DBT_JUMP_ .. */
     uint16_t loop;        /* in d->loops; 0: it has none */
 };
 
@@ -147,7 +149,7 @@ struct dbt {
     uint64_t loop_addend[DBT_LOOP_GROUPS], loop_limit[DBT_LOOP_LIMITS], loop_at;
     uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
     const void *helper; /* tr_call_c() */
-    struct dbt_jump jumps[TLB_NR][DBT_JUMPS];
+    struct dbt_jumps jumps[TLB_NR];
 
     uint16_t jump_used[TLB_NR][DBT_JUMPS];
     uint32_t nr_jump_used[TLB_NR];
@@ -236,9 +238,13 @@ static inline uint64_t dbt_jump_tag(const struct dbt *d, unsigned index, uint64_
     return rip ^ d->interp.key64[index];
 }
 
+/* Functions are aligned to 16 as a rule: those that are neighbours share cache lines, in both
+ * arrays, and none are in each other's way within 1 MiB. */
+enum { DBT_JUMP_HASH = 0x10001000 };
 static inline unsigned dbt_jump_slot(uint64_t tag)
 {
-    return (unsigned)tag & (DBT_JUMPS - 1);
+    G_STATIC_ASSERT(DBT_JUMPS == 1 << 16);
+    return (uint32_t)tag * (uint32_t)DBT_JUMP_HASH >> 16;
 }
 
 static inline unsigned dbt_frame_slot(uint32_t frame)
@@ -255,12 +261,13 @@ static inline unsigned dbt_site_bit(uint32_t frame, unsigned at)
 /* A rip that belongs elsewhere, so that none matches. */
 static inline uint64_t dbt_jump_nowhere(unsigned slot)
 {
-    return slot ^ DBT_JUMPS / 2;
+    return slot == 0 ? MEM_PAGE_SIZE : 0;
 }
 
 static inline void dbt_jump_clear(struct dbt *d, unsigned index, unsigned slot)
 {
-    d->jumps[index][slot] = (struct dbt_jump){dbt_jump_nowhere(slot), 0};
+    d->jumps[index].tag[slot] = dbt_jump_nowhere(slot);
+    d->jumps[index].code[slot] = 0;
 }
 
 /* cache.c */
@@ -274,6 +281,9 @@ const struct rec *dbt_cache_rec(const struct dbt *d, uint32_t offset);
 
 /* common.c: code that all translations share, at the start of the cache. */
 void dbt_common_emit(struct dbt *d);
+/* dbt_jump_slot() of r10 to r11. */
+struct emit;
+void dbt_jump_slot_emit(struct emit *c);
 
 /* lockstep.c: around a run of a translation. */
 void dbt_lockstep_init(struct dbt *d);
@@ -337,8 +347,9 @@ void dbt_code_written(struct interp *e, uint32_t frame);
 void dbt_code_changed(struct interp *e);
 unsigned dbt_code_live(const struct interp *e, uint32_t frame);
 void dbt_code_watch(void *opaque, uint32_t frame);
-/* The tables of jumps: after changes of page tables; by rip. */
+/* The tables of jumps: after changes of page tables; all of one; by rip. */
 void dbt_jumps_check(struct dbt *d, unsigned index);
+void dbt_jumps_clear(struct dbt *d, unsigned index);
 void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, struct tb_code *code);
 /* The translation at a rip for this TLB, which is the current one, or NULL. */
 struct tb *dbt_find(struct dbt *d, unsigned index, uint64_t rip);

@@ -104,7 +104,7 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
 
 /* ---- tables of jumps ---- */
 
-static void links_jumps_clear(struct dbt *d, unsigned index)
+void dbt_jumps_clear(struct dbt *d, unsigned index)
 {
     for (unsigned i = 0; i < d->nr_jump_used[index]; i++) {
         dbt_jump_clear(d, index, d->jump_used[index][i]);
@@ -120,7 +120,7 @@ void dbt_jumps_check(struct dbt *d, unsigned index)
     if (!interp_keyed(index) &&
         (d->jump_epoch_global[index] != e->epoch_global ||
          (d->jump_local[index] && d->jump_epoch[index] != e->epoch_local))) {
-        links_jumps_clear(d, index);
+        dbt_jumps_clear(d, index);
     }
     if (d->jump_epoch_global[index] != e->epoch_global ||
         d->jump_epoch[index] != e->epoch_local) {
@@ -144,14 +144,14 @@ void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, struct tb_code *c
 {
     uint64_t tag = dbt_jump_tag(d, index, rip);
     unsigned at = dbt_jump_slot(tag);
-    struct dbt_jump *jump = &d->jumps[index][at];
+    struct dbt_jumps *jumps = &d->jumps[index];
 
-    if (jump->code == 0) {
+    if (jumps->code[at] == 0) {
         d->jump_used[index][d->nr_jump_used[index]++] = (uint16_t)at;
     }
-    jump->rip = tag;
-    jump->code = (uint64_t)(uintptr_t)(d->rx + code->far);
-    code->jump = code->jump == DBT_JUMP_NONE || code->jump == at ? (uint16_t)at : DBT_JUMP_MANY;
+    jumps->tag[at] = tag;
+    jumps->code[at] = (uint64_t)(uintptr_t)(d->rx + code->far);
+    code->jump = code->jump == DBT_JUMP_NONE || code->jump == at ? at : DBT_JUMP_MANY;
     d->jump_local[index] |= !links_global(&d->interp, rip);
 }
 
@@ -270,10 +270,10 @@ static void links_jump_away(struct dbt *d, struct tb_code *code, unsigned index)
         far[0] = LINK_JMP;
         *(interp_uint32_t *)(void *)(far + 1) = code->stale - (code->far + 5);
     } else if (code->jump != DBT_JUMP_NONE) {
-        struct dbt_jump *jump = &d->jumps[index][code->jump];
+        struct dbt_jumps *jumps = &d->jumps[index];
 
-        if (jump->code == (uint64_t)(uintptr_t)(d->rx + code->far)) {
-            jump->rip = dbt_jump_nowhere(code->jump);
+        if (jumps->code[code->jump] == (uint64_t)(uintptr_t)(d->rx + code->far)) {
+            jumps->tag[code->jump] = dbt_jump_nowhere(code->jump);
         }
     }
 }

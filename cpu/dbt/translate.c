@@ -43,8 +43,7 @@ static struct emit_mem tr_jumps(const struct tr *t, size_t field)
 {
     return (struct emit_mem){
         .base = EMIT_NO_REG, .index = HOST_R11, .scale = 8,
-        .disp = (int32_t)(TR_GS(jumps) + t->index * sizeof(struct dbt_jump) * DBT_JUMPS +
-                          field)};
+        .disp = (int32_t)(TR_GS(jumps) + t->index * sizeof(struct dbt_jumps) + field)};
 }
 
 /* r10: rip to what stands for it in the table, and back (dbt_jump_tag()). */
@@ -59,14 +58,12 @@ static void jump_salt(struct tr *t)
 /* r10: rip; compares it with the one in the table. */
 static void jump_compare(struct tr *t, struct emit_mem *code)
 {
-    struct emit_mem rip = tr_jumps(t, offsetof(struct dbt_jump, rip));
+    struct emit_mem tag = tr_jumps(t, offsetof(struct dbt_jumps, tag));
 
-    G_STATIC_ASSERT(DBT_JUMPS == 1 << 15 && sizeof(struct dbt_jump) == 16);
     jump_salt(t);
-    emit_bytes(&t->c, (const uint8_t[]){0x4f, 0x8d, 0x1c, 0x12}, 4); /* lea (r10,r10),r11 */
-    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x0f, 0xb7, 0xdb}, 4); /* movzwl r11w,r11d */
-    emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &rip);
-    *code = tr_jumps(t, offsetof(struct dbt_jump, code));
+    dbt_jump_slot_emit(&t->c);
+    emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &tag);
+    *code = tr_jumps(t, offsetof(struct dbt_jumps, code));
 }
 
 void tr_jump_code(struct tr *t, struct emit_mem *code)
