@@ -8,8 +8,14 @@
  *
  * PV guests are stopped by the shim (pv_debug.c); only breakpoints are tried for them, too.
  *
+ * KVM steps by the guest's TF, and forgets what the guest's own was. So, while all state is at home
+ * between runs (not with KVM's local APICs), instructions that move the flags are carried out here, and
+ * interrupts are delivered here; and the guest's own TF, breakpoints and #DB are put back behind a
+ * step. An exception that the processor delivers remains one step with what it leads to, and its frame
+ * has TF.
+ *
  * KVM moves RIP behind an OUT to the hypercall port before it comes out; when it steps it would come
- * out with that step and lose the call. So that instruction is carried out here.
+ * out with that step and lose the call. So that instruction is carried out here, always.
  */
 #include "engine.h"
 
@@ -82,8 +88,8 @@ static int debug_test_state(struct kvm_engine *k, unsigned at)
     return ret < 0 ? ret : kvm_ioctl(sys, k->fd, KVM_SET_REGS, &regs);
 }
 
-/* Whether KVM comes out with exception `vector` at `at`. */
-static bool debug_test_run(struct kvm_engine *k, uint32_t control, unsigned at, unsigned vector)
+/* 1: KVM comes out with exception `vector` at `at`. 0: it does not. Or a negated errno. */
+static int debug_test_run(struct kvm_engine *k, uint32_t control, unsigned at, unsigned vector)
 {
     struct kvm_guest_debug d = {.control = KVM_GUESTDBG_ENABLE | control};
     struct kvm_run *run = k->run;
@@ -91,9 +97,10 @@ static bool debug_test_run(struct kvm_engine *k, uint32_t control, unsigned at, 
 
     d.arch.debugreg[0] = TEST_GPA + TEST_POINT;
     d.arch.debugreg[7] = DR7_ON | 2;
-    if (debug_test_state(k, at) < 0 ||
-        kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &d) < 0) {
-        return false;
+    ret = debug_test_state(k, at);
+    ret = ret < 0 ? ret : kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &d);
+    if (ret < 0) {
+        return ret;
     }
     run->kvm_valid_regs = 0;
     run->kvm_dirty_regs = 0;
@@ -102,11 +109,12 @@ static bool debug_test_run(struct kvm_engine *k, uint32_t control, unsigned at, 
         __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
         ret = k->vm->sys->ioctl(k->fd, KVM_RUN, 0);
         if (ret != -EINTR && ret != -EAGAIN) {
-            return ret >= 0 && run->exit_reason == KVM_EXIT_DEBUG &&
-                   run->debug.arch.exception == vector;
+            return ret < 0 ? ret
+                           : run->exit_reason == KVM_EXIT_DEBUG &&
+                                 run->debug.arch.exception == vector;
         }
     }
-    return false;
+    return -EINTR;
 }
 
 /* 0 or a negated errno. v->cpu is whole, and is loaded again by the next run. */
@@ -131,9 +139,11 @@ static int debug_try(struct kvm_engine *k)
     ret = kvm_vm_set_slot(vm, KVM_SLOT_TEST, TEST_GPA, MEM_PAGE_SIZE, page);
     if (ret >= 0) {
         k->load_all = true;
-        vm->debug_points = debug_test_run(k, KVM_GUESTDBG_USE_HW_BP, 0, CPU_DB);
-        vm->debug_int3 = debug_test_run(k, KVM_GUESTDBG_USE_SW_BP, TEST_INT3, CPU_BP);
-        vm->debug_tried = true;
+        ret = debug_test_run(k, KVM_GUESTDBG_USE_HW_BP, 0, CPU_DB);
+        vm->debug_points = ret > 0;
+        ret = ret < 0 ? ret : debug_test_run(k, KVM_GUESTDBG_USE_SW_BP, TEST_INT3, CPU_BP);
+        vm->debug_int3 = ret > 0;
+        vm->debug_tried = ret >= 0;
         kvm_ioctl(vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &off);
         kvm_vm_set_slot(vm, KVM_SLOT_TEST, TEST_GPA, 0, NULL);
     }
@@ -225,6 +235,17 @@ bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err)
 
 /* --- running --- */
 
+bool kvm_debug_stepped(struct kvm_engine *k, struct exit *exit)
+{
+    if ((k->debug.control & KVM_GUESTDBG_SINGLESTEP) == 0) {
+        return false;
+    }
+    exit->kind = EXIT_DEBUG;
+    exit->stop = VCPU_STOP_STEP;
+    k->debug_dr6 = DR6_BS;
+    return true;
+}
+
 int kvm_debug_enter(struct kvm_engine *k)
 {
     int ret;
@@ -239,18 +260,38 @@ int kvm_debug_enter(struct kvm_engine *k)
     return ret < 0 ? ret : kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &k->debug);
 }
 
+/* Breakpoints that DR7 enables. */
+static uint64_t debug_enabled(uint64_t dr7)
+{
+    uint64_t points = 0;
+
+    for (unsigned i = 0; i < VCPU_POINTS; i++) {
+        points |= (dr7 >> (2 * i) & 3) != 0 ? 1u << i : 0;
+    }
+    return points;
+}
+
 bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit)
 {
     const struct kvm_debug_exit_arch *d = &k->run->debug.arch;
+    const bool points = (k->debug.control & KVM_GUESTDBG_USE_HW_BP) != 0;
 
     exit->kind = EXIT_DEBUG;
-    exit->stop = d->exception == CPU_BP ? VCPU_STOP_INT3
-                                        : (unsigned)(d->dr6 & 15) * VCPU_STOP_POINT;
-    if (d->exception == CPU_DB && ((d->dr6 & DR6_BS) != 0 || exit->stop == 0)) {
+    if (d->exception == CPU_BP) {
+        exit->stop = VCPU_STOP_INT3;
+        return false;
+    }
+    k->debug_dr6 = d->dr6;
+    exit->stop = points ? (unsigned)(d->dr6 & debug_enabled(k->debug.arch.debugreg[7])) *
+                              VCPU_STOP_POINT
+                        : 0;
+    if ((d->dr6 & DR6_BS) != 0 || exit->stop == 0) {
         exit->stop |= VCPU_STOP_STEP;
     }
     return false;
 }
+
+/* --- steps, with all state at home --- */
 
 /* A byte of the instruction at rip; -1: there is no memory. */
 static int debug_byte(struct vcpu *v, unsigned at)
@@ -262,30 +303,226 @@ static int debug_byte(struct vcpu *v, unsigned at)
     return x86_probe(v, gva, &gpa) && mem_read(v->mem, gpa, &byte, 1) ? byte : -1;
 }
 
-/* With KVM's local APICs: whether it delivers something before the instruction. */
+static bool debug_decode(struct vcpu *v, struct insn *in)
+{
+    uint8_t bytes[INSN_MAX_LEN];
+    size_t len = 0;
+    int byte;
+
+    while (len < sizeof(bytes) && (byte = debug_byte(v, (unsigned)len)) >= 0) {
+        bytes[len++] = (uint8_t)byte;
+    }
+    return insn_decode(in, x86_insn_mode(&v->cpu), bytes, len) == INSN_OK;
+}
+
+/* KVM would come out with the step and lose the call. */
+static bool debug_is_hypercall(struct vcpu *v)
+{
+    return v->cpu.cpl == 0 && debug_byte(v, 0) == OUT_IMM8 &&
+           debug_byte(v, 1) == VCPU_HYPERCALL_PORT;
+}
+
+static void debug_hypercall(struct kvm_engine *k)
+{
+    struct cpu_x86 *cpu = &k->v->cpu;
+
+    cpu->rip += 2;
+    cpu->irq_shadow = false;
+    k->regs_dirty = true;
+    k->hypercalls++;
+    k->v->board_ops->hypercall(k->v);
+}
+
+/* What shows TF to the guest, takes it from it, or clears it on the way to somewhere else. */
+static bool debug_moves_flags(const struct insn *in)
+{
+    switch (in->id) {
+    case INSN_PUSHF:
+    case INSN_POPF:
+    case INSN_INT:
+    case INSN_INT3:
+    case INSN_INTO:
+    case INSN_INT1:
+    case INSN_IRET:
+    case INSN_SYSCALL:
+    case INSN_SYSRET:
+    case INSN_SYSENTER:
+    case INSN_SYSEXIT:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Whether KVM is to stop before the instruction. */
+static bool debug_stops_before(const struct kvm_engine *k, const struct insn *in)
+{
+    const uint64_t dr7 = k->debug.arch.debugreg[7];
+    const struct cpu_x86 *cpu = &k->v->cpu;
+    const uint64_t at = cpu->rip + (cpu_is_code64(cpu) ? 0 : cpu->seg[CPU_CS].base);
+
+    if ((k->debug.control & KVM_GUESTDBG_USE_SW_BP) != 0 && in->id == INSN_INT3) {
+        return true;
+    }
+    for (unsigned i = 0; i < VCPU_POINTS; i++) {
+        if ((dr7 >> (2 * i) & 3) != 0 && (dr7 >> (16 + 4 * i) & 3) == 0 &&
+            k->debug.arch.debugreg[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool debug_triple(struct exit *exit)
+{
+    exit->kind = EXIT_SHUTDOWN;
+    g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
+    return false;
+}
+
+/* false: a triple fault. */
+static bool debug_raise(struct vcpu *v, uint64_t dr6, struct exit *exit)
+{
+    return x86_raise(v, &(struct x86_fault){.vector = CPU_DB, .dr6 = dr6}) ||
+           debug_triple(exit);
+}
+
+static bool debug_carry_out(struct vcpu *v, const struct insn *in, struct exit *exit)
+{
+    struct cpu_x86 *cpu = &v->cpu;
+    const bool step = (cpu->rflags & CPU_TF) != 0;
+    struct x86_fault fault;
+
+    cpu->rflags &= ~(uint64_t)CPU_RF;
+    cpu->irq_shadow = false;
+    if (!x86_system_insn(v, in, &fault)) {
+        return x86_raise(v, &fault) || debug_triple(exit);
+    }
+    /* SDM vol. 3 17.3.1.4: none behind what has cleared it on its way. */
+    if (step && ((cpu->rflags & CPU_TF) != 0 || in->id == INSN_POPF || in->id == INSN_IRET)) {
+        return debug_raise(v, DR6_BS, exit);
+    }
+    return true;
+}
+
+/* Interrupts are delivered here: a frame that the processor pushes would show the step's TF. */
+static bool debug_events(struct vcpu *v, struct exit *exit)
+{
+    struct cpu_x86 *cpu = &v->cpu;
+    int vector;
+
+    if ((atomic_load(&v->request) & VCPU_REQ_NMI) != 0) {
+        atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_NMI);
+        cpu->nmi_pending = true;
+    }
+    if (cpu->irq_shadow) {
+        return true;
+    }
+    if (cpu->nmi_pending && !cpu->nmi_blocked) {
+        cpu->nmi_pending = false;
+        return x86_nmi(v) || debug_triple(exit);
+    }
+    if ((atomic_load(&v->request) & VCPU_REQ_IRQ) == 0 || (cpu->rflags & CPU_IF) == 0) {
+        return true;
+    }
+    atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
+    vector = v->board_ops->irq_ack(v);
+    return vector < 0 || x86_interrupt(v, (uint8_t)vector) || debug_triple(exit);
+}
+
+bool kvm_debug_home(struct kvm_engine *k, struct exit *exit)
+{
+    struct vcpu *v = k->v;
+    struct insn in;
+    int ret;
+
+    if (!kvm_debug_holds(k)) {
+        return false;
+    }
+    ret = k->load_all ? 0 : kvm_fetch_all(k);
+    if (ret < 0) {
+        kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
+        return true;
+    }
+    if ((atomic_load(&v->request) & VCPU_REQ_STOP) != 0) {
+        return true; /* exit->kind is EXIT_KICK */
+    }
+    k->load_all = true;
+    if (!debug_events(v, exit)) {
+        return true;
+    }
+    k->debug_rip = v->cpu.rip;
+    k->debug_dr6 = 0;
+    k->debug_trap_flag = (v->cpu.rflags & CPU_TF) != 0;
+    if (!debug_decode(v, &in) || debug_stops_before(k, &in)) {
+        return false;
+    }
+    if (debug_is_hypercall(v)) {
+        debug_hypercall(k);
+    } else if (!debug_moves_flags(&in)) {
+        return false;
+    } else if (!debug_carry_out(v, &in, exit)) {
+        return true;
+    }
+    if (v->cpu.halted) {
+        exit->kind = EXIT_HALT;
+    } else {
+        kvm_debug_stepped(k, exit);
+    }
+    return true;
+}
+
+void kvm_debug_left(struct kvm_engine *k, struct exit *exit)
+{
+    struct cpu_x86 *cpu = &k->v->cpu;
+    const bool db = exit->kind == EXIT_DEBUG && (exit->stop & VCPU_STOP_INT3) == 0;
+    const bool stepped = db && (k->debug_dr6 & DR6_BS) != 0;
+    uint64_t dr6 = 0;
+
+    if (exit->kind == EXIT_HALT) { /* by one that was stepped, most likely: HLT is a byte */
+        cpu->rflags |= k->debug_trap_flag && cpu->rip == k->debug_rip + 1 ? CPU_TF : 0;
+        return;
+    }
+    if (!stepped && cpu->rip != k->debug_rip) {
+        return; /* in what an exception has led to: TF is clear there */
+    }
+    cpu->rflags |= k->debug_trap_flag ? CPU_TF : 0;
+    k->load_all = true;
+    if (db && (k->debug.control & KVM_GUESTDBG_USE_HW_BP) == 0) {
+        dr6 = k->debug_dr6 & debug_enabled(cpu->dr[7]);
+    }
+    if (stepped && k->debug_trap_flag) {
+        dr6 |= DR6_BS;
+    }
+    if (dr6 != 0) {
+        if (!stepped) { /* before the instruction */
+            cpu->rflags |= CPU_RF;
+        }
+        debug_raise(k->v, dr6, exit);
+    }
+}
+
+/* --- steps, where the state is KVM's --- */
+
+/* Whether KVM delivers something before the instruction. */
 static bool debug_event_first(struct kvm_engine *k)
 {
     struct kvm_vcpu_events e;
 
-    return k->vm->chip == &kvm_chip_split &&
-           (kvm_ioctl(k->vm->sys, k->fd, KVM_GET_VCPU_EVENTS, &e) < 0 ||
-            e.exception.injected != 0 || e.exception.pending != 0 || e.nmi.injected != 0 ||
-            e.interrupt.injected != 0);
+    return kvm_ioctl(k->vm->sys, k->fd, KVM_GET_VCPU_EVENTS, &e) < 0 ||
+           e.exception.injected != 0 || e.exception.pending != 0 || e.nmi.injected != 0 ||
+           e.interrupt.injected != 0;
 }
 
 bool kvm_debug_hypercall(struct kvm_engine *k)
 {
     struct vcpu *v = k->v;
-    struct cpu_x86 *cpu = &v->cpu;
 
-    if ((k->debug.control & KVM_GUESTDBG_SINGLESTEP) == 0 || v->rest != VCPU_RUNS ||
-        kvm_fetch_for_call(k) < 0 || cpu->cpl != 0 || debug_byte(v, 0) != OUT_IMM8 ||
-        debug_byte(v, 1) != VCPU_HYPERCALL_PORT || debug_event_first(k)) {
+    if ((k->debug.control & KVM_GUESTDBG_SINGLESTEP) == 0 || k->vm->chip != &kvm_chip_split ||
+        v->rest != VCPU_RUNS || kvm_fetch_for_call(k) < 0 || !debug_is_hypercall(v) ||
+        debug_event_first(k)) {
         return false;
     }
-    cpu->rip += 2;
-    cpu->irq_shadow = false;
-    k->regs_dirty = true;
-    v->board_ops->hypercall(v);
+    debug_hypercall(k);
     return true;
 }

@@ -72,6 +72,17 @@ static void dirty_read_info(struct kvm_vm *vm)
     }
 }
 
+/* A PV guest's window: shared info, grant frames. */
+static void dirty_read_window(struct kvm_vm *vm)
+{
+    uint64_t gfn;
+    uint32_t frame, pages = mem_window(vm->mem, &gfn, &frame);
+
+    for (uint32_t i = 0; i < pages; i++) {
+        dirty_mark(vm, frame + i);
+    }
+}
+
 static int dirty_start(struct kvm_vm *vm)
 {
     const uint64_t low = dirty_pages(vm, KVM_SLOT_LOW);
@@ -93,8 +104,13 @@ static int dirty_start(struct kvm_vm *vm)
 
 static int dirty_stop(struct kvm_vm *vm)
 {
-    g_clear_pointer(&vm->log_frames, g_free);
-    return kvm_vm_set_ram(vm);
+    g_autofree uint32_t *frames = g_steal_pointer(&vm->log_frames);
+    int ret = kvm_vm_set_ram(vm);
+
+    if (ret < 0) { /* it goes on */
+        vm->log_frames = g_steal_pointer(&frames);
+    }
+    return ret;
 }
 
 bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err)
@@ -112,6 +128,7 @@ bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err)
         ret = ret >= 0 ? dirty_read(vm, KVM_SLOT_HIGH) : ret;
         if (ret >= 0) {
             dirty_read_outside(vm);
+            dirty_read_window(vm);
             dirty_read_info(vm);
         }
     }

@@ -42,6 +42,9 @@ struct kvm_chip {
 
 enum { KVM_ROUTES = 24 };
 
+/* What is at a page of the view: the frame of its number, nothing, another one. */
+enum kvm_shown { KVM_SHOWN_OWN, KVM_SHOWN_HOLE, KVM_SHOWN_OTHER };
+
 /* One VM for all vCPUs of a board. */
 struct kvm_vm {
     const struct kvm_sys *sys;
@@ -51,11 +54,14 @@ struct kvm_vm {
     struct mem *mem;
     uint8_t *view;        /* RAM as the guest has it now: KVM's slots 0 and 1 */
     size_t view_size;
+    uint8_t *shown;       /* enum kvm_shown of each of its pages */
+    uint64_t pieces;      /* boundaries that the host keeps in it */
     unsigned nr_slots;    /* that KVM has */
     GHashTable *outside;  /* gfn -> slot, for pages outside RAM */
     GArray *free_slots;   /* uint32_t */
     unsigned next_slot;
-    _Atomic int failed;   /* errno of a change of the layout that could not be made */
+    _Atomic int failed;   /* errno of what could not be done outside a run: the next one says so */
+    const char *_Atomic failed_what;
     bool has_xcrs, has_tsc_offset;
     const struct kvm_chip *chip;
     struct {              /* messages whose end KVM tells: irqchip.c */
@@ -100,11 +106,15 @@ struct kvm_engine {
     uint32_t mp_state;    /* with KVM's APICs, between runs */
     uint64_t rest_rip;    /* where a sleep that the board told began */
     struct kvm_guest_debug debug; /* what a debugger wants; control 0: nothing */
+    uint64_t debug_rip, debug_dr6; /* of a step: where it began, what KVM came out with */
+    bool debug_trap_flag;          /* the guest steps itself */
     uint64_t xen_next;    /* behind it */
     uint64_t exits[KVM_EXITS], hypercalls, apic, entries, signals; /* counters */
     struct kvm_sregs sregs; /* that KVM has, when v->cpu's were last compared */
     struct kvm_pv_cpu *pv;  /* of a PV guest, once it has run */
 };
+
+extern const struct kvm_chip kvm_chip_user; /* run.c */
 
 /* --- accel.c --- */
 
@@ -121,6 +131,8 @@ void kvm_vm_put(struct kvm_vm *vm);
 /* 0 or a negated errno. */
 int kvm_vm_set_slot(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len, void *hva);
 
+/* Something could not be done, and the guest cannot go on without it. Any thread. */
+void kvm_vm_failed(struct kvm_vm *vm, const char *what, int error);
 /* RAM's slots as they are to be now. */
 int kvm_vm_set_ram(struct kvm_vm *vm);
 
@@ -139,10 +151,22 @@ bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err);
 bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
 /* The state is loaded: registers and what stops the guest go to KVM. 0 or a negated errno. */
 int kvm_debug_enter(struct kvm_engine *k);
+/* An instruction was carried out besides KVM: true, and *exit tells, if that is a step. */
+bool kvm_debug_stepped(struct kvm_engine *k, struct exit *exit);
 /* KVM_EXIT_DEBUG; false. */
 bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit);
-/* Behind kvm_chip.begin: whether it was a single step over a hypercall, which has been made. */
+/* Before a run: with pvemu's own APICs, a step's interrupts are delivered, and its instruction is
+ * carried out if KVM cannot step it. true: it was, and *exit tells. */
+bool kvm_debug_home(struct kvm_engine *k, struct exit *exit);
+/* With KVM's, behind kvm_chip.begin: whether it was a step over a hypercall, which has been made. */
 bool kvm_debug_hypercall(struct kvm_engine *k);
+/* Behind a run, the state home: what a step has hidden from the guest is the guest's again. */
+void kvm_debug_left(struct kvm_engine *k, struct exit *exit);
+/* Whether interrupts wait for kvm_debug_home(). */
+static inline bool kvm_debug_holds(const struct kvm_engine *k)
+{
+    return (k->debug.control & KVM_GUESTDBG_SINGLESTEP) != 0 && k->vm->chip == &kvm_chip_user;
+}
 
 /* --- stats.c --- */
 
@@ -197,8 +221,6 @@ int kvm_chip_set_mp(struct kvm_engine *k, uint32_t state);
 unsigned long kvm_chip_vcpu_id(const struct kvm_vm *vm, unsigned vcpu);
 
 /* --- run.c --- */
-
-extern const struct kvm_chip kvm_chip_user;
 
 /* accel_ops.run, .kick and .sync (with pvemu's own APICs) */
 void kvm_run_guest(struct vcpu *v, struct exit *exit);

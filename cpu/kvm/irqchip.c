@@ -21,6 +21,7 @@
 
 enum { CHIP_PINS = 24, CHIP_REG_BYTES = 16, CHIP_TPR = 8, MSI_LEVEL = 0x8000 };
 #define MSR_TSC_DEADLINE 0x6e0u
+#define KVM_NO_ROUTE "it takes no more interrupts of devices"
 
 bool kvm_chip_make_split(struct kvm_vm *vm, GError **err)
 {
@@ -383,6 +384,7 @@ static void chip_add_route(struct kvm_vm *vm, uint32_t address, uint32_t data)
         struct kvm_irq_routing head;
         struct kvm_irq_routing_entry entries[KVM_ROUTES];
     } table;
+    int ret;
 
     for (unsigned i = 0; i < vm->nr_routes; i++) {
         if (vm->route[i].address == address && vm->route[i].data == data) {
@@ -401,7 +403,10 @@ static void chip_add_route(struct kvm_vm *vm, uint32_t address, uint32_t data)
         table.entries[i].u.msi.address_lo = vm->route[i].address;
         table.entries[i].u.msi.data = vm->route[i].data;
     }
-    kvm_ioctl(vm->sys, vm->fd, KVM_SET_GSI_ROUTING, &table);
+    ret = kvm_ioctl(vm->sys, vm->fd, KVM_SET_GSI_ROUTING, &table);
+    if (ret < 0) { /* its interrupt would never end */
+        kvm_vm_failed(vm, KVM_NO_ROUTE, -ret);
+    }
 }
 
 static bool chip_message(struct vcpu *v, uint32_t address, uint32_t data)

@@ -20,7 +20,7 @@
 
 #include "base/error.h"
 
-enum { PROBE_DEADLINE_MS = 3000, PROBE_GROUP_BUFFER = 4096 };
+enum { PROBE_DEADLINE_MS = 3000, PROBE_GROUP_BUFFER = 4096, PROBE_REAPS = 200, PROBE_REAP_US = 5000 };
 
 /* What the engine cannot do without, with the Linux version that brought it. */
 static const struct {
@@ -112,6 +112,7 @@ G_NORETURN static void probe_child(const struct kvm_sys *sys, pid_t parent, int 
         _exit(1);
     }
     setrlimit(RLIMIT_CORE, &none);
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* nor one by a pipe, which knows no limit */
     kvm_probe_here(sys, &p);
     _exit(write(out, &p, sizeof(p)) == (ssize_t)sizeof(p) ? 0 : 1);
 }
@@ -162,7 +163,8 @@ void kvm_probe_run(const struct kvm_sys *sys, int deadline_ms, struct kvm_probe 
     } else {
         probe_wait(fds[0], deadline_ms, p);
         kill(child, SIGKILL);
-        while (waitpid(child, NULL, 0) < 0 && errno == EINTR) {
+        for (unsigned i = 0; i < PROBE_REAPS && waitpid(child, NULL, WNOHANG) == 0; i++) {
+            g_usleep(PROBE_REAP_US); /* one that a faulty KVM does not let die stays behind */
         }
     }
     close(fds[0]);

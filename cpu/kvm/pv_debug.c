@@ -17,14 +17,7 @@
 #define DEBUG_POINTS    0xfull
 #define DEBUG_DR6_CLEAN 0xffff0ff0ull
 #define DEBUG_ERROR_IDT 2u /* of a #GP: of a gate. QEMU's processor gets its number wrong */
-enum {
-    OP_POPF = 0x9d,
-    OP_IRET = 0xcf,
-    OP_INT3 = 0xcc,
-    OP_SIZE = 0x66,
-    REX_FIRST = 0x40,
-    REX_LAST = 0x4f,
-};
+enum { OP_INT3 = 0xcc };
 
 /* A byte of the instruction at rip. false: it cannot be read. */
 static bool debug_byte(struct vcpu *v, uint64_t offset, uint8_t *byte)
@@ -40,16 +33,15 @@ static bool debug_byte(struct vcpu *v, uint64_t offset, uint8_t *byte)
 /* Whether TF behind the instruction at rip is its own doing. */
 static bool debug_sets_flags(struct vcpu *v)
 {
-    uint8_t byte = 0;
-    unsigned at = 0;
+    uint8_t bytes[INSN_MAX_LEN];
+    struct insn in;
+    size_t len = 0;
 
-    do {
-        if (!debug_byte(v, at++, &byte)) {
-            return false;
-        }
-    } while (at < INSN_MAX_LEN &&
-             (byte == OP_SIZE || (byte >= REX_FIRST && byte <= REX_LAST && cpu_is_code64(&v->cpu))));
-    return byte == OP_POPF || byte == OP_IRET;
+    while (len < sizeof(bytes) && debug_byte(v, len, &bytes[len])) {
+        len++;
+    }
+    return insn_decode(&in, x86_insn_mode(&v->cpu), bytes, len) == INSN_OK &&
+           (in.id == INSN_POPF || in.id == INSN_IRET);
 }
 
 void kvm_pv_debug_begin(struct kvm_engine *k)

@@ -292,7 +292,7 @@ static bool run_requests(struct kvm_engine *k, struct exit *exit)
     int error = atomic_load(&k->vm->failed);
 
     if (error != 0) {
-        return kvm_run_failed(exit, "the guest's memory cannot be laid out", error);
+        return kvm_run_failed(exit, atomic_load(&k->vm->failed_what), error);
     }
     if ((request & (VCPU_REQ_TLB_FLUSH | VCPU_REQ_PV_FLUSH)) != 0) {
         k->pv->flush = true;

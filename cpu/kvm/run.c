@@ -120,7 +120,7 @@ static bool run_requests(struct kvm_engine *k, uint32_t request, struct exit *ex
     int error = atomic_load(&k->vm->failed);
 
     if (error != 0) {
-        return kvm_run_failed(exit, "the guest's memory cannot be laid out", error);
+        return kvm_run_failed(exit, atomic_load(&k->vm->failed_what), error);
     }
     if ((request & VCPU_REQ_TLB_FLUSH) != 0) { /* KVM has followed the layout by itself */
         atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_TLB_FLUSH);
@@ -135,6 +135,9 @@ static bool run_requests(struct kvm_engine *k, uint32_t request, struct exit *ex
         }
         /* KVM finishes the instruction and comes back. */
         __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        return true;
+    }
+    if (kvm_debug_holds(k)) {
         return true;
     }
     if (v->cpu.nmi_pending && !run_give_nmi(k, exit)) {
@@ -200,7 +203,7 @@ static bool run_xen(struct kvm_engine *k, struct exit *exit)
     if (cpu->rip != k->xen_next) {
         run_xen_finish(k);
     }
-    return true;
+    return !kvm_debug_stepped(k, exit); /* KVM would step from where the call was */
 }
 
 /* Ports' values, without a call of memcpy(). */
@@ -532,7 +535,7 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
         kvm_pv_run(k, exit);
         return;
     }
-    if (!kvm_run_begin(k, exit)) {
+    if (!kvm_run_begin(k, exit) || kvm_debug_home(k, exit)) {
         return;
     }
     ret = k->vm->chip->begin(k);
@@ -553,19 +556,19 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
     ret = k->vm->chip->leave(k, exit);
     if (ret < 0 && exit->kind != EXIT_ERROR) {
         kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
+    } else if (kvm_debug_holds(k)) {
+        kvm_debug_left(k, exit);
     }
 }
 
 void kvm_sync(struct vcpu *v)
 {
     struct kvm_engine *k = v->engine;
+    int ret;
 
-    if (v->pv != NULL) {
-        kvm_pv_sync(k);
-        return;
-    }
-    if (!k->load_all && kvm_fetch_all(k) < 0) {
-        /* Its file descriptor is gone: nothing better is to be had. */
+    ret = v->pv != NULL ? kvm_pv_sync(k) : k->load_all ? 0 : kvm_fetch_all(k);
+    if (ret < 0) { /* nothing better is to be had: the next run ends the guest */
         k->regs_away = k->sregs_away = k->deep_away = false;
+        kvm_vm_failed(k->vm, KVM_NOT_GIVEN, -ret);
     }
 }

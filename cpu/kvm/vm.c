@@ -12,11 +12,13 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/error.h"
 
-enum { SLOTS_UNTOLD = 32, MSRS_OF_APIC = 2 };
+enum { SLOTS_UNTOLD = 32, MSRS_OF_APIC = 2, VM_PIECES = 24 << 10 };
+#define VM_NO_LAYOUT "the guest's memory cannot be laid out"
 #define VM_TSS_ADDRESS  0xfffbd000ull /* three pages that Intel's KVM wants for itself */
 #define VM_IDENTITY_MAP 0xfffbc000ull
 #define VM_PHYS_BITS    40
@@ -34,33 +36,86 @@ int kvm_vm_set_slot(struct kvm_vm *vm, uint32_t slot, uint64_t gpa, uint64_t len
     return kvm_ioctl(vm->sys, vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
-static void vm_layout_failed(struct kvm_vm *vm, int error)
+void kvm_vm_failed(struct kvm_vm *vm, const char *what, int error)
 {
     int none = 0;
 
-    atomic_compare_exchange_strong(&vm->failed, &none, error);
+    if (atomic_load(&vm->failed) == 0) {
+        atomic_store(&vm->failed_what, what);
+        atomic_compare_exchange_strong(&vm->failed, &none, error);
+    }
+}
+
+/* Whether the host sees two neighbours of the view as one piece. */
+static bool vm_joined(const struct kvm_vm *vm, uint64_t page)
+{
+    return vm->shown[page] == vm->shown[page - 1] && vm->shown[page] != KVM_SHOWN_OTHER;
+}
+
+/* Notes what some pages of the view show. */
+static void vm_show(struct kvm_vm *vm, uint64_t page, uint64_t count, enum kvm_shown what)
+{
+    const uint64_t pages = vm->view_size >> MEM_PAGE_SHIFT;
+    const uint64_t first = MAX(page, 1), last = MIN(page + count, pages - 1);
+
+    for (uint64_t i = first; i <= last; i++) {
+        vm->pieces -= !vm_joined(vm, i);
+    }
+    memset(vm->shown + page, what, count);
+    for (uint64_t i = first; i <= last; i++) {
+        vm->pieces += !vm_joined(vm, i);
+    }
+}
+
+static bool vm_map_frame(struct kvm_vm *vm, uint64_t page, uint32_t frame)
+{
+    if (frame == page && vm->shown[page] == KVM_SHOWN_OWN) {
+        return true;
+    }
+    if (mmap(vm->view + (page << MEM_PAGE_SHIFT), MEM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+             MAP_SHARED | MAP_NORESERVE | MAP_FIXED, mem_fd(vm->mem),
+             (off_t)frame << MEM_PAGE_SHIFT) == MAP_FAILED) {
+        return false;
+    }
+    vm_show(vm, page, 1, frame == page ? KVM_SHOWN_OWN : KVM_SHOWN_OTHER);
+    return true;
+}
+
+static bool vm_map_holes(struct kvm_vm *vm, uint64_t page, uint64_t count)
+{
+    if (vm->pieces >= VM_PIECES ||
+        mmap(vm->view + (page << MEM_PAGE_SHIFT), count << MEM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+        return false;
+    }
+    vm_show(vm, page, count, KVM_SHOWN_HOLE);
+    return true;
+}
+
+static bool vm_map_own(struct kvm_vm *vm, uint64_t page, uint64_t count)
+{
+    for (uint64_t i = page; i < page + count; i++) {
+        if (vm->shown[i] == KVM_SHOWN_OTHER && !vm_map_frame(vm, i, (uint32_t)i)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Frame `frame` at the page of the view, or holes at `count` pages; the same when it is there
- * already. */
+ * already. Each hole may cost the host two pieces, of which a process can have 65,530 in all: when
+ * there are many the page's own frame stays, or comes, instead. It is the guest's, empty since it was
+ * given back, and what the page shows when it is had again. */
 static void vm_map_pages(struct kvm_vm *vm, uint64_t page, uint64_t count, uint32_t frame)
 {
-    void *at = vm->view + (page << MEM_PAGE_SHIFT);
-    const int prot = PROT_READ | PROT_WRITE;
-    void *got;
+    bool ok;
 
     for (uint64_t i = 0; vm->log_frames != NULL && i < count; i++) {
         kvm_dirty_moved(vm, page + i, frame);
     }
-    if (frame == MEM_HOLE) {
-        got = mmap(at, count << MEM_PAGE_SHIFT, prot,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    } else {
-        got = mmap(at, MEM_PAGE_SIZE, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
-                   mem_fd(vm->mem), (off_t)frame << MEM_PAGE_SHIFT);
-    }
-    if (got == MAP_FAILED) {
-        vm_layout_failed(vm, errno);
+    ok = frame == MEM_HOLE ? vm_map_holes(vm, page, count) : vm_map_frame(vm, page, frame);
+    if (!ok && !(frame == MEM_HOLE && vm_map_own(vm, page, count))) {
+        kvm_vm_failed(vm, VM_NO_LAYOUT, errno);
     }
 }
 
@@ -101,14 +156,14 @@ static void vm_set_outside(struct kvm_vm *vm, uint64_t gfn, uint32_t frame)
         return; /* no guest can reach above */
     }
     if (!vm_new_slot(vm, &slot)) {
-        vm_layout_failed(vm, ENOSPC);
+        kvm_vm_failed(vm, VM_NO_LAYOUT, ENOSPC);
         return;
     }
     ret = kvm_vm_set_slot(vm, slot, gfn << MEM_PAGE_SHIFT, MEM_PAGE_SIZE,
                       mem_frame_hva(vm->mem, frame));
     if (ret < 0) {
         g_array_append_val(vm->free_slots, slot);
-        vm_layout_failed(vm, -ret);
+        kvm_vm_failed(vm, VM_NO_LAYOUT, -ret);
         return;
     }
     g_hash_table_insert(vm->outside, GSIZE_TO_POINTER(gfn), GUINT_TO_POINTER(slot));
@@ -128,9 +183,11 @@ static void vm_initial_layout(struct kvm_vm *vm)
     }
     if (mmap(vm->view, vm->view_size, PROT_READ | PROT_WRITE,
              MAP_SHARED | MAP_NORESERVE | MAP_FIXED, mem_fd(vm->mem), 0) == MAP_FAILED) {
-        vm_layout_failed(vm, errno);
+        kvm_vm_failed(vm, VM_NO_LAYOUT, errno);
     }
     madvise(vm->view, vm->view_size, MADV_DONTDUMP);
+    memset(vm->shown, KVM_SHOWN_OWN, vm->view_size >> MEM_PAGE_SHIFT);
+    vm->pieces = 0;
 }
 
 /* mem_layout_fn */
@@ -174,6 +231,7 @@ static int vm_make_memory(struct kvm_vm *vm)
         return -errno;
     }
     madvise(vm->view, vm->view_size, MADV_DONTDUMP);
+    vm->shown = g_malloc0(vm->view_size >> MEM_PAGE_SHIFT);
     ret = kvm_vm_set_ram(vm);
     if (ret >= 0) {
         mem_set_listener(vm->mem, vm_layout, vm);
@@ -349,6 +407,7 @@ void kvm_vm_put(struct kvm_vm *vm)
     if (vm->view != NULL) {
         munmap(vm->view, vm->view_size);
     }
+    g_free(vm->shown);
     g_free(vm->log_frames);
     kvm_pv_memory_free(vm);
     g_hash_table_destroy(vm->outside);

@@ -207,8 +207,10 @@ enum vcpu_flush {
 /*
  * What a debugger stops the guest at. The guest sees nothing of it: its own TF, DR0 to DR7 and #DB
  * are as without. Interrupts are taken as usual, so that the instruction a step executes may be
- * their handler's first. KVM steps by the guest's TF: PUSHF shows it, and what clears it (SYSCALL,
- * an exception, an interrupt) is one step until it comes back.
+ * their handler's first. KVM's processor steps by the guest's TF: an exception that it delivers has TF
+ * in its frame, and is one step until the handler comes back; with accel_ops.apic PUSHF shows it,
+ * too, and SYSCALL, IRET and interrupts are the same. On KVM data points do not stop at accesses that are
+ * carried out outside the processor; while there are points the guest's own rest.
  */
 enum vcpu_point_kind { VCPU_POINT_EXEC, VCPU_POINT_WRITE, VCPU_POINT_ACCESS };
 enum { VCPU_POINTS = 4 };

@@ -80,8 +80,13 @@ bool accel_for_image(struct machine *m, GError **err)
         m->accel_note = g_strdup("-accel kvm,irqchip=split: a PV guest has no interrupt controller; "
                                  "it runs as with -accel kvm");
     }
-    if (m->kind == PV_KIND_PV || m->image->boot_loader == NULL ||
-        !m->accel->needs_hypercall_port || g_strcmp0(m->config->accel, m->accel->name) == 0) {
+    if (m->kind == PV_KIND_PV || m->image->boot_loader == NULL || !m->accel->needs_hypercall_port) {
+        return true;
+    }
+    if (g_strcmp0(m->config->accel, m->accel->name) == 0) {
+        m->accel_note = g_strdup_printf("-accel %s: hypercalls of the kernel that %s starts come out only "
+                                        "where the host's KVM has CONFIG_KVM_XEN",
+                                        m->accel->name, m->image->boot_loader);
         return true;
     }
     m->accel = accel_software();

@@ -130,7 +130,11 @@ static bool guest_kvm_dirty(struct vcpu *v, enum vcpu_dirty what, GError **err)
 }
 
 const struct accel_ops guest_kvm_ops = {
+#ifdef GUEST_KVM_SPLIT
+    .name = "kvm-split",
+#else
     .name = "kvm",
+#endif
     .probe = guest_kvm_probe,
     .vcpu_init = guest_kvm_init,
     .vcpu_fini = guest_kvm_fini,

@@ -8,7 +8,13 @@
 
 static bool is_kvm(void)
 {
-    return strcmp(interp_accel_ops.name, "kvm") == 0;
+    return g_str_has_prefix(interp_accel_ops.name, "kvm");
+}
+
+/* Its steps are KVM's own: TF is KVM's, what the guest's was is forgotten. */
+static bool is_split(void)
+{
+    return strcmp(interp_accel_ops.name, "kvm-split") == 0;
 }
 
 /* false: this host cannot, and says so. */
@@ -105,12 +111,87 @@ static void test_step_system(void)
     g->cpu->fmask = CPU_IF | CPU_TF;
     GUEST_LOAD(g, user_code);
     g_assert_true(debug_set(g, &step));
-    if (!is_kvm() || is_bochs(g)) { /* others step by TF: over what clears it */
+    if (!is_split() || is_bochs(g)) { /* that steps over what clears TF */
         debug_step(g, 0x100);
         g_assert_cmpuint(g->cpu->cpl, ==, 0);
+        g_assert_cmphex(g->cpu->gpr[CPU_R11] & CPU_TF, ==, 0);
     }
     debug_step(g, 2);
     g_assert_cmpuint(g->cpu->cpl, ==, 3);
+    guest_free(g);
+}
+
+GUEST_CODE(flag_code, "pushq $0x102\n" /* 0 */
+                      "popfq\n"        /* 5 */
+                      "nop\n"          /* 6 */
+                      "nop\n"          /* 7 */
+                      "hlt");          /* 8 */
+/* The guest steps itself: it gets its own #DB, and sees none of the debugger's. */
+static void test_own_step(void)
+{
+    const struct vcpu_debug step = {.step = true};
+    const uint64_t handler = G_HANDLERS + CPU_DB * 16;
+    struct guest *g = guest_new();
+
+    if (is_split()) {
+        g_test_skip("with KVM's local APICs the guest's own TF is lost");
+        guest_free(g);
+        return;
+    }
+    GUEST_LOAD(g, flag_code);
+    g_assert_true(debug_set(g, &step));
+    debug_step(g, 5);
+    debug_step(g, 6);
+    g_assert_cmphex(g->cpu->rflags & CPU_TF, ==, CPU_TF);
+    debug_step(g, handler - G_CODE);
+    g_assert_cmphex(guest_frame(g, 0), ==, G_CODE + 7);
+    g_assert_cmphex(guest_frame(g, 2) & CPU_TF, ==, CPU_TF);
+    g_assert_cmphex(g->cpu->dr[6] & 0x4000, ==, 0x4000);
+    g_assert_cmphex(g->cpu->rflags & CPU_TF, ==, 0);
+    g_assert_true(debug_set(g, NULL));
+    g_assert_cmpint(guest_vector(g), ==, CPU_DB);
+    g->cpu->rip = G_CODE; /* without a debugger the same */
+    interp_accel_ops.state_changed(g->v);
+    g_assert_cmpint(guest_vector(g), ==, CPU_DB);
+    g_assert_cmphex(guest_frame(g, 0), ==, G_CODE + 7);
+    guest_free(g);
+}
+
+GUEST_CODE(irq_code, "nop\n"              /* 0 */
+                     "nop\n"              /* 1 */
+                     "outb %al, $0x99\n"  /* 2: asks for an interrupt */
+                     "nop\n"              /* 4 */
+                     "hlt");              /* 5 */
+GUEST_CODE(irq_handler, "nop\niretq");
+/* Its frame is the guest's, without the step's TF. */
+static void test_step_interrupt(void)
+{
+    const struct vcpu_debug step = {.step = true};
+    const uint64_t handler = G_HANDLERS + 0x50 * 16;
+    struct guest *g = guest_new();
+
+    if (is_split()) {
+        g_test_skip("the test's interrupt line is pvemu's");
+        guest_free(g);
+        return;
+    }
+    guest_irqs[0] = 0x50;
+    g_assert(mem_write(g->fb->board.mem, handler, irq_handler, 3));
+    GUEST_LOAD(g, irq_code);
+    g->cpu->rflags |= CPU_IF;
+    g_assert_true(debug_set(g, &step));
+    debug_step(g, 1);
+    debug_step(g, 2);
+    guest_run(g, EXIT_DEBUG);
+    if (g->cpu->rip == G_CODE + 4) { /* it is taken at the next step */
+        guest_run(g, EXIT_DEBUG);
+    }
+    g_assert_cmphex(g->cpu->rip, ==, handler + 1);
+    g_assert_cmphex(guest_frame(g, 0), ==, G_CODE + 4);
+    g_assert_cmphex(guest_frame(g, 2) & CPU_TF, ==, 0);
+    g_assert_true(debug_set(g, NULL));
+    guest_run(g, EXIT_HALT);
+    g_assert_cmphex(g->cpu->rip, ==, G_CODE + 6);
     guest_free(g);
 }
 
@@ -210,6 +291,8 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/debug/step", test_step);
     g_test_add_func("/debug/step-system", test_step_system);
+    g_test_add_func("/debug/own-step", test_own_step);
+    g_test_add_func("/debug/step-interrupt", test_step_interrupt);
     g_test_add_func("/debug/int3", test_int3);
     g_test_add_func("/debug/exec-point", test_exec_point);
     g_test_add_func("/debug/data-points", test_data_points);

@@ -357,6 +357,85 @@ static void test_step(void)
     kt_teardown();
 }
 
+static uint64_t dr6_now;
+
+static void fill_db(struct kvm_run *run)
+{
+    run->debug.arch.exception = CPU_DB;
+    run->debug.arch.dr6 = dr6_now;
+    fake_kvm.regs.rip = (dr6_now & 0x4000) != 0 ? 0x1005 : 0x1000;
+}
+
+/* What KVM gives to the debugger of the guest's own is the guest's: its breakpoints, its TF. */
+static void test_step_own(void)
+{
+    static const struct {
+        uint64_t trap_flag, dr6, told; /* 0: nothing */
+        unsigned stop;
+    } rows[] = {
+        {0, 0x4000, 0, VCPU_STOP_STEP},           {0, 0x4004, 0x4, VCPU_STOP_STEP},
+        {CPU_TF, 0x4000, 0x4000, VCPU_STOP_STEP}, {CPU_TF, 0x4004, 0x4004, VCPU_STOP_STEP},
+        {0, 0x4002, 0, VCPU_STOP_STEP},           {0, 0x4, 0x4, VCPU_STOP_STEP},
+    };
+    const struct vcpu_debug step = {.step = true};
+    const uint32_t handler = 0x1234;
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        kt_setup();
+        v->cpu.seg[CPU_CS].base = v->cpu.seg[CPU_CS].selector = 0;
+        v->cpu.rip = 0x1000;
+        v->cpu.rflags |= rows[i].trap_flag;
+        v->cpu.dr[6] = 0xffff0ff0;
+        v->cpu.dr[7] = 0x420; /* the third is enabled */
+        g_assert_true(mem_write(v->mem, 4 * CPU_DB, &handler, sizeof(handler)));
+        g_assert_true(kvm_accel_ops.set_debug(v, &step, NULL));
+        dr6_now = rows[i].dr6;
+        kt_add(KVM_EXIT_DEBUG, fill_db);
+        kvm_run_guest(v, &last);
+        g_assert_cmphex(last.stop, ==, rows[i].stop);
+        g_assert_cmphex(v->cpu.rip, ==, rows[i].told != 0 ? handler : 0x1005);
+        g_assert_cmphex(v->cpu.dr[6] & 0x400f, ==, rows[i].told);
+        kt_teardown();
+    }
+}
+
+/* An interrupt's frame is written here: the processor's would have the step's TF. */
+static void test_step_interrupt(void)
+{
+    const struct vcpu_debug step = {.step = true};
+    const uint32_t handler = 0x1234;
+
+    kt_setup();
+    v->cpu.rflags |= CPU_IF;
+    irq_vector = 0x31;
+    vcpu_request(v, VCPU_REQ_IRQ);
+    g_assert_true(mem_write(v->mem, 4 * 0x31, &handler, sizeof(handler)));
+    g_assert_true(kvm_accel_ops.set_debug(v, &step, NULL));
+    fake_kvm.count_request = KVM_INTERRUPT;
+    kt_add(KVM_EXIT_DEBUG, fill_step);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(irq_vector, ==, -1);
+    g_assert_cmpuint(fake_kvm.count, ==, 0);
+    g_assert_cmphex(fake_kvm.sregs.cs.base, ==, 0); /* of the handler */
+    g_assert_cmphex(v->cpu.rflags & CPU_IF, ==, 0);
+    kt_teardown();
+}
+
+/* A VMCALL that KVM hands out: it would not step behind it. */
+static void test_step_vmcall(void)
+{
+    const struct vcpu_debug step = {.step = true};
+
+    kt_setup();
+    g_assert_true(kvm_accel_ops.set_debug(v, &step, NULL));
+    kt_add(KVM_EXIT_XEN, fill_vmcall);
+    kvm_run_guest(v, &last);
+    g_assert_cmpint(last.kind, ==, EXIT_DEBUG);
+    g_assert_cmphex(last.stop, ==, VCPU_STOP_STEP);
+    g_assert_cmphex(v->cpu.rip, ==, 0x5003);
+    kt_teardown();
+}
+
 /* KVM would lose it. */
 static void test_step_hypercall(void)
 {
@@ -377,6 +456,8 @@ static void test_step_hypercall(void)
     g_assert_cmphex(fake_kvm.nr_exits, ==, fake_kvm.next_exit);
     kt_teardown();
 }
+
+enum { MANY_PAGES = 80 << 10 }; /* of which each other one is given back */
 
 static const struct vcpu_debug points = {
     .int3 = true, .nr_points = 3,
@@ -452,9 +533,9 @@ static void test_points_fail(void)
     } rows[] = {
         {KVM_SET_CPUID2, "does not take the guest's CPUID"},
         {KVM_SET_USER_MEMORY_REGION, "cannot be tried: Cannot allocate memory"},
-        {KVM_SET_SREGS, "does not stop a guest"},
-        {KVM_SET_GUEST_DEBUG, "does not stop a guest"},
-        {KVM_RUN, "does not stop a guest"},
+        {KVM_SET_SREGS, "cannot be tried: Cannot allocate memory"},
+        {KVM_SET_GUEST_DEBUG, "cannot be tried: Cannot allocate memory"},
+        {KVM_RUN, "cannot be tried: Interrupted"},
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -466,6 +547,9 @@ static void test_points_fail(void)
         g_assert_false(kvm_accel_ops.set_debug(v, &points, &err));
         g_assert_nonnull(strstr(err->message, rows[i].text));
         fake_kvm.fail_request = 0;
+        kt_add(KVM_EXIT_DEBUG, fill_point0); /* which is not remembered */
+        kt_add(KVM_EXIT_DEBUG, fill_int3);
+        g_assert_true(kvm_accel_ops.set_debug(v, &points, NULL));
         kt_teardown();
     }
 }
@@ -531,6 +615,46 @@ static void test_dirty_fails(void)
     g_assert_false(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_START, &err));
     g_assert_null(((struct kvm_engine *)v->engine)->vm->log_frames);
     fake_kvm.fail_request = 0;
+    kt_teardown();
+}
+
+/* --- memory --- */
+
+/* Every other page is given back: no host keeps so many pieces, so the last ones keep their frames. */
+static void test_many_holes(void)
+{
+    const uint64_t pages = MANY_PAGES;
+
+    kt_ram = pages * PAGE;
+    kt_setup();
+    for (uint64_t gfn = 0; gfn < pages; gfn += 2) {
+        mem_set_holes(v->mem, gfn, 1);
+    }
+    for (uint64_t gfn = 0; gfn < pages; gfn += 2) { /* had again */
+        g_assert_true(mem_set_gfn(v->mem, gfn, (uint32_t)gfn));
+    }
+    for (uint64_t gfn = 0; gfn < pages; gfn += 512) {
+        const struct kvm_vm *vm = ((struct kvm_engine *)v->engine)->vm;
+
+        g_assert_true(mem_write(v->mem, gfn * PAGE, &gfn, sizeof(gfn)));
+        g_assert_cmpmem(vm->view + gfn * PAGE, sizeof(gfn), &gfn, sizeof(gfn));
+    }
+    kt_run_to_halt();
+    kt_teardown();
+    kt_ram = RAM;
+}
+
+/* State of a sleeping vCPU that KVM does not give: nobody goes on with what was there before. */
+static void test_sync_fails(void)
+{
+    kt_setup();
+    kt_run_to_halt();
+    fake_kvm.fail_request = KVM_GET_XSAVE;
+    fake_kvm.fail_error = EIO;
+    kvm_accel_ops.sync(v);
+    fake_kvm.fail_request = 0;
+    v->cpu.halted = false;
+    kt_run_to_end(EXIT_ERROR, "does not give the guest's state: Input/output");
     kt_teardown();
 }
 
@@ -671,8 +795,13 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/extras/registers-stay", test_registers_stay);
     g_test_add_func("/kvm/extras/step", test_step);
     g_test_add_func("/kvm/extras/step-hypercall", test_step_hypercall);
+    g_test_add_func("/kvm/extras/step-own", test_step_own);
+    g_test_add_func("/kvm/extras/step-interrupt", test_step_interrupt);
+    g_test_add_func("/kvm/extras/step-vmcall", test_step_vmcall);
+    g_test_add_func("/kvm/extras/sync-fails", test_sync_fails);
     g_test_add_func("/kvm/extras/points", test_points);
     g_test_add_func("/kvm/extras/no-points", test_no_points);
+    g_test_add_func("/kvm/extras/many-holes", test_many_holes);
     g_test_add_func("/kvm/extras/dirty", test_dirty);
     g_test_add_func("/kvm/extras/dirty-fails", test_dirty_fails);
     g_test_add_func("/kvm/extras/vmcall", test_vmcall);

@@ -388,6 +388,10 @@ static void test_routes(void)
         ops()->message(v, 0xfee00000, 0xc040 + i);
     }
     g_assert_cmpuint(fake_kvm.nr_routes, ==, KVM_ROUTES);
+    fake_kvm.fail_request = KVM_SET_GSI_ROUTING;
+    fake_kvm.fail_error = EIO;
+    ops()->message(v, 0xfee00000, 0xc099);
+    kt_run_to_end(EXIT_ERROR, "no more interrupts of devices: Input/output");
     kt_teardown();
 }
 

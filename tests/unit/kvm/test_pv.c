@@ -135,7 +135,7 @@ static void test_lost(void)
 static void test_layout_fails(void)
 {
     pvt_setup();
-    atomic_store(&pvt_k->vm->failed, ENOSPC);
+    kvm_vm_failed(pvt_k->vm, "the guest's memory cannot be laid out", ENOSPC);
     kt_run_to_end(EXIT_ERROR, "laid out: No space");
     pvt_teardown();
 }

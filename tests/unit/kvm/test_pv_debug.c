@@ -143,7 +143,8 @@ static void test_flags(void)
     static const struct {
         char code[3];
         bool loads;
-    } rows[] = {{"\x9d", true}, {"\x66\x9d", true}, {"\x48\xcf", true}, {"\x48\x90", false}};
+    } rows[] = {{"\x9d", true}, {"\x66\x9d", true}, {"\x48\xcf", true}, {"\x2e\x9d", true},
+                {"\x48\x90", false}};
 
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         debug_setup(&step);
@@ -266,6 +267,25 @@ static void test_dirty(void)
     pvt_teardown();
 }
 
+/* Nor are the frames in the guest's window. */
+static void test_dirty_window(void)
+{
+    pvt_setup_new();
+    mem_set_window(v->mem, RAM / PAGE + 512, 1, 2);
+    pvt_run_to_kick();
+    g_assert_cmpuint(fake_kvm.slots, ==, 3); /* RAM, the shim, the window */
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_START, NULL));
+    for (uint32_t i = 0; i < 4; i++) {
+        was_dirty(mem_extra_frame(v->mem, i));
+    }
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_READ, NULL));
+    for (uint32_t i = 0; i < 4; i++) {
+        g_assert_cmpint(was_dirty(mem_extra_frame(v->mem, i)), ==, i == 1 || i == 2);
+    }
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_STOP, NULL));
+    pvt_teardown();
+}
+
 int main(int argc, char **argv)
 {
     int ret;
@@ -281,6 +301,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/pv-debug/points", test_points);
     g_test_add_func("/kvm/pv-debug/refused", test_refused);
     g_test_add_func("/kvm/pv-debug/dirty", test_dirty);
+    g_test_add_func("/kvm/pv-debug/dirty-window", test_dirty_window);
     ret = g_test_run();
     cpu_model_free(model);
     return ret;

@@ -8,6 +8,7 @@ struct fake_board *fb;
 struct vcpu *v;
 struct cpu_model *model;
 struct exit last;
+uint64_t kt_ram = RAM;
 struct kt_call calls[KT_CALLS];
 unsigned nr_calls;
 int irq_vector;
@@ -108,7 +109,7 @@ static const struct vcpu_board_ops board_ops = {
 void kt_setup_board(void)
 {
     fake_kvm_reset();
-    fb = fake_board_new(2, RAM, 4);
+    fb = fake_board_new(2, kt_ram, 4);
     for (unsigned i = 0; i < 2; i++) {
         v = fb->vcpus[1 - i];
         v->id = 1 - i;

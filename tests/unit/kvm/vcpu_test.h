@@ -22,6 +22,7 @@ extern struct fake_board *fb;
 extern struct vcpu *v; /* the first; there is a second without an engine */
 extern struct cpu_model *model; /* the test's main() makes it */
 extern struct exit last;
+extern uint64_t kt_ram; /* of the next board: RAM */
 extern struct kt_call calls[KT_CALLS];
 extern unsigned nr_calls;
 extern int irq_vector;        /* the board's answer, once; -1: none */
