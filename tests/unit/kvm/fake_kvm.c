@@ -2,6 +2,7 @@
 #include "fake_kvm.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,9 @@ static int fake_run(void)
     fake_kvm.valid_regs = run->kvm_valid_regs;
     fake_kvm.window = run->request_interrupt_window != 0;
     if (fake_kvm.die) {
+        if (fake_kvm.die_signal != 0) {
+            raise(fake_kvm.die_signal);
+        }
         _exit(3);
     }
     if ((run->kvm_dirty_regs & KVM_SYNC_X86_REGS) != 0) {
@@ -151,6 +155,9 @@ static int fake_run(void)
 
 static int fake_slot(const struct kvm_userspace_memory_region *region)
 {
+    if (region->slot == fake_kvm.fail_slot && region->slot != 0) {
+        return -EEXIST;
+    }
     if (region->slot != 0 || fake_kvm.memory == NULL) { /* slot 0: only its flags change */
         fake_kvm.slots += region->memory_size != 0 ? 1u : -1u;
     }
@@ -189,10 +196,12 @@ static int fake_set_cpuid(const struct kvm_cpuid2 *list)
 
 static int fake_dirty(const struct kvm_dirty_log *log)
 {
-    g_assert_cmpuint(log->slot, ==, 0);
+    uint64_t *dirty = log->slot == 0 ? &fake_kvm.dirty : &fake_kvm.dirty_high;
+
+    g_assert_cmpuint(log->slot, <=, 1);
     g_assert_true(fake_kvm.log);
-    memcpy(log->dirty_bitmap, &fake_kvm.dirty, sizeof(fake_kvm.dirty));
-    fake_kvm.dirty = 0;
+    memcpy(log->dirty_bitmap, dirty, sizeof(*dirty));
+    *dirty = 0;
     return 0;
 }
 

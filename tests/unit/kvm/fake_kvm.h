@@ -34,7 +34,9 @@ struct fake_kvm {
     unsigned long count_request; /* how often this call came: */
     unsigned count;
     bool no_mmap;                /* of the vCPU */
-    bool die;                    /* KVM_RUN ends the process */
+    bool die;                    /* KVM_RUN ends the process, */
+    int die_signal;              /* by this; 0: it exits */
+    uint32_t fail_slot;          /* this memory slot is refused; 0: none */
     bool poor_cpuid;             /* KVM_GET_SUPPORTED_CPUID offers nothing, else all */
     struct fake_exit exits[FAKE_EXITS];
     unsigned nr_exits, next_exit;
@@ -59,7 +61,7 @@ struct fake_kvm {
     struct kvm_cpuid_entry2 cpuid[FAKE_CPUID];
     unsigned nr_cpuid;
     bool log;                    /* slot 0 is logged */
-    uint64_t dirty;              /* its first 64 pages; KVM_GET_DIRTY_LOG takes them */
+    uint64_t dirty, dirty_high;  /* its first 64 pages, and slot 1's; KVM_GET_DIRTY_LOG takes them */
     uint32_t valid_regs;         /* kvm_valid_regs at the last KVM_RUN */
     unsigned slots;              /* that are set */
     bool immediate_exit;         /* as it was at the last KVM_RUN */

@@ -17,6 +17,11 @@ static void fill_in(struct kvm_run *run)
     memset(kt_io_data(run, KVM_EXIT_IO_IN, 0x3fd, 1, 1), 0, 4);
 }
 
+static void fill_out32(struct kvm_run *run)
+{
+    memcpy(kt_io_data(run, KVM_EXIT_IO_OUT, 0x604, 4, 1), "\x01\x02\x03\x04", 4);
+}
+
 static void test_ports(void)
 {
     kt_setup();
@@ -29,6 +34,10 @@ static void test_ports(void)
     kt_assert_call(2, 'i', 0x3fd, 1, 0);
     g_assert_cmpuint(((uint8_t *)((struct kvm_engine *)v->engine)->run)[PAGE], ==, 0x88);
     g_assert_cmpuint(((uint8_t *)((struct kvm_engine *)v->engine)->run)[PAGE + 1], ==, 0);
+    v->cpu.halted = false;
+    kt_add(KVM_EXIT_IO, fill_out32);
+    kt_run_to_halt();
+    kt_assert_call(3, 'o', 0x604, 4, 0x04030201);
     kt_teardown();
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "vcpu_test.h"
 
@@ -620,6 +621,65 @@ static void test_dirty_fails(void)
 
 /* --- memory --- */
 
+/* RAM above 4 GiB is a slot of its own: shown, given back, logged. */
+static void test_high(void)
+{
+    const uint64_t gpa = MEM_HIGH_START + 5 * PAGE, low = MEM_LOW_END;
+    const uint64_t value = 0x1234;
+    g_autoptr(GError) err = NULL;
+    const struct kvm_vm *vm;
+    uint32_t frame;
+
+    kt_ram = low + (64 << 20);
+    kt_setup();
+    vm = ((struct kvm_engine *)v->engine)->vm;
+    g_assert_cmpuint(fake_kvm.slots, ==, 2);
+    frame = mem_gfn_frame(v->mem, gpa / PAGE);
+    fake_kvm.fail_slot = 1;
+    g_assert_false(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_START, &err));
+    g_assert_nonnull(strstr(err->message, "does not log written pages"));
+    g_assert_null(vm->log_frames);
+    fake_kvm.fail_slot = 0;
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_START, NULL));
+    atomic_fetch_and(&mem_frame_info(v->mem, frame)->flags, (uint8_t)~MEM_DIRTY);
+    fake_kvm.dirty_high = 1ull << 5;
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_READ, NULL));
+    g_assert_true(is_dirty(frame));
+    g_assert_true(kvm_accel_ops.dirty_log(v, VCPU_DIRTY_STOP, NULL));
+    g_assert_true(mem_write(v->mem, gpa, &value, sizeof(value)));
+    g_assert_cmpmem(vm->view + low + 5 * PAGE, sizeof(value), &value, sizeof(value));
+    mem_set_holes(v->mem, gpa / PAGE, 1);
+    g_assert_cmpint(vm->view[low + 5 * PAGE], ==, 0);
+    g_assert_true(mem_set_gfn(v->mem, gpa / PAGE, frame));
+    g_assert_cmpmem(vm->view + low + 5 * PAGE, sizeof(value), &value, sizeof(value));
+    kt_teardown();
+    kt_ram = RAM;
+}
+
+/* A host that has not enough addresses left for a second view of RAM. */
+static void test_no_view(void)
+{
+    g_autoptr(GError) err = NULL;
+    struct rlimit old, few;
+    g_autofree char *statm = NULL;
+    bool made;
+
+    kt_ram = 4ull << 30;
+    kt_setup_board();
+    g_assert_true(g_file_get_contents("/proc/self/statm", &statm, NULL, NULL));
+    g_assert_cmpint(getrlimit(RLIMIT_AS, &old), ==, 0);
+    few = old;
+    few.rlim_cur = g_ascii_strtoull(statm, NULL, 10) * PAGE + (1ull << 30);
+    g_assert_cmpint(setrlimit(RLIMIT_AS, &few), ==, 0);
+    made = kvm_vcpu_init(v, &fake_kvm_sys, false, &err);
+    g_assert_cmpint(setrlimit(RLIMIT_AS, &old), ==, 0);
+    g_assert_false(made);
+    g_assert_nonnull(strstr(err->message, "cannot make a virtual machine"));
+    g_assert_nonnull(strstr(err->message, "Cannot allocate memory"));
+    kt_teardown();
+    kt_ram = RAM;
+}
+
 /* Every other page is given back: no host keeps so many pieces, so the last ones keep their frames. */
 static void test_many_holes(void)
 {
@@ -802,6 +862,8 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/extras/points", test_points);
     g_test_add_func("/kvm/extras/no-points", test_no_points);
     g_test_add_func("/kvm/extras/many-holes", test_many_holes);
+    g_test_add_func("/kvm/extras/high", test_high);
+    g_test_add_func("/kvm/extras/no-view", test_no_view);
     g_test_add_func("/kvm/extras/dirty", test_dirty);
     g_test_add_func("/kvm/extras/dirty-fails", test_dirty_fails);
     g_test_add_func("/kvm/extras/vmcall", test_vmcall);

@@ -338,6 +338,26 @@ static void test_vector_later(void)
     }
 }
 
+static void fill_in_and_vector(struct kvm_run *run)
+{
+    memset(kt_io_data(run, KVM_EXIT_IO_IN, 0x3fd, 1, 1), 0, 4);
+    irq_vector = 0x51;
+    vcpu_request(v, VCPU_REQ_IRQ);
+}
+
+/* Not between the halves of an IN: KVM finishes that first. */
+static void test_vector_unfinished(void)
+{
+    setup(VCPU_RUNS);
+    fake_kvm.run->if_flag = 1;
+    kt_add(KVM_EXIT_IO, fill_in_and_vector);
+    run_to_kick();
+    g_assert_cmpuint(fake_kvm.events.interrupt.injected, ==, 1);
+    g_assert_cmphex(fake_kvm.events.interrupt.nr, ==, 0x51);
+    g_assert_cmpint(irq_vector, ==, -1);
+    kt_teardown();
+}
+
 static void fill_eoi(struct kvm_run *run)
 {
     run->eoi.vector = 0x33;
@@ -574,6 +594,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/irqchip/in-flight", test_in_flight);
     g_test_add_func("/kvm/irqchip/vector", test_vector);
     g_test_add_func("/kvm/irqchip/vector-later", test_vector_later);
+    g_test_add_func("/kvm/irqchip/vector-unfinished", test_vector_unfinished);
     g_test_add_func("/kvm/irqchip/eoi", test_eoi);
     g_test_add_func("/kvm/irqchip/messages", test_messages);
     g_test_add_func("/kvm/irqchip/routes", test_routes);

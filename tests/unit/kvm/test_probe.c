@@ -2,6 +2,7 @@
 /* The probe against a fake /dev/kvm: every way to be unusable, its words, and what is left open. */
 #include <errno.h>
 #include <glib.h>
+#include <signal.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -208,6 +209,12 @@ static void test_died(void)
     g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
     g_assert_false(kvm_probe_judge(&p, &err));
     g_assert_nonnull(strstr(err->message, "could not be run to its end"));
+    fake_kvm_reset(); /* or a signal ends it, without a core dump */
+    fake_kvm.die = true;
+    fake_kvm.die_signal = SIGSEGV;
+    kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
+    g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
+    g_assert_false(g_file_test("core", G_FILE_TEST_EXISTS));
 }
 
 /* The watchdog: a KVM_RUN that never comes back, and a child that works. */
