@@ -156,6 +156,7 @@ static void guest_control(struct cpu_x86 *cpu)
     cpu->idtr = (struct cpu_table){.base = GUEST_HIGH + G_IDT, .limit = 0x1ff};
     cpu->tr = (struct cpu_segment){
         .selector = SEL_TSS, .attr = 0x8b, .limit = 0x67, .base = GUEST_HIGH + G_TSS};
+    cpu->ldtr = (struct cpu_segment){.unusable = true}; /* as processes have it */
 }
 
 static void guest_user_segments(struct cpu_x86 *cpu, enum insn_mode mode)
