@@ -7,13 +7,13 @@
 
 enum {
     LOOP_INSNS = 40,
-    LOOP_STEP = 1024,  /* of a register */
-    LOOP_MOST = 256,   /* bytes from one iteration to the next, where that is constant */
+    LOOP_STEP = 4096,  /* of a register */
+    LOOP_MOST = 1024,  /* bytes from one iteration to the next, where that is constant */
     LOOP_SPAN = 1 << (NEAR_SIZES - 1), /* of a group */
     LOOP_COEF = 16,
     LOOP_GUESSES = 8,
     LOOP_PINNED = 16, /* with a host register: it keeps its value */
-    LOOP_FAILS = 2 * (DBT_LOOP_GROUPS + DBT_LOOP_LIMITS + LOOP_GUESSES),
+    LOOP_FAILS = 4 * DBT_LOOP_GROUPS + 2 * (DBT_LOOP_LIMITS + LOOP_GUESSES),
 };
 
 /* A sum of registers as they are at the start of an iteration. */
@@ -67,6 +67,7 @@ struct tr_loop {
     unsigned nr_groups, nr_limits, nr_fails;
     bool guesses; /* some */
     uint32_t fails[LOOP_FAILS]; /* jumps to the ordinary translation */
+    uint32_t turns[DBT_LOOP_LIMITS]; /* jumps from the limits */
 };
 
 /* t, nr and zeroes otherwise; false: it cannot have a fast body. */

@@ -5,10 +5,10 @@
  * (the fast one), in which no memory access is checked, and a head before it that looks all of
  * them up in the TLB and says how far each register that moves (a pointer, an index) may go
  * before one of them leaves its page. The fast body compares those registers with their limits,
- * instead of polling, too: at a limit, as where the head finds no tag, the ordinary
- * translation does the next iteration, with a poll before it. So a fast body ends after at most
- * as many iterations as a page has bytes, and nothing can change its pages meanwhile: it calls
- * no C.
+ * instead of polling, too. At a limit comes a poll, and the pages that follow are looked up (the
+ * turn); where they, or those of the head, have no tag, the ordinary translation does the next
+ * iteration, with a poll before it. So a fast body ends after at most as many iterations as a
+ * page has bytes, and nothing can change its pages meanwhile: it calls no C.
  *
  * Registers are where they always are, so the ways out of the middle are ordinary links and a
  * fault is found as anywhere. Stores go by write tags only, so to no code: flags that would
@@ -254,16 +254,12 @@ static void head_slot(struct tr_loop *l, unsigned number)
     head_limit(l, g, 0);
 }
 
-static void head_group(struct tr_loop *l, unsigned number)
+static void head_lookup(struct tr_loop *l, unsigned number)
 {
     struct tr *t = l->t;
     const struct loop_group *g = &l->groups[number];
     int32_t size = (int32_t)(g->high - g->low);
 
-    if (g->slot != 0) {
-        head_slot(l, number);
-        return;
-    }
     head_sum(t, &g->form, g->low);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(loop_at));
     emit_lea(&t->c, HOST_R11, HOST_R10, size - 1);
@@ -283,6 +279,15 @@ static void head_group(struct tr_loop *l, unsigned number)
         head_bytes(t, 0x49, 0xf7, 0xda); /* neg %r10 */
     }
     head_limit(l, g, l->limits[g->limit].down ? 0 : size);
+}
+
+static void head_group(struct tr_loop *l, unsigned number)
+{
+    if (l->groups[number].slot != 0) {
+        head_slot(l, number);
+    } else {
+        head_lookup(l, number);
+    }
 }
 
 /* A step that is in a register: small, and forward. */
@@ -420,19 +425,22 @@ static void quick_head(struct tr_loop *l, uint8_t shift)
     }
 }
 
+static void head_pins(struct tr_loop *l)
+{
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        if ((l->groups[i].host & LOOP_PINNED) != 0) {
+            emit_op_gs(&l->t->c, EMIT_LOAD, l->groups[i].host & 15u, loop_addend(i));
+        }
+    }
+}
+
 static void long_head(struct tr_loop *l)
 {
-    struct tr *t = l->t;
-
     head_steps(l);
     for (unsigned i = 0; i < l->nr_groups; i++) {
         head_group(l, i);
     }
-    for (unsigned i = 0; i < l->nr_groups; i++) {
-        if ((l->groups[i].host & LOOP_PINNED) != 0) {
-            emit_op_gs(&t->c, EMIT_LOAD, l->groups[i].host & 15u, loop_addend(i));
-        }
-    }
+    head_pins(l);
 }
 
 /* ---- the fast body ---- */
@@ -506,7 +514,7 @@ static void loop_compare_limits(struct tr_loop *l)
             reg = HOST_R10;
         }
         emit_op_gs(&t->c, EMIT_CMP_LOAD, reg, TR_GS(loop_limit) + i * sizeof(uint64_t));
-        loop_fail(l, l->limits[i].down ? JL : JG);
+        l->turns[i] = emit_jcc(&t->c, l->limits[i].down ? JL : JG);
     }
 }
 
@@ -554,6 +562,42 @@ static void loop_patch(struct tr_loop *l)
     }
 }
 
+/*
+ * At a limit, with the flags that `redo` left: the pages that come next. Nothing else has changed
+ * as long as the poll does not leave, so what stays is as the head found it. Those of a short head
+ * are in slots, which only the ordinary translation fills; it has not stored all that it found.
+ */
+static void loop_turn(struct tr_loop *l, uint8_t live, const struct insn *redo, uint32_t again)
+{
+    struct tr *t = l->t;
+    struct rec *rec = &t->d->recs[t->d->nr_recs];
+
+    t->rec = t->d->nr_recs++;
+    *rec = (struct rec){.tb = t->t,
+                        .start = emit_offset(&t->c),
+                        .ip = t->b->offset,
+                        .poll_flags = live != 0};
+    for (unsigned i = 0; i < l->nr_limits; i++) {
+        emit_patch(t->c.start, l->turns[i], emit_offset(&t->c));
+        l->limits[i].set = false;
+    }
+    t->redo = redo;
+    t->may_redo = false;
+    t->live = live;
+    t->loc = live != 0 ? LOC_REDO : LOC_DEAD;
+    tr_flags_settle(t);
+    t->polled = false;
+    tr_poll(t);
+    rec->end = emit_offset(&t->c);
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        if (l->groups[i].limit >= 0) {
+            head_lookup(l, i);
+        }
+    }
+    head_pins(l);
+    emit_jmp_to(&t->c, again);
+}
+
 /* The ordinary translation goes on at the start of an iteration, whose flags are those that
  * `redo` left. */
 static void loop_back(struct tr_loop *l, const struct tb_code *code, uint8_t live,
@@ -585,7 +629,7 @@ static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     enum { ALIGN = 32 };
     struct tr *t = l->t;
     uint8_t shift = 0;
-    uint32_t over, top;
+    uint32_t over, top, again;
 
     loop_slots(l);
     *quick = quick_fits(l, &shift);
@@ -601,6 +645,7 @@ static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     }
     top = emit_offset(&t->c);
     loop_compare_limits(l);
+    again = emit_offset(&t->c);
     loop_compare_guesses(l);
     emit_patch(t->c.start, over, emit_offset(&t->c));
     t->redo = NULL;
@@ -613,6 +658,13 @@ static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     t->live = t->live_before[l->nr];
     tr_fixup(t, emit_jmp(&t->c), FIX_LINK,
              (uint64_t)(t->b->offset + t->at[l->nr - 1] + t->insn[l->nr - 1].len));
+    if (*quick) {
+        for (unsigned i = 0; i < l->nr_limits; i++) {
+            l->fails[l->nr_fails++] = l->turns[i];
+        }
+    } else {
+        loop_turn(l, live, redo, again);
+    }
     loop_back(l, code, live, redo);
     return true;
 }

@@ -234,7 +234,9 @@ static void shape_registers(struct shape *s, struct oracle_case *c)
     c->start.gpr[s->index] = oracle_below(s->r, 2) * oracle_below(s->r, 600);
     s->stride = regs[--nr];
     c->start.gpr[s->stride] = one_in(s, 8) ? (uint64_t)-(int64_t)oracle_below(s->r, 20)
-                                           : oracle_below(s->r, one_in(s, 4) ? 600 : 40);
+                                           : oracle_below(s->r, one_in(s, 8)   ? 5000
+                                                                : one_in(s, 4) ? 600
+                                                                               : 40);
     s->outer = regs[--nr];
     c->start.gpr[s->outer] = 1 + oracle_below(s->r, 4);
     s->loaded = regs[--nr];
