@@ -211,7 +211,7 @@ static void test_died(void)
     g_assert_nonnull(strstr(err->message, "could not be run to its end"));
     fake_kvm_reset(); /* or a signal ends it, without a core dump */
     fake_kvm.die = true;
-    fake_kvm.die_signal = SIGSEGV;
+    fake_kvm.die_signal = SIGABRT;
     kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
     g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
     g_assert_false(g_file_test("core", G_FILE_TEST_EXISTS));
