@@ -451,6 +451,22 @@ def suspend_verbs(folder):
 
 
 @test
+def accel_verb(folder):
+    """accel says which guests cannot change their engine; the one it has already is no change"""
+    guest = start(folder)
+    for words, text in ((["bt"], "cannot change the engine of guest 'x': it was not started with KVM"),
+                        (["x", "kvm"], "cannot change the engine of guest 'x': it was not started with KVM")):
+        result = run(folder, "accel", *words)
+        check((result.returncode, result.stderr), (125, f"pvemu: error: {text}\n".encode()))
+    check(run(folder, "accel", "qemu").returncode, 125)
+    check(run(folder, "accel", "x", "interp").returncode, 0)
+    check(listed(folder)[0][2], "running")
+    client = Control(guest.socket_path())
+    is_error(client.command("accel-kvm"))
+    guest.close()
+
+
+@test
 def shutdown_verb(folder):
     """shutdown asks, -w waits"""
     guest = start(folder)
