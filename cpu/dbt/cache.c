@@ -92,6 +92,8 @@ void dbt_cache_drop(struct dbt *d)
     dbt_returns_reset_all(d);
     d->nr_recs = 0;
     d->nr_links = 1;
+    memset(d->guesses, 0, sizeof(d->guesses));
+    memset(d->guess_left, 0, sizeof(d->guess_left));
     d->nr_insns = 1;
     d->nr_tbs = 1;
     d->nr_peeks = 0;

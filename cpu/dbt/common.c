@@ -9,6 +9,7 @@
  *     stack   r10d: number               has dbt_stack() look for the page of the stack
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  *     jump    r10: rip                   is called when the table of jumps has no entry
+ *     guess   r10: rip, d->guess         is called when that link missed many times
  *     go      r10: canonical rip         by the table of jumps, flags in EFLAGS
  *     again   r10: rip                   has dbt_again() look for its code, which has changed
  *     near    r10: dbt_near_word(),      is called when an access is not where its slot is,
@@ -379,6 +380,8 @@ void dbt_common_emit(struct dbt *d)
     common_miss(d, c, (const void *)(uintptr_t)dbt_miss, HOST_R11);
     d->common_jump = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_jump, HOST_R10);
+    d->common_guess = emit_offset(c);
+    common_miss(d, c, (const void *)(uintptr_t)dbt_guess, HOST_R10);
     d->common_often = emit_offset(c);
     common_miss(d, c, (const void *)(uintptr_t)dbt_near_often, HOST_R11);
     d->common_near_c = emit_offset(c);

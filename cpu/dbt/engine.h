@@ -21,6 +21,7 @@ enum { TLB_ENTRY_SHIFT = 5 };
 G_STATIC_ASSERT(sizeof(struct tlb_entry) == 1 << TLB_ENTRY_SHIFT);
 enum { DBT_NEAR_BITS = 1 << 15, DBT_GROUPS = 16 };
 enum { DBT_JUMPS = 1 << 16, DBT_FRAMES = 1 << 12 };
+enum { DBT_GUESS_COUNTS = 1 << 12 };
 enum { DBT_LOOPS = 1 << 14, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
 
 enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
@@ -129,6 +130,14 @@ struct link {
     bool linked;
     uint32_t vector; /* classes that are allowed and resident there */
     int32_t low, high; /* what of the stack is in the cached page, from RSP there */
+    /* A guess (guess.c): a call from anywhere, while r10 is the tag of one rip. */
+    uint32_t site;   /* its code */
+    uint32_t page;   /* the page of that rip there */
+    uint32_t target; /* the translation that has it in its list; 0: none */
+    bool listed;     /* in d->guesses */
+    bool flagless;   /* nobody has the flags there */
+    uint8_t others;  /* translations that it led to before */
+    uint32_t next_guess;
 };
 
 struct dbt {
@@ -143,7 +152,8 @@ struct dbt {
     uint64_t jump_at;  /* of this TLB in jumps */
     struct dbt *self;
     uint32_t low; /* where this is, as in struct emit */
-    uint32_t link, rec;
+    uint32_t link, rec, guess;
+    uint32_t guess_left[DBT_GUESS_COUNTS]; /* misses until it is looked at, by number of link */
     uint64_t near_keep, near_what, near_first;
     uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
     uint64_t loop_addend[DBT_LOOP_GROUPS], loop_limit[DBT_LOOP_LIMITS], loop_at;
@@ -187,13 +197,14 @@ struct dbt {
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
-        common_stack, common_return, common_bottom, common_often;
+        common_stack, common_guess, common_return, common_bottom, common_often;
     uint32_t common_page[TLB_NR], common_near[2],
         common_near_run, common_near_c;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
     uint32_t nr_links; /* link 0 is none */
+    uint32_t guesses[TLB_NR]; /* the first of those to be taken back with the table of jumps */
     struct insn *insns;
     uint32_t nr_insns; /* insn 0 is for when they are used up */
     struct tb *tbs;
@@ -329,12 +340,24 @@ struct dbt_body {
 struct tb *dbt_rewrite_make(struct dbt *d, struct block *b, unsigned index,
                             const struct dbt_body *body);
 
+/* guess.c */
+/* Called by translated code at link d->guess, which led elsewhere than to rip. Always true. */
+bool dbt_guess(struct dbt *d, uint64_t rip);
+/* It leads nowhere for now. */
+void dbt_guess_undo(struct dbt *d, struct link *l);
+/* The same, since its target is dead. */
+void dbt_guess_dead(struct dbt *d, struct link *l);
+/* All of this TLB do so. */
+void dbt_guesses_undo(struct dbt *d, unsigned index);
+
 /* links.c: of the code that a translation peeked at. */
 uint64_t dbt_peek_hash(const struct dbt *d, const struct tb *t);
 
 /* links.c: from one translation to the next. */
 /* The branch that led out of translated code goes to this one from now on. */
 void dbt_link(struct dbt *d, struct tb *t, unsigned index);
+/* Which of its entries (struct tb_code) a link may use: what it has checked need not be again. */
+unsigned dbt_link_entry(const struct link *l, const struct tb *t, const struct tb_code *code);
 /* A living translation is known by its frame. */
 void dbt_tb_add(struct dbt *d, struct tb *t);
 void dbt_tb_kill(struct dbt *d, struct tb *t);

@@ -113,13 +113,11 @@ static void flow_call_to(struct tr *t, const struct insn *in, int64_t to)
     }
 }
 
-/* Its code to r11, or to gs:[target] where r11 is `wanted`. */
-static void flow_call_code(struct tr *t, const struct insn *in, int64_t to, bool wanted)
+/* The target of a call, to r10, and where flow_call_to() finds it again. */
+static void flow_call_target(struct tr *t, const struct insn *in, int64_t to)
 {
     bool rsp = in->op[0].kind == OPK_GPR && in->op[0].reg == CPU_RSP;
-    struct emit_mem code;
 
-    tr_clobber(t);
     if (rsp) {
         tr_get(t, HOST_R10, CPU_RSP);
     }
@@ -128,11 +126,98 @@ static void flow_call_code(struct tr *t, const struct insn *in, int64_t to, bool
     } else {
         flow_call_to(t, in, to);
     }
+}
+
+/* Its code to r11, or to gs:[target] where r11 is `wanted`. */
+static void flow_call_code(struct tr *t, const struct insn *in, int64_t to, bool wanted)
+{
+    struct emit_mem code;
+
+    tr_clobber(t);
+    flow_call_target(t, in, to);
     tr_jump_code(t, &code);
     emit_op_gs_mem(&t->c, EMIT_LOAD, HOST_R11, &code);
     if (wanted) {
         emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(target));
     }
+}
+
+/* To both stacks. */
+static void flow_push(struct tr *t, int64_t back)
+{
+    struct emit_mem m = {.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1, .disp = -8};
+
+    tr_guest_address(t, HOST_R10, back);
+    emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
+    emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
+}
+
+/*
+ * A call that is compared with one target (guess.c). Nothing behind the comparison fails. Flags
+ * that can be had again are saved only by the stub: most functions do not look at them.
+ */
+static void flow_guess(struct tr *t, const struct insn *in, int64_t to, int64_t back)
+{
+    struct dbt *d = t->d;
+    uint32_t number = d->nr_links++;
+    struct link *l = &d->links[number];
+
+    tr_clobber(t);
+    flow_call_target(t, in, to);
+    tr_jump_salt(t);
+    *l = (struct link){.tb = t->t, .index = (uint8_t)t->index, .vector = t->t->need,
+                       .low = t->low - (t->sp - 8), .high = t->high - (t->sp - 8),
+                       .flagless = t->loc == LOC_REDO, .site = emit_offset(&t->c)};
+    t->guess = (struct tr_guess){.in = in, .to = to, .back = back, .link = number};
+    emit_mov_imm64(&t->c, HOST_R11, 0);
+    emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_GUESS, 0);
+    flow_push(t, back);
+    emit_mov_imm64(&t->c, HOST_R10, 0);
+    l->page = emit_offset(&t->c) - 8;
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
+    t->sp -= 8;
+    l->patch = emit_call(&t->c);
+    t->guess.landing = emit_offset(&t->c);
+    flow_landing(t, back);
+}
+
+/* Elsewhere. r10: dbt_jump_tag(). */
+void tr_guess_stub(struct tr *t, uint32_t stub)
+{
+    const struct tr_guess *g = &t->guess;
+    struct emit_mem tag = tr_jumps(t, offsetof(struct dbt_jumps, tag));
+    struct emit_mem code = tr_jumps(t, offsetof(struct dbt_jumps, code));
+    struct link *l = &t->d->links[g->link];
+    uint32_t often, missing, retry;
+
+    l->stub = stub;
+    emit_bytes(&t->c, (const uint8_t[]){0x65, 0xff, 0x0c, 0x25}, 4); /* decl gs:.. */
+    emit_u32(&t->c, (uint32_t)TR_GS(guess_left[g->link % DBT_GUESS_COUNTS]));
+    often = emit_jcc(&t->c, 8); /* js */
+    retry = emit_offset(&t->c);
+    dbt_jump_slot_emit(&t->c);
+    emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &tag);
+    missing = emit_jcc(&t->c, 5);
+    emit_op_gs_mem(&t->c, EMIT_LOAD, HOST_R11, &code);
+    flow_push(t, g->back);
+    flow_call_to(t, g->in, g->to);
+    emit_bytes(&t->c, (const uint8_t[]){0x41, 0xff, 0xd3}, 3); /* call *%r11 */
+    emit_jmp_to(&t->c, g->landing);
+    emit_patch(t->c.start, often, emit_offset(&t->c));
+    tr_jump_salt(t);
+    emit_store32_gs(&t->c, TR_GS(guess), g->link);
+    emit_call_to(&t->c, t->d->common_guess);
+    tr_jump_salt(t);
+    emit_jmp_to(&t->c, retry);
+    emit_patch(t->c.start, missing, emit_offset(&t->c));
+    tr_jump_salt(t);
+    emit_store32_gs(&t->c, TR_GS(rec), t->rec);
+    emit_call_to(&t->c, t->d->common_jump);
+    tr_jump_salt(t);
+    emit_jmp_to(&t->c, retry);
+    dbt_guess_undo(t->d, l);
 }
 
 static void flow_call(struct tr *t, const struct insn *in)
@@ -146,6 +231,15 @@ static void flow_call(struct tr *t, const struct insn *in)
 
     if (near) {
         tr_poll(t);
+    } else if (covered && !t->d->no_returns) {
+        tr_poll(t);
+        t->may_redo = t->redo != NULL;
+        if (flow_fetch(t, in)) {
+            flow_guess(t, in, to, back);
+        } else {
+            tr_interpret(t);
+        }
+        return;
     } else if (!flow_fetch(t, in)) {
         tr_interpret(t);
         return;

@@ -19,8 +19,8 @@ static void link_patch(struct dbt *d, const struct link *l, uint32_t to)
     *(interp_uint32_t *)(void *)(d->rw + l->patch) = to - (l->patch + 4);
 }
 
-/* Which of the entries (struct tb_code) it may use: what it has checked need not be again. */
-static unsigned link_entry(const struct link *l, const struct tb *t, const struct tb_code *code)
+unsigned dbt_link_entry(const struct link *l, const struct tb *t,
+                        const struct tb_code *code)
 {
     if ((t->need & ~l->vector) != 0) {
         return 0;
@@ -32,8 +32,14 @@ static unsigned link_entry(const struct link *l, const struct tb *t, const struc
 static void links_in_undo(struct dbt *d, struct tb_code *code)
 {
     for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
-        link_patch(d, &d->links[in], d->links[in].stub);
-        d->links[in].linked = false;
+        struct link *l = &d->links[in];
+
+        if (l->site != 0) {
+            dbt_guess_dead(d, l);
+        } else {
+            link_patch(d, l, l->stub);
+            l->linked = false;
+        }
     }
     code->in = 0;
 }
@@ -62,7 +68,7 @@ static void link_sample(struct dbt *d, struct tb_code *code, unsigned bit)
 static uint32_t link_target(struct dbt *d, const struct link *l, const struct tb *t,
                             struct tb_code *code)
 {
-    unsigned checked = link_entry(l, t, code);
+    unsigned checked = dbt_link_entry(l, t, code);
     const struct dbt_loop *loop = &d->loops[code->loop];
 
     if (code->loop != 0 && l->loop && l->tb == t && checked == 2) {
@@ -111,6 +117,7 @@ void dbt_jumps_clear(struct dbt *d, unsigned index)
     }
     d->nr_jump_used[index] = 0;
     d->jump_local[index] = false;
+    dbt_guesses_undo(d, index);
 }
 
 void dbt_jumps_check(struct dbt *d, unsigned index)

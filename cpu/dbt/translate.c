@@ -39,15 +39,14 @@ void tr_guest_address(struct tr *t, unsigned reg, int64_t offset)
     emit_lea(&t->c, reg, reg, (int32_t)offset);
 }
 
-static struct emit_mem tr_jumps(const struct tr *t, size_t field)
+struct emit_mem tr_jumps(const struct tr *t, size_t field)
 {
     return (struct emit_mem){
         .base = EMIT_NO_REG, .index = HOST_R11, .scale = 8,
         .disp = (int32_t)(TR_GS(jumps) + t->index * sizeof(struct dbt_jumps) + field)};
 }
 
-/* r10: rip to what stands for it in the table, and back (dbt_jump_tag()). */
-static void jump_salt(struct tr *t)
+void tr_jump_salt(struct tr *t)
 {
     if (interp_keyed(t->index)) {
         emit_op_gs(&t->c, EMIT_XOR_LOAD, HOST_R10,
@@ -60,7 +59,7 @@ static void jump_compare(struct tr *t, struct emit_mem *code)
 {
     struct emit_mem tag = tr_jumps(t, offsetof(struct dbt_jumps, tag));
 
-    jump_salt(t);
+    tr_jump_salt(t);
     dbt_jump_slot_emit(&t->c);
     emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &tag);
     *code = tr_jumps(t, offsetof(struct dbt_jumps, code));
@@ -77,7 +76,7 @@ void tr_jump_code(struct tr *t, struct emit_mem *code)
 void tr_jump(struct tr *t, struct emit_mem *code)
 {
     tr_jump_code(t, code);
-    jump_salt(t);
+    tr_jump_salt(t);
 }
 
 void tr_go(struct tr *t, const struct emit_mem *code)
@@ -139,7 +138,7 @@ static void tr_next_page(struct tr *t)
     tr_guest_address(t, HOST_R10, MEM_PAGE_SIZE);
     jump_compare(t, &code);
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, MEM_PAGE_SIZE);
-    jump_salt(t);
+    tr_jump_salt(t);
     tr_go(t, &code);
 }
 
@@ -175,6 +174,8 @@ static void stub_retry(struct tr *t, const struct fixup *f, uint32_t function)
 
 static void stub_emit(struct tr *t, const struct fixup *f)
 {
+    uint32_t start = emit_offset(&t->c);
+
     emit_patch(t->c.start, f->at, emit_offset(&t->c));
     t->rec = f->rec;
     t->loc = f->loc;
@@ -192,8 +193,11 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         stub_retry(t, f, t->d->common_miss);
         break;
     case FIX_JUMP:
-        jump_salt(t);
+        tr_jump_salt(t);
         stub_retry(t, f, t->d->common_jump);
+        break;
+    case FIX_GUESS:
+        tr_guess_stub(t, start);
         break;
     case FIX_STACK:
         tr_stack_stub(t, (uint32_t)f->to);

@@ -18,6 +18,7 @@ enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_JUMP,  /* so is the table of jumps */
+    FIX_GUESS, /* a call that does not lead to where was guessed (t->guess) */
     FIX_STACK, /* another page of the stack is to be cached */
     FIX_NEAR,  /* another page is to be the one of near[to] */
     FIX_OTHER, /* an access is not in the page of the stack: other[to] */
@@ -81,6 +82,14 @@ struct tr_other {
     uint32_t back;
 };
 
+/* A call whose target is guessed; it ends the translation. */
+struct tr_guess {
+    const struct insn *in;
+    int64_t to, back; /* offsets from the page; to: of a direct call */
+    uint32_t link;
+    uint32_t landing;
+};
+
 struct tr {
     struct dbt *d;
     struct block *b;
@@ -122,6 +131,7 @@ struct tr {
     struct tr_near near[2 * BLOCK_MAX_OPS];
     struct tr_group group[DBT_GROUPS];
     unsigned nr_slots, nr_others, nr_nears, nr_groups, nr_addends;
+    struct tr_guess guess;
     struct fixup fix[8 * BLOCK_MAX_OPS];
 };
 
@@ -146,6 +156,10 @@ void tr_call_c(struct tr *t, tr_c_fn fn);
 void tr_jump(struct tr *t, struct emit_mem *code);
 /* The same, but r10 is not the rip any more. */
 void tr_jump_code(struct tr *t, struct emit_mem *code);
+/* r10: rip to what stands for it in the table, and back (dbt_jump_tag()). */
+void tr_jump_salt(struct tr *t);
+/* Where the tags or codes of the table are, by r11. */
+struct emit_mem tr_jumps(const struct tr *t, size_t field);
 /* Looks whether somebody wants something; before anything else in an instruction. Once in a block
  * is enough: no way leads back but through its start. */
 void tr_poll(struct tr *t);
@@ -252,6 +266,7 @@ bool tr_loop_insn(struct tr *t, unsigned i);
 
 /* flow.c */
 void tr_flow(struct tr *t, const struct insn *in);
+void tr_guess_stub(struct tr *t, uint32_t stub);
 /* system.c */
 void tr_system(struct tr *t, const struct insn *in);
 /* string.c: false: the interpreter does it. Nothing was emitted then. */

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls from one page to another, and those through registers and memory: the site compares the
+ * tag (dbt_jump_tag()) of where it leads with that of the last translation it led to, and calls
+ * that: not its entry `far`, but the one behind what the caller has checked, and without saving
+ * flags that the function does not look at. Where they differ it goes by the table of jumps. A tag is
+ * good as long as an entry of the table is: what clears the table undoes guesses, and the key of
+ * an address space that was flushed is never met again.
+ *
+ * A guess is made after some misses, so that processes that share code and take turns are not
+ * busy with each other's; a site that leads to several translations, or to one that dies again and again,
+ * is left alone, and does not compare any more.
+ */
+#include "engine.h"
+
+enum { GUESS_SOON = 8, GUESS_AGAIN = 256, GUESS_SELDOM = 1 << 14, GUESS_OTHERS = 2 };
+enum { GUESS_JMP = 0xe9 };
+
+static void guess_wait(struct dbt *d, const struct link *l, uint32_t misses)
+{
+    d->guess_left[(l - d->links) % DBT_GUESS_COUNTS] = misses;
+}
+
+static void guess_u32(struct dbt *d, uint32_t at, uint32_t val)
+{
+    *(interp_uint32_t *)(void *)(d->rw + at) = val;
+}
+
+static void guess_u64(struct dbt *d, uint32_t at, uint64_t val)
+{
+    guess_u32(d, at, (uint32_t)val);
+    guess_u32(d, at + 4, (uint32_t)(val >> 32));
+}
+
+void dbt_guess_undo(struct dbt *d, struct link *l)
+{
+    d->rw[l->site] = GUESS_JMP;
+    guess_u32(d, l->site + 1, l->stub - (l->site + 5));
+    l->linked = false;
+    guess_wait(d, l, GUESS_SOON);
+}
+
+void dbt_guess_dead(struct dbt *d, struct link *l)
+{
+    dbt_guess_undo(d, l);
+    l->target = 0;
+    l->others += l->others <= GUESS_OTHERS;
+}
+
+void dbt_guesses_undo(struct dbt *d, unsigned index)
+{
+    for (uint32_t at = d->guesses[index]; at != 0; at = d->links[at].next_guess) {
+        struct link *l = &d->links[at];
+
+        if (l->linked) {
+            dbt_guess_undo(d, l);
+        }
+        l->listed = false;
+    }
+    d->guesses[index] = 0;
+}
+
+/* In the list of a translation, so that it is undone when that dies. */
+static void guess_join(struct dbt *d, struct link *l, struct tb *t)
+{
+    uint32_t number = (uint32_t)(l - d->links), to = (uint32_t)(t - d->tbs);
+    uint32_t *at;
+
+    if (l->target == to) {
+        return;
+    }
+    if (l->target != 0) {
+        for (at = &d->tbs[l->target].code[l->index].in; *at != number; at = &d->links[*at].next) {
+        }
+        *at = l->next;
+        l->others += l->others <= GUESS_OTHERS;
+    }
+    l->target = to;
+    l->next = t->code[l->index].in;
+    t->code[l->index].in = number;
+}
+
+static void guess_list(struct dbt *d, struct link *l)
+{
+    if (!l->listed) {
+        l->listed = true;
+        l->next_guess = d->guesses[l->index];
+        d->guesses[l->index] = (uint32_t)(l - d->links);
+    }
+}
+
+static void guess_make(struct dbt *d, struct link *l, uint32_t to, uint64_t rip)
+{
+    guess_u32(d, l->site, 0xbb49); /* movabs to r11 */
+    guess_u64(d, l->site + 2, dbt_jump_tag(d, l->index, rip));
+    guess_u64(d, l->page, PAGE_BASE(rip));
+    guess_u32(d, l->patch, to - (l->patch + 4));
+    l->linked = true;
+    d->counts.n[COUNT_LINKS]++;
+    if (!interp_keyed(l->index)) {
+        guess_list(d, l);
+    }
+}
+
+bool dbt_guess(struct dbt *d, uint64_t rip)
+{
+    struct link *l = &d->links[d->guess];
+    struct tb *t = dbt_find(d, l->index, rip);
+    const struct tb_code *code;
+    unsigned checked;
+
+    guess_wait(d, l, GUESS_AGAIN);
+    if (t == NULL || l->tb->dead || !dbt_free(d, t) || !dbt_free(d, l->tb)) {
+        return true;
+    }
+    code = &t->code[l->index];
+    checked = dbt_link_entry(l, t, code);
+    if (l->flagless && code->host[checked] != code->mem[checked]) {
+        return true;
+    }
+    guess_join(d, l, t);
+    if (l->others > GUESS_OTHERS) {
+        if (l->linked) {
+            dbt_guess_undo(d, l);
+        }
+        guess_wait(d, l, GUESS_SELDOM); /* others share the counter */
+    } else {
+        guess_make(d, l, code->mem[checked], rip);
+    }
+    return true;
+}
