@@ -5,6 +5,7 @@
 #   tests/run.sh            what every commit must pass
 #   tests/run.sh --slow     a Debian system with systemd, long transfers, 250 boots, real programs, mixed load by PVH and PV
 #                           with 1 and 4 CPUs, 10 million oracle cases
+#   tests/run.sh --nightly  the same as --slow: for cron
 #   tests/run.sh --quick    only the compiled tests, no booting of distribution kernels
 #
 # Called as root it installs by package name and then runs the tests as an unprivileged user; otherwise it
@@ -12,6 +13,7 @@
 . "$(dirname "$0")/../images/lib.sh"
 
 mode=${1:-normal}
+if [ "$mode" = --nightly ]; then mode=--slow; fi
 nobody=(setpriv --reuid=65534 --regid=65534 --clear-groups)
 if [ "$(id -u)" = 0 ] && ! "${nobody[@]}" test -r "$pvemu_top/tests/run.sh"; then
     # A checkout that only root can read: the tests, which run without root, need one that they can read.
@@ -119,11 +121,17 @@ if [ "$mode" != --quick ]; then
     env686=(PVEMU_686="$pae" PVEMU_BUSYBOX_I386="$PVEMU_CACHE/busybox-i386/bin/busybox")
     kvm=(python3 "$pvemu_top/tests/kvm/suite.py" amd "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/kvm"
         "$pvemu_top/build-gcc/tests/guest")
+    own=(python3 "$pvemu_top/tests/kvm/own.py" "$pvemu_top/build-gcc/src/pvemu" "$pvemu_top/build-gcc/tests/guest")
+    suite "this machine's KVM" plain "${own[@]}"
+    # Only root may open it on most machines.
+    if [ "$(id -u)" = 0 ]; then suite "this machine's KVM, as root" "${own[@]}"; fi
     if [ "$mode" = --slow ]; then
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${env686[@]}" "${kvm[@]}"
         need bochs bochsbios vgabios grub-pc-bin grub-common xorriso mtools
         kvm[2]=vtx
-        suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" doctor debugger guest cost "1 CPU"
+        suite "KVM on emulated VT-x, probe and breakpoints" plain "${env[@]}" "${kvm[@]}" doctor debugger debug_hit user_hit
+        suite "KVM on emulated VT-x, Debian" plain "${env[@]}" "${kvm[@]}" "Debian, 1 CPU"
+        suite "KVM on emulated VT-x, small guests" plain "${env[@]}" "${kvm[@]}" guest cost -hit
     else
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}" commit
     fi
