@@ -162,13 +162,32 @@ static void pv_run(struct guest *g, unsigned stop, uint64_t offset)
     g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
 }
 
+/* Bochs, the only host of KVM here without XSAVE, stops before an instruction, too, at which the
+ * processor has left the guest (memory that KVM had not mapped yet): once for each time. */
+enum { BOCHS_STOPS = 16 };
+
+static void pv_step(struct guest *g, uint64_t offset)
+{
+    const bool bochs = is_kvm() && !cpu_model_has(g->v->model, INSN_FEAT_XSAVE);
+    const struct cpu_x86 before = *g->cpu;
+    bool nothing = true; /* has been executed */
+
+    for (unsigned i = 0; nothing && i < (bochs ? BOCHS_STOPS : 1); i++) {
+        guest_run(g, EXIT_DEBUG);
+        nothing = g->cpu->rip == before.rip &&
+                  memcmp(g->cpu->gpr, before.gpr, sizeof(before.gpr)) == 0;
+    }
+    g_assert_cmphex(g->exit.stop, ==, VCPU_STOP_STEP);
+    g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
+}
+
 static void pv_steps(struct guest *g, const uint16_t *at, unsigned n)
 {
     const struct vcpu_debug step = {.step = true};
 
     g_assert_true(pv_set(g, &step));
     for (unsigned i = 0; i < n; i++) {
-        pv_run(g, VCPU_STOP_STEP, at[i]);
+        pv_step(g, at[i]);
         g_assert_cmphex(g->cpu->rflags & CPU_TF, ==, 0);
     }
 }
@@ -254,11 +273,11 @@ static void test_own_step(void)
     g->ram[HANDLER] = OP_HLT;
     GUEST_LOAD(g, flag_code);
     g_assert_true(pv_set(g, &step));
-    pv_run(g, VCPU_STOP_STEP, 5);
-    pv_run(g, VCPU_STOP_STEP, 6);
+    pv_step(g, 5);
+    pv_step(g, 6);
     g_assert_cmphex(g->cpu->rflags & CPU_TF, ==, CPU_TF);
     g_assert_cmpuint(traps, ==, 0);
-    pv_run(g, VCPU_STOP_STEP, HANDLER - G_CODE);
+    pv_step(g, HANDLER - G_CODE);
     g_assert_cmpuint(traps, ==, 1);
     g_assert_cmpint(last_trap.vector, ==, CPU_DB);
     g_assert_cmphex(last_trap.dr6, ==, 0x4000);
