@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Spins for ever without a word; and without PAUSE, with which QEMU's translator, as the host, is slow. */
+/* Spins for ever without a word. */
 #include "guest.h"
 main:
-1:  jmp 1b
+1:  pause
+    jmp 1b
