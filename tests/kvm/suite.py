@@ -276,9 +276,9 @@ def handover(name, options, cmdline=CMDLINE):
                f"timeout 300 {RUN} -disk disk,snapshot -name sw {options} -kernel vmlinuz -initrd switch.cpio -cmdline '{cmdline}' "
                f"-timeout 120 > /tmp/sw 2>&1 & "
                f"n=0; while ! grep -q READY /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done; "
-               f"for e in {ENGINES}; do ./pvemu accel sw $e && echo \"now $e\"; sleep 0.1; done; ./pvemu list | tail -n 1; "
+               f"for e in {ENGINES}; do ./pvemu accel sw $e && ./pvemu list | sed -nE 's/^sw .* (kvm|bt|interp) .*/now \\1/p'; sleep 0.1; done; "
                f"touch stop; wait; cat /tmp/sw")
-    return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^sw .* kvm", r"^rounds [1-9]\d* bad 0", r"^disk [1-9]\d* bad 0", r"^net [1-9]\d* bad 0",
+    return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^rounds [1-9]\d* bad 0", r"^disk [1-9]\d* bad 0", r"^net [1-9]\d* bad 0",
                 r"^no new message", r"^GUEST-END 0", r"the guest powered off",
                 unwanted=(r"GUEST-WARNS", "error:"), weight=110 if "-machine pv" in options else 60)
 
