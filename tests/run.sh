@@ -129,9 +129,7 @@ if [ "$mode" != --quick ]; then
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${env686[@]}" "${kvm[@]}"
         need bochs bochsbios vgabios grub-pc-bin grub-common xorriso mtools
         kvm[2]=vtx
-        suite "KVM on emulated VT-x, probe and breakpoints" plain "${env[@]}" "${kvm[@]}" doctor debugger debug_hit user_hit
-        suite "KVM on emulated VT-x, Debian" plain "${env[@]}" "${kvm[@]}" "Debian, 1 CPU"
-        suite "KVM on emulated VT-x, small guests" plain "${env[@]}" "${kvm[@]}" guest cost -hit
+        suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" nightly
     else
         suite "KVM on emulated AMD-V" plain "${env[@]}" "${kvm[@]}" commit
     fi
