@@ -259,7 +259,7 @@ def test_kernel(row, group):
         status, wanted = 112, ("kernel panic", rf"^FAILED: {check}")
         unwanted = (rf"^FAILED: (?!{check})", rf"FAILED: {check}[^$]*FAILED: {check}")
     return Case(f"{group} {row.name}", command, rf"by {kind}, kvm", *wanted, status=status, unwanted=unwanted,
-                weight=25 if row.name.startswith("vcpus_pvh") else 1)
+                weight=66 if row.name.startswith("vcpus_pvh32") else 25 if row.name.startswith("vcpus_pvh") else 1)
 
 
 def pv_linux(name, work, *wanted, options="", before="", cmdline=PV_CMDLINE):
