@@ -29,7 +29,7 @@
 #define TEST_GPA 0xfffbb000ull /* a page below those that Intel's KVM has */
 enum {
     TEST_POINT = 1, /* offsets in the page: NOP, NOP, INT3 */
-    TEST_INT3 = 2,        /* then OUT to the hypercall port, behind which KVM keeps nothing */
+    TEST_INT3 = 2,  /* then OUT to the hypercall port, behind which KVM keeps nothing */
     TEST_HANDLER = 0x10,
     TEST_GDT = 0x100,
     TEST_IDT = 0x200,
@@ -38,7 +38,6 @@ enum {
     DR7_LEN_8 = 2,
     OUT_IMM8 = 0xe6,
 };
-#define DR6_BS 0x4000ull
 #define DR7_ON 0x400ull
 
 /* --- does the host deliver? --- */
@@ -242,7 +241,7 @@ bool kvm_debug_stepped(struct kvm_engine *k, struct exit *exit)
     }
     exit->kind = EXIT_DEBUG;
     exit->stop = VCPU_STOP_STEP;
-    k->debug_dr6 = DR6_BS;
+    k->debug_dr6 = KVM_DR6_BS;
     return true;
 }
 
@@ -260,8 +259,7 @@ int kvm_debug_enter(struct kvm_engine *k)
     return ret < 0 ? ret : kvm_ioctl(k->vm->sys, k->fd, KVM_SET_GUEST_DEBUG, &k->debug);
 }
 
-/* Breakpoints that DR7 enables. */
-static uint64_t debug_enabled(uint64_t dr7)
+uint64_t kvm_debug_enabled(uint64_t dr7)
 {
     uint64_t points = 0;
 
@@ -282,10 +280,10 @@ bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit)
         return false;
     }
     k->debug_dr6 = d->dr6;
-    exit->stop = points ? (unsigned)(d->dr6 & debug_enabled(k->debug.arch.debugreg[7])) *
+    exit->stop = points ? (unsigned)(d->dr6 & kvm_debug_enabled(k->debug.arch.debugreg[7])) *
                               VCPU_STOP_POINT
                         : 0;
-    if ((d->dr6 & DR6_BS) != 0 || exit->stop == 0) {
+    if ((d->dr6 & KVM_DR6_BS) != 0 || exit->stop == 0) {
         exit->stop |= VCPU_STOP_STEP;
     }
     return false;
@@ -293,23 +291,23 @@ bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit)
 
 /* --- steps, with all state at home --- */
 
-/* A byte of the instruction at rip; -1: there is no memory. */
-static int debug_byte(struct vcpu *v, unsigned at)
+int kvm_debug_byte(struct vcpu *v, unsigned at)
 {
     const struct cpu_x86 *cpu = &v->cpu;
-    uint64_t gva = cpu->rip + at + (cpu_is_code64(cpu) ? 0 : cpu->seg[CPU_CS].base), gpa;
+    const uint64_t rip = cpu->rip + at;
+    uint64_t gpa;
     uint8_t byte;
 
-    return x86_probe(v, gva, &gpa) && mem_read(v->mem, gpa, &byte, 1) ? byte : -1;
+    return x86_probe(v, cpu_is_code64(cpu) ? rip : (uint32_t)(rip + cpu->seg[CPU_CS].base), &gpa) && mem_read(v->mem, gpa, &byte, 1) ? byte : -1;
 }
 
-static bool debug_decode(struct vcpu *v, struct insn *in)
+bool kvm_debug_decode(struct vcpu *v, struct insn *in)
 {
     uint8_t bytes[INSN_MAX_LEN];
     size_t len = 0;
     int byte;
 
-    while (len < sizeof(bytes) && (byte = debug_byte(v, (unsigned)len)) >= 0) {
+    while (len < sizeof(bytes) && (byte = kvm_debug_byte(v, (unsigned)len)) >= 0) {
         bytes[len++] = (uint8_t)byte;
     }
     return insn_decode(in, x86_insn_mode(&v->cpu), bytes, len) == INSN_OK;
@@ -318,8 +316,8 @@ static bool debug_decode(struct vcpu *v, struct insn *in)
 /* KVM would come out with the step and lose the call. */
 static bool debug_is_hypercall(struct vcpu *v)
 {
-    return v->cpu.cpl == 0 && debug_byte(v, 0) == OUT_IMM8 &&
-           debug_byte(v, 1) == VCPU_HYPERCALL_PORT;
+    return v->cpu.cpl == 0 && kvm_debug_byte(v, 0) == OUT_IMM8 &&
+           kvm_debug_byte(v, 1) == VCPU_HYPERCALL_PORT;
 }
 
 static void debug_hypercall(struct kvm_engine *k)
@@ -331,6 +329,16 @@ static void debug_hypercall(struct kvm_engine *k)
     k->regs_dirty = true;
     k->hypercalls++;
     k->v->board_ops->hypercall(k->v);
+}
+
+/* The step's instruction was carried out here. true. */
+static bool debug_carried_out(struct kvm_engine *k, struct exit *exit)
+{
+    if (k->v->cpu.halted) {
+        exit->kind = EXIT_HALT;
+        return true;
+    }
+    return kvm_debug_stepped(k, exit);
 }
 
 /* What shows TF to the guest, takes it from it, or clears it on the way to somewhere else. */
@@ -373,18 +381,11 @@ static bool debug_stops_before(const struct kvm_engine *k, const struct insn *in
     return false;
 }
 
-static bool debug_triple(struct exit *exit)
-{
-    exit->kind = EXIT_SHUTDOWN;
-    g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
-    return false;
-}
-
 /* false: a triple fault. */
 static bool debug_raise(struct vcpu *v, uint64_t dr6, struct exit *exit)
 {
     return x86_raise(v, &(struct x86_fault){.vector = CPU_DB, .dr6 = dr6}) ||
-           debug_triple(exit);
+           kvm_run_triple(exit);
 }
 
 static bool debug_carry_out(struct vcpu *v, const struct insn *in, struct exit *exit)
@@ -396,11 +397,11 @@ static bool debug_carry_out(struct vcpu *v, const struct insn *in, struct exit *
     cpu->rflags &= ~(uint64_t)CPU_RF;
     cpu->irq_shadow = false;
     if (!x86_system_insn(v, in, &fault)) {
-        return x86_raise(v, &fault) || debug_triple(exit);
+        return x86_raise(v, &fault) || kvm_run_triple(exit);
     }
     /* SDM vol. 3 17.3.1.4: none behind what has cleared it on its way. */
     if (step && ((cpu->rflags & CPU_TF) != 0 || in->id == INSN_POPF || in->id == INSN_IRET)) {
-        return debug_raise(v, DR6_BS, exit);
+        return debug_raise(v, KVM_DR6_BS, exit);
     }
     return true;
 }
@@ -420,14 +421,14 @@ static bool debug_events(struct vcpu *v, struct exit *exit)
     }
     if (cpu->nmi_pending && !cpu->nmi_blocked) {
         cpu->nmi_pending = false;
-        return x86_nmi(v) || debug_triple(exit);
+        return x86_nmi(v) || kvm_run_triple(exit);
     }
     if ((atomic_load(&v->request) & VCPU_REQ_IRQ) == 0 || (cpu->rflags & CPU_IF) == 0) {
         return true;
     }
     atomic_fetch_and(&v->request, ~(uint32_t)VCPU_REQ_IRQ);
     vector = v->board_ops->irq_ack(v);
-    return vector < 0 || x86_interrupt(v, (uint8_t)vector) || debug_triple(exit);
+    return vector < 0 || x86_interrupt(v, (uint8_t)vector) || kvm_run_triple(exit);
 }
 
 bool kvm_debug_home(struct kvm_engine *k, struct exit *exit)
@@ -454,7 +455,7 @@ bool kvm_debug_home(struct kvm_engine *k, struct exit *exit)
     k->debug_rip = v->cpu.rip;
     k->debug_dr6 = 0;
     k->debug_trap_flag = (v->cpu.rflags & CPU_TF) != 0;
-    if (!debug_decode(v, &in) || debug_stops_before(k, &in)) {
+    if (!kvm_debug_decode(v, &in) || debug_stops_before(k, &in)) {
         return false;
     }
     if (debug_is_hypercall(v)) {
@@ -464,19 +465,14 @@ bool kvm_debug_home(struct kvm_engine *k, struct exit *exit)
     } else if (!debug_carry_out(v, &in, exit)) {
         return true;
     }
-    if (v->cpu.halted) {
-        exit->kind = EXIT_HALT;
-    } else {
-        kvm_debug_stepped(k, exit);
-    }
-    return true;
+    return debug_carried_out(k, exit);
 }
 
 void kvm_debug_left(struct kvm_engine *k, struct exit *exit)
 {
     struct cpu_x86 *cpu = &k->v->cpu;
     const bool db = exit->kind == EXIT_DEBUG && (exit->stop & VCPU_STOP_INT3) == 0;
-    const bool stepped = db && (k->debug_dr6 & DR6_BS) != 0;
+    const bool stepped = db && (k->debug_dr6 & KVM_DR6_BS) != 0;
     uint64_t dr6 = 0;
 
     if (exit->kind == EXIT_HALT) { /* by one that was stepped, most likely: HLT is a byte */
@@ -489,10 +485,10 @@ void kvm_debug_left(struct kvm_engine *k, struct exit *exit)
     cpu->rflags |= k->debug_trap_flag ? CPU_TF : 0;
     k->load_all = true;
     if (db && (k->debug.control & KVM_GUESTDBG_USE_HW_BP) == 0) {
-        dr6 = k->debug_dr6 & debug_enabled(cpu->dr[7]);
+        dr6 = k->debug_dr6 & kvm_debug_enabled(cpu->dr[7]);
     }
     if (stepped && k->debug_trap_flag) {
-        dr6 |= DR6_BS;
+        dr6 |= KVM_DR6_BS;
     }
     if (dr6 != 0) {
         if (!stepped) { /* before the instruction */
@@ -514,7 +510,7 @@ static bool debug_event_first(struct kvm_engine *k)
            e.interrupt.injected != 0;
 }
 
-bool kvm_debug_hypercall(struct kvm_engine *k)
+bool kvm_debug_hypercall(struct kvm_engine *k, struct exit *exit)
 {
     struct vcpu *v = k->v;
 
@@ -524,5 +520,5 @@ bool kvm_debug_hypercall(struct kvm_engine *k)
         return false;
     }
     debug_hypercall(k);
-    return true;
+    return debug_carried_out(k, exit);
 }

@@ -28,6 +28,7 @@ enum {
 enum { KVM_SLOT_LOW, KVM_SLOT_HIGH, KVM_SLOT_WINDOW, KVM_SLOT_SHIM, KVM_SLOT_TEST,
        KVM_SLOT_FIRST_OUTSIDE };
 
+struct insn;
 struct kvm_engine;
 struct kvm_pv_cpu;
 
@@ -147,6 +148,16 @@ bool kvm_dirty_log(struct vcpu *v, enum vcpu_dirty what, GError **err);
 
 /* --- debug.c --- */
 
+#define KVM_DR6_BS 0x4000ull /* a single step */
+
+/* Breakpoints that DR7 enables, bit n for DRn. */
+uint64_t kvm_debug_enabled(uint64_t dr7);
+/* A byte of the instruction at rip, `at` behind its first; -1: there is no memory. The registers
+ * that it takes are home. */
+int kvm_debug_byte(struct vcpu *v, unsigned at);
+/* That instruction; false: it cannot be decoded. */
+bool kvm_debug_decode(struct vcpu *v, struct insn *in);
+
 /* accel_ops.set_debug */
 bool kvm_set_debug(struct vcpu *v, const struct vcpu_debug *debug, GError **err);
 /* The state is loaded: registers and what stops the guest go to KVM. 0 or a negated errno. */
@@ -158,8 +169,9 @@ bool kvm_debug_exit(struct kvm_engine *k, struct exit *exit);
 /* Before a run: with pvemu's own APICs, a step's interrupts are delivered, and its instruction is
  * carried out if KVM cannot step it. true: it was, and *exit tells. */
 bool kvm_debug_home(struct kvm_engine *k, struct exit *exit);
-/* With KVM's, behind kvm_chip.begin: whether it was a step over a hypercall, which has been made. */
-bool kvm_debug_hypercall(struct kvm_engine *k);
+/* With KVM's, behind kvm_chip.begin: whether it was a step over a hypercall, which has been made; *exit
+ * tells. */
+bool kvm_debug_hypercall(struct kvm_engine *k, struct exit *exit);
 /* Behind a run, the state home: what a step has hidden from the guest is the guest's again. */
 void kvm_debug_left(struct kvm_engine *k, struct exit *exit);
 /* Whether interrupts wait for kvm_debug_home(). */
@@ -234,6 +246,8 @@ void kvm_install_signal(void);
 bool kvm_run_failed(struct exit *exit, const char *what, int error);
 /* The exit's access, in pieces of 1, 2, 4 or 8 bytes; true. */
 bool kvm_run_mmio(struct kvm_engine *k, struct exit *exit);
+/* A triple fault; false. */
+bool kvm_run_triple(struct exit *exit);
 /* An exit that ends the run: a triple fault, or an error, whatever it is; false. */
 bool kvm_run_ended(struct kvm_engine *k, struct exit *exit);
 /* The CPUID, which KVM gets once, before the first run. false: an engine error. */

@@ -156,8 +156,8 @@ void kvm_pv_debug_begin(struct kvm_engine *k);
 uint64_t kvm_pv_debug_flags(const struct kvm_engine *k);
 /* RFLAGS as the guest has them, of those that it was left with; rip is home. */
 uint64_t kvm_pv_debug_home(const struct kvm_engine *k, uint64_t rflags);
-/* Debug registers to enter it with: dr[8]. */
-void kvm_pv_debug_regs(const struct kvm_engine *k, uint64_t *dr);
+/* Debug registers to enter it with, 8 of them: the guest's, or others, in dr[8]. */
+const uint64_t *kvm_pv_debug_regs(const struct kvm_engine *k, uint64_t *dr);
 /* A fault of the guest's, its state home. true: it is all the debugger's, and *exit tells; else
  * what is left of it is the guest's. */
 bool kvm_pv_debug_fault(struct kvm_engine *k, struct x86_fault *fault, struct exit *exit);

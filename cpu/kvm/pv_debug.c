@@ -13,35 +13,17 @@
 
 #include "cpu/x86/x86.h"
 
-#define DEBUG_BS        0x4000ull
 #define DEBUG_POINTS    0xfull
 #define DEBUG_DR6_CLEAN 0xffff0ff0ull
 #define DEBUG_ERROR_IDT 2u /* of a #GP: of a gate. QEMU's processor gets its number wrong */
 enum { OP_INT3 = 0xcc };
 
-/* A byte of the instruction at rip. false: it cannot be read. */
-static bool debug_byte(struct vcpu *v, uint64_t offset, uint8_t *byte)
-{
-    const struct cpu_x86 *cpu = &v->cpu;
-    const uint64_t at = cpu->rip + offset;
-    struct x86_fault fault;
-
-    return x86_read_linear(v, cpu_is_code64(cpu) ? at : (uint32_t)(at + cpu->seg[CPU_CS].base), byte,
-                           1, X86_READ | X86_USER, &fault);
-}
-
 /* Whether TF behind the instruction at rip is its own doing. */
 static bool debug_sets_flags(struct vcpu *v)
 {
-    uint8_t bytes[INSN_MAX_LEN];
     struct insn in;
-    size_t len = 0;
 
-    while (len < sizeof(bytes) && debug_byte(v, len, &bytes[len])) {
-        len++;
-    }
-    return insn_decode(&in, x86_insn_mode(&v->cpu), bytes, len) == INSN_OK &&
-           (in.id == INSN_POPF || in.id == INSN_IRET);
+    return kvm_debug_decode(v, &in) && (in.id == INSN_POPF || in.id == INSN_IRET);
 }
 
 void kvm_pv_debug_begin(struct kvm_engine *k)
@@ -83,27 +65,18 @@ uint64_t kvm_pv_debug_home(const struct kvm_engine *k, uint64_t rflags)
     return (rflags & ~(uint64_t)CPU_TF) | d->trap_flag;
 }
 
-void kvm_pv_debug_regs(const struct kvm_engine *k, uint64_t *dr)
+const uint64_t *kvm_pv_debug_regs(const struct kvm_engine *k, uint64_t *dr)
 {
-    memcpy(dr, k->v->cpu.dr, sizeof(k->v->cpu.dr));
-    if (k->debug.control != 0) {
-        dr[6] = DEBUG_DR6_CLEAN;
+    if (k->debug.control == 0) {
+        return k->v->cpu.dr;
     }
+    memcpy(dr, k->v->cpu.dr, sizeof(k->v->cpu.dr));
+    dr[6] = DEBUG_DR6_CLEAN;
     if ((k->debug.control & KVM_GUESTDBG_USE_HW_BP) != 0) {
         memcpy(dr, k->debug.arch.debugreg, 4 * sizeof(*dr));
         dr[7] = k->debug.arch.debugreg[7];
     }
-}
-
-/* The points that are set. */
-static uint64_t debug_points(const struct kvm_engine *k)
-{
-    uint64_t points = 0;
-
-    for (unsigned i = 0; i < VCPU_POINTS; i++) {
-        points |= (k->debug.arch.debugreg[7] >> (2 * i) & 3) != 0 ? 1u << i : 0;
-    }
-    return points;
+    return dr;
 }
 
 static bool debug_stop(struct exit *exit, unsigned stop)
@@ -121,14 +94,15 @@ static unsigned debug_trap(const struct kvm_engine *k, struct x86_fault *fault)
     const struct kvm_pv_debug *d = &k->pv->debug;
     unsigned stop = 0;
 
-    if (d->step && (fault->dr6 & DEBUG_BS) != 0) {
+    if (d->step && (fault->dr6 & KVM_DR6_BS) != 0) {
         stop = VCPU_STOP_STEP;
         if (d->trap_flag == 0) {
-            fault->dr6 &= ~DEBUG_BS;
+            fault->dr6 &= ~KVM_DR6_BS;
         }
     }
     if ((k->debug.control & KVM_GUESTDBG_USE_HW_BP) != 0) {
-        stop |= (unsigned)(fault->dr6 & debug_points(k)) * VCPU_STOP_POINT;
+        stop |= (unsigned)(fault->dr6 & kvm_debug_enabled(k->debug.arch.debugreg[7])) *
+                VCPU_STOP_POINT;
         fault->dr6 &= ~DEBUG_POINTS;
     }
     return stop;
@@ -136,11 +110,9 @@ static unsigned debug_trap(const struct kvm_engine *k, struct x86_fault *fault)
 
 bool kvm_pv_debug_fault(struct kvm_engine *k, struct x86_fault *fault, struct exit *exit)
 {
-    uint8_t byte;
-
     if (fault->vector == CPU_GP) {
         return (k->debug.control & KVM_GUESTDBG_USE_SW_BP) != 0 &&
-               (fault->error & DEBUG_ERROR_IDT) != 0 && debug_byte(k->v, 0, &byte) && byte == OP_INT3 &&
+               (fault->error & DEBUG_ERROR_IDT) != 0 && kvm_debug_byte(k->v, 0) == OP_INT3 &&
                debug_stop(exit, VCPU_STOP_INT3);
     }
     return fault->vector == CPU_DB && debug_stop(exit, debug_trap(k, fault)) && fault->dr6 == 0;

@@ -87,7 +87,9 @@ static int state_load_xcr0(struct kvm_engine *k)
 
 static int state_load_debug(struct kvm_engine *k)
 {
-    kvm_pv_debug_regs(k, k->pv->dr);
+    uint64_t own[G_N_ELEMENTS(k->pv->dr)];
+
+    memcpy(k->pv->dr, kvm_pv_debug_regs(k, own), sizeof(own));
     return kvm_put_debug(k, k->pv->dr);
 }
 
@@ -95,10 +97,8 @@ static int state_load_seldom(struct kvm_engine *k)
 {
     const struct kvm_pv_cpu *pv = k->pv;
     const struct cpu_x86 *cpu = &k->v->cpu;
-    uint64_t dr[G_N_ELEMENTS(pv->dr)];
+    uint64_t own[G_N_ELEMENTS(pv->dr)];
     int ret = 0;
-
-    kvm_pv_debug_regs(k, dr);
 
     if (cpu->tsc_offset != k->tsc_offset) {
         ret = kvm_load_tsc(k);
@@ -109,7 +109,7 @@ static int state_load_seldom(struct kvm_engine *k)
     if (ret >= 0 && (cpu->tsc_aux != pv->tsc_aux || cpu->spec_ctrl != pv->spec_ctrl)) {
         ret = state_load_msrs(k);
     }
-    if (ret >= 0 && memcmp(dr, pv->dr, sizeof(dr)) != 0) {
+    if (ret >= 0 && memcmp(kvm_pv_debug_regs(k, own), pv->dr, sizeof(own)) != 0) {
         ret = state_load_debug(k);
     }
     return ret;

@@ -30,7 +30,6 @@ enum { LAPIC_TPR_OFFSET = 0x80, VMCALL_SIZE = 3 };
 #define RUN_X2APIC      0x800u
 #define RUN_TSC_DEADLINE 0x6e0u
 
-
 bool kvm_run_failed(struct exit *exit, const char *what, int error)
 {
     exit->kind = EXIT_ERROR;
@@ -358,14 +357,16 @@ static bool run_error(struct kvm_engine *k, struct exit *exit)
     return false;
 }
 
-bool kvm_run_ended(struct kvm_engine *k, struct exit *exit)
+bool kvm_run_triple(struct exit *exit)
 {
-    if (k->run->exit_reason != KVM_EXIT_SHUTDOWN) {
-        return run_error(k, exit);
-    }
     exit->kind = EXIT_SHUTDOWN;
     g_strlcpy(exit->message, "triple fault", sizeof(exit->message));
     return false;
+}
+
+bool kvm_run_ended(struct kvm_engine *k, struct exit *exit)
+{
+    return k->run->exit_reason == KVM_EXIT_SHUTDOWN ? kvm_run_triple(exit) : run_error(k, exit);
 }
 
 /* What KVM came back with, but ports. */
@@ -543,10 +544,7 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
         kvm_run_failed(exit, KVM_NOT_TAKEN, -ret);
         return;
     }
-    if (kvm_debug_hypercall(k)) {
-        exit->kind = v->cpu.halted ? EXIT_HALT : EXIT_DEBUG;
-        exit->stop = VCPU_STOP_STEP;
-    } else {
+    if (!kvm_debug_hypercall(k, exit)) {
         while (run_once(k, exit)) {
         }
     }

@@ -3,13 +3,7 @@
  * A debugger's stops (accel_ops.set_debug): steps, INT3, points. The same for every engine; on KVM
  * (tests/kvm) breakpoints may be refused, in words.
  */
-#include "base/error.h"
-#include "guest.h"
-
-static bool is_kvm(void)
-{
-    return g_str_has_prefix(interp_accel_ops.name, "kvm");
-}
+#include "debug_test.h"
 
 /* Its steps are KVM's own: TF is KVM's, what the guest's was is forgotten. */
 static bool is_split(void)
@@ -17,54 +11,7 @@ static bool is_split(void)
     return strcmp(interp_accel_ops.name, "kvm-split") == 0;
 }
 
-/* false: this host cannot, and says so. */
-static bool debug_set(struct guest *g, const struct vcpu_debug *debug)
-{
-    g_autofree char *message = NULL, *hint = NULL;
-    g_autoptr(GError) err = NULL;
-
-    if (interp_accel_ops.set_debug(g->v, debug, &err)) {
-        return true;
-    }
-    g_assert_true(is_kvm());
-    message = error_split_hint(err, &hint);
-    g_assert_nonnull(strstr(message, "does not stop a guest at"));
-    g_assert_nonnull(hint);
-    g_test_skip(message);
-    return false;
-}
-
-static void debug_run(struct guest *g, unsigned stop, uint64_t offset)
-{
-    guest_run(g, EXIT_DEBUG);
-    g_assert_cmphex(g->exit.stop, ==, stop);
-    g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
-}
-
 /* --- steps --- */
-
-/* The only host of KVM without XSAVE that this is run on. When the processor leaves the guest at an
- * instruction that is stepped (for a port, or memory that is not mapped yet), Bochs stops before
- * it, or the next one, too: once for each time. */
-enum { BOCHS_STOPS = 16 };
-static bool is_bochs(const struct guest *g)
-{
-    return is_kvm() && !cpu_model_has(g->v->model, INSN_FEAT_XSAVE);
-}
-
-static void debug_step(struct guest *g, uint64_t offset)
-{
-    const struct cpu_x86 before = *g->cpu;
-    bool nothing = true; /* has been executed */
-
-    for (unsigned i = 0; nothing && i < (is_bochs(g) ? BOCHS_STOPS : 1); i++) {
-        guest_run(g, EXIT_DEBUG);
-        nothing = g->cpu->rip == before.rip &&
-                  memcmp(g->cpu->gpr, before.gpr, sizeof(before.gpr)) == 0;
-    }
-    g_assert_cmphex(g->exit.stop, ==, VCPU_STOP_STEP);
-    g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
-}
 
 GUEST_CODE(step_code, "movl $1, %eax\n"    /* 0 */
                       "addl $2, %eax\n"    /* 5 */
@@ -111,7 +58,7 @@ static void test_step_system(void)
     g->cpu->fmask = CPU_IF | CPU_TF;
     GUEST_LOAD(g, user_code);
     g_assert_true(debug_set(g, &step));
-    if (!is_split() || is_bochs(g)) { /* that steps over what clears TF */
+    if (!is_split() || debug_is_bochs(g)) { /* that steps over what clears TF */
         debug_step(g, 0x100);
         g_assert_cmpuint(g->cpu->cpl, ==, 0);
         g_assert_cmphex(is_split() ? 0 : g->cpu->gpr[CPU_R11] & CPU_TF, ==, 0);
@@ -184,7 +131,7 @@ static void test_step_interrupt(void)
     debug_step(g, 2);
     do { /* it may be taken at the next step; Bochs may stop at the handler, too */
         guest_run(g, EXIT_DEBUG);
-    } while (g->cpu->rip == G_CODE + 4 || (is_bochs(g) && g->cpu->rip == handler));
+    } while (g->cpu->rip == G_CODE + 4 || (debug_is_bochs(g) && g->cpu->rip == handler));
     g_assert_cmphex(g->cpu->rip, ==, handler + 1);
     g_assert_cmphex(guest_frame(g, 0), ==, G_CODE + 4);
     g_assert_cmphex(guest_frame(g, 2) & CPU_TF, ==, 0);

@@ -3,9 +3,8 @@
  * A debugger's stops in a paravirtual guest, under a hypervisor that notes what it is asked. The
  * same for every engine; on KVM (tests/kvm) points may be refused, in words.
  */
-#include "base/error.h"
 #include "cpu/kvm/kvm.h"
-#include "guest.h"
+#include "debug_test.h"
 
 enum {
     SEL_CODE = 0xe033, /* Xen's flat segments */
@@ -103,11 +102,6 @@ static const struct vcpu_pv_ops pv_ops = {
 
 /* --- arrange --- */
 
-static bool is_kvm(void)
-{
-    return strcmp(interp_accel_ops.name, "kvm") == 0;
-}
-
 /* In the guest's kernel. */
 static struct guest *pv_new(void)
 {
@@ -134,60 +128,13 @@ static struct guest *pv_new(void)
     return g;
 }
 
-static void pv_free(struct guest *g)
-{
-    guest_free(g);
-}
-
-/* false: this host cannot, and says so. */
-static bool pv_set(struct guest *g, const struct vcpu_debug *debug)
-{
-    g_autofree char *message = NULL, *hint = NULL;
-    g_autoptr(GError) err = NULL;
-
-    if (interp_accel_ops.set_debug(g->v, debug, &err)) {
-        return true;
-    }
-    g_assert_true(is_kvm());
-    message = error_split_hint(err, &hint);
-    g_assert_nonnull(strstr(message, "does not stop a guest at breakpoints"));
-    g_test_skip(message);
-    return false;
-}
-
-static void pv_run(struct guest *g, unsigned stop, uint64_t offset)
-{
-    guest_run(g, EXIT_DEBUG);
-    g_assert_cmphex(g->exit.stop, ==, stop);
-    g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
-}
-
-/* Bochs, the only host of KVM here without XSAVE, stops before an instruction, too, at which the
- * processor has left the guest (memory that KVM had not mapped yet): once for each time. */
-enum { BOCHS_STOPS = 16 };
-
-static void pv_step(struct guest *g, uint64_t offset)
-{
-    const bool bochs = is_kvm() && !cpu_model_has(g->v->model, INSN_FEAT_XSAVE);
-    const struct cpu_x86 before = *g->cpu;
-    bool nothing = true; /* has been executed */
-
-    for (unsigned i = 0; nothing && i < (bochs ? BOCHS_STOPS : 1); i++) {
-        guest_run(g, EXIT_DEBUG);
-        nothing = g->cpu->rip == before.rip &&
-                  memcmp(g->cpu->gpr, before.gpr, sizeof(before.gpr)) == 0;
-    }
-    g_assert_cmphex(g->exit.stop, ==, VCPU_STOP_STEP);
-    g_assert_cmphex(g->cpu->rip, ==, G_CODE + offset);
-}
-
 static void pv_steps(struct guest *g, const uint16_t *at, unsigned n)
 {
     const struct vcpu_debug step = {.step = true};
 
-    g_assert_true(pv_set(g, &step));
+    g_assert_true(debug_set(g, &step));
     for (unsigned i = 0; i < n; i++) {
-        pv_step(g, at[i]);
+        debug_step(g, at[i]);
         g_assert_cmphex(g->cpu->rflags & CPU_TF, ==, 0);
     }
 }
@@ -219,14 +166,14 @@ static void test_step(void)
     g_assert_cmpint(last_trap.vector, ==, CPU_UD);
     g_assert_cmphex(trap_rip, ==, G_CODE + 27);
     g_assert_cmphex(trap_rflags & CPU_TF, ==, 0);
-    g_assert_true(pv_set(g, NULL));
+    g_assert_true(debug_set(g, NULL));
     guest_run(g, EXIT_HALT);
     g_assert_cmpuint(traps, ==, 1);
     g->cpu->rip = G_CODE;
     g->cpu->gpr[CPU_RCX] = 1000;
     guest_run(g, EXIT_HALT); /* runs through */
     g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 1003);
-    pv_free(g);
+    guest_free(g);
 }
 
 GUEST_CODE(program_code, "syscall\n"        /* 0: the kernel's iret */
@@ -256,7 +203,7 @@ static void test_step_program(void)
     g_assert_cmphex(g->cpu->gpr[CPU_R11] & CPU_TF, ==, 0);
     pv_steps(g, at + 3, 1);
     g_assert_cmpuint(syscalls, ==, 2);
-    pv_free(g);
+    guest_free(g);
 }
 
 GUEST_CODE(flag_code, "pushq $0x302\n" /* 0 */
@@ -272,24 +219,24 @@ static void test_own_step(void)
 
     g->ram[HANDLER] = OP_HLT;
     GUEST_LOAD(g, flag_code);
-    g_assert_true(pv_set(g, &step));
-    pv_step(g, 5);
-    pv_step(g, 6);
+    g_assert_true(debug_set(g, &step));
+    debug_step(g, 5);
+    debug_step(g, 6);
     g_assert_cmphex(g->cpu->rflags & CPU_TF, ==, CPU_TF);
     g_assert_cmpuint(traps, ==, 0);
-    pv_step(g, HANDLER - G_CODE);
+    debug_step(g, HANDLER - G_CODE);
     g_assert_cmpuint(traps, ==, 1);
     g_assert_cmpint(last_trap.vector, ==, CPU_DB);
     g_assert_cmphex(last_trap.dr6, ==, 0x4000);
     g_assert_cmphex(trap_rip, ==, G_CODE + 7);
     g_assert_cmphex(trap_rflags & CPU_TF, ==, CPU_TF);
-    g_assert_true(pv_set(g, NULL));
+    g_assert_true(debug_set(g, NULL));
     guest_run(g, EXIT_HALT);
     g->cpu->rip = G_CODE; /* without a debugger the same */
     guest_run(g, EXIT_HALT);
     g_assert_cmpuint(traps, ==, 2);
     g_assert_cmphex(trap_rip, ==, G_CODE + 7);
-    pv_free(g);
+    guest_free(g);
 }
 
 /* --- breakpoints --- */
@@ -305,19 +252,19 @@ static void test_int3(void)
     guest_run(g, EXIT_HALT); /* QEMU's AMD-V spoils the first one (docs/kvm.md) */
     traps = 0;
     g->cpu->rip = G_CODE;
-    g_assert_true(pv_set(g, &int3)); /* everywhere */
-    pv_run(g, VCPU_STOP_INT3, 1);
-    pv_run(g, VCPU_STOP_INT3, 1); /* as long as it is there */
+    g_assert_true(debug_set(g, &int3)); /* everywhere */
+    debug_run(g, VCPU_STOP_INT3, 1);
+    debug_run(g, VCPU_STOP_INT3, 1); /* as long as it is there */
     g->cpu->rip++;
     interp_accel_ops.state_changed(g->v);
     guest_run(g, EXIT_HALT);
     g_assert_cmpuint(traps, ==, 0);
-    g_assert_true(pv_set(g, NULL));
+    g_assert_true(debug_set(g, NULL));
     g->cpu->rip = G_CODE;
     guest_run(g, EXIT_HALT);
     g_assert_cmpuint(traps, ==, 1); /* the guest's own again */
     g_assert_cmpint(last_trap.vector, ==, CPU_BP);
-    pv_free(g);
+    guest_free(g);
 }
 
 GUEST_CODE(point_code, "movl $5, %ecx\n"          /* 0 */
@@ -336,9 +283,9 @@ static void test_points(void)
 
     g->cpu->gpr[CPU_RAX] = 0;
     GUEST_LOAD(g, point_code);
-    if (!pv_set(g, &points)) {
+    if (!debug_set(g, &points)) {
         guest_run(g, EXIT_HALT);
-        pv_free(g);
+        guest_free(g);
         return;
     }
     for (unsigned i = 1; i <= 5; i++) {
@@ -346,17 +293,17 @@ static void test_points(void)
 
         g->cpu->rflags |= CPU_RF; /* of an earlier fault: it hits in spite of it */
         interp_accel_ops.state_changed(g->v);
-        g_assert_true(pv_set(g, &points));
-        pv_run(g, VCPU_STOP_POINT, 7);
+        g_assert_true(debug_set(g, &points));
+        debug_run(g, VCPU_STOP_POINT, 7);
         g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, i);
         pv_steps(g, &next, 1); /* over it */
     }
-    g_assert_true(pv_set(g, &points));
-    pv_run(g, VCPU_STOP_POINT << 1, 16);
-    pv_run(g, VCPU_STOP_POINT << 2, 24);
+    g_assert_true(debug_set(g, &points));
+    debug_run(g, VCPU_STOP_POINT << 1, 16);
+    debug_run(g, VCPU_STOP_POINT << 2, 24);
     guest_run(g, EXIT_HALT);
     g_assert_cmpuint(traps, ==, 0);
-    pv_free(g);
+    guest_free(g);
 }
 
 /* --- written pages --- */
@@ -384,7 +331,7 @@ static void test_dirty(void)
 
     if (interp_accel_ops.dirty_log == NULL) {
         g_test_skip("the engine sets MEM_DIRTY itself");
-        pv_free(g);
+        guest_free(g);
         return;
     }
     entry.syscall = CALLBACK;
@@ -415,7 +362,7 @@ static void test_dirty(void)
         g_assert_false(is_dirty(g, 0x210000));
     }
     g_assert_true(interp_accel_ops.dirty_log(g->v, VCPU_DIRTY_STOP, NULL));
-    pv_free(g);
+    guest_free(g);
 }
 
 int main(int argc, char **argv)
