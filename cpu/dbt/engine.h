@@ -170,6 +170,7 @@ struct dbt {
     uint64_t sps[TLB_NR]; /* with the other TLBs */
     uint8_t *returns;     /* the stacks of returns */
     bool no_returns;      /* they cannot be used */
+    bool quick_loop;      /* the host's LOOP is as quick as other branches */
     uint64_t stack_base; /* interp.stack.base as translated code has checked it */
 
     unsigned near_next;                      /* slot to be given out */

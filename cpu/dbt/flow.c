@@ -65,28 +65,46 @@ static void flow_ret(struct tr *t, const struct insn *in)
     emit_byte(&t->c, 0xc3);
 }
 
-/* Behind the host's CALL. r10: where the RET that came here leads to; flags in EFLAGS. */
+/* Both ways, when rare things are to be frequent. */
+static bool flow_loop(const struct tr *t)
+{
+    return t->d->quick_loop != (t->d->options.shake != 0 && t->d->nr_recs % 2 != 0);
+}
+
+/* Behind the host's CALL. r10: where the RET that came here leads to; flags in EFLAGS. A LOOP
+ * that is not taken leaves no trace in the history by which the host predicts branches; a JRCXZ
+ * would have to be taken. */
 static void flow_landing(struct tr *t, int64_t back)
 {
-    static const uint8_t compare[] = {
-        0x49, 0x89, 0xcb,             /* mov %rcx,%r11 */
-        0x59,                         /* pop %rcx */
-        0x48, 0xf7, 0xd1,             /* not %rcx */
-        0x4a, 0x8d, 0x4c, 0x11, 0x01, /* lea 1(%rcx,%r10),%rcx */
-        0xe3, 0x05};                  /* jrcxz over the jump */
+    bool loop = flow_loop(t);
+    const uint8_t compare[] = {
+        0x48, 0xf7, 0xd1,                              /* not %rcx */
+        0x4a, 0x8d, 0x4c, 0x11, loop ? 2 : 1,          /* lea ..(%rcx,%r10),%rcx */
+        loop ? 0xe2 : 0xe3, 0x05};                     /* loop or jrcxz; the jump has 5 bytes */
+    uint32_t from = 0;
 
-    emit_bytes(&t->c, compare, sizeof(compare));
-    emit_jmp_to(&t->c, t->d->common_return);
     t->loc = LOC_HOST;
     t->live = FLAG_ALL;
+    emit_mov(&t->c, HOST_R11, CPU_RCX);
+    emit_byte(&t->c, 0x59); /* pop %rcx */
     if (back >= MEM_PAGE_SIZE) { /* in another page */
         emit_jmp_to(&t->c, t->d->common_return);
         return;
+    }
+    emit_bytes(&t->c, compare, sizeof(compare));
+    if (loop) {
+        from = emit_offset(&t->c);
+    } else {
+        emit_jmp_to(&t->c, t->d->common_return);
     }
     emit_mov(&t->c, CPU_RCX, HOST_R11);
     emit_lea(&t->c, HOST_R10, HOST_R10, -(int32_t)back);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
     tr_fixup(t, emit_jmp(&t->c), FIX_BACK, (uint64_t)back);
+    if (loop) {
+        t->c.start[from - 1] = (uint8_t)(emit_offset(&t->c) - from);
+        emit_jmp_to(&t->c, t->d->common_return);
+    }
 }
 
 static void flow_jmp(struct tr *t, const struct insn *in)
