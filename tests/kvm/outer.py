@@ -3,6 +3,8 @@
 kvm-amd module runs in it (docs/kvm.md). Everything the programs need goes into an initramfs.
 
 One outer CPU and -icount: a run is deterministic, host load does not matter, and 2 ns of its clock are one instruction.
+PAUSE is dear there (QEMU leaves its loop for each: some 0.25 us), so whoever spins is to lose the processor soon: the
+outer scheduler's slices are short, and what the outer kernel waits for at its start is left out.
 QEMU 7.2 does not let KVM see XSETBV, so that a guest that uses XSAVE would lose vector registers: guests get noxsave.
 """
 import os
@@ -16,7 +18,7 @@ import time
 FOLDER = stat.S_IFDIR | 0o755
 MODULES = ("virt/lib/irqbypass.ko", "arch/x86/kvm/kvm.ko")
 APPEND = "console=ttyS0 quiet panic=-1 no_timer_check mitigations=off cryptomgr.notests rdinit=/init"
-PROCESSOR = "EPYC,+svm,+npt"
+PROCESSOR = "EPYC,+svm,+npt,-erms"
 START, END = "OUTER-START", "OUTER-END"
 
 INIT = """#!/bin/busybox sh
@@ -27,6 +29,9 @@ $B --install -s /bin
 for m in irqbypass kvm kvm-amd kvm-intel; do [ ! -e /m/$m.ko ] || insmod /m/$m.ko || echo "no module $m"; done
 export PATH=/bin XDG_RUNTIME_DIR=/tmp/run XDG_CACHE_HOME=/tmp HOME=/tmp LANG=C
 chmod 700 /tmp/run
+mount -t debugfs debug /sys/kernel/debug; cd /sys/kernel/debug/sched
+echo HRTICK > features; for f in latency min_granularity wakeup_granularity; do echo 100000 > ${f}_ns; done
+echo force > /sys/kernel/mm/transparent_hugepage/shmem_enabled
 echo %s
 cd /t
 sh /t/job.sh </dev/null 2>&1
@@ -59,6 +64,7 @@ class Outer:
 
     MODULE = "arch/x86/kvm/kvm-amd.ko"
     NEEDS = ("qemu-system-x86_64",)
+    APPEND = APPEND + " nolapic_timer"  # its calibration waits with PAUSE
     TICKS = 2  # of its TSC for an instruction
     SILENCE = 600  # seconds of the host that it may say nothing: longer than a case may take
 
@@ -111,8 +117,8 @@ class Outer:
         initrd = os.path.join(folder, "rd")
         self.write(initrd)
         return ["qemu-system-x86_64", "-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off", "-cpu", PROCESSOR,
-                "-smp", "1", "-m", str(memory), "-nodefaults", "-display", "none", "-serial", "file:" + serial,
-                "-no-reboot", "-kernel", self.vmlinuz, "-initrd", initrd, "-append", APPEND]
+                "-smp", "1", "-m", str(memory), "-M", "hpet=off", "-nodefaults", "-display", "none", "-serial", "file:" + serial,
+                "-no-reboot", "-kernel", self.vmlinuz, "-initrd", initrd, "-append", self.APPEND]
 
     def once(self, limit, memory):
         with tempfile.TemporaryDirectory() as folder:

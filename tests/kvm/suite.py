@@ -259,7 +259,7 @@ def test_kernel(row, group):
         status, wanted = 112, ("kernel panic", rf"^FAILED: {check}")
         unwanted = (rf"^FAILED: (?!{check})", rf"FAILED: {check}[^$]*FAILED: {check}")
     return Case(f"{group} {row.name}", command, rf"by {kind}, kvm", *wanted, status=status, unwanted=unwanted,
-                weight=66 if row.name.startswith("vcpus_pvh32") else 25 if row.name.startswith("vcpus_pvh") else 1)
+                weight=25 if row.name.startswith("vcpus_pvh32") else 12 if row.name.startswith("vcpus_pvh") else 1)
 
 
 def pv_linux(name, work, *wanted, options="", before="", cmdline=PV_CMDLINE):
@@ -280,7 +280,7 @@ def handover(name, options, cmdline=CMDLINE):
                f"touch stop; wait; cat /tmp/sw")
     return Case(name, command, r"^now " + r"\nnow ".join(ENGINES.split()) + "$", r"^rounds [1-9]\d* bad 0", r"^disk [1-9]\d* bad 0", r"^net [1-9]\d* bad 0",
                 r"^no new message", r"^GUEST-END 0", r"the guest powered off",
-                unwanted=(r"GUEST-WARNS", "error:"), weight=110 if "-machine pv" in options else 60)
+                unwanted=(r"GUEST-WARNS", "error:"), weight=90 if "-machine pv" in options else 60)
 
 
 def ended(name, how, status, text):
@@ -443,7 +443,7 @@ COMMIT = (
                                    "crash", "reboot", "suspend", "hang", "echo_serial", "smp_locks", "smp_ipi")),
     *("PV guest " + name for name in ("hello", "calls", "calls_page", "tables", "traps", "user_page", "cpu", "failsafe", "spaces",
                                       "types", "refusals", "debug", "vbd", "wild_no_stack", "wild_iret_without_frame")),
-    *("ops " + name for name in ("vcpus_pv_inline", "events_pvh_inline", "sched_pvh_page", "vcpus_pvh32_inline",
+    *("ops " + name for name in ("vcpus_pv_inline", "events_pvh_inline", "sched_pvh_page", "vcpus_pvh_inline",
                                  "grants_pvh32_page", "physmap_pvh_inline", "hvm_pvh_page", "others_pvh32_inline",
                                  "limits_pv_page", "events_compat_pv_page")),
     *("ops shutdown_" + name for name in ("pv_page:s 3", "pv_inline:c 4", "pvh_page:d")), "split, guest smp_ipi",

@@ -39,6 +39,9 @@ static void second(void)
         }
 #endif
         __asm__ volatile("pause");
+        if (ticks % 64 == 0) { /* hosts may have one processor for all of us, and PAUSE may be dear */
+            HC2(sched_op, SCHEDOP_yield, 0);
+        }
     }
 }
 
