@@ -256,7 +256,8 @@ static bool image_from_fd(struct boot_image *img, int fd, uint64_t size, GError 
         img->elf_complete = true;
         ok = ok && elf_describe(img, f.whole, err);
     }
-    g_free(f.bytes);
+    img->packed = f.bytes;
+    img->packed_len = f.len;
     return ok;
 }
 
@@ -349,8 +350,29 @@ struct boot_image *boot_image_from_memory(const char *name, const uint8_t *bytes
     struct image_file f = {.bytes = g_memdup2(bytes, len), .len = len, .whole = len};
     bool ok = image_load(img, &f, err) && elf_describe(img, f.whole, err);
 
-    g_free(f.bytes);
+    img->packed = f.bytes;
+    img->packed_len = f.len;
     return image_done(img, ok);
+}
+
+void boot_image_drop_content(struct boot_image *img)
+{
+    if (img->packed == NULL) {
+        return;
+    }
+    g_clear_pointer(&img->elf, g_free);
+    g_clear_pointer(&img->symbols, g_free);
+    for (unsigned i = 0; i < img->nr_segments; i++) {
+        img->segments[i].bytes = NULL;
+    }
+}
+
+bool boot_image_restore_content(struct boot_image *img, GError **err)
+{
+    struct image_file f = {
+        .bytes = img->packed, .len = img->packed_len, .whole = img->packed_len};
+
+    return img->elf != NULL || (image_load(img, &f, err) && elf_describe(img, f.whole, err));
 }
 
 void boot_image_free(struct boot_image *img)
@@ -362,6 +384,7 @@ void boot_image_free(struct boot_image *img)
     g_free(img->name);
     g_free(img->version);
     g_free(img->elf);
+    g_free(img->packed);
     g_free(img->symbols);
     g_free(img);
 }

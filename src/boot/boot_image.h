@@ -24,7 +24,7 @@ enum {
 struct boot_segment {
     uint64_t gpa;         /* p_paddr: where it goes */
     uint64_t gva;         /* p_vaddr: for symbols only; Linux's per-CPU segment has 0 here */
-    const uint8_t *bytes; /* inside boot_image.elf, or boot_image.symbols */
+    const uint8_t *bytes; /* inside boot_image.elf, or boot_image.symbols; NULL when dropped */
     uint64_t file_size;
     uint64_t mem_size;
     uint32_t flags; /* PF_R, PF_W, PF_X */
@@ -78,6 +78,8 @@ struct boot_image {
     uint64_t phys_end;   /* one after the highest */
     uint8_t *elf;        /* owned; the ELF file (its debug information may be cut off) */
     size_t elf_len;
+    uint8_t *packed; /* owned; the file `elf` was unpacked from, or NULL */
+    size_t packed_len;
     uint8_t *symbols;  /* owned; what BSD_SYMTAB asks for, a segment like the others; or NULL */
     bool elf_complete; /* nothing was cut off: section headers and symbols can be read */
 };
@@ -87,6 +89,13 @@ struct boot_image *boot_image_open(const char *path, GError **err);
 struct boot_image *boot_image_from_memory(const char *name, const uint8_t *bytes, size_t len,
                                           GError **err);
 void boot_image_free(struct boot_image *img);
+
+/* While a guest runs its kernel is wanted only by a reset: drop frees what can be unpacked again
+ * (`elf`, `symbols` and the segments' bytes, some 50 MiB of a distribution's kernel) and keeps the
+ * description and the file as it was read; restore unpacks. Both do nothing where there is
+ * nothing to be done. restore fails for want of memory only. */
+void boot_image_drop_content(struct boot_image *img);
+bool boot_image_restore_content(struct boot_image *img, GError **err);
 
 /* "bzImage, xz" or "ELF" for the banner; the caller frees. */
 char *boot_image_describe(const struct boot_image *img);

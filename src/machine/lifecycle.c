@@ -162,6 +162,9 @@ bool machine_reset(struct machine *m, GError **err)
 {
     bool ok;
 
+    if (!boot_image_restore_content(m->image, err)) {
+        return false;
+    }
     g_mutex_lock(&m->board.lock);
     run_park(m);
     g_mutex_unlock(&m->board.lock);

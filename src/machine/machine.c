@@ -89,7 +89,10 @@ static bool machine_create(struct machine *m, GError **err)
 
 bool machine_load(struct machine *m, GError **err)
 {
-    return m->kind == PV_KIND_PV ? pv_load(m, err) : pvh_load(m, err);
+    const bool ok = m->kind == PV_KIND_PV ? pv_load(m, err) : pvh_load(m, err);
+
+    boot_image_drop_content(m->image);
+    return ok;
 }
 
 static bool machine_build(struct machine *m, GError **err)

@@ -210,7 +210,7 @@ bool pvh_load(struct machine *m, GError **err);
 /* pv.c */
 bool pv_create(struct machine *m, GError **err);
 bool pv_load(struct machine *m, GError **err);
-/* machine.c: fills memory and vCPUs for a boot of m->kind. */
+/* machine.c: fills memory and vCPUs for a boot of m->kind; the image's content is there before, and not after. */
 bool machine_load(struct machine *m, GError **err);
 
 /* confine.c */

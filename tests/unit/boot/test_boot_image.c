@@ -77,6 +77,21 @@ static void check_fake(const struct boot_image *img)
     g_assert_cmpstr(img->version, ==, FAKE_VERSION);
 }
 
+/* What is not packed stays; the rest goes and comes, as often as one likes. */
+static void check_dropped(struct boot_image *img, bool packed)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        GError *err = NULL;
+
+        boot_image_drop_content(img);
+        g_assert_true((img->elf == NULL) == packed);
+        g_assert_true((img->segments[0].bytes == NULL) == packed);
+        g_assert_true(boot_image_restore_content(img, &err));
+        g_assert_no_error(err);
+        check_fake(img);
+    }
+}
+
 static void test_wrappings(void)
 {
     static const struct {
@@ -98,6 +113,7 @@ static void test_wrappings(void)
         g_assert_cmpstr(words, ==, cases[i].words);
         g_assert_cmpstr(release, ==, "6.1.0-99-fake");
         check_fake(img);
+        check_dropped(img, true);
         boot_image_free(img);
         g_byte_array_free(elf, TRUE);
     }
@@ -111,10 +127,12 @@ static void test_plain_and_packed_elf(void)
 
     g_assert_cmpstr(words, ==, "ELF, zstd");
     check_fake(img);
+    check_dropped(img, true);
     boot_image_free(img);
     img = open_ok(elf);
     g_assert_null(img->compression);
     check_fake(img);
+    check_dropped(img, false);
     boot_image_free(img);
 }
 
