@@ -4,12 +4,15 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 enum {
     SIEVE_SIZE = 1 << 16,
     SHA_SIZE = 4096,
     LZ_SIZE = 1 << 15,
     LZ_HASH_BITS = 12,
+    TEXT_SIZE = 1 << 17,
+    TEXT_WORDS = 1000,
     SORT_COUNT = 2048,
     MIX_NODES = 256,
     MIX_MATRIX = 24,
@@ -253,6 +256,75 @@ static uint64_t lz_run(struct bench *b, uint64_t iters)
     return check;
 }
 
+/* --- zlib as it is: text packed at its usual level, and unpacked --- */
+
+/* Made-up words of two to nine letters; every seventh is one of the sixteen usual ones. It packs
+ * to a third or so, as prose does. */
+static bool zlib_setup(struct bench *b)
+{
+    static char words[TEXT_WORDS][10];
+    uint64_t state = 23;
+
+    if (!bench_buffers(b, TEXT_SIZE * 2, true)) {
+        return false;
+    }
+    for (size_t i = 0; i < TEXT_WORDS; i++) {
+        size_t length = 2 + bench_random(&state) % 8;
+
+        for (size_t k = 0; k < length; k++) {
+            words[i][k] =
+                "etaoinshrdlucmfwypvbgkjqxz"[bench_random(&state) % (k % 2 == 0 ? 26 : 7)];
+        }
+    }
+    for (size_t at = 0; at < TEXT_SIZE;) {
+        uint32_t r = bench_random(&state);
+        const char *word = words[r % 7 == 0 ? r / 7 % 16 : r / 7 % TEXT_WORDS];
+
+        for (; *word != '\0' && at < TEXT_SIZE; word++) {
+            b->a[at++] = (uint8_t)*word;
+        }
+        if (at < TEXT_SIZE) {
+            b->a[at++] = r % 13 == 0 ? '\n' : ' ';
+        }
+    }
+    return true;
+}
+
+static uint64_t zlib_run(struct bench *b, uint64_t iters)
+{
+    uint8_t *plain = b->a, *back = b->a + TEXT_SIZE;
+    z_stream packing = {0}, unpacking = {0};
+    uint64_t check = 0;
+
+    if (deflateInit(&packing, Z_DEFAULT_COMPRESSION) != Z_OK ||
+        inflateInit(&unpacking) != Z_OK) {
+        return 0;
+    }
+    for (uint64_t i = 0; i < iters; i++) {
+        plain[i % TEXT_SIZE] ^= 1;
+        packing.next_in = plain;
+        packing.avail_in = TEXT_SIZE;
+        packing.next_out = b->b;
+        packing.avail_out = TEXT_SIZE * 2;
+        check = bench_mix(check,
+                          deflate(&packing, Z_FINISH) == Z_STREAM_END ? packing.total_out : 0);
+        unpacking.next_in = b->b;
+        unpacking.avail_in = (uInt)packing.total_out;
+        unpacking.next_out = back;
+        unpacking.avail_out = TEXT_SIZE;
+        check = bench_mix(check, inflate(&unpacking, Z_FINISH) == Z_STREAM_END &&
+                                     memcmp(plain, back, TEXT_SIZE) == 0);
+        deflateReset(&packing);
+        inflateReset(&unpacking);
+    }
+    deflateEnd(&packing);
+    inflateEnd(&unpacking);
+    for (uint64_t i = 0; i < iters; i++) {
+        plain[i % TEXT_SIZE] ^= 1;
+    }
+    return check;
+}
+
 /* --- qsort with a call-back --- */
 
 static int sort_compare(const void *x, const void *y)
@@ -405,6 +477,7 @@ const struct workload bench_integer[] = {
     {"sieve", "integer", 300, sieve_setup, sieve_run, NULL, bench_free},
     {"sha256", "integer", 2000, sha_setup, sha_run, NULL, bench_free},
     {"lz", "integer", 250, lz_setup, lz_run, NULL, bench_free},
+    {"zlib", "integer", 8, zlib_setup, zlib_run, NULL, bench_free},
     {"sort", "integer", 400, sort_setup, sort_run, NULL, bench_free},
     {"coremix", "integer", 4000, mix_setup, mix_run, NULL, bench_free},
     {0},
