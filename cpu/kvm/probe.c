@@ -138,16 +138,15 @@ static void probe_wait(int in, int deadline_ms, struct kvm_probe *p)
 
 void kvm_probe_run(const struct kvm_sys *sys, int deadline_ms, struct kvm_probe *p)
 {
-    int dev = sys->open(KVM_DEVICE);
+    int ret = sys->look(KVM_DEVICE);
     pid_t self = getpid(), child;
     int fds[2];
 
     memset(p, 0, sizeof(*p));
-    if (dev < 0) { /* most hosts without KVM: no process needed */
-        probe_open_failed(p, -dev);
+    if (ret < 0) { /* most hosts without KVM: no process needed */
+        probe_open_failed(p, -ret);
         return;
     }
-    sys->close(dev);
     if (pipe(fds) != 0) {
         *p = (struct kvm_probe){.result = KVM_PROBE_DIED, .error = errno};
         return;
@@ -203,21 +202,62 @@ static const char *probe_module(bool *has_hardware)
     return amd ? "kvm_amd" : "kvm_intel";
 }
 
-static void probe_no_device(GError **err)
+static void probe_no_device(const struct kvm_probe *p, GError **err)
 {
+    const char *what = p->error == ENOENT ? "there is no " KVM_DEVICE
+                                          : "there is a " KVM_DEVICE ", but no KVM behind it";
     bool hardware;
     const char *module = probe_module(&hardware);
 
     if (hardware) {
-        error_set(err, PVEMU_ERROR_HOST, "there is no %s", KVM_DEVICE);
+        error_set(err, PVEMU_ERROR_HOST, "%s", what);
         error_hint(err, "sudo modprobe %s; if that fails, switch virtualisation on in the "
                         "firmware's setup",
                    module);
     } else {
         error_set(err, PVEMU_ERROR_HOST,
-                  "there is no %s, and this processor offers no VT-x or AMD-V", KVM_DEVICE);
+                  "%s, and this processor offers no VT-x or AMD-V", what);
         error_hint(err, "switch it on in the firmware's setup; in a virtual machine or a "
                         "container its host has to pass it on");
+    }
+}
+
+/* Whether this process is of the group. */
+static bool probe_is_member(gid_t gid)
+{
+    int count = getgroups(0, NULL);
+    g_autofree gid_t *groups = g_new0(gid_t, (gsize)MAX(count, 0) + 1);
+    bool is = gid == getegid();
+
+    count = count > 0 ? getgroups(count, groups) : 0;
+    for (int i = 0; i < count && !is; i++) {
+        is = groups[i] == gid;
+    }
+    return is;
+}
+
+/* By owner and mode of the node; what a container or a mount allows is not in them. */
+static bool probe_mode_allows(const struct stat *st)
+{
+    mode_t bits = st->st_mode;
+
+    if (geteuid() == 0) {
+        return true;
+    }
+    bits = st->st_uid == geteuid() ? bits >> 6 : probe_is_member(st->st_gid) ? bits >> 3 : bits;
+    return (bits & 06) == 06;
+}
+
+void kvm_probe_permission_hint(bool may, const char *group, GError **err)
+{
+    if (may) {
+        error_hint(err, "this user may: the container (its list of devices) or the mount "
+                        "(nodev) has to let it through");
+    } else if (group != NULL) {
+        error_hint(err, "sudo usermod -aG %s %s, then log in again", group, g_get_user_name());
+    } else {
+        error_hint(err, "give it to the group kvm: a file /etc/udev/rules.d/65-kvm.rules with "
+                        "KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0660\"");
     }
 }
 
@@ -226,53 +266,61 @@ static void probe_no_permission(GError **err)
     char buffer[PROBE_GROUP_BUFFER];
     struct group entry, *group = NULL;
     struct stat st;
+    bool may = false;
 
     error_set(err, PVEMU_ERROR_HOST, "no permission to open %s", KVM_DEVICE);
-    if (stat(KVM_DEVICE, &st) == 0 && (st.st_mode & 0060) == 0060 && st.st_gid != 0 &&
-        getgrgid_r(st.st_gid, &entry, buffer, sizeof(buffer), &group) == 0 && group != NULL) {
-        error_hint(err, "sudo usermod -aG %s %s, then log in again", group->gr_name,
-                   g_get_user_name());
-    } else {
-        error_hint(err, "give it to the group kvm: a file /etc/udev/rules.d/65-kvm.rules with "
-                        "KERNEL==\"kvm\", GROUP=\"kvm\", MODE=\"0660\"");
+    if (stat(KVM_DEVICE, &st) == 0) {
+        may = probe_mode_allows(&st);
+        if ((st.st_mode & 0060) == 0060 && st.st_gid != 0) {
+            getgrgid_r(st.st_gid, &entry, buffer, sizeof(buffer), &group);
+        }
     }
+    kvm_probe_permission_hint(may, group != NULL ? group->gr_name : NULL, err);
 }
 
 static void probe_old(const struct kvm_probe *p, GError **err)
 {
     if (p->detail >= G_N_ELEMENTS(probe_caps)) {
-        error_set(err, PVEMU_ERROR_HOST, "this kernel's KVM has another interface version");
+        error_set(err, PVEMU_ERROR_HOST, "%s of this kernel has another interface version", KVM_DEVICE);
     } else {
-        error_set(err, PVEMU_ERROR_HOST, "this kernel's KVM is too old: it lacks %s (Linux %s)",
-                  probe_caps[p->detail].name, probe_caps[p->detail].since);
+        error_set(err, PVEMU_ERROR_HOST, "%s of this kernel is too old: it lacks %s (Linux %s)",
+                  KVM_DEVICE, probe_caps[p->detail].name, probe_caps[p->detail].since);
     }
     error_hint(err, "a kernel of version 5.10 or later has all that is needed");
 }
 
-bool kvm_probe_judge(const struct kvm_probe *p, GError **err)
+#define PROBE_CALL(name) {name, #name}
+
+static void probe_call_failed(const struct kvm_probe *p, GError **err)
+{
+    static const struct {
+        unsigned long request;
+        const char *name;
+    } calls[] = {
+        PROBE_CALL(KVM_GET_API_VERSION), PROBE_CALL(KVM_CREATE_VM),
+        PROBE_CALL(KVM_SET_TSS_ADDR), PROBE_CALL(KVM_SET_IDENTITY_MAP_ADDR),
+        PROBE_CALL(KVM_SET_USER_MEMORY_REGION), PROBE_CALL(KVM_CREATE_VCPU),
+        PROBE_CALL(KVM_GET_VCPU_MMAP_SIZE), PROBE_CALL(KVM_GET_SUPPORTED_CPUID),
+        PROBE_CALL(KVM_SET_CPUID2), PROBE_CALL(KVM_GET_SREGS), PROBE_CALL(KVM_SET_SREGS),
+        PROBE_CALL(KVM_SET_MSRS), PROBE_CALL(KVM_GET_REGS), PROBE_CALL(KVM_SET_REGS),
+        PROBE_CALL(KVM_RUN),
+    };
+    const char *name = "a call";
+
+    if (p->detail == 0) {
+        error_set(err, PVEMU_ERROR_HOST, "cannot open %s: %s", KVM_DEVICE, g_strerror(p->error));
+        return;
+    }
+    for (unsigned i = 0; i < G_N_ELEMENTS(calls); i++) {
+        name = calls[i].request == p->detail ? calls[i].name : name;
+    }
+    error_set(err, PVEMU_ERROR_HOST, "%s: %s failed: %s", KVM_DEVICE, name, g_strerror(p->error));
+}
+
+/* What the probe's guest, or its process, came to. */
+static void probe_went_wrong(const struct kvm_probe *p, GError **err)
 {
     switch (p->result) {
-    case KVM_PROBE_OK:
-        return true;
-    case KVM_PROBE_NO_DEVICE:
-        probe_no_device(err);
-        break;
-    case KVM_PROBE_NO_PERMISSION:
-        probe_no_permission(err);
-        break;
-    case KVM_PROBE_BUSY:
-        error_set(err, PVEMU_ERROR_HOST,
-                  "the processor's virtualisation is in use by another hypervisor");
-        error_hint(err, "end its guests and unload its module (VirtualBox: vboxdrv, VMware: "
-                        "vmmon)");
-        break;
-    case KVM_PROBE_OLD:
-        probe_old(p, err);
-        break;
-    case KVM_PROBE_FAILED:
-        error_set(err, PVEMU_ERROR_HOST, "%s: call 0x%lx failed: %s", KVM_DEVICE, p->detail,
-                  g_strerror(p->error));
-        break;
     case KVM_PROBE_UNFAITHFUL:
         error_set(err, PVEMU_ERROR_HOST, "%s is not faithful to the processor: %s", KVM_DEVICE,
                   probe_stages[MIN(p->stage, KVM_STAGE_HALT)]);
@@ -286,9 +334,44 @@ bool kvm_probe_judge(const struct kvm_probe *p, GError **err)
     case KVM_PROBE_HANG:
         error_set(err, PVEMU_ERROR_HOST, "%s did not answer a small test in time", KVM_DEVICE);
         break;
-    case KVM_PROBE_DIED:
-        error_set(err, PVEMU_ERROR_HOST, "the test of %s could not be run to its end",
+    default:
+        if (p->error != 0) {
+            error_set(err, PVEMU_ERROR_HOST, "the test of %s could not be started: %s", KVM_DEVICE,
+                      g_strerror(p->error));
+        } else {
+            error_set(err, PVEMU_ERROR_HOST, "the test of %s could not be run to its end",
+                      KVM_DEVICE);
+        }
+        break;
+    }
+}
+
+bool kvm_probe_judge(const struct kvm_probe *p, GError **err)
+{
+    switch (p->result) {
+    case KVM_PROBE_OK:
+        return true;
+    case KVM_PROBE_NO_DEVICE:
+        probe_no_device(p, err);
+        break;
+    case KVM_PROBE_NO_PERMISSION:
+        probe_no_permission(err);
+        break;
+    case KVM_PROBE_BUSY:
+        error_set(err, PVEMU_ERROR_HOST,
+                  "%s: the processor's virtualisation is in use by another hypervisor",
                   KVM_DEVICE);
+        error_hint(err, "end its guests and unload its module (VirtualBox: vboxdrv, VMware: "
+                        "vmmon)");
+        break;
+    case KVM_PROBE_OLD:
+        probe_old(p, err);
+        break;
+    case KVM_PROBE_FAILED:
+        probe_call_failed(p, err);
+        break;
+    default:
+        probe_went_wrong(p, err);
         break;
     }
     return false;

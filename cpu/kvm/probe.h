@@ -15,15 +15,15 @@
 
 enum kvm_probe_result {
     KVM_PROBE_OK,
-    KVM_PROBE_NO_DEVICE,     /* error: of open() */
+    KVM_PROBE_NO_DEVICE,     /* error: of open(); but for ENOENT there is a node without KVM */
     KVM_PROBE_NO_PERMISSION,
     KVM_PROBE_BUSY,          /* somebody else has the processor's virtualisation */
     KVM_PROBE_OLD,           /* detail: number of the capability that is missing */
-    KVM_PROBE_FAILED,        /* a call failed with `error`; detail: its request number */
+    KVM_PROBE_FAILED,        /* a call failed with `error`; detail: its request number, 0: open() */
     KVM_PROBE_UNFAITHFUL,    /* stage: where the guest saw something else than the manual says */
     KVM_PROBE_SLOW,          /* ns: what 1000 supervisor instructions take */
     KVM_PROBE_HANG,          /* it did not come back: the watchdog ended it */
-    KVM_PROBE_DIED,          /* the probe's own process ended */
+    KVM_PROBE_DIED,          /* the probe's own process ended; error: it could not start */
 };
 
 /* What the guest was at. */
@@ -53,8 +53,12 @@ struct kvm_probe {
 void kvm_probe_run(const struct kvm_sys *sys, int deadline_ms, struct kvm_probe *probe);
 /* The same in this process, without a watchdog (tests). */
 void kvm_probe_here(const struct kvm_sys *sys, struct kvm_probe *probe);
-/* true: usable. Otherwise *err says why not, with a hint what to do when there is something. */
+/* true: usable. Otherwise *err says why not, always with the device's name, with a hint what to do
+ * when there is something. */
 bool kvm_probe_judge(const struct kvm_probe *probe, GError **err);
+/* The hint for one who may not open the device. may: by its mode this user may, so something else
+ * is in the way. group: that may open it, or NULL. */
+void kvm_probe_permission_hint(bool may, const char *group, GError **err);
 /* kvm_probe_run() and kvm_probe_judge() with the host's device: accel_ops.probe. */
 bool kvm_probe_host(GError **err);
 

@@ -205,7 +205,8 @@ static bool guest_make(struct guest *g)
                      0);
     if (g->memory == MAP_FAILED) {
         g->memory = NULL;
-        return guest_failed(g, 0, errno);
+        *g->probe = (struct kvm_probe){.result = KVM_PROBE_DIED, .error = errno};
+        return false;
     }
     slot.userspace_addr = (uintptr_t)g->memory;
     ret = g->sys->ioctl(g->vm, KVM_SET_TSS_ADDR, GUEST_TSS_ADDRESS);

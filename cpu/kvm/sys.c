@@ -8,6 +8,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static int sys_look(const char *path)
+{
+    return faccessat(AT_FDCWD, path, R_OK | W_OK, AT_EACCESS) == 0 ? 0 : -errno;
+}
+
 static int sys_open(const char *path)
 {
     int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -45,6 +50,6 @@ static void sys_close(int fd)
 }
 
 const struct kvm_sys kvm_sys_host = {
-    .open = sys_open, .ioctl = sys_ioctl, .mmap = sys_mmap, .munmap = sys_munmap,
-    .close = sys_close,
+    .look = sys_look, .open = sys_open, .ioctl = sys_ioctl, .mmap = sys_mmap,
+    .munmap = sys_munmap, .close = sys_close,
 };

@@ -12,6 +12,7 @@
 #define KVM_DEVICE "/dev/kvm"
 
 struct kvm_sys {
+    int (*look)(const char *path); /* may it be opened? Without opening it, so it cannot hang */
     int (*open)(const char *path);
     int (*ioctl)(int fd, unsigned long request, uintptr_t arg);
     void *(*mmap)(int fd, size_t len); /* NULL: it failed */

@@ -13,9 +13,18 @@ enum { FD_DEV = 1000, FD_VM, FD_VCPU, RUN_SIZE = 12288, REPORT_PORT = 0x7e, CODE
 
 struct fake_kvm fake_kvm;
 
+static int fake_look(const char *path)
+{
+    g_assert_cmpstr(path, ==, "/dev/kvm");
+    return -fake_kvm.look_error;
+}
+
 static int fake_open(const char *path)
 {
     g_assert_cmpstr(path, ==, "/dev/kvm");
+    while (fake_kvm.open_hangs) {
+        pause();
+    }
     if (fake_kvm.open_error != 0) {
         return -fake_kvm.open_error;
     }
@@ -336,7 +345,7 @@ static int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
 }
 
 const struct kvm_sys fake_kvm_sys = {
-    .open = fake_open, .ioctl = fake_ioctl, .mmap = fake_mmap, .munmap = fake_munmap,
+    .look = fake_look, .open = fake_open, .ioctl = fake_ioctl, .mmap = fake_mmap, .munmap = fake_munmap,
     .close = fake_close,
 };
 

@@ -25,7 +25,9 @@ struct fake_exit {
 };
 
 struct fake_kvm {
+    int look_error;              /* 0: its node may be opened */
     int open_error;              /* 0: it opens */
+    bool open_hangs;
     int api_version;
     uint32_t fail_cap;           /* KVM_ENABLE_CAP of it fails; 0: none */
     int missing_cap;             /* a KVM_CAP_* that is not there; -1: none */

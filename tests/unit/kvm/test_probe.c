@@ -4,6 +4,8 @@
 #include <glib.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "cpu/kvm/probe.h"
@@ -33,6 +35,7 @@ static void assert_refused(enum kvm_probe_result want, const char *text, bool ha
     g_assert_error(err, PVEMU_ERROR, PVEMU_ERROR_HOST);
     message = error_split_hint(err, &hint);
     g_assert_nonnull(strstr(message, text));
+    g_assert_nonnull(strstr(message, "/dev/kvm"));
     g_assert_null(strchr(message, '\n'));
     g_assert_cmpint(hint != NULL, ==, has_hint);
 }
@@ -68,12 +71,12 @@ static void test_open(void)
         bool hint;
     } rows[] = {
         {ENOENT, KVM_PROBE_NO_DEVICE, "there is no /dev/kvm", true},
-        {ENODEV, KVM_PROBE_NO_DEVICE, "there is no /dev/kvm", true},
-        {ENXIO, KVM_PROBE_NO_DEVICE, "there is no /dev/kvm", true},
+        {ENODEV, KVM_PROBE_NO_DEVICE, "there is a /dev/kvm, but no KVM behind it", true},
+        {ENXIO, KVM_PROBE_NO_DEVICE, "there is a /dev/kvm, but no KVM behind it", true},
         {EACCES, KVM_PROBE_NO_PERMISSION, "no permission to open /dev/kvm", true},
         {EPERM, KVM_PROBE_NO_PERMISSION, "no permission to open /dev/kvm", true},
         {EBUSY, KVM_PROBE_BUSY, "in use by another hypervisor", true},
-        {EMFILE, KVM_PROBE_FAILED, "failed", false},
+        {EMFILE, KVM_PROBE_FAILED, "cannot open /dev/kvm: Too many open files", false},
     };
 
     for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -82,8 +85,48 @@ static void test_open(void)
         fake_kvm_reset();
         fake_kvm.open_error = rows[i].error;
         assert_refused(rows[i].want, rows[i].text, rows[i].hint);
-        kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p); /* no process for that */
+        kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
         g_assert_cmpint(p.result, ==, rows[i].want);
+        g_assert_cmpint(p.error, ==, rows[i].error);
+        fake_kvm.look_error = rows[i].error; /* no process for that */
+        fake_kvm.open_hangs = true;
+        kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
+        g_assert_cmpint(p.result, ==, rows[i].want);
+        g_assert_cmpint(p.error, ==, rows[i].error);
+    }
+}
+
+/* Who may by the mode is not told to join a group. */
+static void test_permission(void)
+{
+    static const struct {
+        bool may;
+        const char *group, *hint;
+    } rows[] = {
+        {true, "kvm", "the container"},
+        {true, NULL, "the container"},
+        {false, "kvm", "usermod -aG kvm "},
+        {false, NULL, "udev"},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
+        GError *err = NULL;
+        g_autofree char *message = NULL, *hint = NULL;
+
+        error_set(&err, PVEMU_ERROR_HOST, "no");
+        kvm_probe_permission_hint(rows[i].may, rows[i].group, &err);
+        message = error_split_hint(err, &hint);
+        g_assert_nonnull(strstr(hint, rows[i].hint));
+        g_error_free(err);
+    }
+    fake_kvm_reset();
+    fake_kvm.open_error = EPERM;
+    if (geteuid() == 0 && g_file_test("/dev/kvm", G_FILE_TEST_EXISTS)) {
+        struct kvm_probe p = probe_here();
+        g_autoptr(GError) err = NULL;
+
+        g_assert_false(kvm_probe_judge(&p, &err));
+        g_assert_nonnull(strstr(err->message, "the container"));
     }
 }
 
@@ -117,19 +160,25 @@ static void test_old(void)
 /* Every call on the way may fail. */
 static void test_calls(void)
 {
-    static const unsigned long requests[] = {
-        KVM_GET_API_VERSION, KVM_CREATE_VM, KVM_SET_TSS_ADDR, KVM_SET_IDENTITY_MAP_ADDR,
-        KVM_SET_USER_MEMORY_REGION, KVM_CREATE_VCPU, KVM_GET_VCPU_MMAP_SIZE,
-        KVM_GET_SUPPORTED_CPUID, KVM_SET_CPUID2, KVM_GET_SREGS, KVM_SET_SREGS, KVM_SET_MSRS,
-        KVM_SET_REGS, KVM_RUN, KVM_GET_REGS,
+    static const struct {
+        unsigned long request;
+        const char *text;
+    } rows[] = {
+#define ROW(name) {name, "/dev/kvm: " #name " failed: Cannot allocate memory"}
+        ROW(KVM_GET_API_VERSION), ROW(KVM_CREATE_VM), ROW(KVM_SET_TSS_ADDR),
+        ROW(KVM_SET_IDENTITY_MAP_ADDR), ROW(KVM_SET_USER_MEMORY_REGION), ROW(KVM_CREATE_VCPU),
+        ROW(KVM_GET_VCPU_MMAP_SIZE), ROW(KVM_GET_SUPPORTED_CPUID), ROW(KVM_SET_CPUID2),
+        ROW(KVM_GET_SREGS), ROW(KVM_SET_SREGS), ROW(KVM_SET_MSRS), ROW(KVM_SET_REGS),
+        ROW(KVM_RUN), ROW(KVM_GET_REGS),
+#undef ROW
     };
 
-    for (unsigned i = 0; i < G_N_ELEMENTS(requests); i++) {
+    for (unsigned i = 0; i < G_N_ELEMENTS(rows); i++) {
         fake_kvm_reset();
         fake_kvm_play_probe();
-        fake_kvm.fail_request = requests[i];
+        fake_kvm.fail_request = rows[i].request;
         fake_kvm.fail_error = ENOMEM;
-        assert_refused(KVM_PROBE_FAILED, "failed: Cannot allocate memory", false);
+        assert_refused(KVM_PROBE_FAILED, rows[i].text, false);
     }
 }
 
@@ -209,12 +258,58 @@ static void test_died(void)
     g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
     g_assert_false(kvm_probe_judge(&p, &err));
     g_assert_nonnull(strstr(err->message, "could not be run to its end"));
-    fake_kvm_reset(); /* or a signal ends it, without a core dump */
+}
+
+static volatile sig_atomic_t child_code;
+
+static void child_ended(int number, siginfo_t *info, void *context)
+{
+    (void)number, (void)context;
+    child_code = info->si_code;
+}
+
+/* A signal ends it, without a core dump, though they are wanted. */
+static void test_killed(void)
+{
+    struct sigaction before, sa = {.sa_sigaction = child_ended, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct rlimit old, limit;
+    struct kvm_probe p;
+
+    g_assert_cmpint(getrlimit(RLIMIT_CORE, &old), ==, 0);
+    limit = old;
+    limit.rlim_cur = limit.rlim_max;
+    if (limit.rlim_max == 0) {
+        g_test_message("no core dumps here, so none can be seen");
+    }
+    g_assert_cmpint(setrlimit(RLIMIT_CORE, &limit), ==, 0);
+    sigaction(SIGCHLD, &sa, &before);
+    fake_kvm_reset();
     fake_kvm.die = true;
     fake_kvm.die_signal = SIGABRT;
     kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
     g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
-    g_assert_false(g_file_test("core", G_FILE_TEST_EXISTS));
+    g_assert_cmpint(child_code, ==, CLD_KILLED); /* and not CLD_DUMPED */
+    sigaction(SIGCHLD, &before, NULL);
+    setrlimit(RLIMIT_CORE, &old);
+}
+
+/* No process can be made, or no pipe to it. */
+static void test_not_started(void)
+{
+    struct rlimit old, limit;
+    struct kvm_probe p;
+    g_autoptr(GError) err = NULL;
+
+    getrlimit(RLIMIT_NOFILE, &old);
+    limit = (struct rlimit){.rlim_cur = 0, .rlim_max = old.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    fake_kvm_reset();
+    kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
+    setrlimit(RLIMIT_NOFILE, &old);
+    g_assert_cmpint(p.result, ==, KVM_PROBE_DIED);
+    g_assert_false(kvm_probe_judge(&p, &err));
+    g_assert_cmpstr(err->message, ==,
+                    "the test of /dev/kvm could not be started: Too many open files");
 }
 
 /* The watchdog: a KVM_RUN that never comes back, and a child that works. */
@@ -231,6 +326,10 @@ static void test_watchdog(void)
     g_assert_false(kvm_probe_judge(&p, &err));
     g_assert_nonnull(strstr(err->message, "did not answer"));
     fake_kvm_reset();
+    fake_kvm.open_hangs = true;
+    kvm_probe_run(&fake_kvm_sys, SHORT_MS, &p);
+    g_assert_cmpint(p.result, ==, KVM_PROBE_HANG);
+    fake_kvm_reset();
     fake_kvm_play_probe();
     kvm_probe_run(&fake_kvm_sys, DEADLINE_MS, &p);
     g_assert_cmpint(p.result, ==, KVM_PROBE_OK);
@@ -243,6 +342,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/probe/good", test_good);
     g_test_add_func("/kvm/probe/interrupted", test_interrupted);
     g_test_add_func("/kvm/probe/open-errors", test_open);
+    g_test_add_func("/kvm/probe/permission", test_permission);
     g_test_add_func("/kvm/probe/busy", test_busy);
     g_test_add_func("/kvm/probe/too-old", test_old);
     g_test_add_func("/kvm/probe/each-call-fails", test_calls);
@@ -251,5 +351,7 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/probe/slow", test_slow);
     g_test_add_func("/kvm/probe/watchdog", test_watchdog);
     g_test_add_func("/kvm/probe/died", test_died);
+    g_test_add_func("/kvm/probe/killed", test_killed);
+    g_test_add_func("/kvm/probe/not-started", test_not_started);
     return g_test_run();
 }
