@@ -63,6 +63,22 @@ const struct accel_ops *accel_choose(const struct config *config, char **note)
     return accel_auto(note);
 }
 
+bool accel_usable(const struct accel_ops *ops, GError **err)
+{
+    g_autofree char *bare = NULL, *hint = NULL;
+
+    if (ops->probe(err)) {
+        return true;
+    }
+    if (accel_is_kvm(ops) && err != NULL && *err != NULL) {
+        bare = error_split_hint(*err, &hint);
+        if (hint == NULL) {
+            error_hint(err, "leave -accel kvm away: the other engines do without it");
+        }
+    }
+    return false;
+}
+
 const char *machine_engine(unsigned index, bool *usable, GError **err)
 {
     if (index >= G_N_ELEMENTS(accel_engines)) {

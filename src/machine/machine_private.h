@@ -194,6 +194,8 @@ bool boot_files_prepare(struct machine *m, GError **err);
  * not the best one (caller frees), or NULL. */
 const struct accel_ops *accel_choose(const struct config *config, char **note);
 bool accel_is_kvm(const struct accel_ops *ops);
+/* Its probe, where it was asked for by name: there is always a hint if it is KVM's. */
+bool accel_usable(const struct accel_ops *ops, GError **err);
 /* Once the image and the kind of guest are known: "auto" takes an engine that can run it. */
 bool accel_for_image(struct machine *m, GError **err);
 /* The engine of a vCPU; with KVM also those that it may change to, before the sandbox closes. */

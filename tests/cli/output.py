@@ -48,6 +48,9 @@ def engine(folder):
         reason = first.partition(": ")[2].partition(": ")[2].partition("; ")[0]
         said = result.stderr.decode().splitlines()
         check(said[0], "pvemu: error: " + reason)
+        assert said[1:2] and said[1].startswith("pvemu: hint: "), said  # what to do, always
+        if said[1].startswith("pvemu: hint: leave -accel kvm away"):  # no help with KVM itself
+            del said[1:]
         check(first.partition("; ")[2], "".join(said[1:]).removeprefix("pvemu: hint: "))
         wanted = "\n".join(["kvm     not usable: " + reason] + [line.replace("pvemu: ", "        ") for line in said[1:]])
     else:
