@@ -199,6 +199,44 @@ static void add_self(struct oracle_rng *r, struct program *p)
     }
 }
 
+/* A load or store by one of two bases and perhaps R11, a little way off. */
+static void add_field(struct oracle_rng *r, struct program *p, const uint8_t base[2], bool index,
+                      uint8_t reg)
+{
+    static const uint8_t opcodes[] = {0x8b, 0x8b, 0x89, 0x89, 0x11, 0x8a, 0x88, 0x10};
+    uint8_t from = base[oracle_below(r, 4) == 0];
+    uint8_t rex = (uint8_t)(0x40 | (oracle_below(r, 2) != 0 ? 8 : 0) | (reg >= 8 ? 4 : 0) |
+                            (index ? 2 : 0) | (from >= 8));
+
+    put(p,
+        (const uint8_t[]){rex, opcodes[oracle_below(r, sizeof(opcodes))],
+                          (uint8_t)(0x44 | (reg & 7) << 3),
+                          (uint8_t)((index ? CPU_R11 & 7 : 4) << 3 | (from & 7)),
+                          (uint8_t)(4 * oracle_below(r, 3))},
+        5);
+}
+
+/* A shift, whose flags somebody may want behind what follows: fields of a struct, or the same word
+ * of an array several times. */
+static void add_shift(struct oracle_rng *r, struct program *p)
+{
+    static const uint8_t regs[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RBX, CPU_R8, CPU_R10, CPU_R14};
+    static const uint8_t bases[] = {CPU_RSP, CPU_RSP, CPU_RSI, CPU_R9, CPU_R12};
+    static const uint8_t kinds[] = {4, 5, 7};
+    uint8_t to = regs[oracle_below(r, 7)], wide = oracle_below(r, 2) != 0 ? 8 : 0;
+    const uint8_t base[2] = {bases[oracle_below(r, 5)], bases[oracle_below(r, 5)]};
+    bool index = oracle_below(r, 4) != 0;
+
+    put(p,
+        (const uint8_t[]){(uint8_t)(0x40 | wide | (to >= 8)), 0xc1,
+                          (uint8_t)(0xc0 | kinds[oracle_below(r, 3)] << 3 | (to & 7)),
+                          (uint8_t)oracle_below(r, 64)},
+        4);
+    for (unsigned n = 2 + oracle_below(r, 3); n > 0; n--) {
+        add_field(r, p, base, index, regs[oracle_below(r, 7)]);
+    }
+}
+
 void program_build(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
 {
     unsigned wanted = 5 + oracle_below(r, MAX_INSNS - 4);
@@ -217,6 +255,8 @@ void program_build(struct oracle_rng *r, const struct cpu_model *model, struct p
             add_stack(r, p);
         } else if (kind == 39) {
             add_string(r, p);
+        } else if (kind == 38) {
+            add_shift(r, p);
         } else if (kind < 15 + self) {
             add_self(r, p);
         } else {
