@@ -23,6 +23,7 @@ static void copy_collapse(struct tr *t, struct emit_mem *m, bool loans)
 
     if (m->index == HOST_R10 && (loans || flags)) {
         emit_op_mem(&t->c, EMIT_LEA, HOST_R11, m);
+        t->keeps_r11 = false;
         *m = (struct emit_mem){
             .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = 0};
     }
@@ -52,6 +53,55 @@ static bool copy_loans(const struct insn *in, bool has_mem, struct copy_map *map
         map->gpr[op->reg] = (uint8_t)next++;
     }
     return true;
+}
+
+/* All of this register is overwritten, and nothing of it looked at. */
+static bool copy_overwrites(const struct insn *in, unsigned reg)
+{
+    const struct insn_operand *to = &in->op[0], *from = &in->op[1];
+    bool same = from->kind == OPK_GPR && (from->reg & INSN_HIGH_BYTE) == 0 && from->reg == reg;
+
+    if (to->kind != OPK_GPR || to->reg != reg || to->size < 4 || in->nr_operands != 2) {
+        return false;
+    }
+    switch (in->id) {
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+        return !same;
+    case INSN_XOR:
+        return same;
+    default:
+        return false;
+    }
+}
+
+/* Displaced registers to where they are lent to. */
+static void copy_lend(struct tr *t, const struct insn *in, const struct copy_map *map,
+                      uint32_t loaned)
+{
+    for (unsigned i = 0; i < CPU_NR_GPR; i++) {
+        bool there = map->gpr[i] == HOST_R10 && t->lent == i && !t->uses_r10;
+
+        if ((loaned >> i & 1) != 0 && !there && !copy_overwrites(in, i)) {
+            tr_get(t, map->gpr[i], i);
+        }
+    }
+}
+
+/* Which register is in r10 behind it? Not RSP, which moves by itself; none where the interpreter
+ * may have done it instead, which is only where an access was checked. */
+static void copy_lent(struct tr *t, const struct copy_map *map, uint32_t loaned)
+{
+    if (loaned != 0 || t->uses_r10) {
+        t->lent = INSN_NO_REG;
+    }
+    for (unsigned i = 0; i < CPU_NR_GPR && !t->uses_r10; i++) {
+        if ((loaned >> i & 1) != 0 && map->gpr[i] == HOST_R10 && i != CPU_RSP) {
+            t->lent = (uint8_t)i;
+        }
+    }
 }
 
 /* Loans that may have changed go home. */
@@ -84,20 +134,21 @@ static bool copy_general(struct tr *t, const struct insn *in)
         }
         tr_check(t, &op, &map.mem);
         copy_collapse(t, &map.mem, loaned != 0);
+    } else {
+        t->keeps_r11 = (loaned & (loaned - 1)) == 0; /* r10 is lent first */
     }
     if (t->status.reads != 0 || t->status.writes) {
+        t->uses_r10 |= t->loc == LOC_MEM;
         tr_flags_host(t);
     }
-    for (unsigned i = 0; i < CPU_NR_GPR; i++) {
-        if ((loaned >> i & 1) != 0) {
-            tr_get(t, map.gpr[i], i);
-        }
-    }
+    copy_lend(t, in, &map, loaned);
     t->fault_host = t->loc == LOC_HOST;
+    tr_flags_keep(t, in, map.gpr[in->op[0].reg & 15]);
     if (!insn_copy(&t->c, in, &map)) {
         return false;
     }
     copy_return(t, in, &map, loaned);
+    copy_lent(t, &map, loaned);
     if (t->status.writes) {
         t->loc = LOC_HOST;
     }
@@ -145,6 +196,7 @@ static bool copy_lea(struct tr *t, const struct insn *in)
         map.mem.scale = op.scale;
         map.mem.index = op.index;
         if (tr_displaced(op.index)) {
+            t->uses_r10 = true;
             tr_get(t, HOST_R10, op.index);
             map.mem.index = HOST_R10;
         }
@@ -156,6 +208,8 @@ static bool copy_lea(struct tr *t, const struct insn *in)
         return false;
     }
     copy_return(t, in, &map, loaned);
+    copy_lent(t, &map, loaned);
+    t->keeps_r11 = map.mem.base != HOST_R11;
     return true;
 }
 
@@ -247,6 +301,7 @@ static bool copy_adjust(struct tr *t, const struct insn *in)
     }
     emit_lea(&t->c, HOST_STACK, HOST_STACK, delta);
     t->loc = t->status.writes ? LOC_DEAD : t->loc;
+    t->keeps_r11 = true;
     return true;
 }
 
@@ -263,12 +318,15 @@ bool tr_copy(struct tr *t, const struct insn *in)
         break;
     case INSN_PUSH:
         ok = copy_push(t, in);
+        t->lent = INSN_NO_REG;
         break;
     case INSN_POP:
         ok = copy_pop(t, in);
+        t->lent = INSN_NO_REG;
         break;
     case INSN_LEAVE:
         ok = copy_leave(t, in);
+        t->lent = INSN_NO_REG;
         break;
     default:
         ok = copy_adjust(t, in) || copy_general(t, in);
@@ -279,6 +337,8 @@ bool tr_copy(struct tr *t, const struct insn *in)
         t->nr_fix = nr_fix;
         t->nr_groups = nr_groups;
         t->alone = false;
+        t->keeps_r11 = false;
+        t->lent = INSN_NO_REG;
         t->loc = loc;
     }
     return ok;

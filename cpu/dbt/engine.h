@@ -148,6 +148,7 @@ struct dbt {
     uint64_t seg_base[2]; /* FS, GS */
     uint64_t tmp, target, keep;
     uint64_t redo_keep[2]; /* r10 and r11 of a stub that makes flags anew */
+    uint64_t redo_operand; /* what a shift has overwritten, whose flags may be wanted (tr_flags.c) */
     uint64_t sp, c_sp; /* the stack of returns (returns.c), and C's, while RSP is the other */
     uint64_t jump_at;  /* of this TLB in jumps */
     struct dbt *self;

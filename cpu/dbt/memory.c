@@ -241,12 +241,20 @@ static bool check_group(struct tr *t, const struct tr_operand *op, struct emit_m
         return false;
     }
     low.disp = g.low;
-    g.addend = TR_GS(addends[t->nr_addends++]);
     check_addresses(t, &low, (unsigned)(g.high - g.low));
     lookup_as(t, retry, op->write ? DBT_REC_WRITE : g.write ? DBT_REC_LOAD : 0, HOST_R11);
-    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, g.addend);
+    if (op->index != INSN_NO_REG || !operand_plain(op)) {
+        check_host(t, op, m);
+        tr_group_host(t, op, &g, m);
+        return true;
+    }
+    if (!g.brief) {
+        g.addend = TR_GS(addends[t->nr_addends++]);
+        emit_op_gs(&t->c, EMIT_STORE, HOST_R11, g.addend);
+    }
     check_host(t, op, m);
     tr_group_add(t, &g);
+    tr_group_hold(t, op, m);
     return true;
 }
 
@@ -256,6 +264,7 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
         op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
         *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
                                .disp = (int32_t)op->disp};
+        t->keeps_r11 = true;
         return;
     }
     if (t->in_loop) {
@@ -265,7 +274,10 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     if (tr_group_use(t, op, m)) {
         return;
     }
+    tr_group_drop(t);
+    t->uses_r10 = true;
     tr_clobber(t);
+    t->keeps_r11 = true; /* from here on */
     if (!tr_check_near(t, op, m) && !check_group(t, op, m)) {
         tr_check_tlb(t, op, m);
     }

@@ -412,7 +412,7 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
     *misses = -NEAR_MISSES;
     if (number == 0) { /* beside the page of the stack */
         was = NEAR_PAGE;
-        how = cycles < NEAR_CYCLES ? NEAR_NEVER : was;
+        how = cycles >= NEAR_CYCLES ? was : d->index == TLB_USER ? NEAR_RUN : NEAR_NEVER;
     } else {
         const struct interp_near *slot = &d->interp.near.slot[number - 1];
 

@@ -5,6 +5,7 @@
  * matter only in case that the check fails (a store may change the code behind it, and with it
  * what overwrites them). Then nothing is saved as long as the registers that they came from are
  * what they were: stubs, and whoever wants them after all, do the same once more (LOC_REDO).
+ * What a shift overwrites is kept for that: one store instead of seven instructions.
  */
 #include "translate.h"
 
@@ -34,8 +35,43 @@ static unsigned redo_reg(const struct insn_operand *op)
                                              : op->reg;
 }
 
-/* Can its flags be had again from what it leaves in its registers? */
-static bool redo_fits(const struct insn *in)
+static bool redo_shift(const struct insn *in)
+{
+    return (in->id == INSN_SHL || in->id == INSN_SHR || in->id == INSN_SAR) &&
+           in->nr_operands == 2 && in->op[0].kind == OPK_GPR && in->op[0].size >= 4 &&
+           in->op[1].kind == OPK_IMM && in->op[0].reg != CPU_RSP;
+}
+
+/* Are the flags of the current instruction alive at a check that comes before they are used? */
+static bool redo_expected(const struct tr *t)
+{
+    for (unsigned i = t->number + 1; i < t->nr && t->live_before[i] != 0; i++) {
+        const struct insn *in = &t->insn[i];
+        struct insn_status s = insn_status_flags(in);
+
+        if (insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP &&
+            (in->base != CPU_RSP || in->index != INSN_NO_REG)) {
+            return true;
+        }
+        if (s.reads != 0 || s.writes || (in->flags & INSN_F_BRANCH) != 0) {
+            break;
+        }
+    }
+    return false;
+}
+
+void tr_flags_keep(struct tr *t, const struct insn *in, unsigned reg)
+{
+    if (redo_shift(in) && t->status.kills == FLAG_ALL) {
+        t->kept = !t->in_loop && redo_expected(t) ? in : NULL;
+        if (t->kept != NULL) {
+            emit_op_gs(&t->c, EMIT_STORE, reg, TR_GS(redo_operand));
+        }
+    }
+}
+
+/* Can its flags be had again, from what it leaves in its registers? */
+static bool redo_fits(const struct tr *t, const struct insn *in)
 {
     const struct insn_operand *to = &in->op[0], *from = &in->op[1];
     unsigned a, b;
@@ -58,6 +94,10 @@ static bool redo_fits(const struct insn *in)
     case INSN_CMP:
     case INSN_TEST:
         return true;
+    case INSN_SHL:
+    case INSN_SHR:
+    case INSN_SAR:
+        return in == t->kept;
     case INSN_AND: /* by the result alone */
     case INSN_OR:
     case INSN_XOR:
@@ -108,7 +148,16 @@ static void flags_redo(struct tr *t)
     unsigned size = in->op[0].size, a = redo_reg(&in->op[0]), b;
     bool add = in->id == INSN_ADD;
 
+    tr_group_drop(t);
+    t->lent = INSN_NO_REG;
     switch (in->id) {
+    case INSN_SHL:
+    case INSN_SHR:
+    case INSN_SAR:
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(redo_operand));
+        redo_op(t, 0xc1, in->id == INSN_SHL ? 4 : in->id == INSN_SHR ? 5 : 7, HOST_R10, size);
+        emit_byte(&t->c, (uint8_t)in->imm);
+        break;
     case INSN_CMP:
     case INSN_TEST:
         tr_copy_again(t, in);
@@ -176,6 +225,9 @@ static bool redo_kept(const struct tr *t, const struct insn *in)
 {
     const struct insn *redo = t->redo;
 
+    if (redo == t->kept) {
+        return tr_keeps(in, INSN_NO_REG, INSN_NO_REG);
+    }
     return tr_keeps(in, redo_reg(&redo->op[0]),
                     redo->nr_operands > 1 ? redo_reg(&redo->op[1]) : INSN_NO_REG);
 }
@@ -195,7 +247,7 @@ void tr_flags_after(struct tr *t, const struct insn *in)
 {
     if (t->status.writes) {
         t->redo =
-            t->loc == LOC_HOST && t->status.kills == FLAG_ALL && redo_fits(in) ? in : NULL;
+            t->loc == LOC_HOST && t->status.kills == FLAG_ALL && redo_fits(t, in) ? in : NULL;
     } else if (t->redo != NULL && !redo_kept(t, in)) {
         t->redo = NULL;
     }

@@ -3,7 +3,7 @@
  * Accesses by the same registers as one before them in the block, a little way off: the fields
  * of a struct. The first one has all of them checked, in a slot of interp.near that nobody else
  * in the block changes (tr_near.c), or by the TLB (memory.c); the others only add what it
- * found. They change no flags.
+ * found, or use R11 as the one before them left it. They change no flags.
  *
  * That holds until one of the registers is written. Where the first one is the interpreter's,
  * as when the bytes lie in two pages, the rest of the block is not gone on with, and after some
@@ -129,6 +129,7 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group
                 g->low = low;
                 g->high = high;
                 g->write = g->write || op.write;
+                g->brief = i == t->number;
                 found = true;
             }
         }
@@ -138,14 +139,59 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group
 
 void tr_group_add(struct tr *t, const struct tr_group *g)
 {
-    t->group[t->nr_groups++] = *g;
+    t->group[t->nr_groups] = *g;
+    t->group[t->nr_groups++].held = false;
     t->alone = true;
+}
+
+static void group_hold(struct tr_group *g, const struct tr_operand *op,
+                       const struct emit_mem *m)
+{
+    int64_t disp = m->disp - op->disp;
+
+    g->at = *m;
+    g->at.disp = (int32_t)disp;
+    g->held = m->base == HOST_R11 && m->index != HOST_R10 && disp == (int32_t)disp;
+}
+
+void tr_group_hold(struct tr *t, const struct tr_operand *op, const struct emit_mem *m)
+{
+    group_hold(&t->group[t->nr_groups - 1], op, m);
+}
+
+void tr_group_host(struct tr *t, const struct tr_operand *op, struct tr_group *g,
+                   struct emit_mem *m)
+{
+    int32_t at = (int32_t)(op->disp - g->low);
+
+    g->host = true;
+    m->disp -= at;
+    if (m->index != EMIT_NO_REG || m->disp != 0) {
+        emit_op_mem(&t->c, EMIT_LEA, HOST_R11, m);
+    }
+    if (!g->brief) {
+        g->addend = TR_GS(addends[t->nr_addends++]);
+        emit_op_gs(&t->c, EMIT_STORE, HOST_R11, g->addend);
+    }
+    *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = at};
+    tr_group_add(t, g);
+    tr_group_hold(t, op, m);
+}
+
+void tr_group_drop(struct tr *t)
+{
+    for (unsigned i = 0; i < t->nr_groups; i++) {
+        t->group[i].held = false;
+    }
 }
 
 void tr_group_after(struct tr *t, const struct insn *in)
 {
     unsigned n = 0;
 
+    if (!t->keeps_r11) {
+        tr_group_drop(t);
+    }
     for (unsigned i = 0; i < t->nr_groups; i++) {
         if (tr_keeps(in, t->group[i].first.base, t->group[i].first.index)) {
             t->group[n++] = t->group[i];
@@ -162,14 +208,18 @@ static void group_plus(struct tr *t, unsigned reg)
 }
 
 /* No flags change. */
-static void group_host(struct tr *t, const struct tr_operand *op, size_t addend,
-                       struct emit_mem *m)
+static void group_address(struct tr *t, const struct tr_operand *op, const struct tr_group *g,
+                          struct emit_mem *m)
 {
     bool indexed = op->index != INSN_NO_REG;
 
     *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
                            .disp = (int32_t)op->disp};
-    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, addend);
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, g->addend);
+    if (g->host) {
+        m->disp = (int32_t)(op->disp - g->low);
+        return;
+    }
     if (op->seg == CPU_FS || op->seg == CPU_GS) {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
         group_plus(t, HOST_R10);
@@ -201,13 +251,23 @@ bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
         return false;
     }
     for (unsigned i = 0; i < t->nr_groups; i++) {
-        const struct tr_group *g = &t->group[i];
+        struct tr_group *g = &t->group[i];
 
-        if (group_same(op, &g->first) && (g->write || !op->write) && op->disp >= g->low &&
-            op->disp + op->size <= g->high) {
-            group_host(t, op, g->addend, m);
-            return true;
+        if (!group_same(op, &g->first) || (op->write && !g->write) || op->disp < g->low ||
+            op->disp + op->size > g->high || (g->brief && !g->held)) {
+            continue;
         }
+        if (g->held) {
+            *m = g->at;
+            m->disp += (int32_t)op->disp;
+        } else {
+            tr_group_drop(t);
+            t->uses_r10 = true;
+            group_address(t, op, g, m);
+            group_hold(g, op, m);
+        }
+        t->keeps_r11 = true;
+        return true;
     }
     return false;
 }

@@ -231,9 +231,7 @@ static void head_slot(struct tr_loop *l, unsigned number)
     }
     loop_fail(l, JA);
     emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, g->slot + offsetof(struct interp_near, addend));
-    if (g->fold) { /* changes r10 only for RSP, which has no slots */
-        head_fold(l, g);
-    }
+    head_fold(l, g);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R11, loop_addend(number));
     if (g->limit < 0) {
         return;
@@ -321,7 +319,9 @@ static void loop_slots(struct tr_loop *l)
     for (unsigned i = 0; i < l->nr_groups; i++) {
         struct loop_group *g = &l->groups[i];
 
-        g->slot = tr_near_slot(l->t, g->regs[0], g->regs[1], g->write, &g->run);
+        g->slot = g->regs[0] == CPU_RSP ? 0 /* head_fold() changes r10 for it */
+                                        : tr_near_slot(l->t, g->regs[0], g->regs[1], g->write,
+                                                       &g->run);
     }
 }
 
@@ -453,6 +453,7 @@ void tr_loop_operand(struct tr *t, const struct tr_operand *op, struct emit_mem 
     uint8_t base = g->fold ? INSN_NO_REG : g->base, index = g->index, scale = g->scale;
     uint8_t host = g->host & 15;
 
+    t->uses_r10 |= host == HOST_R10;
     if ((g->host & LOOP_PINNED) == 0) {
         emit_op_gs(&t->c, EMIT_LOAD, host, loop_addend(number));
     }
@@ -460,6 +461,7 @@ void tr_loop_operand(struct tr *t, const struct tr_operand *op, struct emit_mem 
         struct emit_mem sum = {.base = host, .index = base, .scale = 1};
 
         if (tr_displaced(base)) {
+            t->uses_r10 = true;
             tr_get(t, HOST_R10, base);
             sum.index = HOST_R10;
         }
@@ -469,6 +471,7 @@ void tr_loop_operand(struct tr *t, const struct tr_operand *op, struct emit_mem 
         scale = 1;
     }
     if (index != INSN_NO_REG && tr_displaced(index)) {
+        t->uses_r10 = true;
         tr_get(t, HOST_R10, index);
         index = HOST_R10;
     }
@@ -649,6 +652,7 @@ static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     loop_compare_guesses(l);
     emit_patch(t->c.start, over, emit_offset(&t->c));
     t->redo = NULL;
+    t->lent = INSN_NO_REG;
     t->may_redo = false;
     t->loc = LOC_DEAD;
     t->sp = 0;

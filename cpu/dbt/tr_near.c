@@ -19,13 +19,13 @@ static bool near_displaced(const struct tr_operand *op)
            (op->index != INSN_NO_REG && tr_displaced(op->index)) || near_segment(op);
 }
 
-/* r11: address at this displacement, of the stack on the host. */
-static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp)
+/* r11: address at this displacement; `host`: of the stack on the host. */
+static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp, bool host)
 {
     struct emit_mem m = {
         .base = op->base, .index = op->index, .scale = op->scale, .disp = (int32_t)disp};
 
-    if (op->base == CPU_RSP) {
+    if (op->base == CPU_RSP && host) {
         m.base = HOST_STACK;
     } else if (op->base == INSN_REG_RIP) {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(page));
@@ -58,7 +58,7 @@ static void near_stack(struct tr *t, const struct tr_operand *op)
 {
     struct tr_other *o = &t->other[t->nr_others];
 
-    near_address(t, op, op->disp);
+    near_address(t, op, op->disp, true);
     emit_mov(&t->c, HOST_R10, HOST_R11);
     emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, TR_GS(interp.stack.base));
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfa}, 3); /* cmp $..,%r10 */
@@ -162,7 +162,7 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
                                    .size = (uint16_t)(run ? 1u << i : size),
                                    .at = (uint8_t)(g->first.disp - g->low),
                                    .load = !g->first.write}};
-    near_address(t, &g->first, g->low);
+    near_address(t, &g->first, g->low, false);
     if (how == NEAR_LARGE) {
         near_choose(t);
     }
@@ -183,16 +183,19 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
 static void near_mirror(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
     unsigned number = NEAR_MIRRORS + t->d->near_next++ % (NEAR_LARGES - NEAR_MIRRORS);
-    size_t slot = TR_GS(interp.near) +
-                  (number + (op->write ? NEAR_SLOTS : 0u)) * sizeof(struct interp_near);
     struct tr_near *n = &t->near[t->nr_nears];
     unsigned shift = near_class(op->size);
+    struct tr_group g;
+    bool group = tr_group_scan(t, op, &g) && g.low == op->disp && g.high == op->disp + op->size;
+    bool write = op->write || (group && g.write);
+    size_t slot =
+        TR_GS(interp.near) + (number + (write ? NEAR_SLOTS : 0u)) * sizeof(struct interp_near);
 
     *n = (struct tr_near){
         .retry = emit_offset(&t->c),
         .common = t->d->common_near_c,
         .what = {.place = (uint32_t)slot, .size = (uint16_t)op->size, .load = !op->write}};
-    near_address(t, op, op->disp);
+    near_address(t, op, op->disp, false);
     emit_mov(&t->c, HOST_R10, HOST_R11);
     emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, slot + offsetof(struct interp_near, start));
     if (shift != 0) {
@@ -206,6 +209,30 @@ static void near_mirror(struct tr *t, const struct tr_operand *op, struct emit_m
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xf3}, 3); /* xor $..,%r11 */
     emit_u32(&t->c, (uint32_t)NEAR_INVERT);
     *m = (struct emit_mem){.base = HOST_R11, .index = HOST_R10, .scale = 1, .disp = 0};
+    if (group) {
+        tr_group_host(t, op, &g, m);
+    }
+}
+
+/* Behind the comparison: where the access is on the host. */
+static void near_host(struct tr *t, const struct tr_operand *op, int64_t low, size_t slot,
+                      enum dbt_near_how how, struct emit_mem *m)
+{
+    *m = (struct emit_mem){
+        .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = (int32_t)(op->disp - low)};
+    if (near_displaced(op)) {
+        near_op(t, EMIT_ADD_LOAD, slot, offsetof(struct interp_near, host), how);
+        return;
+    }
+    /* does not wait for the address */
+    near_op(t, EMIT_LOAD, slot, offsetof(struct interp_near, addend), how);
+    m->index = op->base;
+    m->disp = (int32_t)op->disp;
+    if (op->index != INSN_NO_REG) {
+        emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, op->base);
+        m->index = op->index;
+        m->scale = op->scale;
+    }
 }
 
 static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_how how,
@@ -226,25 +253,11 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
                                  sizeof(struct interp_near);
     g.addend = slot + offsetof(struct interp_near, addend);
     near_compare(t, &g, slot, how);
+    near_host(t, op, g.low, slot, how, m);
     if (group) {
+        g.brief = false;
         tr_group_add(t, &g);
-    }
-    *m = (struct emit_mem){.base = HOST_R11,
-                           .index = EMIT_NO_REG,
-                           .scale = 1,
-                           .disp = (int32_t)(op->disp - g.low)};
-    if (near_displaced(op)) {
-        near_op(t, EMIT_ADD_LOAD, slot, offsetof(struct interp_near, host), how);
-        return;
-    }
-    /* does not wait for the address */
-    near_op(t, EMIT_LOAD, slot, offsetof(struct interp_near, addend), how);
-    m->index = op->base;
-    m->disp = (int32_t)op->disp;
-    if (op->index != INSN_NO_REG) {
-        emit_op_reg(&t->c, EMIT_ADD_LOAD, HOST_R11, op->base);
-        m->index = op->index;
-        m->scale = op->scale;
+        tr_group_hold(t, op, m);
     }
 }
 
@@ -256,12 +269,12 @@ bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m
     if (op->locked || op->bits || op->size > 64 || how == NEAR_NEVER) {
         return false;
     }
-    if (stack) {
+    if (stack && how == NEAR_PAGE) {
         near_stack(t, op);
         *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = 0};
         return true;
     }
-    if (op->base == CPU_RSP || t->index != TLB_USER) {
+    if (t->index != TLB_USER || (op->base == CPU_RSP && how == NEAR_PAGE)) {
         return false;
     }
     if (how == NEAR_MIRROR && 1u << near_class(op->size) != op->size) {

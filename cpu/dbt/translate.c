@@ -268,11 +268,17 @@ static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
 /* Returns false when the block ends here for good. */
 static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
 {
+    if ((in->flags & (INSN_F_SYSTEM | INSN_F_BRANCH)) != 0 ||
+        (in->id >= INSN_MOVS && in->id <= INSN_SCAS)) {
+        t->lent = INSN_NO_REG;
+    }
     switch (in->id) {
     case INSN_NOP:
+        t->keeps_r11 = true;
         return true;
     case INSN_JCC:
         tr_jcc(t, in, live_taken);
+        t->keeps_r11 = true;
         return true;
     case INSN_JMP:
     case INSN_CALL:
@@ -483,7 +489,7 @@ static struct rec *body_begin(struct tr *t, unsigned i)
 
     t->rec = d->nr_recs++;
     t->number = i;
-    t->alone = false;
+    t->alone = t->keeps_r11 = t->uses_r10 = false;
     t->ip = (uint16_t)(t->b->offset + t->at[i]);
     t->sp = t->sps[i];
     t->live = t->live_before[i];
@@ -504,6 +510,7 @@ bool tr_loop_insn(struct tr *t, unsigned i)
 
     if (in->id == INSN_JCC) {
         tr_jcc(t, in, t->live_taken[i]);
+        t->lent = INSN_NO_REG;
     } else {
         ok = in->id == INSN_NOP || tr_copy(t, in);
     }
@@ -570,7 +577,8 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->index = index;
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
     t->nr_groups = t->nr_addends = 0;
-    t->redo = NULL;
+    t->redo = t->kept = NULL;
+    t->lent = INSN_NO_REG;
     t->polled = false;
     t->may_redo = t->in_loop = false;
     t->loop = NULL;

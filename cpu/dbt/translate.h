@@ -74,6 +74,10 @@ struct tr_group {
     int64_t low, high;
     bool write; /* some are stores */
     size_t addend; /* where that is, in struct dbt */
+    bool host;     /* it is the host address of `low` */
+    bool brief;    /* the next instruction is the last that uses it: only `at` says where */
+    bool held;     /* and r11 is still what the last one used: displacement 0 is at `at` */
+    struct emit_mem at;
 };
 
 /* An access that may be in the page of the stack; where it goes on with its host address. */
@@ -114,7 +118,11 @@ struct tr {
     enum loc loc;
     const struct insn *redo; /* its flags are the guest's and can be had again; NULL: none */
     bool may_redo; /* while the current instruction goes on */
+    const struct insn *kept; /* a shift whose operand is in d->redo_operand; NULL: none */
     bool polled; /* on the way from the start to here */
+    bool keeps_r11; /* the current instruction's code does */
+    bool uses_r10;  /* so far it has */
+    uint8_t lent;   /* the guest register that is in r10, too; INSN_NO_REG: none */
     bool fault_host; /* a fault of it finds the flags in EFLAGS */
     uint8_t live, live_after; /* flags that matter before it, behind it */
     struct insn_status status;
@@ -182,6 +190,9 @@ uint8_t tr_peek(struct tr *t, int64_t at, uint8_t pending);
  */
 void tr_flags_before(struct tr *t, const struct insn *in);
 void tr_flags_after(struct tr *t, const struct insn *in);
+/* The instruction is to be emitted, its first operand in that register: what it overwrites is
+ * kept where its flags are likely to be wanted again. */
+void tr_flags_keep(struct tr *t, const struct insn *in, unsigned reg);
 /* EFLAGS are about to be overwritten by the translation itself: flags that matter are saved, or
  * may be had again. */
 void tr_clobber(struct tr *t);
@@ -238,6 +249,12 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group
 void tr_group_add(struct tr *t, const struct tr_group *g);
 bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 void tr_group_after(struct tr *t, const struct insn *in);
+/* _add with the host address of the access, *m, for the others; it is in r11 then. */
+void tr_group_host(struct tr *t, const struct tr_operand *op, struct tr_group *g,
+                   struct emit_mem *m);
+/* The access of the last group goes to *m, with what r11 is now; r11 is about to change. */
+void tr_group_hold(struct tr *t, const struct tr_operand *op, const struct emit_mem *m);
+void tr_group_drop(struct tr *t);
 /* Both registers are what they were behind this instruction; INSN_NO_REG: none. */
 bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
 
