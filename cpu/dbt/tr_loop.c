@@ -20,16 +20,17 @@
  * which stands for the load.
  *
  * Where the ordinary translation looks into slots for pages or runs of them (tr_near.c), the head
- * does so, too: the TLB need not have their tags. If all do, it is shorter. Slots that are
- * chosen by the address are too many for a head. Whether the branch back is linked to the head is found out by
- * sampling (links.c): heads cost more than some iterations save.
+ * does so, too: the TLB need not have their tags. Where these are for pages, and one register
+ * moves, the head is shorter. Slots that are chosen by the address are too many for a head.
+ * Whether the branch back is linked to the head is found out by sampling (links.c): heads cost
+ * more than some iterations save.
  */
 #include <string.h>
 
 #include "loop.h"
 
 enum { LOOP_LOCKSTEP = 4 }; /* iterations */
-enum { JA = 7, JNE = 5, JO = 0, JL = 12, JGE = 13, JLE = 14, JG = 15 };
+enum { JA = 7, JNE = 5, JO = 0, JL = 12, JGE = 13, JLE = 14, JG = 15, JCC_NOT = 1 };
 
 /* ---- which ---- */
 
@@ -86,10 +87,22 @@ static void loop_fail(struct tr_loop *l, unsigned cond)
     l->fails[l->nr_fails++] = emit_jcc(&l->t->c, cond);
 }
 
-/* r10: the sum, and so much more. Changes r11. */
+/* Additions that the sum takes. */
+static unsigned head_parts(const struct loop_form *f)
+{
+    unsigned parts = 0;
+
+    for (unsigned r = 0; r < CPU_NR_GPR; r++) {
+        parts += f->coef[r] / 8 + (unsigned)__builtin_popcount(f->coef[r] % 8u);
+    }
+    return parts;
+}
+
+/* r10: the sum, and so much more. Changes r11 if registers are displaced. */
 static void head_sum(struct tr *t, const struct loop_form *f, int64_t disp)
 {
     struct emit_mem m = {.base = EMIT_NO_REG, .index = EMIT_NO_REG, .scale = 1};
+    unsigned parts = head_parts(f);
 
     if (f->rip) {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
@@ -104,20 +117,20 @@ static void head_sum(struct tr *t, const struct loop_form *f, int64_t disp)
         }
         for (unsigned left = f->coef[r], part; left != 0; left -= part) {
             part = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            parts--;
             if (part == 1 && m.base == EMIT_NO_REG && from == r) {
                 m.base = (uint8_t)from;
                 continue;
             }
             m.index = (uint8_t)from;
             m.scale = (uint8_t)part;
+            m.disp = parts == 0 ? (int32_t)disp : 0;
             emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
             m.base = HOST_R10;
         }
     }
-    m.index = EMIT_NO_REG;
-    m.scale = 1;
-    m.disp = (int32_t)disp;
-    if (m.base != HOST_R10 || disp != 0) {
+    if (m.index == EMIT_NO_REG) {
+        m.disp = (int32_t)disp;
         emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
     }
 }
@@ -172,7 +185,6 @@ static void head_limit(struct tr_loop *l, const struct loop_group *g, int32_t le
     const struct loop_reg *reg = &l->reg[limit->reg];
     int32_t margin = limit->down ? -MARGIN : MARGIN;
     size_t slot = TR_GS(loop_limit) + (unsigned)g->limit * sizeof(uint64_t);
-    uint32_t over = 0;
 
     if (less != 0 && (g->shift != 0 || t->d->lockstep != NULL || limit->down)) {
         emit_lea(&t->c, HOST_R10, HOST_R10, -less);
@@ -201,14 +213,13 @@ static void head_limit(struct tr_loop *l, const struct loop_group *g, int32_t le
     head_add(t, HOST_R10, limit->reg);
     loop_fail(l, JO);
     emit_lea(&t->c, HOST_R10, HOST_R10, -margin);
-    if (limit->set) {
-        emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R10, slot);
-        over = emit_short(&t->c, limit->down ? JLE : JGE);
+    if (limit->set) { /* which is nearer is hard to guess for a processor */
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, slot);
+        emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+        emit_bytes(&t->c, (const uint8_t[]){0x4d, 0x0f}, 2); /* cmovl or cmovg r11,r10 */
+        emit_bytes(&t->c, (const uint8_t[]){limit->down ? 0x4c : 0x4f, 0xd3}, 2);
     }
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, slot);
-    if (limit->set) {
-        emit_short_here(&t->c, over);
-    }
     limit->set = true;
 }
 
@@ -325,7 +336,7 @@ static void loop_slots(struct tr_loop *l)
     }
 }
 
-/* Are all pages in slots, and all moves of one kind? */
+/* Is all of it found in slots for pages or in the TLB, and all moves of one kind? */
 static bool quick_fits(const struct tr_loop *l, uint8_t *shift)
 {
     bool found = false;
@@ -333,7 +344,7 @@ static bool quick_fits(const struct tr_loop *l, uint8_t *shift)
     for (unsigned i = 0; i < l->nr_groups; i++) {
         const struct loop_group *g = &l->groups[i];
 
-        if (g->slot == 0 || g->run || !quick_form(&g->form) ||
+        if (g->run || (g->slot != 0 && !quick_form(&g->form)) ||
             (found && g->limit >= 0 && g->shift != *shift)) {
             return false;
         }
@@ -344,26 +355,86 @@ static bool quick_fits(const struct tr_loop *l, uint8_t *shift)
            l->reg[l->limits[0].reg].class == LOOP_BY;
 }
 
-/* r11: minus how far the nearest of the pages' ends is, so far. */
-static void quick_group(struct tr_loop *l, const struct loop_group *g, bool *first)
+static int32_t quick_left(const struct loop_group *g)
+{
+    return MEM_PAGE_SIZE - (int32_t)(g->high - g->low);
+}
+
+/* Is it in the page that is in its slot? r10: how far from the page's end, negative. */
+static void quick_slot(struct tr_loop *l, const struct loop_group *g)
 {
     struct tr *t = l->t;
-    int32_t left = MEM_PAGE_SIZE - (int32_t)(g->high - g->low);
 
     head_sum(t, &g->form, g->low);
     emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, g->slot + offsetof(struct interp_near, start));
     head_bytes(t, 0x49, 0x81, 0xfa); /* cmp $..,%r10 */
-    emit_u32(&t->c, (uint32_t)left);
+    emit_u32(&t->c, (uint32_t)quick_left(g));
     loop_fail(l, JA);
-    if (g->limit < 0) {
-        return;
+    if (g->limit >= 0) {
+        emit_lea(&t->c, HOST_R10, HOST_R10, -quick_left(g));
     }
-    emit_lea(&t->c, *first ? HOST_R11 : HOST_R10, HOST_R10, -left);
-    if (!*first) {
+}
+
+/* The same by the TLB. Changes r11, and leaves what is added where head_pins() finds it. */
+static void quick_lookup(struct tr_loop *l, unsigned number)
+{
+    struct tr *t = l->t;
+    const struct loop_group *g = &l->groups[number];
+
+    head_sum(t, &g->form, g->low);
+    emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)(g->high - g->low) - 1);
+    l->fails[l->nr_fails++] = tr_lookup_or(t, g->write, HOST_R11);
+    head_fold(l, g);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, loop_addend(number));
+    if (g->limit >= 0) {
+        head_sum(t, &g->form, g->low);
+        head_bytes(t, 0x41, 0x81, 0xe2); /* and $..,%r10d */
+        emit_u32(&t->c, MEM_PAGE_SIZE - 1);
+        emit_lea(&t->c, HOST_R10, HOST_R10, -quick_left(g));
+    }
+}
+
+/* r10 to r11: minus how far the nearest of the pages' ends is, so far. */
+static void quick_nearest(struct tr *t, bool *first)
+{
+    if (*first) {
+        emit_mov(&t->c, HOST_R11, HOST_R10);
+    } else {
         emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
         emit_bytes(&t->c, (const uint8_t[]){0x4d, 0x0f, 0x4f, 0xda}, 4); /* cmovg r10,r11 */
     }
     *first = false;
+}
+
+/* Those of the TLB come first: they need r11. */
+static void quick_groups(struct tr_loop *l)
+{
+    struct tr *t = l->t;
+    bool first = true;
+
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        if (l->groups[i].slot != 0) {
+            continue;
+        }
+        if (!first) {
+            emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(loop_at));
+        }
+        quick_lookup(l, i);
+        if (!first) {
+            emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(loop_at));
+        }
+        if (l->groups[i].limit >= 0) {
+            quick_nearest(t, &first);
+        }
+    }
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        if (l->groups[i].slot != 0) {
+            quick_slot(l, &l->groups[i]);
+            if (l->groups[i].limit >= 0) {
+                quick_nearest(t, &first);
+            }
+        }
+    }
 }
 
 static void quick_limit(struct tr_loop *l, uint8_t shift)
@@ -389,14 +460,19 @@ static void quick_limit(struct tr_loop *l, uint8_t shift)
     emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(loop_limit));
 }
 
-/* What is added to the group's addresses, to its register, or to where the body finds it. */
+/* What is added to the group's addresses, to its register, or to where the body finds it; what
+ * stays is left for the turn, too. */
 static void quick_addend(struct tr_loop *l, unsigned number, bool pinned)
 {
     struct tr *t = l->t;
     const struct loop_group *g = &l->groups[number];
     unsigned host = pinned ? g->host & 15u : HOST_R11;
 
-    if (pinned != ((g->host & LOOP_PINNED) != 0)) {
+    if (pinned != ((g->host & LOOP_PINNED) != 0) || (g->slot == 0 && !pinned)) {
+        return;
+    }
+    if (g->slot == 0) {
+        emit_op_gs(&t->c, EMIT_LOAD, host, loop_addend(number));
         return;
     }
     emit_op_gs(&t->c, EMIT_LOAD, host, g->slot + offsetof(struct interp_near, addend));
@@ -405,18 +481,14 @@ static void quick_addend(struct tr_loop *l, unsigned number, bool pinned)
     } else if (g->fold) {
         head_add(t, host, g->base);
     }
-    if (!pinned) {
+    if (!pinned || g->limit < 0) {
         emit_op_gs(&t->c, EMIT_STORE, host, loop_addend(number));
     }
 }
 
 static void quick_head(struct tr_loop *l, uint8_t shift)
 {
-    bool first = true;
-
-    for (unsigned i = 0; i < l->nr_groups; i++) {
-        quick_group(l, &l->groups[i], &first);
-    }
+    quick_groups(l);
     quick_limit(l, shift);
     for (unsigned pass = 0; pass < 2; pass++) {
         for (unsigned i = 0; i < l->nr_groups; i++) {
@@ -505,19 +577,25 @@ static void loop_compare_guesses(struct tr_loop *l)
     }
 }
 
-static void loop_compare_limits(struct tr_loop *l)
+/* Goes `again` unless there is a limit, which is what is behind this. */
+static void loop_compare_limits(struct tr_loop *l, uint32_t again)
 {
     struct tr *t = l->t;
 
     for (unsigned i = 0; i < l->nr_limits; i++) {
         unsigned reg = l->limits[i].reg;
+        bool down = l->limits[i].down;
 
         if (tr_displaced(reg)) {
             tr_get(t, HOST_R10, reg);
             reg = HOST_R10;
         }
         emit_op_gs(&t->c, EMIT_CMP_LOAD, reg, TR_GS(loop_limit) + i * sizeof(uint64_t));
-        l->turns[i] = emit_jcc(&t->c, l->limits[i].down ? JL : JG);
+        if (i + 1 < l->nr_limits) {
+            l->turns[i] = emit_jcc(&t->c, down ? JL : JG);
+        } else {
+            emit_patch(t->c.start, emit_jcc(&t->c, down ? JGE : JLE), again);
+        }
     }
 }
 
@@ -541,21 +619,37 @@ static bool loop_liveness(struct tr_loop *l)
     return live == 0;
 }
 
-/* false: something cannot be written. */
-static bool loop_body(struct tr_loop *l, uint32_t top)
+/* Without the branch back. false: something cannot be written. */
+static bool loop_body(struct tr_loop *l)
 {
-    struct tr *t = l->t;
-
-    for (unsigned i = 0; i < l->nr; i++) {
-        const struct insn *in = &t->insn[i];
-
-        if (i + 1 == l->nr) {
-            emit_patch(t->c.start, emit_jcc(&t->c, in->cond), top);
-        } else if (!l->guess[i] && !tr_loop_insn(t, i)) {
+    for (unsigned i = 0; i + 1 < l->nr; i++) {
+        if (!l->guess[i] && !tr_loop_insn(l->t, i)) {
             return false;
         }
     }
     return true;
+}
+
+static void loop_align(struct tr *t)
+{
+    enum { ALIGN = 32, LONGEST = 9 };
+    static const uint8_t nops[LONGEST][LONGEST] = {
+        {0x90},
+        {0x66, 0x90},
+        {0x0f, 0x1f, 0x00},
+        {0x0f, 0x1f, 0x40, 0},
+        {0x0f, 0x1f, 0x44, 0, 0},
+        {0x66, 0x0f, 0x1f, 0x44, 0, 0},
+        {0x0f, 0x1f, 0x80, 0, 0, 0, 0},
+        {0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0},
+        {0x66, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0},
+    };
+
+    while (emit_offset(&t->c) % ALIGN != 0) {
+        unsigned len = MIN(ALIGN - emit_offset(&t->c) % ALIGN, LONGEST);
+
+        emit_bytes(&t->c, nops[len - 1], len);
+    }
 }
 
 static void loop_patch(struct tr_loop *l)
@@ -567,8 +661,7 @@ static void loop_patch(struct tr_loop *l)
 
 /*
  * At a limit, with the flags that `redo` left: the pages that come next. Nothing else has changed
- * as long as the poll does not leave, so what stays is as the head found it. Those of a short head
- * are in slots, which only the ordinary translation fills; it has not stored all that it found.
+ * as long as the poll does not leave, so what stays is as the head found it.
  */
 static void loop_turn(struct tr_loop *l, uint8_t live, const struct insn *redo, uint32_t again)
 {
@@ -581,7 +674,9 @@ static void loop_turn(struct tr_loop *l, uint8_t live, const struct insn *redo, 
                         .ip = t->b->offset,
                         .poll_flags = live != 0};
     for (unsigned i = 0; i < l->nr_limits; i++) {
-        emit_patch(t->c.start, l->turns[i], emit_offset(&t->c));
+        if (i + 1 < l->nr_limits) {
+            emit_patch(t->c.start, l->turns[i], emit_offset(&t->c));
+        }
         l->limits[i].set = false;
     }
     t->redo = redo;
@@ -626,49 +721,49 @@ static void loop_back(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     rec->end = emit_offset(&t->c);
 }
 
+/* Of the tags that a short head looks for, one at most is not in a slot. */
+static bool loop_short(const struct tr_loop *l)
+{
+    unsigned lookups = 0;
+
+    for (unsigned i = 0; i < l->nr_groups; i++) {
+        lookups += l->groups[i].slot == 0;
+    }
+    return lookups <= 1;
+}
+
 static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t live,
                       const struct insn *redo, bool *quick)
 {
-    enum { ALIGN = 32 };
     struct tr *t = l->t;
+    const struct insn *last = &t->insn[l->nr - 1];
     uint8_t shift = 0;
-    uint32_t over, top, again;
+    uint32_t again;
 
     loop_slots(l);
     *quick = quick_fits(l, &shift);
     if (*quick) {
         quick_head(l, shift);
+        *quick = loop_short(l);
     } else {
         long_head(l);
     }
-    loop_compare_guesses(l);
-    over = emit_jmp(&t->c);
-    while (emit_offset(&t->c) % ALIGN != 0) {
-        emit_byte(&t->c, 0x90);
-    }
-    top = emit_offset(&t->c);
-    loop_compare_limits(l);
+    loop_align(t);
     again = emit_offset(&t->c);
     loop_compare_guesses(l);
-    emit_patch(t->c.start, over, emit_offset(&t->c));
     t->redo = NULL;
     t->lent = INSN_NO_REG;
     t->may_redo = false;
     t->loc = LOC_DEAD;
     t->sp = 0;
-    if (!loop_body(l, top) || (live != 0 && (t->loc != LOC_HOST || t->redo != redo))) {
+    if (!loop_body(l) || (live != 0 && (t->loc != LOC_HOST || t->redo != redo))) {
         return false;
     }
     t->live = t->live_before[l->nr];
-    tr_fixup(t, emit_jmp(&t->c), FIX_LINK,
-             (uint64_t)(t->b->offset + t->at[l->nr - 1] + t->insn[l->nr - 1].len));
-    if (*quick) {
-        for (unsigned i = 0; i < l->nr_limits; i++) {
-            l->fails[l->nr_fails++] = l->turns[i];
-        }
-    } else {
-        loop_turn(l, live, redo, again);
-    }
+    tr_fixup(t, emit_jcc(&t->c, last->cond ^ JCC_NOT), FIX_LINK,
+             (uint64_t)(t->b->offset + t->at[l->nr - 1] + last->len));
+    loop_compare_limits(l, again);
+    loop_turn(l, live, redo, again);
     loop_back(l, code, live, redo);
     return true;
 }
