@@ -72,6 +72,17 @@ void emit_op_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_me
     emit_modrm_mem(c, reg, m);
 }
 
+void emit_cmp_mem_imm(struct emit *c, const struct emit_mem *m, unsigned size, const uint8_t *imm)
+{
+    if (size == 2) {
+        emit_byte(c, 0x66);
+    }
+    emit_byte(c, REX | emit_rex_mem(0, m));
+    emit_byte(c, size == 1 ? 0x80 : 0x81);
+    emit_modrm_mem(c, 7, m);
+    emit_bytes(c, imm, size);
+}
+
 void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm)
 {
     emit_byte(c, REX | REX_W | (reg >= 8 ? REX_R : 0u) | (rm >= 8 ? REX_B : 0u));

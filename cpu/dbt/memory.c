@@ -181,10 +181,9 @@ static void check_host(struct tr *t, const struct tr_operand *op, struct emit_me
     }
 }
 
-static size_t lookup_compare(struct tr *t, bool write)
+static size_t lookup_tag(struct tr *t, size_t tag)
 {
     size_t entry = TR_GS(interp.tlbs) + t->index * sizeof(struct tlb);
-    size_t tag = write ? offsetof(struct tlb_entry, write) : offsetof(struct tlb_entry, read);
 
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xea, 12 - TLB_ENTRY_SHIFT}, 4); /* shr r10 */
     emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3);                       /* and r10d */
@@ -192,6 +191,12 @@ static size_t lookup_compare(struct tr *t, bool write)
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
     emit_op_gs_index(&t->c, EMIT_CMP_LOAD, HOST_R11, HOST_R10, entry + tag);
     return entry + offsetof(struct tlb_entry, addend);
+}
+
+static size_t lookup_compare(struct tr *t, bool write)
+{
+    return lookup_tag(t, write ? offsetof(struct tlb_entry, write)
+                               : offsetof(struct tlb_entry, read));
 }
 
 static void lookup_as(struct tr *t, uint32_t retry, uint32_t want, unsigned to)
@@ -280,5 +285,36 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     t->keeps_r11 = true; /* from here on */
     if (!tr_check_near(t, op, m) && !check_group(t, op, m)) {
         tr_check_tlb(t, op, m);
+    }
+}
+
+/* cmp $bytes[at], at(%r11) of size 1, 2 or 4; else leaves. */
+static void across_compare(struct tr *t, const uint8_t *bytes, unsigned at, unsigned size)
+{
+    const struct emit_mem m = {
+        .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = (int32_t)(MEM_PAGE_SIZE + at)};
+
+    emit_cmp_mem_imm(&t->c, &m, size, bytes + at);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->ip);
+}
+
+void tr_across(struct tr *t)
+{
+    const unsigned first = MEM_PAGE_SIZE - t->b->offset;
+    const uint8_t *bytes = t->b->source + first;
+    unsigned left = t->b->bytes - first, at = 0;
+    size_t addend;
+
+    tr_clobber(t);
+    tr_guest_address(t, HOST_R10, MEM_PAGE_SIZE);
+    emit_mov(&t->c, HOST_R11, HOST_R10);
+    addend = lookup_tag(t, offsetof(struct tlb_entry, exec));
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->ip);
+    emit_op_gs_index(&t->c, EMIT_LOAD, HOST_R11, HOST_R10, addend);
+    emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11, TR_GS(page));
+    for (unsigned size = 4; size > 0; size /= 2) {
+        for (; left >= size; left -= size, at += size) {
+            across_compare(t, bytes, at, size);
+        }
     }
 }

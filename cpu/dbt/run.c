@@ -85,6 +85,27 @@ static void run_arrive(struct dbt *d, unsigned index, uint64_t page)
     dbt_refresh(d);
 }
 
+/* What tr_across() is about to look at is as it wants it: else the interpreter is to do the
+ * instruction, which brings the other page. */
+static bool run_across(const struct dbt *d, const struct block *b)
+{
+    const struct interp *e = &d->interp;
+    const uint64_t next = PAGE_BASE(e->v->cpu.rip) + MEM_PAGE_SIZE;
+    const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(next)];
+    const uint8_t *page = (const uint8_t *)(uintptr_t)(next + en->addend);
+    unsigned at = MEM_PAGE_SIZE - b->offset;
+
+    if (en->exec != next) {
+        return false;
+    }
+    for (unsigned i = 0; at < b->bytes; i++, at++) {
+        if (page[i] != b->source[at]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct dbt *d = dbt_of(e);
@@ -95,7 +116,8 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
         dbt_shake(d, e->current);
     }
     t = run_find(d, op, index);
-    if (t == NULL || (t->need & e->native_missing) != 0) {
+    if (t == NULL || (t->need & e->native_missing) != 0 ||
+        (e->current->crosses && !run_across(d, e->current))) {
         d->link = 0;
         d->counts.n[COUNT_INTERPRETED]++;
         return op[1].fn(v, op + 1, e);

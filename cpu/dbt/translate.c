@@ -130,14 +130,14 @@ static void tr_leave(struct tr *t, int64_t to)
 }
 
 /* Goes on in the next page. */
-static void tr_next_page(struct tr *t)
+static void tr_next_page(struct tr *t, unsigned next)
 {
     struct emit_mem code;
 
     tr_clobber(t);
-    tr_guest_address(t, HOST_R10, MEM_PAGE_SIZE);
+    tr_guest_address(t, HOST_R10, next);
     jump_compare(t, &code);
-    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, MEM_PAGE_SIZE);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, next);
     tr_jump_salt(t);
     tr_go(t, &code);
 }
@@ -421,8 +421,8 @@ static bool tr_checks_first(const struct tr *t)
 {
     const struct insn *in = &t->insn[0];
 
-    return t->nr > 0 && insn_mem_operand(in) != NULL && in->id != INSN_LEA &&
-           in->id != INSN_NOP && insn_status_flags(in).reads == 0 && in->base != CPU_RSP;
+    return t->b->crosses || (t->nr > 0 && insn_mem_operand(in) != NULL && in->id != INSN_LEA &&
+           in->id != INSN_NOP && insn_status_flags(in).reads == 0 && in->base != CPU_RSP);
 }
 
 void tr_entry(struct tr *t, struct tb_code *code)
@@ -520,6 +520,18 @@ bool tr_loop_insn(struct tr *t, unsigned i)
     return ok;
 }
 
+/* Its block may be decoded anew from other bytes while the translation stays: what it stands for
+ * is kept. */
+static void tr_keep_insn(struct tr *t, struct rec *rec)
+{
+    struct dbt *d = t->d;
+
+    if (d->nr_insns < DBT_MAX_INSNS) {
+        d->insns[d->nr_insns] = t->insn[t->number];
+        rec->insn = d->nr_insns++;
+    }
+}
+
 static void tr_body(struct tr *t)
 {
     bool open = true;
@@ -528,6 +540,10 @@ static void tr_body(struct tr *t)
         const struct insn *in = &t->insn[i];
         struct rec *rec = body_begin(t, i);
 
+        if (t->b->crosses) {
+            tr_keep_insn(t, rec);
+            tr_across(t);
+        }
         open = tr_insn(t, in, t->live_taken[i]);
         rec->end = emit_offset(&t->c);
         rec->host_flags = t->fault_host;
@@ -549,7 +565,7 @@ static void tr_body(struct tr *t)
         } else if (next < MEM_PAGE_SIZE) {
             tr_direct(t, next);
         } else {
-            tr_next_page(t);
+            tr_next_page(t, next);
         }
     }
 }
@@ -615,7 +631,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
 
     tr_begin(t, d, tb, index);
     tr_decode(t);
-    ok = t->nr > 0;
+    ok = t->nr > 0 && (!tb->block->crosses || d->nr_insns < DBT_MAX_INSNS);
     if (ok) {
         t->plain = false;
         tr_stack_scan(t);

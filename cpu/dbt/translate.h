@@ -218,6 +218,9 @@ void tr_check_tlb(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 void tr_lookup(struct tr *t, uint32_t retry, bool write, unsigned to);
 /* The same; the place of the jump for a miss, which is to be patched. */
 uint32_t tr_lookup_or(struct tr *t, bool write, unsigned to);
+/* Before an instruction that goes on in the next page: leaves unless that is where it was, and its
+ * bytes there are what they were. Nobody needs to tell of changes there. */
+void tr_across(struct tr *t);
 /* Guest register to a host register, changing nothing else. */
 void tr_get(struct tr *t, unsigned to, unsigned gpr);
 void tr_set(struct tr *t, unsigned gpr, unsigned from);

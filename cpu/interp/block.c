@@ -253,10 +253,11 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
             in.id = INSN_UD;
             in.flags &= ~(uint32_t)INSN_F_BRANCH;
         }
+        if (at == 0 && e->mode == MODE_64 && e->entry != NULL) {
+            d->ops[d->nr_ops++] = (struct op){.fn = e->entry};
+        }
         if (b->crosses) {
             d->ops[d->nr_ops++] = (struct op){.fn = interp_op_check_second};
-        } else if (at == 0 && e->mode == MODE_64 && e->entry != NULL) {
-            d->ops[d->nr_ops++] = (struct op){.fn = e->entry};
         }
         insns++;
         at += in.len;
