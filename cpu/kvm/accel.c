@@ -88,6 +88,7 @@ static void accel_state_changed(struct vcpu *v)
     struct kvm_engine *k = v->engine;
 
     k->load_all = true;
+    k->triple = false;
     k->regs_away = k->sregs_away = k->deep_away = false;
 }
 

@@ -445,6 +445,10 @@ bool kvm_debug_home(struct kvm_engine *k, struct exit *exit)
         kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
         return true;
     }
+    if (k->triple) {
+        kvm_run_triple(exit);
+        return true;
+    }
     if ((atomic_load(&v->request) & VCPU_REQ_STOP) != 0) {
         return true; /* exit->kind is EXIT_KICK */
     }

@@ -91,6 +91,7 @@ struct kvm_engine {
     int tid;
     bool cpuid_set;
     bool load_all;        /* v->cpu is what counts, all of it */
+    bool triple;          /* what KVM was about to deliver could not be: a triple fault */
     /* Set by every entry, so next to each other. */
     bool regs_away;       /* general registers are KVM's; false between runs */
     bool sregs_away;      /* segments and control registers are KVM's */
@@ -206,7 +207,7 @@ int kvm_load_tsc(struct kvm_engine *k);
 int kvm_fetch_regs(struct kvm_engine *k);
 /* And of the others what board callbacks look at. */
 int kvm_fetch_for_call(struct kvm_engine *k);
-/* Everything; an event that KVM was about to deliver is delivered in v->cpu. */
+/* Everything; an event that KVM was about to deliver is delivered in v->cpu, or k->triple is set. */
 int kvm_fetch_all(struct kvm_engine *k);
 /* v->cpu's system registers in KVM's form. Every byte is set: two of them can be compared. */
 void kvm_sregs_of(const struct kvm_engine *k, struct kvm_sregs *s);

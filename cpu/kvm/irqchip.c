@@ -344,7 +344,7 @@ static bool chip_settle(struct vcpu *v, struct exit *exit)
         k->apic_base = k->run->s.regs.sregs.apic_base;
     }
     k->load_all = true;
-    return chip_not_given(exit, ret);
+    return chip_not_given(exit, ret) && (!k->triple || kvm_run_triple(exit));
 }
 
 static bool chip_fetch(struct vcpu *v, struct vcpu_apic *apic, struct exit *exit)

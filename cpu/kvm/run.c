@@ -536,6 +536,10 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
         kvm_pv_run(k, exit);
         return;
     }
+    if (k->triple) { /* found when the state was brought home between runs */
+        kvm_run_triple(exit);
+        return;
+    }
     if (!kvm_run_begin(k, exit) || kvm_debug_home(k, exit)) {
         return;
     }
@@ -554,6 +558,8 @@ void kvm_run_guest(struct vcpu *v, struct exit *exit)
     ret = k->vm->chip->leave(k, exit);
     if (ret < 0 && exit->kind != EXIT_ERROR) {
         kvm_run_failed(exit, KVM_NOT_GIVEN, -ret);
+    } else if (k->triple && exit->kind != EXIT_ERROR) {
+        kvm_run_triple(exit);
     } else if (kvm_debug_holds(k)) {
         kvm_debug_left(k, exit);
     }

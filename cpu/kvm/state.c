@@ -438,7 +438,7 @@ static int state_fetch_events(struct kvm_engine *k)
     }
     if (e.exception.injected != 0 || e.exception.pending != 0 || e.nmi.injected != 0 ||
         e.interrupt.injected != 0) {
-        return state_deliver(k, &e) ? 0 : -EIO;
+        k->triple = !state_deliver(k, &e);
     }
     return 0;
 }

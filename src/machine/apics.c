@@ -26,7 +26,8 @@ static const struct accel_apic_ops *apics_ops(const struct machine *m)
 
 static void apics_failed(struct machine *m, const struct exit *exit)
 {
-    lifecycle_stop_message(m, STOP_ENGINE_ERROR, 0, exit->message);
+    lifecycle_stop_message(m, exit->kind == EXIT_SHUTDOWN ? STOP_TRIPLE_FAULT : STOP_ENGINE_ERROR, 0,
+                           exit->message);
 }
 
 /* --- what a vCPU does, for the engine and by it --- */

@@ -186,7 +186,19 @@ static void test_events(void)
     g_assert_true(v->cpu.nmi_pending);
     kt_teardown();
     in_flight = rows[0].events; /* it cannot be delivered: no table */
-    run_events(EXIT_ERROR, 0);
+    run_events(EXIT_SHUTDOWN, 0);
+    g_assert_cmpstr(last.message, ==, "triple fault");
+    kt_teardown();
+    kt_setup(); /* the same of a vCPU that sleeps: its next run tells */
+    kt_run_to_halt();
+    fake_kvm.events = rows[0].events;
+    fake_kvm.sregs.cr0 = 0x10;
+    fake_kvm.sregs.idt.limit = 0;
+    kvm_sync(v);
+    v->cpu.halted = false;
+    kt_run_to_end(EXIT_SHUTDOWN, "triple fault");
+    kvm_accel_ops.state_changed(v); /* started anew */
+    kt_run_to_halt();
     kt_teardown();
 }
 

@@ -273,6 +273,16 @@ static void test_in_flight(void)
     load(VCPU_RUNS);
     g_assert_cmpuint(fake_kvm.events.interrupt.injected, ==, 0);
     kt_teardown();
+    setup(VCPU_RUNS); /* there is no entry for it, nor for what that leads to */
+    run_to_kick();
+    fake_kvm.sregs.cr0 = 0x10;
+    fake_kvm.sregs.idt.limit = 0;
+    fake_kvm.events.interrupt.injected = 1;
+    fake_kvm.events.interrupt.nr = 0x40;
+    g_assert_false(ops()->settle(v, &exit));
+    g_assert_cmpint(exit.kind, ==, EXIT_SHUTDOWN);
+    g_assert_cmpstr(exit.message, ==, "triple fault");
+    kt_teardown();
 }
 
 /* --- interrupts that no APIC knows --- */
