@@ -43,9 +43,6 @@ struct kvm_chip {
 
 enum { KVM_ROUTES = 24 };
 
-/* What is at a page of the view: the frame of its number, nothing, another one. */
-enum kvm_shown { KVM_SHOWN_OWN, KVM_SHOWN_HOLE, KVM_SHOWN_OTHER };
-
 /* One VM for all vCPUs of a board. */
 struct kvm_vm {
     const struct kvm_sys *sys;
@@ -55,8 +52,7 @@ struct kvm_vm {
     struct mem *mem;
     uint8_t *view;        /* RAM as the guest has it now: KVM's slots 0 and 1 */
     size_t view_size;
-    uint8_t *shown;       /* enum kvm_shown of each of its pages */
-    uint64_t pieces;      /* boundaries that the host keeps in it */
+    bool *other;          /* each of its pages: not the frame of its number is there */
     unsigned nr_slots;    /* that KVM has */
     GHashTable *outside;  /* gfn -> slot, for pages outside RAM */
     GArray *free_slots;   /* uint32_t */

@@ -3,10 +3,9 @@
  * The VM: memory slots and what all vCPUs share.
  *
  * RAM is two slots over a mapping of its own (the view), in which each page shows the frame that
- * is at that gfn now; when the guest moves or gives up pages, the view is mapped anew there and
- * KVM follows by itself. So the number of slots does not grow with what a guest does to its RAM.
- * A page given up reads as zero and is no longer the guest's. Pages outside RAM (shared info,
- * grant frames) are a slot each.
+ * is at that gfn now; when another comes, the view is mapped anew there and KVM follows by itself.
+ * So the number of slots does not grow with what a guest does to its RAM. A page given up stays,
+ * empty. Pages outside RAM (shared info, grant frames) are a slot each.
  */
 #include "engine.h"
 
@@ -17,7 +16,7 @@
 
 #include "base/error.h"
 
-enum { SLOTS_UNTOLD = 32, MSRS_OF_APIC = 2, VM_PIECES = 24 << 10 };
+enum { SLOTS_UNTOLD = 32, MSRS_OF_APIC = 2 };
 #define VM_NO_LAYOUT "the guest's memory cannot be laid out"
 #define VM_TSS_ADDRESS  0xfffbd000ull /* three pages that Intel's KVM wants for itself */
 #define VM_IDENTITY_MAP 0xfffbc000ull
@@ -46,76 +45,38 @@ void kvm_vm_failed(struct kvm_vm *vm, const char *what, int error)
     }
 }
 
-/* Whether the host sees two neighbours of the view as one piece. */
-static bool vm_joined(const struct kvm_vm *vm, uint64_t page)
-{
-    return vm->shown[page] == vm->shown[page - 1] && vm->shown[page] != KVM_SHOWN_OTHER;
-}
-
-/* Notes what some pages of the view show. */
-static void vm_show(struct kvm_vm *vm, uint64_t page, uint64_t count, enum kvm_shown what)
-{
-    const uint64_t pages = vm->view_size >> MEM_PAGE_SHIFT;
-    const uint64_t first = MAX(page, 1), last = MIN(page + count, pages - 1);
-
-    for (uint64_t i = first; i <= last; i++) {
-        vm->pieces -= !vm_joined(vm, i);
-    }
-    memset(vm->shown + page, what, count);
-    for (uint64_t i = first; i <= last; i++) {
-        vm->pieces += !vm_joined(vm, i);
-    }
-}
-
 static bool vm_map_frame(struct kvm_vm *vm, uint64_t page, uint32_t frame)
 {
-    if (frame == page && vm->shown[page] == KVM_SHOWN_OWN) {
+    uint8_t *at = vm->view + (page << MEM_PAGE_SHIFT);
+
+    if (frame == page && !vm->other[page]) {
         return true;
     }
-    if (mmap(vm->view + (page << MEM_PAGE_SHIFT), MEM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-             MAP_SHARED | MAP_NORESERVE | MAP_FIXED, mem_fd(vm->mem),
-             (off_t)frame << MEM_PAGE_SHIFT) == MAP_FAILED) {
+    if (mmap(at, MEM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED,
+             mem_fd(vm->mem), (off_t)frame << MEM_PAGE_SHIFT) == MAP_FAILED) {
         return false;
     }
-    vm_show(vm, page, 1, frame == page ? KVM_SHOWN_OWN : KVM_SHOWN_OTHER);
+    madvise(at, MEM_PAGE_SIZE, MADV_DONTDUMP); /* the host joins it only with what is alike */
+    vm->other[page] = frame != page;
     return true;
 }
 
-static bool vm_map_holes(struct kvm_vm *vm, uint64_t page, uint64_t count)
-{
-    if (vm->pieces >= VM_PIECES ||
-        mmap(vm->view + (page << MEM_PAGE_SHIFT), count << MEM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
-        return false;
-    }
-    vm_show(vm, page, count, KVM_SHOWN_HOLE);
-    return true;
-}
-
-static bool vm_map_own(struct kvm_vm *vm, uint64_t page, uint64_t count)
-{
-    for (uint64_t i = page; i < page + count; i++) {
-        if (vm->shown[i] == KVM_SHOWN_OTHER && !vm_map_frame(vm, i, (uint32_t)i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Frame `frame` at the page of the view, or holes at `count` pages; the same when it is there
- * already. Each hole may cost the host two pieces, of which a process can have 65,530 in all: when
- * there are many the page's own frame stays, or comes, instead. It is the guest's, empty since it was
- * given back, and what the page shows when it is had again. */
+/*
+ * Frame `frame` at the page of the view, or holes at `count` pages; the same when it is there
+ * already. A hole is the page's own frame: it is the guest's, it was emptied when it was given up, and it
+ * will be when it is had again. So only frames outside RAM, of which there are few, cost the host a
+ * mapping; a process can have 65,530 in all.
+ */
 static void vm_map_pages(struct kvm_vm *vm, uint64_t page, uint64_t count, uint32_t frame)
 {
-    bool ok;
-
-    for (uint64_t i = 0; vm->log_frames != NULL && i < count; i++) {
-        kvm_dirty_moved(vm, page + i, frame);
-    }
-    ok = frame == MEM_HOLE ? vm_map_holes(vm, page, count) : vm_map_frame(vm, page, frame);
-    if (!ok && !(frame == MEM_HOLE && vm_map_own(vm, page, count))) {
-        kvm_vm_failed(vm, VM_NO_LAYOUT, errno);
+    for (uint64_t i = page; i < page + count; i++) {
+        if (vm->log_frames != NULL) {
+            kvm_dirty_moved(vm, i, frame);
+        }
+        if (!vm_map_frame(vm, i, frame == MEM_HOLE ? (uint32_t)i : frame)) {
+            kvm_vm_failed(vm, VM_NO_LAYOUT, errno);
+            return;
+        }
     }
 }
 
@@ -186,8 +147,7 @@ static void vm_initial_layout(struct kvm_vm *vm)
         kvm_vm_failed(vm, VM_NO_LAYOUT, errno);
     }
     madvise(vm->view, vm->view_size, MADV_DONTDUMP);
-    memset(vm->shown, KVM_SHOWN_OWN, vm->view_size >> MEM_PAGE_SHIFT);
-    vm->pieces = 0;
+    memset(vm->other, false, (vm->view_size >> MEM_PAGE_SHIFT) * sizeof(*vm->other));
 }
 
 /* mem_layout_fn */
@@ -231,7 +191,7 @@ static int vm_make_memory(struct kvm_vm *vm)
         return -errno;
     }
     madvise(vm->view, vm->view_size, MADV_DONTDUMP);
-    vm->shown = g_malloc0(vm->view_size >> MEM_PAGE_SHIFT);
+    vm->other = g_new0(bool, vm->view_size >> MEM_PAGE_SHIFT);
     ret = kvm_vm_set_ram(vm);
     if (ret >= 0) {
         mem_set_listener(vm->mem, vm_layout, vm);
@@ -407,7 +367,7 @@ void kvm_vm_put(struct kvm_vm *vm)
     if (vm->view != NULL) {
         munmap(vm->view, vm->view_size);
     }
-    g_free(vm->shown);
+    g_free(vm->other);
     g_free(vm->log_frames);
     kvm_pv_memory_free(vm);
     g_hash_table_destroy(vm->outside);
