@@ -376,7 +376,9 @@ void pv_hypercall(struct pv_domain *d, struct vcpu *v)
     uint64_t arg[6];
     int64_t rc;
 
-    d->vcpu[v->id].up = true; /* whoever started it: it runs */
+    if (!d->vcpu[v->id].held) { /* or VCPUOP_down came before this */
+        d->vcpu[v->id].up = true; /* whoever started it: it runs */
+    }
     hypercall_fetch(&h);
     memcpy(arg, h.arg, sizeof(arg));
     if (d->kind != PV_KIND_PV && v->cpu.cpl != 0) {

@@ -213,6 +213,12 @@ static void test_other_down(void)
     g_assert_cmpuint(g->d->vcpu[1].runstate.state, ==, RUNSTATE_offline);
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_up, 1, NULL, 0), ==, 0);
     g_assert_false(g->d->vcpu[1].held);
+    /* So does one that makes a hypercall before it stops. */
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_down, 1, NULL, 0), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 1, VCPUOP_is_up, 0, NULL, 0), ==, 1);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_is_up, 1, NULL, 0), ==, 0);
+    g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_up, 1, NULL, 0), ==, 0);
+    g_assert_false(g->d->vcpu[1].held);
     /* One that is down at a resume has to be initialised again. */
     g_assert_cmpint(xg_vcpu_op(g, 0, VCPUOP_down, 1, NULL, 0), ==, 0);
     suspend(g, 0);
