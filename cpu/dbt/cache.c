@@ -94,6 +94,8 @@ void dbt_cache_drop(struct dbt *d)
     d->nr_links = 1;
     memset(d->guesses, 0, sizeof(d->guesses));
     memset(d->guess_left, 0, sizeof(d->guess_left));
+    memset(d->guess_never, 0, sizeof(d->guess_never));
+    memset(d->guess_flags, 0, sizeof(d->guess_flags));
     d->nr_insns = 1;
     d->nr_tbs = 1;
     d->nr_peeks = 0;

@@ -10,6 +10,7 @@
  *     miss    r10: TLB entry, r11: page  is called when a check found no tag
  *     jump    r10: rip                   is called when the table of jumps has no entry
  *     guess   r10: rip, d->guess         is called when that link missed many times
+ *     far     r10: tag, d->guess, d->rec by the table of jumps, where that link does not lead
  *     go      r10: canonical rip         by the table of jumps, flags in EFLAGS
  *     again   r10: rip                   has dbt_again() look for its code, which has changed
  *     near    r10: dbt_near_word(),      is called when an access is not where its slot is,
@@ -349,6 +350,56 @@ static void common_return(struct dbt *d, struct emit *c)
     common_call(c, (const void *)(uintptr_t)dbt_return);
 }
 
+/* r10: a rip to its tag, and back. */
+static void common_salt(struct emit *c, unsigned index)
+{
+    if (interp_keyed(index)) {
+        emit_op_gs(c, EMIT_XOR_LOAD, HOST_R10, GS(interp.key64) + index * sizeof(uint64_t));
+    }
+}
+
+/*
+ * A jump that does not lead to where was guessed. r10: the tag, flags in e->fl or dead;
+ * d->guess, d->rec. leave: to the interpreter at the rip, if that has no code.
+ */
+static void common_far(struct dbt *d, struct emit *c, unsigned index, bool leave)
+{
+    size_t jumps = GS(jumps) + index * sizeof(struct dbt_jumps);
+    struct emit_mem m = {.base = EMIT_NO_REG, .index = HOST_R11, .scale = 8};
+    uint32_t often, retry, missing;
+
+    d->common_far[index][leave] = emit_offset(c);
+    emit_op32_gs(c, EMIT_LOAD, HOST_R11, GS(guess));
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3); /* and $..,%r11d */
+    emit_u32(c, DBT_GUESS_COUNTS - 1);
+    emit_bytes(c, (const uint8_t[]){0x65, 0x42, 0xff, 0x0c, 0x9d}, 5); /* decl gs:..(,%r11,4) */
+    emit_u32(c, (uint32_t)GS(guess_left));
+    often = emit_jcc(c, 8); /* js */
+    retry = emit_offset(c);
+    dbt_jump_slot_emit(c);
+    m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, tag));
+    emit_op_gs_mem(c, EMIT_CMP_LOAD, HOST_R10, &m);
+    missing = emit_jcc(c, 5);
+    common_salt(c, index);
+    m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, code));
+    emit_jmp_gs_mem(c, &m);
+    emit_patch(c->start, often, emit_offset(c));
+    common_salt(c, index);
+    emit_call_to(c, d->common_guess);
+    common_salt(c, index);
+    emit_jmp_to(c, retry);
+    emit_patch(c->start, missing, emit_offset(c));
+    common_salt(c, index);
+    if (leave) {
+        emit_bytes(c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
+        emit_jmp_to(c, d->common_exit);
+        return;
+    }
+    emit_call_to(c, d->common_jump);
+    common_salt(c, index);
+    emit_jmp_to(c, retry);
+}
+
 void dbt_common_emit(struct dbt *d)
 {
     static const uint8_t push[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41,
@@ -393,6 +444,8 @@ void dbt_common_emit(struct dbt *d)
     common_again(d, c);
     for (unsigned i = 0; i < TLB_NR; i++) {
         common_page(d, c, i);
+        common_far(d, c, i, false);
+        common_far(d, c, i, true);
     }
     d->common_end = (emit_offset(c) + 63) & ~63u;
 }

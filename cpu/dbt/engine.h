@@ -130,7 +130,7 @@ struct link {
     bool linked;
     uint32_t vector; /* classes that are allowed and resident there */
     int32_t low, high; /* what of the stack is in the cached page, from RSP there */
-    /* A guess (guess.c): a call from anywhere, while r10 is the tag of one rip. */
+    /* A guess (guess.c): a branch (at `to`) to anywhere, while r10 is the tag of one rip. */
     uint32_t site;   /* its code */
     uint32_t page;   /* the page of that rip there */
     uint32_t target; /* the translation that has it in its list; 0: none */
@@ -200,13 +200,15 @@ struct dbt {
     uint32_t used, common_end;
     uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_guess, common_return, common_bottom, common_often;
-    uint32_t common_page[TLB_NR], common_near[2],
-        common_near_run, common_near_c;
+    uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run,
+        common_near_c;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
     uint32_t nr_links; /* link 0 is none */
     uint32_t guesses[TLB_NR]; /* the first of those to be taken back with the table of jumps */
+    uint64_t guess_never[DBT_NEAR_BITS / 64]; /* sites that lead to several */
+    uint64_t guess_flags[DBT_NEAR_BITS / 64]; /* that lead to where flags are looked at */
     struct insn *insns;
     uint32_t nr_insns; /* insn 0 is for when they are used up */
     struct tb *tbs;
@@ -243,9 +245,9 @@ static inline struct dbt *dbt_of(struct interp *e)
     return (struct dbt *)(void *)e;
 }
 
-/* What stands for a rip in a table; translated code computes it by itself (tr_jump()). User
- * programs at the same addresses neither meet each other's entries nor stand in their way, and
- * those of an address space that is come back to are good again. */
+/* What stands for a rip in a table; translated code computes it by itself (tr_jump_salt()).
+ * User programs at the same addresses neither meet each other's entries nor stand in their way,
+ * and those of an address space that is come back to are good again. */
 static inline uint64_t dbt_jump_tag(const struct dbt *d, unsigned index, uint64_t rip)
 {
     return rip ^ d->interp.key64[index];

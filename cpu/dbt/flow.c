@@ -23,16 +23,6 @@ static bool flow_fetch(struct tr *t, const struct insn *in)
     return true;
 }
 
-/* The code at the target of an indirect branch (in r10 if it came from memory). */
-static void flow_target(struct tr *t, const struct insn *in, struct emit_mem *code)
-{
-    tr_clobber(t);
-    if (in->op[0].kind == OPK_GPR) {
-        tr_get(t, HOST_R10, in->op[0].reg);
-    }
-    tr_jump(t, code);
-}
-
 /* Nothing is predicted. */
 static void flow_ret_jump(struct tr *t, const struct tr_operand *slot, int32_t pop)
 {
@@ -41,7 +31,8 @@ static void flow_ret_jump(struct tr *t, const struct tr_operand *slot, int32_t p
     tr_clobber(t);
     tr_check(t, slot, &m);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    tr_jump(t, &code);
+    tr_jump_code(t, &code);
+    tr_jump_salt(t);
     emit_lea(&t->c, HOST_STACK, HOST_STACK, pop);
     tr_go(t, &code);
 }
@@ -107,16 +98,28 @@ static void flow_landing(struct tr *t, int64_t back)
     }
 }
 
+/* An indirect one. */
 static void flow_jmp(struct tr *t, const struct insn *in)
 {
-    struct emit_mem code;
+    bool guess = tr_guesses(t);
 
+    if (guess) {
+        tr_poll(t);
+        t->may_redo = tr_guess_redo(t);
+    }
     if (!flow_fetch(t, in)) {
         tr_interpret(t);
         return;
     }
-    flow_target(t, in, &code);
-    tr_go(t, &code);
+    tr_clobber(t);
+    if (in->op[0].kind == OPK_GPR) {
+        tr_get(t, HOST_R10, in->op[0].reg);
+    }
+    if (guess) {
+        tr_guess_jump(t, false);
+    } else {
+        tr_jump(t, false);
+    }
 }
 
 /* Target of a call to another page, to r10; from memory it is in gs:[tmp]. */
@@ -171,46 +174,97 @@ static void flow_push(struct tr *t, int64_t back)
     emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
 }
 
+static bool flow_site(const struct tr *t, const uint64_t *set)
+{
+    unsigned bit = dbt_site_bit(t->b->frame, t->ip);
+
+    return (set[bit / 64] >> (bit % 64) & 1) != 0;
+}
+
+bool tr_guesses(const struct tr *t)
+{
+    return !flow_site(t, t->d->guess_never);
+}
+
+bool tr_guess_redo(const struct tr *t)
+{
+    return t->redo != NULL && !flow_site(t, t->d->guess_flags);
+}
+
+/* r10 is compared with one tag. sp: RSP behind the branch. */
+static struct tr_guess *flow_compare(struct tr *t, int32_t sp)
+{
+    struct tr_guess *g = &t->guess[t->nr_guesses];
+    struct link *l = &t->d->links[t->d->nr_links];
+
+    g_assert(t->nr_guesses < G_N_ELEMENTS(t->guess));
+    *l = (struct link){.tb = t->t, .index = (uint8_t)t->index, .vector = t->t->need,
+                       .to = t->ip, .flagless = t->loc == LOC_REDO,
+                       .site = emit_offset(&t->c)};
+    if (sp != TR_SP_UNKNOWN && t->low != t->high) {
+        l->low = t->low - sp;
+        l->high = t->high - sp;
+    }
+    *g = (struct tr_guess){.link = t->d->nr_links++};
+    emit_mov_imm64(&t->c, HOST_R11, 0);
+    emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+    tr_fixup(t, emit_jcc(&t->c, 5), FIX_GUESS, t->nr_guesses++);
+    return g;
+}
+
+/* The page it leads to. */
+static void flow_page(struct tr *t, struct link *l)
+{
+    emit_mov_imm64(&t->c, HOST_R10, 0);
+    l->page = emit_offset(&t->c) - 8;
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
+}
+
 /*
  * A call that is compared with one target (guess.c). Nothing behind the comparison fails. Flags
  * that can be had again are saved only by the stub: most functions do not look at them.
  */
 static void flow_guess(struct tr *t, const struct insn *in, int64_t to, int64_t back)
 {
-    struct dbt *d = t->d;
-    uint32_t number = d->nr_links++;
-    struct link *l = &d->links[number];
+    struct tr_guess *g;
+    struct link *l;
 
     tr_clobber(t);
     flow_call_target(t, in, to);
     tr_jump_salt(t);
-    *l = (struct link){.tb = t->t, .index = (uint8_t)t->index, .vector = t->t->need,
-                       .low = t->low - (t->sp - 8), .high = t->high - (t->sp - 8),
-                       .flagless = t->loc == LOC_REDO, .site = emit_offset(&t->c)};
-    t->guess = (struct tr_guess){.in = in, .to = to, .back = back, .link = number};
-    emit_mov_imm64(&t->c, HOST_R11, 0);
-    emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
-    tr_fixup(t, emit_jcc(&t->c, 5), FIX_GUESS, 0);
+    g = flow_compare(t, t->sp - 8);
+    l = &t->d->links[g->link];
+    g->in = in;
+    g->to = to;
+    g->back = back;
     flow_push(t, back);
-    emit_mov_imm64(&t->c, HOST_R10, 0);
-    l->page = emit_offset(&t->c) - 8;
-    emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
+    flow_page(t, l);
     t->sp -= 8;
     l->patch = emit_call(&t->c);
-    t->guess.landing = emit_offset(&t->c);
+    g->landing = emit_offset(&t->c);
     flow_landing(t, back);
 }
 
-/* Elsewhere. r10: dbt_jump_tag(). */
-void tr_guess_stub(struct tr *t, uint32_t stub)
+void tr_guess_jump(struct tr *t, bool leave)
 {
-    const struct tr_guess *g = &t->guess;
+    struct tr_guess *g;
+    struct link *l;
+
+    tr_jump_salt(t);
+    g = flow_compare(t, t->sp);
+    l = &t->d->links[g->link];
+    g->leave = leave;
+    flow_page(t, l);
+    l->patch = emit_jmp(&t->c);
+}
+
+/* A call that leads elsewhere. */
+static void flow_call_stub(struct tr *t, const struct tr_guess *g)
+{
     struct emit_mem tag = tr_jumps(t, offsetof(struct dbt_jumps, tag));
     struct emit_mem code = tr_jumps(t, offsetof(struct dbt_jumps, code));
-    struct link *l = &t->d->links[g->link];
     uint32_t often, missing, retry;
 
-    l->stub = stub;
     emit_bytes(&t->c, (const uint8_t[]){0x65, 0xff, 0x0c, 0x25}, 4); /* decl gs:.. */
     emit_u32(&t->c, (uint32_t)TR_GS(guess_left[g->link % DBT_GUESS_COUNTS]));
     often = emit_jcc(&t->c, 8); /* js */
@@ -235,6 +289,22 @@ void tr_guess_stub(struct tr *t, uint32_t stub)
     emit_call_to(&t->c, t->d->common_jump);
     tr_jump_salt(t);
     emit_jmp_to(&t->c, retry);
+}
+
+/* r10: dbt_jump_tag(). */
+void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub)
+{
+    const struct tr_guess *g = &t->guess[number];
+    struct link *l = &t->d->links[g->link];
+
+    l->stub = stub;
+    if (g->in != NULL) {
+        flow_call_stub(t, g);
+    } else {
+        emit_store32_gs(&t->c, TR_GS(guess), g->link);
+        emit_store32_gs(&t->c, TR_GS(rec), t->rec);
+        emit_jmp_to(&t->c, t->d->common_far[t->index][g->leave]);
+    }
     dbt_guess_undo(t->d, l);
 }
 
@@ -249,9 +319,9 @@ static void flow_call(struct tr *t, const struct insn *in)
 
     if (near) {
         tr_poll(t);
-    } else if (covered && !t->d->no_returns) {
+    } else if (covered && !t->d->no_returns && tr_guesses(t)) {
         tr_poll(t);
-        t->may_redo = t->redo != NULL;
+        t->may_redo = tr_guess_redo(t);
         if (flow_fetch(t, in)) {
             flow_guess(t, in, to, back);
         } else {
@@ -306,7 +376,7 @@ void tr_flow(struct tr *t, const struct insn *in)
     } else if (in->id == INSN_CALL) {
         flow_call(t, in);
     } else if (in->op[0].kind == OPK_REL) {
-        if (to <= t->ip && to >= 0) {
+        if (to <= t->ip && (to >= 0 || tr_guesses(t))) {
             tr_poll(t);
         }
         tr_direct(t, to);

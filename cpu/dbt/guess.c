@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Calls from one page to another, and those through registers and memory: the site compares the
- * tag (dbt_jump_tag()) of where it leads with that of the last translation it led to, and calls
- * that: not its entry `far`, but the one behind what the caller has checked, and without saving
- * flags that the function does not look at. Where they differ it goes by the table of jumps. A tag is
- * good as long as an entry of the table is: what clears the table undoes guesses, and the key of
- * an address space that was flushed is never met again.
+ * Calls and jumps from one page to another, those through registers and memory, and the step
+ * over the end of a page: the site compares the tag (dbt_jump_tag()) of where it leads with that
+ * of the last translation it led to, and goes there: not to its entry `far`, but to the one
+ * behind what has been checked, and without saving flags that are not looked at there. Where
+ * they differ it goes by the table of jumps. A tag is good as long as an entry of the table is:
+ * what clears the table undoes guesses, and the key of an address space that was flushed is
+ * never met again.
  *
  * A guess is made after some misses, so that processes that share code and take turns are not
- * busy with each other's; a site that leads to several translations, or to one that dies again and again,
- * is left alone, and does not compare any more.
+ * busy with each other's. Where a site leads to several translations, or to one that dies again
+ * and again, its block is translated anew, and it goes by the table; or where flags are looked at
+ * that it can have again: it saves them then.
  */
 #include "engine.h"
 
-enum { GUESS_SOON = 8, GUESS_AGAIN = 256, GUESS_SELDOM = 1 << 14, GUESS_OTHERS = 2 };
+enum { GUESS_SOON = 8, GUESS_AGAIN = 256, GUESS_OTHERS = 2 };
 enum { GUESS_JMP = 0xe9 };
 
 static void guess_wait(struct dbt *d, const struct link *l, uint32_t misses)
@@ -102,6 +104,20 @@ static void guess_make(struct dbt *d, struct link *l, uint32_t to, uint64_t rip)
     }
 }
 
+/* The site is done in another way from now on: its block is translated anew. */
+static void guess_change(struct dbt *d, struct link *l, uint64_t *set)
+{
+    unsigned bit = dbt_site_bit(l->tb->block->frame, l->to);
+
+    d->counts.n[COUNT_GUESS_NEVER]++;
+    set[bit / 64] |= 1ull << (bit % 64);
+    if (l->linked) {
+        dbt_guess_undo(d, l);
+    }
+    dbt_tb_kill(d, l->tb);
+    l->tb->edition--; /* as if its block had been decoded anew: never to be revived */
+}
+
 bool dbt_guess(struct dbt *d, uint64_t rip)
 {
     struct link *l = &d->links[d->guess];
@@ -116,14 +132,14 @@ bool dbt_guess(struct dbt *d, uint64_t rip)
     code = &t->code[l->index];
     checked = dbt_link_entry(l, t, code);
     if (l->flagless && code->host[checked] != code->mem[checked]) {
+        if (++l->others > GUESS_OTHERS) {
+            guess_change(d, l, d->guess_flags);
+        }
         return true;
     }
     guess_join(d, l, t);
     if (l->others > GUESS_OTHERS) {
-        if (l->linked) {
-            dbt_guess_undo(d, l);
-        }
-        guess_wait(d, l, GUESS_SELDOM); /* others share the counter */
+        guess_change(d, l, d->guess_never);
     } else {
         guess_make(d, l, code->mem[checked], rip);
     }

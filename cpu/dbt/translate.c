@@ -73,10 +73,15 @@ void tr_jump_code(struct tr *t, struct emit_mem *code)
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_JUMP, retry);
 }
 
-void tr_jump(struct tr *t, struct emit_mem *code)
+void tr_jump(struct tr *t, bool leave)
 {
-    tr_jump_code(t, code);
+    uint32_t retry = emit_offset(&t->c);
+    struct emit_mem code;
+
+    jump_compare(t, &code);
+    tr_fixup(t, emit_jcc(&t->c, 5), leave ? FIX_EXIT : FIX_JUMP, retry);
     tr_jump_salt(t);
+    tr_go(t, &code);
 }
 
 void tr_go(struct tr *t, const struct emit_mem *code)
@@ -99,23 +104,33 @@ static bool tr_near(int64_t to)
     return to >= 0 && to < MEM_PAGE_SIZE;
 }
 
+/* To another page. */
+static void tr_far(struct tr *t, int64_t to, bool leave)
+{
+    bool guess = tr_guesses(t);
+
+    t->may_redo = guess && tr_guess_redo(t);
+    tr_clobber(t);
+    tr_guest_address(t, HOST_R10, to);
+    if (guess) {
+        tr_guess_jump(t, leave);
+    } else {
+        tr_jump(t, leave);
+    }
+    t->may_redo = false;
+}
+
 /* Goes to a direct target, an offset from the page; t->live is what matters there. */
 void tr_direct(struct tr *t, int64_t to)
 {
-    struct emit_mem code;
-
     if (tr_near(to)) {
         tr_fixup(t, emit_jmp(&t->c), FIX_LINK, (uint64_t)to);
-        return;
+    } else {
+        tr_far(t, to, false);
     }
-    tr_clobber(t);
-    tr_guest_address(t, HOST_R10, to);
-    tr_jump(t, &code);
-    tr_go(t, &code);
 }
 
-/* Leaves for the interpreter at r10, by no link. Flags are saved or dead. */
-static void tr_exit(struct tr *t)
+void tr_exit(struct tr *t)
 {
     emit_bytes(&t->c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
     emit_jmp_to(&t->c, t->d->common_exit);
@@ -127,19 +142,6 @@ static void tr_leave(struct tr *t, int64_t to)
     tr_clobber(t);
     tr_guest_address(t, HOST_R10, to);
     tr_exit(t);
-}
-
-/* Goes on in the next page. */
-static void tr_next_page(struct tr *t, unsigned next)
-{
-    struct emit_mem code;
-
-    tr_clobber(t);
-    tr_guest_address(t, HOST_R10, next);
-    jump_compare(t, &code);
-    tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, next);
-    tr_jump_salt(t);
-    tr_go(t, &code);
 }
 
 static void stub_link(struct tr *t, const struct fixup *f)
@@ -196,8 +198,12 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         tr_jump_salt(t);
         stub_retry(t, f, t->d->common_jump);
         break;
+    case FIX_EXIT:
+        tr_jump_salt(t);
+        tr_exit(t);
+        break;
     case FIX_GUESS:
-        tr_guess_stub(t, start);
+        tr_guess_stub(t, (unsigned)f->to, start);
         break;
     case FIX_STACK:
         tr_stack_stub(t, (uint32_t)f->to);
@@ -217,6 +223,8 @@ static void stub_emit(struct tr *t, const struct fixup *f)
         stub_link(t, f);
         break;
     case FIX_FAR:
+        t->sp = f->sp;
+        t->ip = t->d->recs[f->rec].ip;
         tr_direct(t, (int64_t)f->to);
         break;
     default:
@@ -256,7 +264,7 @@ static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
         tr_interpret(t);
         return;
     }
-    if (tr_near(to) && to <= t->ip && !(loop && t->d->lockstep != NULL)) {
+    if (to <= t->ip && (tr_near(to) || tr_guesses(t)) && !(loop && t->d->lockstep != NULL)) {
         tr_poll(t); /* in lockstep, which it would end, the loop does it */
     }
     tr_flags_host(t);
@@ -559,13 +567,15 @@ static void tr_body(struct tr *t)
 
         t->live = t->live_before[t->nr];
         t->sp = t->sps[t->nr];
+        if (next >= MEM_PAGE_SIZE && !(t->bytes != t->b->bytes && t->foreign)) {
+            tr_far(t, next, true);
+            return;
+        }
         tr_flags_settle(t);
         if (t->bytes != t->b->bytes && t->foreign) {
             tr_leave(t, next);
-        } else if (next < MEM_PAGE_SIZE) {
-            tr_direct(t, next);
         } else {
-            tr_next_page(t, next);
+            tr_direct(t, next);
         }
     }
 }
@@ -592,7 +602,7 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->t = tb;
     t->index = index;
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
-    t->nr_groups = t->nr_addends = 0;
+    t->nr_groups = t->nr_addends = t->nr_guesses = 0;
     t->redo = t->kept = NULL;
     t->lent = INSN_NO_REG;
     t->polled = false;

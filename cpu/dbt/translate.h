@@ -18,7 +18,7 @@ enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_JUMP,  /* so is the table of jumps */
-    FIX_GUESS, /* a call that does not lead to where was guessed (t->guess) */
+    FIX_GUESS, /* a branch that does not lead to where was guessed: guess[to] */
     FIX_STACK, /* another page of the stack is to be cached */
     FIX_NEAR,  /* another page is to be the one of near[to] */
     FIX_OTHER, /* an access is not in the page of the stack: other[to] */
@@ -27,6 +27,7 @@ enum fix_kind {
     FIX_BACK,  /* the same, behind a call that has returned */
     FIX_FAR,   /* to an offset from the page outside it */
     FIX_LEAVE, /* to an offset in the page, by the interpreter */
+    FIX_EXIT,  /* the same, where r10 has the tag */
 };
 
 enum { TR_SP_UNKNOWN = INT32_MIN };
@@ -86,11 +87,12 @@ struct tr_other {
     uint32_t back;
 };
 
-/* A call whose target is guessed; it ends the translation. */
+/* A branch whose target is guessed. */
 struct tr_guess {
-    const struct insn *in;
-    int64_t to, back; /* offsets from the page; to: of a direct call */
     uint32_t link;
+    bool leave;            /* where no code is known: it is no instruction */
+    const struct insn *in; /* of a call; NULL: a jump */
+    int64_t to, back;      /* offsets from the page; to: of a direct call */
     uint32_t landing;
 };
 
@@ -139,7 +141,8 @@ struct tr {
     struct tr_near near[2 * BLOCK_MAX_OPS];
     struct tr_group group[DBT_GROUPS];
     unsigned nr_slots, nr_others, nr_nears, nr_groups, nr_addends;
-    struct tr_guess guess;
+    struct tr_guess guess[2 * BLOCK_MAX_OPS + 1]; /* the fast body of a loop has them, too */
+    unsigned nr_guesses;
     struct fixup fix[8 * BLOCK_MAX_OPS];
 };
 
@@ -159,11 +162,12 @@ void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, uint32_t want);
  */
 typedef const void *(*tr_c_fn)(struct dbt *d, uint32_t rec);
 void tr_call_c(struct tr *t, tr_c_fn fn);
-/* Where the code for the rip in r10 is; r11 helps. Goes slow when it has none. Flags are saved
- * or dead, and nothing is committed yet. */
-void tr_jump(struct tr *t, struct emit_mem *code);
-/* The same, but r10 is not the rip any more. */
+/* Where the code for the rip in r10 is, for tr_go(); r10 is not the rip any more, r11 helps. Goes
+ * slow when it has none. Flags are saved or dead, and nothing is committed yet. */
 void tr_jump_code(struct tr *t, struct emit_mem *code);
+/* Goes to the rip in r10. `leave`: to the interpreter when it has no code; else that does the
+ * instruction. */
+void tr_jump(struct tr *t, bool leave);
 /* r10: rip to what stands for it in the table, and back (dbt_jump_tag()). */
 void tr_jump_salt(struct tr *t);
 /* Where the tags or codes of the table are, by r11. */
@@ -175,6 +179,8 @@ void tr_guest_address(struct tr *t, unsigned reg, int64_t offset);
 void tr_go(struct tr *t, const struct emit_mem *code);
 void tr_direct(struct tr *t, int64_t to);
 void tr_interpret(struct tr *t);
+/* Leaves for the interpreter at r10, by no link. Flags are saved or dead. */
+void tr_exit(struct tr *t);
 
 /*
  * peek.c: flags that have to be right where the instruction is, at an offset in the page, though
@@ -286,7 +292,13 @@ bool tr_loop_insn(struct tr *t, unsigned i);
 
 /* flow.c */
 void tr_flow(struct tr *t, const struct insn *in);
-void tr_guess_stub(struct tr *t, uint32_t stub);
+/* Is the current branch one that has its target guessed? Then it polls. */
+bool tr_guesses(const struct tr *t);
+/* Where its flags can be had again: it does not save them. */
+bool tr_guess_redo(const struct tr *t);
+/* The same as tr_jump(), by a guess (guess.c). Flags may be had again, too. */
+void tr_guess_jump(struct tr *t, bool leave);
+void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub);
 /* system.c */
 void tr_system(struct tr *t, const struct insn *in);
 /* string.c: false: the interpreter does it. Nothing was emitted then. */

@@ -9,19 +9,33 @@
 
 enum { AWAY = G_CODE + 0x80000, OTHER = G_CODE + 0x90000, ROUND = 400, SPACE = 0x30000 };
 
-/* Goes ROUND times four ways to AWAY, RBX, where EAX is added to. */
+/* A jump that comes back by RET. */
+#define EXITS_VIA(jump)                                                                        \
+    "lea 3f(%rip), %rdx\n"                                                                     \
+    "push %rdx\n" jump "\n"                                                                    \
+    "3:\n"
+
+/*
+ * Goes ROUND times many ways to AWAY, RBX, where EAX is added to: calls; jumps; past the end of the
+ * page before; with flags that are looked at there.
+ */
 #define EXITS_ROUND(name)                                                                      \
+    "lea 16(%rbx), %rsi\n"                                                                     \
     "1: mov $400, %ecx\n"                                                                      \
     "2: call " #name " + 0x80000\n"                                                            \
     "call *%rbx\n"                                                                             \
-    "lea 3f(%rip), %rdx\n"                                                                     \
-    "push %rdx\n"                                                                              \
-    "jmp " #name " + 0x80000\n"                                                                \
-    "3: lea 4f(%rip), %rdx\n"                                                                  \
-    "push %rdx\n"                                                                              \
-    "jmp *%rbx\n"                                                                              \
-    "4: dec %ecx\n"                                                                            \
+    EXITS_VIA("jmp " #name " + 0x80000")                                                       \
+    EXITS_VIA("jmp *%rbx")                                                                     \
+    EXITS_VIA("test %ecx, %ecx\njnz " #name " + 0x80000")                                      \
+    EXITS_VIA("jmp " #name " + 0x80000 - 8")                                                   \
+    EXITS_VIA("stc\njmp " #name " + 0x80010")                                                  \
+    EXITS_VIA("cmp $-1, %ecx\njmp *%rsi")                                                      \
+    EXITS_VIA("stc\njc " #name " + 0x80010")                                                   \
+    "stc\n"                                                                                    \
+    "call *%rsi\n"                                                                             \
+    "dec %ecx\n"                                                                               \
     "jnz 2b\n"
+enum { WAYS = 10 };
 
 GUEST_CODE(exits_user, EXITS_ROUND(exits_user) "hlt");
 
@@ -45,16 +59,30 @@ GUEST_CODE(exits_spaces, EXITS_ROUND(exits_spaces) "xchg %r14, %r15\n"
                                                    "hlt");
 
 GUEST_CODE(exits_one, "lea 1(%rax), %eax\n"
+                      "ret\n"
+                      ".fill 12, 1, 0x90\n"
+                      "adc $0, %eax\n"
                       "ret");
 GUEST_CODE(exits_many, "add $0x10000, %eax\n"
+                       "ret\n"
+                       ".fill 10, 1, 0x90\n"
+                       "lea 0xffff(%rax), %eax\n"
+                       "adc $0, %eax\n"
                        "ret");
+/* The end of the page before; the next one does not look at the flags. */
+GUEST_CODE(exits_end, "cmp %rax, %rbx\n"
+                      "mov %ecx, %edx\n"
+                      "add %edx, %edx\n"
+                      ".fill 1, 1, 0x90");
 
 static struct guest *exits_new(const uint8_t *code, size_t len)
 {
     struct guest *g = guest_new();
 
+    g_assert_cmpuint((size_t)(exits_end_end - exits_end), ==, 8);
     guest_load(g, AWAY, exits_one, (size_t)(exits_one_end - exits_one));
     guest_load(g, OTHER, exits_many, (size_t)(exits_many_end - exits_many));
+    guest_load(g, AWAY - 8, exits_end, (size_t)(exits_end_end - exits_end));
     guest_load(g, G_CODE, code, len);
     g->cpu->gpr[CPU_RBX] = AWAY;
     g->cpu->gpr[CPU_RAX] = 0;
@@ -77,7 +105,7 @@ static void test_remapped(void)
         g->cpu->gpr[CPU_R8] = how == 1;
         g->cpu->gpr[CPU_RBP] = 4;
         g_assert_cmpint(guest_vector(g), ==, -1);
-        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 2 * 4 * ROUND * 0x10001);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 2 * WAYS * ROUND * 0x10001);
         guest_free(g);
     }
 }
@@ -114,7 +142,7 @@ static void test_spaces(void)
         g->cpu->gpr[CPU_RBP] = 6;
         guest_flush(g);
         g_assert_cmpint(guest_vector(g), ==, -1);
-        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 3 * 4 * ROUND * 0x10001);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 3 * WAYS * ROUND * 0x10001);
         guest_free(g);
     }
 }
@@ -142,7 +170,7 @@ static void test_user(void)
                 interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_PAGE, AWAY);
             }
         }
-        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 3 * 4 * ROUND * 0x10001);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 3 * WAYS * ROUND * 0x10001);
         guest_free(g);
     }
 }
