@@ -15,10 +15,17 @@
 enum { ENOSPC_ = 28, ENODATA_ = 61, ETIME_ = 62 };
 
 #ifdef PVH
+#include <xen/hvm/hvm_vcpu.h>
 enum { IS_PVH = 1 };
+typedef struct vcpu_hvm_context context_type;
+/* What a vCPU needs to begin in flat 32-bit code. */
+void flat_context(context_type *context, void *code, void *stack_pointer);
 #else
 enum { IS_PVH = 0 };
+typedef struct vcpu_guest_context context_type;
 #endif
+/* What a second vCPU needs to run code of the kernel's, on a stack that ends there. */
+void second_context(context_type *context, void *code, void *stack_end);
 
 /* Where no guest has memory; ports in a word of the 2-level ABI. */
 #define NO_FRAME  ((xen_pfn_t)1 << (8 * sizeof(xen_pfn_t) - 14))

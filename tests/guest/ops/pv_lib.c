@@ -14,3 +14,8 @@ const char *command_line(void)
 {
     return (const char *)start_info->cmd_line;
 }
+
+void second_context(context_type *context, void *code, void *stack_end)
+{
+    kernel_context(context, code, stack_end);
+}

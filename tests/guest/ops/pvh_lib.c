@@ -69,3 +69,44 @@ const char *command_line(void)
 
     return info->cmdline_paddr != 0 ? (const char *)(uintptr_t)info->cmdline_paddr : "";
 }
+
+/* --- second CPUs --- */
+
+void flat_context(context_type *context, void *code, void *stack_pointer)
+{
+    struct vcpu_hvm_x86_32 *r = &context->cpu_regs.x86_32;
+
+    *context = (context_type){.mode = VCPU_HVM_MODE_32B};
+    r->eip = (uint32_t)(uintptr_t)code;
+    r->esp = (uint32_t)(uintptr_t)stack_pointer;
+    r->cr0 = 0x11;
+    r->cs_limit = r->ds_limit = r->ss_limit = r->es_limit = 0xfffff;
+    r->cs_ar = 0xc9b;
+    r->ds_ar = r->ss_ar = r->es_ar = 0xc93;
+    r->tr_limit = 0x67;
+    r->tr_ar = 0x8b;
+}
+
+#ifdef __x86_64__
+
+void second_context(context_type *context, void *code, void *stack_end)
+{
+    struct vcpu_hvm_x86_64 *r = &context->cpu_regs.x86_64;
+
+    *context = (context_type){.mode = VCPU_HVM_MODE_64B};
+    r->rip = (uint64_t)code;
+    r->rsp = (uint64_t)stack_end - 8;
+    r->rflags = 2;
+    __asm__ volatile("movq %%cr0, %0\n\tmovq %%cr3, %1\n\tmovq %%cr4, %2"
+                     : "=r"(r->cr0), "=r"(r->cr3), "=r"(r->cr4));
+    r->efer = 0x500;
+}
+
+#else
+
+void second_context(context_type *context, void *code, void *stack_end)
+{
+    flat_context(context, code, (uint8_t *)stack_end - 4);
+}
+
+#endif

@@ -5,13 +5,6 @@
  */
 #include "ops.h"
 
-#ifdef PVH
-#include <xen/hvm/hvm_vcpu.h>
-typedef struct vcpu_hvm_context context_type;
-#else
-typedef struct vcpu_guest_context context_type;
-#endif
-
 static context_type context, good;
 static uint8_t stack[4096] __attribute__((aligned(16)));
 static volatile unsigned long ticks, question, answer;
@@ -64,21 +57,6 @@ static long initialise(unsigned vcpu)
 
 #ifdef PVH
 
-static void flat_context(void (*code)(void), void *sp)
-{
-    struct vcpu_hvm_x86_32 *r = &context.cpu_regs.x86_32;
-
-    context = (context_type){.mode = VCPU_HVM_MODE_32B};
-    r->eip = (uint32_t)(uintptr_t)code;
-    r->esp = (uint32_t)(uintptr_t)sp;
-    r->cr0 = 0x11;
-    r->cs_limit = r->ds_limit = r->ss_limit = r->es_limit = 0xfffff;
-    r->cs_ar = 0xc9b;
-    r->ds_ar = r->ss_ar = r->es_ar = 0xc93;
-    r->tr_limit = 0x67;
-    r->tr_ar = 0x8b;
-}
-
 static void check_flat_refusals(unsigned vcpu)
 {
     struct vcpu_hvm_x86_32 *r = &context.cpu_regs.x86_32;
@@ -100,34 +78,6 @@ static void check_flat_refusals(unsigned vcpu)
 
 #ifdef __x86_64__
 
-static uint64_t control_register(unsigned nr)
-{
-    uint64_t value;
-
-    if (nr == 0) {
-        __asm__ volatile("movq %%cr0, %0" : "=r"(value));
-    } else if (nr == 3) {
-        __asm__ volatile("movq %%cr3, %0" : "=r"(value));
-    } else {
-        __asm__ volatile("movq %%cr4, %0" : "=r"(value));
-    }
-    return value;
-}
-
-static void good_context(void)
-{
-    struct vcpu_hvm_x86_64 *r = &context.cpu_regs.x86_64;
-
-    context = (context_type){.mode = VCPU_HVM_MODE_64B};
-    r->rip = (uint64_t)second;
-    r->rsp = (uint64_t)(stack + sizeof(stack) - 8);
-    r->rflags = 2;
-    r->cr0 = control_register(0);
-    r->cr3 = control_register(3);
-    r->cr4 = control_register(4);
-    r->efer = 0x500;
-}
-
 static void check_refusals(void)
 {
     struct vcpu_hvm_x86_64 *r = &context.cpu_regs.x86_64;
@@ -145,11 +95,6 @@ static void check_refusals(void)
 }
 
 #else
-
-static void good_context(void)
-{
-    flat_context(second, stack + sizeof(stack) - 4);
-}
 
 static void check_refusals(void)
 {
@@ -215,7 +160,7 @@ __asm__(".text\n.code32\nthird: incl third_runs\n1: pause\njmp 1b\n"
 
 static void check_third(void)
 {
-    flat_context((void (*)(void))third, 0);
+    flat_context(&context, third, 0);
     check_flat_refusals(2);
     CHECK(initialise(2), 0);
     CHECK(initialise(2), -EEXIST_);
@@ -230,11 +175,6 @@ static void check_third(void)
 
 static void use_idt(void)
 {
-}
-
-static void good_context(void)
-{
-    kernel_context(&context, second, stack + sizeof(stack));
 }
 
 static void check_refusals(void)
@@ -310,7 +250,7 @@ static void third(void)
 /* It is up without being brought up; a bad context with the flag leaves it down. */
 static void check_third(void)
 {
-    good_context();
+    second_context(&context, second, stack + sizeof(stack));
     context.user_regs.rip = (uint64_t)third;
     context.user_regs.rsp = (uint64_t)(third_stack + sizeof(third_stack) - 8);
     context.kernel_sp = context.user_regs.rsp;
@@ -469,7 +409,7 @@ void test(void)
     CHECK(HC3(vcpu_op, VCPUOP_send_nmi, 9, 0), -ENOENT_);
     CHECK(HC3(vcpu_op, VCPUOP_get_runstate_info, 9, 0), -ENOENT_);
     CHECK(HC3(vcpu_op, VCPUOP_initialise, 1, BAD_POINTER), -EFAULT_);
-    good_context();
+    second_context(&context, second, stack + sizeof(stack));
     check_refusals();
     CHECK(HC3(vcpu_op, VCPUOP_send_nmi, 0, &context), -EINVAL_);
 #ifndef PVH

@@ -64,7 +64,7 @@ PV = [
 # Hypercalls of both kinds of guest, by either way of calling (tests/guest/ops).
 KINDS = [(kind, way) for kind in ("pv", "pvh", "pvh32") for way in WAYS]
 OPS = [good(f"{name}_{kind}_{way}", f"ops_{name}_{kind}_{way}") for kind, way in KINDS
-       for name in ("events", "grants", "sched", "vcpus", "others", "limits") +
+       for name in ("events", "grants", "sched", "vcpus", "others", "limits", "clock") +
        (("hvm", "physmap") if kind != "pv" else ("events_compat",))]
 # How they end by a hypercall: its reason, and by sched_op_compat too.
 REASONS = [(0, 0, "powered off"), (1, 115, "guest rebooted"), (2, 116, "suspended itself"), (3, 112, "kernel panic"),
