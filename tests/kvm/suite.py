@@ -283,14 +283,37 @@ def handover(name, options, cmdline=CMDLINE):
                 unwanted=(r"GUEST-WARNS", "error:"), weight=90 if "-machine pv" in options else 60)
 
 
+def clock(name, kind, turns, cmdline, *wanted):
+    """A kernel with two CPUs that looks at its clocks (tests/guest/ops/clock.c) until time has begun anew so often."""
+    command = (f"rm -f /tmp/sw; timeout 60 ./pvemu -accel kvm -m 32M -net none -name sw -machine {kind} -smp 1,max=2 -cmdline '{cmdline}' "
+               f"-kernel ops_clock_{kind}_inline.elf -timeout 50 > /tmp/sw 2>&1 & p=$!; {until('READY', '0.02')}; {turns}; wait $p; s=$?; cat /tmp/sw; (exit $s)")
+    return Case(f"{name}, {kind.upper()}", command, rf"by {kind.upper()}, kvm\b.*, 2 CPUs", "checks passed",
+                "^system time without a reading, at most 0x00000000",  # 4.3 s
+                *wanted, unwanted=("FAILED", "error:"), weight=4)
+
+
+def clock_changes(kind):
+    """... each change of engine while it runs."""
+    return clock("clock, changes", kind, f"for e in {ENGINES}; do ./pvemu accel sw $e; done", f"busy {len(ENGINES.split())}",
+                 "^wall clock without a reading, at most 0x00000000")
+
+
+def clock_pauses(kind, *parts):
+    """... what it changes to while it is paused, and it goes on with the last. The host's clock does not wait."""
+    turns = "; ".join(f"./pvemu pause sw; for e in {part}; do ./pvemu accel sw $e; ./pvemu list | sed -nE 's/^sw .* paused .* (kvm|bt|interp) .*/now \\1/p'; "
+                      "done; sleep 5; ./pvemu unpause sw" for part in parts)
+    return clock("clock, pauses", kind, turns, len(parts), "^now " + r"\nnow ".join(" ".join(parts).split()) + "$",
+                 "^wall clock without a reading, at most 0x0000000[1-9a-f]")
+
+
 def ended(name, how, status, text):
     """A Debian kernel with two CPUs that ends in this way; its init reads it from the command line."""
     command = (f"timeout 100 {RUN} -net none -smp 2 -kernel vmlinuz -initrd ended.cpio -cmdline '{CMDLINE} oops=panic -- \"{how}\"' -timeout 60")
     return Case(name, command, r"^ENDS", text, status=status, weight=25)
 
 
-def until(what):
-    return f"n=0; while ! grep -q '{what}' /tmp/sw && [ $n -lt 200 ]; do sleep 0.1; n=$((n+1)); done"
+def until(what, often="0.1"):
+    return f"n=0; while ! grep -q '{what}' /tmp/sw && [ $n -lt 200 ]; do sleep {often}; n=$((n+1)); done"
 
 
 def changes(name, options):
@@ -350,7 +373,7 @@ def split(case):
 
 # It has no XSAVE: no other engine, no XSETBV. No interrupt leaves a guest with RFLAGS.IF clear: two CPUs of a PVH Linux, which
 # share its one, wait for each other for ever; kernels of PV guests run with IF set.
-NOT_IN_BOCHS = ("hand-over", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "memory, PVH", "Debian, 32-bit", "ops vcpus_pvh",
+NOT_IN_BOCHS = ("hand-over", "clock, ", "PV guest cpu", "Debian, 2 CPUs", "suspend, 2 CPUs", "memory, PVH", "Debian, 32-bit", "ops vcpus_pvh",
                 "CPUs and", "reset, 2", "halt, 2", "panic, 2")
 # QEMU 7.2 puts a guest's DR7 in place without its breakpoints: none ever hits. INT1 is #UD there.
 NOT_IN_QEMU = ("PV guest debug_hit", "PV guest user_hit")
@@ -394,6 +417,10 @@ def cases(digest, machine):
         Controllers(machine.TICKS),
         handover("hand-over, 1 CPU", ""),
         handover("hand-over, 2 CPUs", "-smp 2"),
+        clock_changes("pvh"),
+        clock_changes("pv"),
+        clock_pauses("pvh", "bt interp", "kvm"),
+        clock_pauses("pv", "interp bt", "kvm"),
         *(test_kernel(row, "PV guest") for row in rows.PV),
         *(test_kernel(row, "ops") for row in rows.OPS),
         pv_linux("1 CPU", "work", r"^cpus 1", r"sum 8\.1783681036", r"^slept [23]$", options="-net none"),
@@ -431,8 +458,8 @@ def cases(digest, machine):
 
 
 # What is run with KVM's local APICs too.
-SPLIT = ("guest ", "ops ", "Debian, ", "hand-over, 1", "hand-over, 2", "suspend, 2")
-NOT_SPLIT = r"[ _]pv_|pvh_page|pvh32_inline"  # PV guests have no APIC; one way of calling will do
+SPLIT = ("guest ", "ops ", "Debian, ", "hand-over, 1", "hand-over, 2", "suspend, 2", "clock, pauses")
+NOT_SPLIT = r"[ _]pv_|, PV$|pvh_page|pvh32_inline"  # PV guests have no APIC; one way of calling will do
 
 
 # What every commit must pass: each behaviour of the engine once. Of kernels whose calls are the same by page and inline,
@@ -448,7 +475,7 @@ COMMIT = (
                                  "limits_pv_page", "events_compat_pv_page")),
     *("ops shutdown_" + name for name in ("pv_page:s 3", "pv_inline:c 4", "pvh_page:d")), "split, guest smp_ipi",
     "guest ops_suspend_pvh_page", "guest pv_suspend", "Debian, disk and network", "PV Debian, disk and network",
-    "hand-over, 2 CPUs", "hand-over, PV, 2 CPUs",
+    "hand-over, 2 CPUs", "hand-over, PV, 2 CPUs", "clock, changes, PVH", "clock, pauses, PVH", "clock, pauses, PV",
 )
 # What every night must pass on VT-x: the probe, what QEMU's AMD-V has not (breakpoints), a guest that ends, Debian to its init.
 NIGHTLY = ("doctor", "debugger", "debugger, PV", "debugger, split", "PV guest debug_hit", "PV guest user_hit", "guest exit_code", "Debian, 1 CPU")
