@@ -362,6 +362,7 @@ static int verb_accel(int argc, char *const *argv)
     if (argc > 4 || (strcmp(word, "kvm") != 0 && strcmp(word, "bt") != 0 &&
                      strcmp(word, "interp") != 0)) {
         report_error("accel: it takes a guest and one of: kvm bt interp");
+        report_hint("`pvemu accel bt`; with several guests `pvemu accel GUEST bt`");
         return EXIT_STATUS_CANNOT_RUN;
     }
     v.command = command = g_strdup_printf("accel-%s", word);

@@ -157,6 +157,23 @@ static bool accel_make(struct vcpu_thread *vt, const struct accel_ops *ops,
     return e->ready;
 }
 
+/* One more, that the guest may change to; if it cannot be made m->accel_missing says why. */
+static void accel_make_other(struct vcpu_thread *vt, unsigned i, const struct dbt_options *options)
+{
+    struct machine *m = vt->machine;
+    const struct accel_ops *ops = accel_engines[i];
+    g_autoptr(GError) why = NULL;
+    g_autofree char *hint = NULL;
+
+    if (m->accel_missing[i] != NULL) {
+        return; /* another vCPU lacks it */
+    }
+    if ((vt->vcpu.id != 0 || ops->probe(&why)) && accel_make(vt, ops, options, &why)) {
+        return;
+    }
+    m->accel_missing[i] = error_split_hint(why, &hint);
+}
+
 bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *options, GError **err)
 {
     struct machine *m = vt->machine;
@@ -164,9 +181,9 @@ bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *option
     if (!accel_make(vt, m->accel, options, err)) {
         return false;
     }
-    for (unsigned i = 0; accel_is_kvm(m->accel) && i < G_N_ELEMENTS(accel_engines); i++) {
-        if (i != accel_index(m->accel) && accel_engines[i]->probe(NULL)) {
-            accel_make(vt, accel_engines[i], options, NULL); /* not there: cannot change to it */
+    for (unsigned i = 0; i < G_N_ELEMENTS(accel_engines); i++) {
+        if (i != accel_index(m->accel) && !accel_is_kvm(accel_engines[i])) {
+            accel_make_other(vt, i, options);
         }
     }
     m->started_on = vt->vcpu.accel = m->accel;
@@ -220,6 +237,23 @@ static void accel_switch(struct machine *m, const struct accel_ops *to)
     }
 }
 
+/* Why the guest has not the engine that it is to change to; false. */
+static bool accel_not_there(const struct machine *m, const struct accel_ops *to, GError **err)
+{
+    const char *why = m->accel_missing[accel_index(to)];
+
+    if (accel_is_kvm(to)) {
+        error_set(err, PVEMU_ERROR_HOST, "it was not started with KVM");
+        error_hint(err, "start it with -accel kvm; `pvemu doctor` says whether this host can");
+    } else {
+        error_set(err, PVEMU_ERROR_HOST, "it could not be given the engine %s: %s", to->name,
+                  why != NULL ? why : "unknown");
+        error_hint(err, "it stays on %s; `pvemu doctor` says what this host can run",
+                   m->accel->name);
+    }
+    return false;
+}
+
 bool machine_set_accel(struct machine *m, const char *word, GError **err)
 {
     const struct accel_ops *to = NULL;
@@ -234,15 +268,19 @@ bool machine_set_accel(struct machine *m, const char *word, GError **err)
         to = &kvm_split_accel_ops;
     }
     if (to == NULL) {
-        return error_set(err, PVEMU_ERROR_USAGE, "there is no engine '%s'", word);
+        error_set(err, PVEMU_ERROR_USAGE, "there is no engine '%s'", word);
+        error_hint(err, "it is one of kvm, bt and interp");
+        return false;
     }
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         if (!m->vcpus[i]->engines[accel_index(to)].ready) {
-            return error_set(err, PVEMU_ERROR_HOST, "it was not started with KVM");
+            return accel_not_there(m, to, err);
         }
     }
     if (m->state != MACHINE_RUNNING && m->state != MACHINE_PAUSED) {
-        return error_set(err, PVEMU_ERROR_HOST, "it has ended");
+        error_set(err, PVEMU_ERROR_HOST, "it has ended");
+        error_hint(err, "`pvemu destroy` lets go of it; start it again with another -accel");
+        return false;
     }
     if (to == m->accel) {
         return true;

@@ -171,6 +171,9 @@ void machine_free(struct machine *m)
     g_free(m->cmdline);
     g_free(m->initrd_note);
     g_free(m->accel_note);
+    for (unsigned i = 0; i < ACCEL_ENGINES; i++) {
+        g_free(m->accel_missing[i]);
+    }
     g_free(m->map);
     board_fini(m);
     sandbox_free(m->sandbox);

@@ -69,6 +69,7 @@ struct machine {
     struct bus *pio, *mmio;
     struct cpu_model *model;
     const struct accel_ops *accel, *started_on;
+    char *accel_missing[ACCEL_ENGINES]; /* why vCPUs lack an engine; NULL: they do not */
     uint64_t kernel_start, kernel_end; /* of a PVH kernel in guest memory */
     struct vcpu_thread **vcpus;
     unsigned nr_vcpus;
@@ -198,7 +199,8 @@ bool accel_is_kvm(const struct accel_ops *ops);
 bool accel_usable(const struct accel_ops *ops, GError **err);
 /* Once the image and the kind of guest are known: "auto" takes an engine that can run it. */
 bool accel_for_image(struct machine *m, GError **err);
-/* The engine of a vCPU; with KVM also those that it may change to, before the sandbox closes. */
+/* The engine of a vCPU, and those that it may change to, before the sandbox closes: KVM only if the guest
+ * starts on it. */
 bool accel_make_engines(struct vcpu_thread *vt, const struct dbt_options *options, GError **err);
 void accel_free_engines(struct vcpu_thread *vt);
 /* Makes the kernel in [start, end) and the hypercall page call by the port. Before it runs. */
