@@ -12,7 +12,6 @@
 #include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
-#include "pv/hypercall.h"
 
 enum { SITE_ALIGN = 16, SITE_ALIGN_32 = 4, SITE_INSN = 3, SITE_BYTES = SITE_ALIGN + SITE_INSN + 1 };
 
@@ -227,12 +226,6 @@ static void accel_switch(struct machine *m, const struct accel_ops *to)
         atomic_fetch_or(&vt->vcpu.request, VCPU_REQ_IRQ); /* what the old one had noticed */
         if (to->state_changed != NULL) {
             to->state_changed(&vt->vcpu);
-        }
-    }
-    if (to->needs_hypercall_port && m->kernel_end != 0) {
-        accel_patch_hypercalls(m, m->kernel_start, m->kernel_end);
-        if (m->pv->hypercall_page != 0) {
-            pv_write_hypercall_msr(m->pv, NULL, m->pv->hypercall_page);
         }
     }
 }

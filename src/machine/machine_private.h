@@ -70,7 +70,6 @@ struct machine {
     struct cpu_model *model;
     const struct accel_ops *accel, *started_on;
     char *accel_missing[ACCEL_ENGINES]; /* why vCPUs lack an engine; NULL: they do not */
-    uint64_t kernel_start, kernel_end; /* of a PVH kernel in guest memory */
     struct vcpu_thread **vcpus;
     unsigned nr_vcpus;
     struct apic_bus apic;

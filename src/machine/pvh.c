@@ -103,10 +103,10 @@ bool pvh_load(struct machine *m, GError **err)
     if (!pvh_build(m->image, m->board.mem, &params, &layout, err)) {
         return false;
     }
-    m->kernel_start = layout.kernel_start;
-    m->kernel_end = layout.kernel_end;
-    if (m->accel->needs_hypercall_port) {
-        accel_patch_hypercalls(m, m->kernel_start, m->kernel_end);
+    /* Here and never again: what looks like it later is the guest's own. Whichever engine it is on now,
+     * it may come back to the one it was started with. */
+    if (m->started_on->needs_hypercall_port) {
+        accel_patch_hypercalls(m, layout.kernel_start, layout.kernel_end);
     }
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         struct vcpu *v = &m->vcpus[i]->vcpu;
