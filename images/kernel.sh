@@ -2,22 +2,24 @@
 # SPDX-License-Identifier: MIT
 # Fetches a stock Debian kernel, unchanged, and unpacks it without installing it.
 #
-#   images/kernel.sh [cloud|generic|686-pae]     prints the folder that holds vmlinuz, release and modules/
+#   images/kernel.sh [cloud|generic|686-pae|cloud-trixie]     prints the folder that holds vmlinuz, release and modules/
 #
-# 686-pae is the 32-bit kernel; it is fetched without adding an architecture to the system.
+# 686-pae is the 32-bit kernel, cloud-trixie that of Debian 13; they are fetched without adding anything to the system.
 # The version is whatever the package index says today; a later run with a newer index makes a new folder.
 . "$(dirname "$0")/lib.sh"
 
 flavour=${1:-cloud}
+other= # whose packages: apt_other()
 case $flavour in
 cloud) meta=linux-image-cloud-amd64 ;;
 generic) meta=linux-image-amd64 ;;
-686-pae) meta=linux-image-686-pae ;;
-*) die "usage: images/kernel.sh [cloud|generic|686-pae]" ;;
+686-pae) meta=linux-image-686-pae other=i386 ;;
+cloud-trixie) meta=linux-image-cloud-amd64 other=trixie ;;
+*) die "usage: images/kernel.sh [cloud|generic|686-pae|cloud-trixie]" ;;
 esac
 
-update() { if [ "$flavour" = 686-pae ]; then apt_i386_update; else apt_update_once; fi; }
-apt() { if [ "$flavour" = 686-pae ]; then apt_i386 "$@"; else "$@"; fi; }
+update() { if [ -n "$other" ]; then apt_other_update "$other"; else apt_update_once; fi; }
+apt() { if [ -n "$other" ]; then apt_other "$other" "$@"; else "$@"; fi; }
 resolve() { apt apt-cache depends "$meta" 2>/dev/null | awk '/Depends: linux-image/ {print $2; exit}'; }
 
 package=$(resolve)
@@ -41,7 +43,7 @@ if [ ! -f "$dir/release" ]; then
     cp "$dir.tmp/x/boot/vmlinuz-$release" "$dir/vmlinuz"
     rm -rf "$dir/root"
     mkdir -p "$dir/root/lib"
-    mv "$dir.tmp/x/lib/modules" "$dir/root/lib/modules"
+    mv "$dir.tmp"/x/{,usr/}lib/modules "$dir/root/lib/" 2>/dev/null || [ -d "$dir/root/lib/modules" ]
     rm -rf "$dir.tmp"
     depmod -b "$dir/root" "$release"
     echo "$release" >"$dir/release"

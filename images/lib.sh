@@ -59,11 +59,13 @@ need() {
         die "cannot install: ${missing[*]}"
 }
 
-# apt_i386 PROGRAM ARGUMENT...: apt-get or apt-cache for i386 packages, with lists, caches and settings of its own in
-# $PVEMU_CACHE: the system keeps its one architecture, and nothing is installed. Needs no root. The package sources
-# are the system's own.
-apt_i386() {
-    local root=$PVEMU_CACHE/apt-i386 file
+# apt_other i386|trixie PROGRAM ARGUMENT...: apt-get or apt-cache for packages of another architecture or of the next
+# Debian, with lists, caches and settings of its own in $PVEMU_CACHE: the system keeps what it has, and nothing is
+# installed. Needs no root. The package sources are the system's own.
+apt_other() {
+    local kind=$1 root=$PVEMU_CACHE/apt-$1 arch=amd64 suite=$1 file
+    shift
+    if [ "$kind" = i386 ]; then arch=i386 suite=bookworm; fi
     if [ ! -f "$root/apt.conf" ]; then
         rm -rf "$root"
         mkdir -p "$root"/etc/apt/{apt.conf.d,preferences.d,sources.list.d} "$root"/var/lib/apt/lists/partial \
@@ -71,19 +73,20 @@ apt_i386() {
         : >"$root/var/lib/dpkg/status"
         for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
             if [ -s "$file" ] && grep -q bookworm "$file" && grep -Eq '^(URIs:|deb) .*debian' "$file"; then
-                cp "$file" "$root/etc/apt/sources.list.d/"
+                sed "s/bookworm/$suite/g" "$file" >"$root/etc/apt/sources.list.d/$(basename "$file")"
             fi
         done
         {
             apt-config dump | grep -E '^Acquire::(http|https|Retries|Check-)' || true # a proxy, say
             printf '%s;\n' "Dir \"$root\"" "Dir::State::status \"$root/var/lib/dpkg/status\"" \
-                'Dir::Etc::trustedparts "/etc/apt/trusted.gpg.d"' 'APT::Architecture "i386"' \
-                'APT::Architectures { "i386"; }' 'APT::Sandbox::User "root"' 'Acquire::Languages "none"'
+                'Dir::Etc::trustedparts "/etc/apt/trusted.gpg.d"' "APT::Architecture \"$arch\"" \
+                "APT::Architectures { \"$arch\"; }" 'APT::Sandbox::User "root"' 'Acquire::Languages "none"'
         } >"$root/apt.conf.tmp"
         mv "$root/apt.conf.tmp" "$root/apt.conf"
     fi
     APT_CONFIG=$root/apt.conf "$@"
 }
+apt_i386() { apt_other i386 "$@"; }
 
 # fetch_i386 PACKAGE DIR: unpacks the newest version of an i386 package into a folder.
 fetch_i386() {
@@ -96,13 +99,15 @@ fetch_i386() {
     rm -f "$dir"/*.deb
 }
 
-# The package lists for i386, once in a run. A source whose mirror is being renewed is left out.
-apt_i386_update() {
-    if [ -z "${PVEMU_APT_I386_UPDATED:-}" ]; then
-        apt_i386 apt-get update -qq >&2 || say "not all package lists for i386 could be read"
-        export PVEMU_APT_I386_UPDATED=1
+# apt_other_update i386|trixie: its package lists, once in a run. A source whose mirror is being renewed is left out.
+apt_other_update() {
+    local done=PVEMU_APT_${1^^}_UPDATED
+    if [ -z "${!done:-}" ]; then
+        apt_other "$1" apt-get update -qq >&2 || say "not all package lists for $1 could be read"
+        export "$done=1"
     fi
 }
+apt_i386_update() { apt_other_update i386; }
 
 # What building pvemu needs.
 need_build() {

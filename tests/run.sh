@@ -126,7 +126,8 @@ if [ "$mode" != --quick ]; then
     # Only root may open it on most machines.
     if [ "$(id -u)" = 0 ]; then suite "this machine's KVM, as root" "${own[@]}"; fi
     if [ "$mode" = --slow ]; then
-        suite "KVM on emulated AMD-V" plain "${env[@]}" "${env686[@]}" "${kvm[@]}"
+        trixie=$("$pvemu_top/images/kernel.sh" cloud-trixie)
+        suite "KVM on emulated AMD-V" plain "${env[@]}" "${env686[@]}" PVEMU_TRIXIE="$trixie" "${kvm[@]}"
         need bochs bochsbios vgabios grub-pc-bin grub-common xorriso mtools
         kvm[2]=vtx
         suite "KVM on emulated VT-x" plain "${env[@]}" "${kvm[@]}" nightly

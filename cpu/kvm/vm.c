@@ -21,6 +21,7 @@ enum { SLOTS_UNTOLD = 32, MSRS_OF_APIC = 2 };
 #define VM_TSS_ADDRESS  0xfffbd000ull /* three pages that Intel's KVM wants for itself */
 #define VM_IDENTITY_MAP 0xfffbc000ull
 #define VM_PHYS_BITS    40
+#define VM_HYPERCALL_MSR 0x40000000u /* Xen's */
 
 /* --- memory --- */
 
@@ -260,11 +261,14 @@ static void vm_leave_text_alone(struct kvm_vm *vm)
 
 /*
  * Hosts with CONFIG_KVM_XEN can hand VMCALL and VMMCALL out. Kernels are patched to use the port
- * all the same; this catches what is not found in them, or comes later by kexec.
+ * all the same; this catches what is not found in them, or comes later by kexec. Linux looks at
+ * the flag only where there is an MSR for its own hypercall page, too; writes to that one come
+ * out first, by the filter.
  */
 static void vm_catch_calls(struct kvm_vm *vm)
 {
-    struct kvm_xen_hvm_config config = {.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL};
+    struct kvm_xen_hvm_config config = {.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
+                                        .msr = VM_HYPERCALL_MSR};
     int flags = vm_check(vm, KVM_CAP_XEN_HVM);
 
     if (flags > 0 && (flags & KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL) != 0) {

@@ -9,11 +9,12 @@
 
 #include "base/error.h"
 #include "boot/boot_image.h"
+#include "boot/call_sites.h"
 #include "cpu/dbt/dbt.h"
 #include "cpu/interp/interp.h"
 #include "cpu/kvm/kvm.h"
 
-enum { SITE_ALIGN = 16, SITE_ALIGN_32 = 4, SITE_INSN = 3, SITE_BYTES = SITE_ALIGN + SITE_INSN + 1 };
+enum { SITE_STEP = 4, SITE_INSN = 3 };
 
 static const struct accel_ops *const accel_engines[] = {
     &kvm_accel_ops, &dbt_accel_ops, &interp_accel_ops,
@@ -87,26 +88,42 @@ const char *machine_engine(unsigned index, bool *usable, GError **err)
     return accel_engines[index]->name;
 }
 
-/* A boot loader brings a kernel that nobody has patched to call by the port. */
+/* A kernel whose hypercalls nobody can make calls by the port, in words that the caller frees:
+ * what a boot loader brings, or one that makes them in a new way. NULL: it is none. */
+static char *accel_unpatchable(const struct boot_image *image)
+{
+    if (image->boot_loader != NULL) {
+        return g_strdup_printf("the kernel that %s starts", image->boot_loader);
+    }
+    return call_sites_unknown(image) ? g_strdup("this kernel, whose way of calling is not known,")
+                                     : NULL;
+}
+
 bool accel_for_image(struct machine *m, GError **err)
 {
+    g_autofree char *kernel = NULL;
+
     if (m->kind == PV_KIND_PV && m->accel == &kvm_split_accel_ops) {
         m->accel = &kvm_accel_ops;
         m->accel_note = g_strdup("-accel kvm,irqchip=split: a PV guest has no interrupt controller; "
                                  "it runs as with -accel kvm");
     }
-    if (m->kind == PV_KIND_PV || m->image->boot_loader == NULL || !m->accel->needs_hypercall_port) {
+    if (m->kind == PV_KIND_PV || !m->accel->needs_hypercall_port) {
+        return true;
+    }
+    kernel = accel_unpatchable(m->image);
+    if (kernel == NULL) {
         return true;
     }
     if (g_strcmp0(m->config->accel, m->accel->name) == 0) {
-        m->accel_note = g_strdup_printf("-accel %s: hypercalls of the kernel that %s starts come out only "
+        m->accel_note = g_strdup_printf("-accel %s: hypercalls of %s come out only "
                                         "where the host's KVM has CONFIG_KVM_XEN",
-                                        m->accel->name, m->image->boot_loader);
+                                        m->accel->name, kernel);
         return true;
     }
     m->accel = accel_software();
-    m->accel_note = g_strdup_printf("-accel %s: on KVM the kernel that %s starts could not make "
-                                    "hypercalls", m->accel->name, m->image->boot_loader);
+    m->accel_note = g_strdup_printf("-accel %s: on KVM %s could not make hypercalls",
+                                    m->accel->name, kernel);
     return m->accel->probe(err);
 }
 
@@ -292,42 +309,16 @@ bool machine_set_accel(struct machine *m, const char *word, GError **err)
 
 /* --- hypercalls by port --- */
 
-/* A whole function: the instruction, then a jump or RET. */
-static bool site_is(const uint8_t *at, uint8_t last)
-{
-    return at[0] == 0x0f && at[1] == 0x01 && at[2] == last &&
-           (at[3] == 0xe9 || at[3] == 0xeb || at[3] == 0xc3 || at[3] == 0xcc);
-}
-
-/*
- * Linux has VMMCALL and VMCALL in two functions next to each other, 16 bytes apart in 64-bit
- * kernels and 4 in 32-bit ones, and no other place looks like that. How far; 0: not here. Kernels
- * with a hypercall page have none: that page is pvemu's own text.
- */
-static unsigned site_pair(const uint8_t *at, uint64_t gpa)
-{
-    static const unsigned apart[] = {SITE_ALIGN, SITE_ALIGN_32};
-
-    for (unsigned i = 0; i < G_N_ELEMENTS(apart); i++) {
-        const uint8_t *next = at + apart[i];
-
-        if (gpa % apart[i] == 0 && ((site_is(at, 0xd9) && site_is(next, 0xc1)) ||
-                                    (site_is(at, 0xc1) && site_is(next, 0xd9)))) {
-            return apart[i];
-        }
-    }
-    return 0;
-}
-
 static void site_patch(struct machine *m, uint64_t gpa, const uint8_t *port)
 {
-    uint8_t window[SITE_BYTES];
+    uint8_t window[CALL_SITE_WINDOW];
     unsigned apart;
 
-    if (!mem_read(m->board.mem, gpa, window, sizeof(window))) {
+    if (gpa < CALL_SITE_BEFORE ||
+        !mem_read(m->board.mem, gpa - CALL_SITE_BEFORE, window, sizeof(window))) {
         return;
     }
-    apart = site_pair(window, gpa);
+    apart = call_site_apart(window, gpa);
     if (apart != 0) {
         mem_write(m->board.mem, gpa, port, SITE_INSN);
         mem_write(m->board.mem, gpa + apart, port, SITE_INSN);
@@ -341,7 +332,7 @@ void accel_patch_hypercalls(struct machine *m, uint64_t start, uint64_t end)
 
     memcpy(m->pv->hypercall_insn, port, sizeof(port));
     start &= ~(uint64_t)(MEM_PAGE_SIZE - 1);
-    for (uint64_t gpa = start; gpa < end; gpa += SITE_ALIGN_32) {
+    for (uint64_t gpa = start; gpa < end; gpa += SITE_STEP) {
         const uint64_t offset = gpa & (MEM_PAGE_SIZE - 1);
 
         page = offset == 0 ? mem_page(m->board.mem, gpa >> MEM_PAGE_SHIFT) : page;

@@ -7,6 +7,7 @@ PAUSE is dear there (QEMU leaves its loop for each: some 0.25 us), so whoever sp
 outer scheduler's slices are short, and what the outer kernel waits for at its start is left out.
 QEMU 7.2 does not let KVM see XSETBV, so that a guest that uses XSAVE would lose vector registers: guests get noxsave.
 """
+import lzma
 import os
 import pathlib
 import re
@@ -80,7 +81,7 @@ class Outer:
         self.add("/bin/busybox", "/bin/busybox")
         self.text("/init", INIT, 0o755)
         for module in MODULES + (self.MODULE,):
-            self.add("/m/" + os.path.basename(module), str(modules / module))
+            self.module("/m/" + os.path.basename(module), modules / module)
 
     def parents(self, name):
         parts = name.split("/")[:-1]
@@ -97,6 +98,11 @@ class Outer:
 
     def add(self, name, source):
         self.data(name, pathlib.Path(source).read_bytes())
+
+    def module(self, name, source):
+        """Debian packs them since 13."""
+        packed = pathlib.Path(f"{source}.xz")
+        self.data(name, lzma.decompress(packed.read_bytes()) if packed.exists() else pathlib.Path(source).read_bytes())
 
     def program(self, name, source):
         """A program with the libraries it needs."""

@@ -5,7 +5,7 @@
 Outer machines (outer.py), as many as there are processors or $PVEMU_KVM_MACHINES but two at most, share the cases; what
 each said is judged here. WORDs choose cases by a part of their name, but for those that one with a minus sign names;
 "commit" and "nightly" are the cases of COMMIT and NIGHTLY. The kernel is in $PVEMU_CLOUD, or images/kernel.sh fetches it. With a 32-bit one in
-$PVEMU_686 and a 32-bit busybox in $PVEMU_BUSYBOX_I386 that is tried too. Skipped without QEMU (amd) or Bochs (vtx).
+$PVEMU_686 and a 32-bit busybox in $PVEMU_BUSYBOX_I386, and with Debian 13's in $PVEMU_TRIXIE, these are tried too. Skipped without QEMU (amd) or Bochs (vtx).
 """
 import concurrent.futures
 import copy
@@ -449,6 +449,9 @@ def cases(digest, machine):
         ended("panic, 2 CPUs", "echo c > /proc/sysrq-trigger", 112, "kernel panic"),
     )]
     chosen += [split(c) for c in chosen if c.name.startswith(SPLIT) and not re.search(NOT_SPLIT, c.name)]
+    if "PVEMU_TRIXIE" in os.environ: # another layout of the functions by which it makes its hypercalls
+        chosen.append(linux("Debian 13, 1 CPU", "work13", r"^cpus 1", r"sum 8\.1783681036", r"^slept [23]$", options="-net none",
+                            kernel="vmlinuz13"))
     if "PVEMU_686" in os.environ:
         # The last: QEMU 7.2's nested paging does not get a guest with PAE to its first page table.
         chosen.append(linux("Debian, 32-bit, 2 CPUs", "work686", r"^cpus 2", r"sum 8\.1783681036", r"^slept [23]$",
@@ -493,8 +496,8 @@ def guest_image(kernel, work, busybox="/bin/busybox"):
     machine.text("/work.sh", work)
     release = pathlib.Path(kernel, "release").read_text().strip()
     modules = pathlib.Path(kernel, "root/lib/modules", release, "kernel/drivers")
-    machine.add("/xen-blkfront.ko", modules / "block/xen-blkfront.ko")
-    machine.add("/xen-netfront.ko", modules / "net/xen-netfront.ko")
+    machine.module("/xen-blkfront.ko", modules / "block/xen-blkfront.ko")
+    machine.module("/xen-netfront.ko", modules / "net/xen-netfront.ko")
     return machine.bytes()
 
 
@@ -516,6 +519,9 @@ def prepare(machine, job, pvemu, programs, guests, kernel):
                        ("changes", CHANGES), ("again", AGAIN), ("ended", ENDED)):
         if name + ".cpio" in job:
             machine.data(f"/t/{name}.cpio", guest_image(kernel, work))
+    if "vmlinuz13 " in job:
+        machine.add("/t/vmlinuz13", os.path.join(os.environ["PVEMU_TRIXIE"], "vmlinuz"))
+        machine.data("/t/work13.cpio", guest_image(os.environ["PVEMU_TRIXIE"], WORK))
     if "vmlinuz686 " in job:
         machine.add("/t/vmlinuz686", os.path.join(os.environ["PVEMU_686"], "vmlinuz"))
         machine.data("/t/work686.cpio", guest_image(os.environ["PVEMU_686"], WORK, os.environ["PVEMU_BUSYBOX_I386"]))

@@ -792,6 +792,7 @@ static void test_vmcall(void)
 {
     kt_setup();
     g_assert_cmphex(fake_kvm.xen.flags, ==, KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL);
+    g_assert_cmphex(fake_kvm.xen.msr, ==, 0x40000000); /* without one KVM does not look at it */
     kt_add(KVM_EXIT_XEN, fill_vmcall);
     kt_run_to_halt();
     kt_assert_call(0, 'h', 29, 0, 0x5003);
