@@ -17,7 +17,10 @@
 #include "base/error.h"
 #include "pv/evtchn.h"
 
-enum { WORK_BUDGET = 256 }; /* pieces of work per turn of the main loop */
+enum {
+    WORK_BUDGET = 256, /* pieces of work per turn of the main loop */
+    PAUSE_MS = 2,      /* a shorter one is time that passes; pv/time.c takes none below 1 ms out */
+};
 
 __extension__ typedef unsigned __int128 uint128;
 
@@ -65,9 +68,11 @@ static void timers_program(struct machine *m);
 void board_clock_thaw(struct machine *m)
 {
     if (atomic_load(&m->clock.frozen)) {
-        uint64_t away = __rdtsc() - m->clock.frozen_tsc;
+        const uint64_t away = __rdtsc() - m->clock.frozen_tsc;
 
-        atomic_fetch_add(&m->clock.tsc_base, away);
+        if (away > m->clock.tsc_hz / 1000 * PAUSE_MS) {
+            atomic_fetch_add(&m->clock.tsc_base, away);
+        }
         atomic_store(&m->clock.frozen, false);
         clock_set_offsets(m);
         m->timer_programmed = UINT64_MAX;

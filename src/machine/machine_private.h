@@ -131,7 +131,8 @@ bool board_init(struct machine *m, GError **err);
 void board_fini(struct machine *m);
 void board_clock_start(struct machine *m);
 void board_clock_freeze(struct machine *m);
-/* Lets time go on; the TSC offsets of all vCPUs are set anew. vCPUs parked. */
+/* Lets time go on from where it froze, but for a moment, which has passed; the TSC offsets of all vCPUs are
+ * set anew. vCPUs parked. */
 void board_clock_thaw(struct machine *m);
 extern const struct vcpu_board_ops machine_vcpu_ops;
 

@@ -421,6 +421,32 @@ def verb(folder, *words):
     return subprocess.run([PVEMU, *words], check=True, capture_output=True, env=dict(os.environ, XDG_RUNTIME_DIR=folder))
 
 
+def accel_session(folder, *args):
+    """Twelve changes of engine under a load, whose answers and whose clocks agree."""
+    with boot(folder, "-name", "changes", "-net", "none", "-accel", "bt", *args) as guest:
+        ready(guest)
+        guest.type("(while test ! -e /run/stop; do seq 1 5000 | md5sum; done | sort | uniq -c >/run/sums) &\n")
+        for number in range(12):
+            word = ("interp", "bt")[number % 2]
+            verb(folder, "accel", "changes", word)
+            assert f" {word} ".encode() in verb(folder, "list").stdout
+            time.sleep(0.25)
+        sums = guest.run("touch /run/stop; wait; cat /run/sums")
+        assert re.findall(r"[0-9a-f]{32}", sums) == [hashlib.md5(b"".join(b"%d\n" % i for i in range(1, 5001))).hexdigest()], sums
+        odd = re.findall(r".*(?:clocksource: .*skew|WARNING: CPU|BUG: |rcu: INFO|soft lockup|Call Trace).*", guest.run("dmesg"))
+        assert not odd, odd
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
+def test_accel(folder):
+    accel_session(folder, "-smp", "2")
+
+
+def test_accel_pv(folder):
+    accel_session(folder, "-machine", "pv")
+
+
 def suspend_session(folder, cpus, *args):
     """Suspended and resumed both ways, three times each, while it writes: disk, network, clock and console go on."""
     server = FileServer(sample(256 << 10))
