@@ -118,6 +118,36 @@ static void copy_return(struct tr *t, const struct insn *in, const struct copy_m
     }
 }
 
+/*
+ * AH, CH, DH or BH with a memory operand: the host's address needs a REX prefix, which rules them
+ * out. The two low bytes of the register change places for that instruction, which can no longer
+ * fault; XCHG changes no flags.
+ */
+static bool copy_high(struct tr *t, const struct insn *in, const struct copy_map *map)
+{
+    struct insn low = *in;
+    uint8_t xchg[] = {0x86, 0xc0};
+    unsigned reg = INSN_NO_REG;
+
+    for (unsigned i = 0; i < in->nr_operands; i++) {
+        if (in->op[i].kind == OPK_GPR && (in->op[i].reg & INSN_HIGH_BYTE) != 0) {
+            reg = low.op[i].reg = in->op[i].reg & 3u;
+        }
+    }
+    if (reg == INSN_NO_REG || in->id == INSN_CMPXCHG || map->mem.base == reg || map->mem.index == reg) {
+        return false;
+    }
+    low.modrm = (uint8_t)((in->modrm & ~0x38u) | reg << 3);
+    xchg[1] |= (uint8_t)((reg | 4) << 3 | reg);
+    emit_bytes(&t->c, xchg, sizeof(xchg));
+    if (!insn_copy(&t->c, &low, map)) {
+        t->c.p -= sizeof(xchg);
+        return false;
+    }
+    emit_bytes(&t->c, xchg, sizeof(xchg));
+    return true;
+}
+
 static bool copy_general(struct tr *t, const struct insn *in)
 {
     bool has_mem = insn_mem_operand(in) != NULL;
@@ -144,7 +174,7 @@ static bool copy_general(struct tr *t, const struct insn *in)
     copy_lend(t, in, &map, loaned);
     t->fault_host = t->loc == LOC_HOST;
     tr_flags_keep(t, in, map.gpr[in->op[0].reg & 15]);
-    if (!insn_copy(&t->c, in, &map)) {
+    if (!insn_copy(&t->c, in, &map) && !(has_mem && copy_high(t, in, &map))) {
         return false;
     }
     copy_return(t, in, &map, loaned);
