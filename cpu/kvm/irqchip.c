@@ -77,7 +77,7 @@ static int chip_look_halted(struct kvm_engine *k)
     if (ret < 0) {
         return ret;
     }
-    v->rest_same = regs.rip == k->rest_rip;
+    v->rest_same = v->rest != VCPU_RUNS && regs.rip == k->rest_rip;
     v->rest = VCPU_HALTS;
     if ((regs.rflags & CPU_IF) != 0) {
         return 0;
@@ -252,8 +252,8 @@ static int chip_leave(struct kvm_engine *k, const struct exit *exit)
         v->cpu.irq_shadow = false;
         v->rest = VCPU_HALTS;
         v->rest_same = true;
-        k->mp_state = KVM_MP_STATE_RUNNABLE;
-        return ret;
+        /* At once: it may be looked at before it is entered again. */
+        return ret < 0 ? ret : kvm_chip_set_mp(k, KVM_MP_STATE_HALTED);
     }
     if (ret >= 0) {
         ret = chip_look(k);

@@ -104,8 +104,9 @@ void apics_hear(struct vcpu_thread *vt)
     case VCPU_HALTS:
     case VCPU_DEAD:
         vt->off = false;
-        if (d->vcpu[v->id].sleep != PV_SLEEP_NONE && v->rest_same) {
-            pv_vcpu_sleeping(d, v); /* if it is over, it is no HLT either */
+        /* Of a sleep that is over KVM need not know yet: it is no HLT. */
+        if (v->rest_same && (d->vcpu[v->id].sleep != PV_SLEEP_NONE || !v->cpu.halted)) {
+            pv_vcpu_sleeping(d, v);
             return;
         }
         apics_end_sleep(vt);

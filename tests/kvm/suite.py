@@ -461,7 +461,7 @@ def cases(digest, machine):
 
 
 # What is run with KVM's local APICs too.
-SPLIT = ("guest ", "ops ", "Debian, ", "hand-over, 1", "hand-over, 2", "suspend, 2", "clock, pauses")
+SPLIT = ("guest ", "ops ", "Debian, ", "hand-over, 1", "hand-over, 2", "suspend, 2", "clock, ")
 NOT_SPLIT = r"[ _]pv_|, PV$|pvh_page|pvh32_inline"  # PV guests have no APIC; one way of calling will do
 
 

@@ -186,10 +186,13 @@ static void test_rests(void)
 /* HLT: the sleep that the board told or another one; with interrupts off it is the end. */
 static void test_halts(void)
 {
+    uint64_t rip;
+
     setup(VCPU_HALTS);
     run_to_kick();
     g_assert_cmpint(v->rest, ==, VCPU_HALTS);
     g_assert_true(v->rest_same);
+    rip = fake_kvm.regs.rip;
     fake_kvm.regs.rip = 0x5000; /* it went on and halted there */
     ops()->look(v);
     g_assert_cmpint(v->rest, ==, VCPU_HALTS);
@@ -204,6 +207,11 @@ static void test_halts(void)
     fake_kvm.mp_state = KVM_MP_STATE_RUNNABLE;
     ops()->look(v);
     g_assert_cmpint(v->rest, ==, VCPU_RUNS);
+    fake_kvm.mp_state = KVM_MP_STATE_HALTED; /* the same place, but it has run */
+    fake_kvm.regs.rip = rip;
+    ops()->look(v);
+    g_assert_cmpint(v->rest, ==, VCPU_DEAD);
+    g_assert_false(v->rest_same);
     kt_teardown();
 }
 
@@ -224,6 +232,9 @@ static void test_hypercall_sleeps(void)
     g_assert_cmpint(v->rest, ==, VCPU_HALTS);
     g_assert_true(v->rest_same);
     g_assert_cmphex(fake_kvm.regs.rax, ==, 0x4242);
+    ops()->look(v); /* before it is entered again, for a pause */
+    g_assert_cmpint(v->rest, ==, VCPU_HALTS);
+    g_assert_true(v->rest_same);
     v->rest = VCPU_HALTS;
     run_to_kick();
     g_assert_cmpuint(fake_kvm.mp_state, ==, KVM_MP_STATE_HALTED);
