@@ -143,7 +143,7 @@ void kvm_probe_run(const struct kvm_sys *sys, int deadline_ms, struct kvm_probe 
     int fds[2];
 
     memset(p, 0, sizeof(*p));
-    if (ret < 0) { /* most hosts without KVM: no process needed */
+    if (ret == -ENOENT || ret == -EACCES) { /* most hosts without KVM: no process needed; what else it says, open() may not */
         probe_open_failed(p, -ret);
         return;
     }

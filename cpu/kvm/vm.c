@@ -260,7 +260,7 @@ static void vm_leave_text_alone(struct kvm_vm *vm)
 }
 
 /*
- * Hosts with CONFIG_KVM_XEN can hand VMCALL and VMMCALL out. Kernels are patched to use the port
+ * Hosts with CONFIG_KVM_XEN can hand out the processor's own of VMCALL and VMMCALL. Kernels are patched to use the port
  * all the same; this catches what is not found in them, or comes later by kexec. Linux looks at
  * the flag only where there is an MSR for its own hypercall page, too; writes to that one come
  * out first, by the filter.

@@ -60,6 +60,7 @@ bool bzimage_payload(struct boot_image *img, const uint8_t *file, size_t len,
     version_at = image_le16(file + BZ_KERNEL_VERSION);
     if (version_at != 0 && version_at + 0x200u < len) {
         version_at += 0x200;
+        g_free(img->version); /* of an earlier look at the same file */
         img->version = image_text(file + version_at, len - version_at, BZ_VERSION_MAX);
     }
     setup_bytes = (file[BZ_SETUP_SECTS] == 0 ? 4u : file[BZ_SETUP_SECTS]) * 512u + 512u;

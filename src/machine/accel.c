@@ -63,10 +63,14 @@ const struct accel_ops *accel_choose(const struct config *config, char **note)
     return accel_auto(note);
 }
 
-bool accel_usable(const struct accel_ops *ops, GError **err)
+bool accel_usable(const struct machine *m, GError **err)
 {
+    const struct accel_ops *ops = m->accel;
     g_autofree char *bare = NULL, *hint = NULL;
 
+    if (accel_is_kvm(ops) && g_strcmp0(m->config->accel, ops->name) != 0) {
+        return true; /* accel_auto() has just tried it */
+    }
     if (ops->probe(err)) {
         return true;
     }

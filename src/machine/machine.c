@@ -98,7 +98,7 @@ bool machine_load(struct machine *m, GError **err)
 static bool machine_build(struct machine *m, GError **err)
 {
     m->model = cpu_model_new_host(err);
-    if (m->model == NULL || !accel_usable(m->accel, err)) {
+    if (m->model == NULL || !accel_usable(m, err)) {
         return false;
     }
     m->clock.tsc_hz = cpu_model_tsc_hz(m->model);
