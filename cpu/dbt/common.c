@@ -350,8 +350,7 @@ static void common_return(struct dbt *d, struct emit *c)
     common_call(c, (const void *)(uintptr_t)dbt_return);
 }
 
-/* r10: a rip to its tag, and back. */
-static void common_salt(struct emit *c, unsigned index)
+void dbt_jump_salt_emit(struct emit *c, unsigned index)
 {
     if (interp_keyed(index)) {
         emit_op_gs(c, EMIT_XOR_LOAD, HOST_R10, GS(interp.key64) + index * sizeof(uint64_t));
@@ -380,23 +379,23 @@ static void common_far(struct dbt *d, struct emit *c, unsigned index, bool leave
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, tag));
     emit_op_gs_mem(c, EMIT_CMP_LOAD, HOST_R10, &m);
     missing = emit_jcc(c, 5);
-    common_salt(c, index);
+    dbt_jump_salt_emit(c, index);
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, code));
     emit_jmp_gs_mem(c, &m);
     emit_patch(c->start, often, emit_offset(c));
-    common_salt(c, index);
+    dbt_jump_salt_emit(c, index);
     emit_call_to(c, d->common_guess);
-    common_salt(c, index);
+    dbt_jump_salt_emit(c, index);
     emit_jmp_to(c, retry);
     emit_patch(c->start, missing, emit_offset(c));
-    common_salt(c, index);
+    dbt_jump_salt_emit(c, index);
     if (leave) {
         emit_bytes(c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
         emit_jmp_to(c, d->common_exit);
         return;
     }
     emit_call_to(c, d->common_jump);
-    common_salt(c, index);
+    dbt_jump_salt_emit(c, index);
     emit_jmp_to(c, retry);
 }
 

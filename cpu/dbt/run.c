@@ -92,18 +92,11 @@ static bool run_across(const struct dbt *d, const struct block *b)
     const struct interp *e = &d->interp;
     const uint64_t next = PAGE_BASE(e->v->cpu.rip) + MEM_PAGE_SIZE;
     const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(next)];
-    const uint8_t *page = (const uint8_t *)(uintptr_t)(next + en->addend);
-    unsigned at = MEM_PAGE_SIZE - b->offset;
+    const unsigned first = MEM_PAGE_SIZE - b->offset;
 
-    if (en->exec != next) {
-        return false;
-    }
-    for (unsigned i = 0; at < b->bytes; i++, at++) {
-        if (page[i] != b->source[at]) {
-            return false;
-        }
-    }
-    return true;
+    return en->exec == next &&
+           interp_code_equal(b->source + first,
+                             (const uint8_t *)(uintptr_t)(next + en->addend), b->bytes - first);
 }
 
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)

@@ -48,10 +48,7 @@ struct emit_mem tr_jumps(const struct tr *t, size_t field)
 
 void tr_jump_salt(struct tr *t)
 {
-    if (interp_keyed(t->index)) {
-        emit_op_gs(&t->c, EMIT_XOR_LOAD, HOST_R10,
-                   TR_GS(interp.key64) + t->index * sizeof(uint64_t));
-    }
+    dbt_jump_salt_emit(&t->c, t->index);
 }
 
 /* r10: rip; compares it with the one in the table. */

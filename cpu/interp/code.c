@@ -80,7 +80,7 @@ uint32_t interp_code_mark(struct interp *e, uint32_t frame, unsigned at, unsigne
 
 /* ---- comparing ---- */
 
-static bool code_equal(const uint8_t *a, const uint8_t *b, unsigned len)
+bool interp_code_equal(const uint8_t *a, const uint8_t *b, unsigned len)
 {
     for (; len >= 8; a += 8, b += 8, len -= 8) {
         if (*(const interp_uint64_t *)a != *(const interp_uint64_t *)b) {
@@ -108,11 +108,11 @@ bool interp_block_same(const struct interp *e, const struct block *b, const uint
     const uint8_t *page = mem_frame_hva(e->v->mem, b->frame);
     unsigned first = MIN(b->bytes, MEM_PAGE_SIZE - b->offset);
 
-    if (!code_equal(source, page + b->offset, first)) {
+    if (!interp_code_equal(source, page + b->offset, first)) {
         return false;
     }
-    return !b->crosses || code_equal(source + first, mem_frame_hva(e->v->mem, b->frame2),
-                                     b->bytes - first);
+    return !b->crosses || interp_code_equal(source + first, mem_frame_hva(e->v->mem, b->frame2),
+                                            b->bytes - first);
 }
 
 bool interp_block_check(struct interp *e, struct block *b)

@@ -377,6 +377,8 @@ bool interp_code_tag(struct interp *e, struct mem_frame_info *info, const uint8_
 void interp_block_mark(struct interp *e, struct block *b);
 /* Does memory hold these bytes where the block lies? */
 bool interp_block_same(const struct interp *e, const struct block *b, const uint8_t *source);
+/* By general registers only. */
+bool interp_code_equal(const uint8_t *a, const uint8_t *b, unsigned len);
 /* Both, for the bytes it was made from. */
 bool interp_block_check(struct interp *e, struct block *b);
 /* The block becomes these b->bytes bytes, whose operations are made when they are wanted.

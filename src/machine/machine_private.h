@@ -195,7 +195,7 @@ bool boot_files_prepare(struct machine *m, GError **err);
  * not the best one (caller frees), or NULL. */
 const struct accel_ops *accel_choose(const struct config *config, char **note);
 bool accel_is_kvm(const struct accel_ops *ops);
-/* Its probe, where it was asked for by name: there is always a hint if it is KVM's. */
+/* The probe of m->accel, if accel_choose() has not made it; there is a hint if it is KVM's. */
 bool accel_usable(const struct machine *m, GError **err);
 /* Once the image and the kind of guest are known: "auto" takes an engine that can run it. */
 bool accel_for_image(struct machine *m, GError **err);
