@@ -186,6 +186,7 @@ static void accel_vcpu_fini(struct vcpu *v)
         dbt_lockstep_fini(dbt_of(v->engine));
         mem_unwatch_code(v->mem, v->engine);
         dbt_cache_fini(dbt_of(v->engine));
+        dbt_view_fini(dbt_of(v->engine));
     }
     interp_accel_ops.vcpu_fini(v);
 }
@@ -235,7 +236,7 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->options.runs = options->runs;
     d->options.larges = options->larges;
     d->options.lookups = options->lookups;
-    d->options.mirrors = options->mirrors;
+    d->options.views = options->views;
     d->options.loops = options->loops;
     d->options.shake = options->shake;
     d->shake_state = options->seed;

@@ -105,6 +105,22 @@ struct stlb_entry {
     bool global, write;
 };
 
+/* view.c: regions of programs, mapped once more in the guest's order. */
+enum { DBT_VIEWS = 16, DBT_VIEW_SHIFT = 25, DBT_VIEW_PAGES = 1 << (DBT_VIEW_SHIFT - 12) };
+struct dbt_view {
+    uint64_t space, region;         /* of what; the guest's addresses >> DBT_VIEW_SHIFT */
+    uint64_t used, emptied;         /* when last: dbt_views.clock, 0: never; interp.near.emptied */
+    uint32_t mapped;                /* pages */
+    uint32_t frame[DBT_VIEW_PAGES]; /* + 1; 0: nothing is mapped there */
+};
+struct dbt_views {
+    uint8_t *base; /* on the host, all behind each other; NULL: none yet */
+    bool refused;  /* by the host */
+    uint32_t credit;
+    uint64_t clock;
+    struct dbt_view view[DBT_VIEWS];
+};
+
 /* A loop at the start of a translation (tr_loop.c), and what its first iterations were like. */
 struct dbt_loop {
     uint32_t entry; /* for the branch back to the start */
@@ -179,9 +195,11 @@ struct dbt {
     uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
     uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
     uint64_t near_larges[DBT_NEAR_BITS / 64]; /* that do so in large pages */
-    uint64_t near_mirrors[DBT_NEAR_BITS / 64]; /* that do so in mirrored runs */
+    uint64_t near_views[DBT_NEAR_BITS / 64]; /* that do so in scattered pages */
     uint64_t near_apart[DBT_NEAR_BITS / 64]; /* that are not to stand for others */
     bool large_pages; /* some were met by user code */
+    struct interp_run near_alone; /* one page that is in no run */
+    struct dbt_views views;
     struct stlb_entry *stlb; /* DBT_STLB of them */
     uint64_t apart_since;
     unsigned aparts;
@@ -410,8 +428,7 @@ void dbt_stlb_add(struct dbt *d, uint64_t page);
  * true: now it is there. */
 bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
 /* near.c: accesses that look into interp.near. How is the one at an offset in a frame to? */
-enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN, NEAR_MIRROR, NEAR_LARGE };
-#define NEAR_INVERT (~(uint64_t)(MEM_PAGE_SIZE - 1))
+enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN, NEAR_VIEW, NEAR_LARGE };
 enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at);
 /* May its check stand for others? */
 bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at);
@@ -442,6 +459,12 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what);
 /* Called by translated code when the counter at a place in *d has run out, or other_misses, by
  * the access of d->rec. Always true. */
 bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place);
+/* view.c: one more miss; mappings are paid with them. */
+void dbt_view_miss(struct dbt *d);
+/* Does the current program's view show the page at guest address gva, which is at hva on the
+ * host, or can it be made to? gva + *addend is where. Takes no slot or run away. */
+bool dbt_view_show(struct dbt *d, uint64_t gva, const void *hva, uint64_t *addend);
+void dbt_view_fini(struct dbt *d);
 /* Called at the entry `far` of a translation that is dead, of rip. true: d->target is its code. */
 bool dbt_again(struct dbt *d, uint64_t rip);
 /* No entry in the table for rip. true: now there is. */

@@ -22,9 +22,8 @@
  *     whatever name the guest knows it.
  *   - TLBs put away for another space are put away in interp_tlb_flush(), too, and what is put
  *     back are tags, not slots.
- * A mirrored run is one whose pages follow each other the other way round on the host. All of the
- * above holds for it page by page; `host` is its lowest address there. What is not aligned to its
- * size may lie over the end of a page, and is left to the interpreter.
+ * A run may be one because the host was made to show its pages in that order (view.c); all of the
+ * above holds for it page by page.
  *
  * Nothing of this happens while a translation is between a check and the access. Where a check
  * stands for accesses of later instructions (tr_group.c), C functions in between come back only
@@ -47,7 +46,6 @@ enum {
     NEAR_PAGE_CYCLES = 3000,
     NEAR_RUN_CYCLES = 20000
 };
-enum { NEAR_MIRROR_LEAST = 4 }; /* pages of a mirrored run, or it may be one by chance */
 enum {
     NEAR_LOOK = 512,
     NEAR_LONG = 64
@@ -66,7 +64,7 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
     G_STATIC_ASSERT(DBT_NEAR_BITS == 1 << 15);
     return near_set(d->near_never, bit) || d->options.lookups     ? NEAR_NEVER
            : near_set(d->near_larges, bit) || d->options.larges   ? NEAR_LARGE
-           : near_set(d->near_mirrors, bit) || d->options.mirrors ? NEAR_MIRROR
+           : near_set(d->near_views, bit) || d->options.views     ? NEAR_VIEW
            : near_set(d->near_runs, bit) || d->options.runs       ? NEAR_RUN
                                                                   : NEAR_PAGE;
 }
@@ -140,23 +138,24 @@ static bool near_tag(const struct dbt *d, uint64_t page, bool write)
 }
 
 /* From where the page is in the guest to where on the host, which all pages of a run have in
- * common; in mirrored ones from its inverted address. */
-static uint64_t near_addend(const struct dbt *d, uint64_t page, unsigned kind)
+ * common. False: it can be in no run of this kind. */
+static bool near_addend(struct dbt *d, uint64_t page, unsigned kind, uint64_t *addend)
 {
-    uint64_t addend = near_entry(d, page)->addend;
-
-    return (kind & NEAR_MIRROR_RUN) == 0 ? addend : page + addend - (page ^ NEAR_INVERT);
+    *addend = near_entry(d, page)->addend;
+    return (kind & NEAR_VIEW_RUN) == 0 ||
+           dbt_view_show(d, page, (const void *)(uintptr_t)(page + *addend), addend);
 }
 
 /* Could it be in the run? */
-static bool near_fits(const struct dbt *d, const struct interp_run *run, uint64_t page,
-                      unsigned kind)
+static bool near_fits(struct dbt *d, const struct interp_run *run, uint64_t page, unsigned kind)
 {
-    return near_tag(d, page, (kind & NEAR_WRITE) != 0) &&
-           near_addend(d, page, kind) == run->addend;
+    uint64_t addend;
+
+    return near_tag(d, page, (kind & NEAR_WRITE) != 0) && near_addend(d, page, kind, &addend) &&
+           addend == run->addend;
 }
 
-static void near_grow(const struct dbt *d, struct interp_run *run, unsigned kind)
+static void near_grow(struct dbt *d, struct interp_run *run, unsigned kind)
 {
     while (near_fits(d, run, run->start - MEM_PAGE_SIZE, kind)) {
         run->start -= MEM_PAGE_SIZE;
@@ -165,9 +164,7 @@ static void near_grow(const struct dbt *d, struct interp_run *run, unsigned kind
     while (near_fits(d, run, run->start + run->len, kind)) {
         run->len += MEM_PAGE_SIZE;
     }
-    run->host = run->addend + ((kind & NEAR_MIRROR_RUN) == 0
-                                   ? run->start
-                                   : (run->start + run->len - MEM_PAGE_SIZE) ^ NEAR_INVERT);
+    run->host = run->start + run->addend;
 }
 
 /* Has the page a tag? If not, `ask` for one. */
@@ -260,10 +257,16 @@ static struct interp_run *near_run_new(struct dbt *d, uint64_t page, unsigned ki
     const struct tlb *t = &d->interp.tlbs[TLB_USER];
     struct interp_nears *near = &d->interp.near;
     unsigned slot = interp_tlb_slot(page);
-    uint64_t addend = near_addend(d, page, kind);
-    bool large = (kind & NEAR_MIRROR_RUN) == 0 && t->shift[slot] > MEM_PAGE_SHIFT;
-    struct interp_run *run = large ? NULL : near_adjacent(near->run[kind], page, addend);
+    bool large = (kind & NEAR_VIEW_RUN) == 0 && t->shift[slot] > MEM_PAGE_SHIFT;
+    struct interp_run *run;
+    uint64_t addend;
 
+    if (!near_addend(d, page, kind, &addend)) {
+        d->near_alone = (struct interp_run){
+            .start = page, .len = MEM_PAGE_SIZE, .addend = addend, .host = page + addend};
+        return &d->near_alone;
+    }
+    run = large ? NULL : near_adjacent(near->run[kind], page, addend);
     if (run != NULL) {
         return run;
     }
@@ -293,7 +296,9 @@ static struct interp_run *near_run(struct dbt *d, uint64_t page, unsigned kind, 
     } else {
         return NULL;
     }
-    near_grow(d, run, kind);
+    if (run != &d->near_alone) {
+        near_grow(d, run, kind);
+    }
     return run;
 }
 
@@ -309,11 +314,11 @@ static bool near_is_run(const struct dbt *d, const struct interp_near *slot)
     return near_number(d, slot) >= NEAR_PAGES;
 }
 
-static bool near_is_mirror(const struct dbt *d, const struct interp_near *slot)
+static bool near_is_view(const struct dbt *d, const struct interp_near *slot)
 {
     size_t number = near_number(d, slot);
 
-    return number >= NEAR_MIRRORS && number < NEAR_LARGES;
+    return number >= NEAR_VIEWS && number < NEAR_LARGES;
 }
 
 static bool near_is_large(const struct dbt *d, const struct interp_near *slot)
@@ -339,19 +344,9 @@ static void near_take(struct dbt *d, struct interp_near *slot, const struct inte
     slot->host = run->host;
     slot->len = run->len;
     for (unsigned i = 0; i < NEAR_SIZES; i++) {
-        slot->limit[i] = near_is_mirror(d, slot) ? (run->len >> i) - 1 : run->len - (1ull << i);
+        slot->limit[i] = run->len - (1ull << i);
     }
     near_used(d, slot);
-}
-
-/* Is what it found last in a mirrored run? */
-static bool near_mirrored(struct dbt *d, const struct interp_near *slot, bool write)
-{
-    unsigned kind = NEAR_MIRROR_RUN | (write ? NEAR_WRITE : 0);
-    const struct interp_run *run =
-        slot->start == NEAR_NONE ? NULL : near_run(d, slot->start, kind, false);
-
-    return run != NULL && run->len >= NEAR_MIRROR_LEAST * MEM_PAGE_SIZE;
 }
 
 /* How else to look for what is in this slot. Where there are large pages the one that was met
@@ -368,20 +363,16 @@ static enum dbt_near_how near_better(struct dbt *d, const struct interp_near *sl
     if (near_is_large(d, slot)) {
         return cycles < (is_long ? NEAR_RUN_CYCLES : NEAR_CYCLES) ? NEAR_NEVER : NEAR_LARGE;
     }
-    if (near_is_mirror(d, slot)) {
-        return cycles >= NEAR_RUN_CYCLES ? NEAR_MIRROR : other;
+    if (near_is_view(d, slot)) {
+        return cycles >= NEAR_RUN_CYCLES ? NEAR_VIEW : other;
     }
     if (near_is_run(d, slot)) {
-        return cycles >= NEAR_RUN_CYCLES       ? NEAR_RUN
-               : is_long                       ? NEAR_LARGE
-               : near_mirrored(d, slot, write) ? NEAR_MIRROR
-                                               : other;
+        return cycles >= NEAR_RUN_CYCLES ? NEAR_RUN : is_long ? NEAR_LARGE : NEAR_VIEW;
     }
     run = cycles < NEAR_PAGE_CYCLES ? near_run(d, slot->start, write, false) : NULL;
-    return run != NULL && run->len > MEM_PAGE_SIZE ? NEAR_RUN /* its page has a tag */
-           : cycles >= NEAR_CYCLES                 ? NEAR_PAGE
-           : near_mirrored(d, slot, write)         ? NEAR_MIRROR
-                                                   : other;
+    return cycles >= NEAR_PAGE_CYCLES                ? NEAR_PAGE
+           : run != NULL && run->len > MEM_PAGE_SIZE ? NEAR_RUN /* its page has a tag */
+                                                     : NEAR_VIEW;
 }
 
 static void near_change(struct dbt *d, enum dbt_near_how how)
@@ -392,7 +383,7 @@ static void near_change(struct dbt *d, enum dbt_near_how how)
     } to[] = {
         [NEAR_NEVER] = {COUNT_NEAR_NEVER, d->near_never},
         [NEAR_RUN] = {COUNT_NEAR_RUNS, d->near_runs},
-        [NEAR_MIRROR] = {COUNT_NEAR_MIRRORS, d->near_mirrors},
+        [NEAR_VIEW] = {COUNT_NEAR_VIEWS, d->near_views},
         [NEAR_LARGE] = {COUNT_NEAR_LARGES, d->near_larges},
     };
 
@@ -416,10 +407,10 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
     } else {
         const struct interp_near *slot = &d->interp.near.slot[number - 1];
 
-        was = near_is_large(d, slot)    ? NEAR_LARGE
-              : near_is_mirror(d, slot) ? NEAR_MIRROR
-              : near_is_run(d, slot)    ? NEAR_RUN
-                                        : NEAR_PAGE;
+        was = near_is_large(d, slot)  ? NEAR_LARGE
+              : near_is_view(d, slot) ? NEAR_VIEW
+              : near_is_run(d, slot)  ? NEAR_RUN
+                                      : NEAR_PAGE;
         how = near_better(d, slot, cycles);
     }
     if (how != was) {
@@ -432,14 +423,6 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
 static bool near_miss(struct dbt *d, struct interp_near *slot)
 {
     return ++slot->misses != 0 || dbt_near_often(d, 0, (uint32_t)((char *)slot - (char *)d));
-}
-
-/* Those of mirrored runs do not lie over the end of a page; what is aligned does not. */
-static bool near_holds(const struct dbt *d, const struct interp_near *slot,
-                       const struct interp_run *run, uint64_t first, unsigned size)
-{
-    return near_is_mirror(d, slot) ? (first & (size - 1)) == 0
-                                   : first - run->start <= run->len - size;
 }
 
 bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
@@ -455,19 +438,19 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
         slot += page.start >> NEAR_LARGE_SHIFT & (NEAR_SLOTS - NEAR_LARGES - 1);
     }
     if (near_is_run(d, slot)) {
-        unsigned mirror = near_is_mirror(d, slot) ? NEAR_MIRROR_RUN : 0;
+        unsigned view = near_is_view(d, slot) ? NEAR_VIEW_RUN : 0;
 
-        run = near_run(d, page.start, mirror | (write ? NEAR_WRITE : 0), !w.load);
+        if (view != 0) {
+            dbt_view_miss(d);
+        }
+        run = near_run(d, page.start, view | (write ? NEAR_WRITE : 0), !w.load);
         ok = run != NULL;
     } else {
         ok = near_fill(d, page.start, write, !w.load);
         page.addend = near_entry(d, page.start)->addend;
         page.host = page.start + page.addend;
     }
-    if (!ok || !near_holds(d, slot, run, first, w.size)) {
-        if (near_is_mirror(d, slot)) {
-            near_miss(d, slot);
-        }
+    if (!ok || first - run->start > run->len - w.size) {
         return false;
     }
     near_take(d, slot, run);

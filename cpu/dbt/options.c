@@ -65,8 +65,8 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
         o->lookups = true;
         return true;
     }
-    if (strcmp(word, "mirrors") == 0 && value == NULL) {
-        o->mirrors = true;
+    if (strcmp(word, "views") == 0 && value == NULL) {
+        o->views = true;
         return true;
     }
     if (strcmp(word, "runs") == 0 && value == NULL) {
@@ -101,7 +101,7 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     }
     return error_set(err, PVEMU_ERROR_USAGE,
                      "-accel bt: '%s' is not one of: lockstep[=N] nolink hot=N cache=SIZE "
-                     "tlb=N insns=N lookups runs mirrors larges loops shake=N seed=N perf", word);
+                     "tlb=N insns=N lookups runs views larges loops shake=N seed=N perf", word);
 }
 
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)

@@ -2,9 +2,8 @@
 /*
  * Cheaper checks for memory accesses that are likely to go where they went last: into a run of
  * pages that is in a slot of interp.near, which the accesses of a block by the same registers
- * share, or a run whose pages follow each other the other way round; or into the cached page of
- * the stack, for arrays there. near.c says why what is in a slot is good, and sees to those that
- * miss too often; tr_group.c spares checks.
+ * share; or into the cached page of the stack, for arrays there. near.c says why what is in a
+ * slot is good, and sees to those that miss too often; tr_group.c spares checks.
  */
 #include "translate.h"
 
@@ -68,15 +67,23 @@ static void near_stack(struct tr *t, const struct tr_operand *op)
 }
 
 /* Shared by those with the same registers; `own`: by nobody. */
-static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, bool own)
+static unsigned near_slot(struct tr *t, const struct tr_operand *op, enum dbt_near_how how,
+                          bool own)
 {
+    static const struct {
+        uint16_t first, nr;
+    } slots[] = {
+        [NEAR_PAGE] = {0, NEAR_PAGES},
+        [NEAR_RUN] = {NEAR_PAGES, NEAR_VIEWS - NEAR_PAGES},
+        [NEAR_VIEW] = {NEAR_VIEWS, NEAR_LARGES - NEAR_VIEWS},
+    };
     struct dbt *d = t->d;
     unsigned i;
 
     for (i = 0; i < t->nr_slots; i++) {
         const struct tr_slot *s = &t->slot[i];
 
-        if (!own && !s->own && s->run == run && s->base == op->base && s->index == op->index) {
+        if (!own && !s->own && s->how == how && s->base == op->base && s->index == op->index) {
             return s->slot;
         }
     }
@@ -84,9 +91,8 @@ static unsigned near_slot(struct tr *t, const struct tr_operand *op, bool run, b
         .base = op->base,
         .index = op->index,
         .own = own,
-        .run = run,
-        .slot = (uint16_t)(run ? NEAR_PAGES + d->near_next++ % (NEAR_MIRRORS - NEAR_PAGES)
-                               : d->near_next++ % NEAR_PAGES)};
+        .how = how,
+        .slot = (uint16_t)(slots[how].first + d->near_next++ % slots[how].nr)};
     t->nr_slots++;
     return t->slot[i].slot;
 }
@@ -102,7 +108,7 @@ size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool writ
             found = s;
         }
     }
-    *run = found != NULL && found->run;
+    *run = found != NULL && found->how != NEAR_PAGE;
     return found == NULL ? 0
                          : TR_GS(interp.near) + (found->slot + (write ? NEAR_SLOTS : 0u)) *
                                                     sizeof(struct interp_near);
@@ -176,44 +182,6 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
     tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
 }
 
-/*
- * A run of pages that follow each other the other way round. What is aligned does not lie over
- * the end of a page; ROR makes an offset that is not too large for the comparison.
- */
-static void near_mirror(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
-{
-    unsigned number = NEAR_MIRRORS + t->d->near_next++ % (NEAR_LARGES - NEAR_MIRRORS);
-    struct tr_near *n = &t->near[t->nr_nears];
-    unsigned shift = near_class(op->size);
-    struct tr_group g;
-    bool group = tr_group_scan(t, op, &g) && g.low == op->disp && g.high == op->disp + op->size;
-    bool write = op->write || (group && g.write);
-    size_t slot =
-        TR_GS(interp.near) + (number + (write ? NEAR_SLOTS : 0u)) * sizeof(struct interp_near);
-
-    *n = (struct tr_near){
-        .retry = emit_offset(&t->c),
-        .common = t->d->common_near_c,
-        .what = {.place = (uint32_t)slot, .size = (uint16_t)op->size, .load = !op->write}};
-    near_address(t, op, op->disp, false);
-    emit_mov(&t->c, HOST_R10, HOST_R11);
-    emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, slot + offsetof(struct interp_near, start));
-    if (shift != 0) {
-        emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xca}, 3); /* ror $..,%r10 */
-        emit_byte(&t->c, shift);
-    }
-    emit_op_gs(&t->c, EMIT_CMP_LOAD, HOST_R10,
-               slot + offsetof(struct interp_near, limit) + sizeof(uint64_t) * shift);
-    tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
-    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, slot + offsetof(struct interp_near, addend));
-    emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xf3}, 3); /* xor $..,%r11 */
-    emit_u32(&t->c, (uint32_t)NEAR_INVERT);
-    *m = (struct emit_mem){.base = HOST_R11, .index = HOST_R10, .scale = 1, .disp = 0};
-    if (group) {
-        tr_group_host(t, op, &g, m);
-    }
-}
-
 /* Behind the comparison: where the access is on the host. */
 static void near_host(struct tr *t, const struct tr_operand *op, int64_t low, size_t slot,
                       enum dbt_near_how how, struct emit_mem *m)
@@ -248,7 +216,7 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
     }
     slot =
         TR_GS(interp.near) + ((how == NEAR_LARGE ? (unsigned)NEAR_LARGES
-                                                 : near_slot(t, op, how == NEAR_RUN, group)) +
+                                                 : near_slot(t, op, how, group)) +
                               (g.write ? NEAR_SLOTS : 0)) *
                                  sizeof(struct interp_near);
     g.addend = slot + offsetof(struct interp_near, addend);
@@ -277,14 +245,7 @@ bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m
     if (t->index != TLB_USER || (op->base == CPU_RSP && how == NEAR_PAGE)) {
         return false;
     }
-    if (how == NEAR_MIRROR && 1u << near_class(op->size) != op->size) {
-        return false;
-    }
-    if (how == NEAR_MIRROR) {
-        near_mirror(t, op, m);
-    } else {
-        near_data(t, op, how, m);
-    }
+    near_data(t, op, how, m);
     return true;
 }
 

@@ -57,7 +57,7 @@ struct tr_operand {
 struct tr_slot {
     uint8_t base, index;
     bool own; /* of a group: not for others */
-    bool run;
+    enum dbt_near_how how;
     uint16_t slot;
 };
 

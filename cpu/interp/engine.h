@@ -100,16 +100,15 @@ struct opened {
 /*
  * For the translator: where accesses of user code went last. A slot is a page with a tag of its
  * kind in TLB_USER; or, from NEAR_PAGES on, a run of such pages that follow each other in the
- * guest and in the host; or, from NEAR_MIRRORS on, of pages that follow each other the other way
- * round in the host, where an address is at + addend with all bits but those within the page
- * inverted. start and host are NEAR_NONE otherwise. Runs are kept for slots to come. From
- * NEAR_LARGES on they are a TLB for large pages: the address chooses the slot, by the
- * bits from 21 on.
+ * guest and in the host; or, from NEAR_VIEWS on, of pages that the host has been made to show in
+ * that order (`views`). start and host are NEAR_NONE otherwise. Runs are kept for slots to come.
+ * From NEAR_LARGES on they are a TLB for large pages: the address chooses the slot, by the bits
+ * from 21 on.
  */
 enum {
     NEAR_PAGES = 1024,
-    NEAR_MIRRORS = NEAR_PAGES + 256,
-    NEAR_LARGES = NEAR_MIRRORS + 128,
+    NEAR_VIEWS = NEAR_PAGES + 256,
+    NEAR_LARGES = NEAR_VIEWS + 256,
     NEAR_SLOTS = NEAR_LARGES + 64,
     NEAR_RUNS = 8,
     NEAR_SIZES = 8
@@ -120,9 +119,9 @@ struct interp_near {
     uint32_t misses;             /* up to 0 */
     uint32_t used;               /* since NEAR_NONE */
     uint64_t len;
-    uint64_t limit[NEAR_SIZES]; /* [i]: len - (1 << i); mirrored: (len >> i) - 1 */
+    uint64_t limit[NEAR_SIZES]; /* [i]: len - (1 << i) */
 };
-enum near_kind { NEAR_WRITE = 1, NEAR_MIRROR_RUN = 2 }; /* bits */
+enum near_kind { NEAR_WRITE = 1, NEAR_VIEW_RUN = 2 }; /* bits */
 struct interp_run {
     uint64_t start, len, addend, host; /* len 0: none */
 };
@@ -132,7 +131,9 @@ struct interp_nears {
     uint32_t used[2 * NEAR_SLOTS]; /* that are not NEAR_NONE: their places in struct dbt */
     uint32_t nr_used, next_run;
     bool kept; /* there are runs, or slots */
-    uint64_t forgotten; /* counts how often slots were emptied */
+    uint64_t forgotten; /* counts how often slots were emptied, */
+    uint64_t emptied;   /* all of them, and runs, if there were any */
+    uint64_t views, views_len; /* where on the host guest memory is mapped once more */
 };
 enum { NEAR_LARGE_SHIFT = 21 }; /* of the address, to the number of such a slot */
 #define NEAR_NONE (1ull << 63) /* not canonical, nor is it with an addend */

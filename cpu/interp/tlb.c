@@ -18,7 +18,14 @@ void interp_near_forget(struct interp *e)
     }
     e->near.nr_used = 0;
     e->near.kept = false;
+    e->near.emptied++;
     memset(e->near.run, 0, sizeof(e->near.run));
+}
+
+/* Is the page in such a range of host addresses? In views it may be anywhere. */
+static bool near_touches(const struct interp *e, uint64_t host, uint64_t len, uint64_t hva)
+{
+    return hva - host < len || host - e->near.views < e->near.views_len;
 }
 
 void interp_near_forget_page(struct interp *e, uint64_t hva)
@@ -27,15 +34,15 @@ void interp_near_forget_page(struct interp *e, uint64_t hva)
     for (unsigned i = 0; i < e->near.nr_used; i++) {
         struct interp_near *near = (struct interp_near *)(void *)((char *)e + e->near.used[i]);
 
-        if (near >= &e->near.slot[NEAR_SLOTS] && hva - near->host < near->len) {
+        if (near >= &e->near.slot[NEAR_SLOTS] && near_touches(e, near->host, near->len, hva)) {
             near->start = near->host = NEAR_NONE; /* still in the list */
         }
     }
     for (unsigned i = 0; i < 2 * NEAR_RUNS; i++) {
-        unsigned kind = NEAR_WRITE | (i < NEAR_RUNS ? 0 : NEAR_MIRROR_RUN);
+        unsigned kind = NEAR_WRITE | (i < NEAR_RUNS ? 0 : NEAR_VIEW_RUN);
         struct interp_run *run = &e->near.run[kind][i % NEAR_RUNS];
 
-        if (hva - run->host < run->len) {
+        if (near_touches(e, run->host, run->len, hva)) {
             run->len = 0;
         }
     }

@@ -26,7 +26,7 @@ MODES = {
     "shake": f"hot=2,shake=100,seed={SEED}",
     "runs": f"hot=2,runs,shake=500,seed={SEED}",
     "lookups": f"hot=2,lookups,shake=500,seed={SEED}",
-    "mirrors": f"hot=2,mirrors,shake=500,seed={SEED}",
+    "views": f"hot=2,views,shake=500,seed={SEED}",
     "larges": f"hot=2,larges,shake=500,seed={SEED}",
     "loops": f"hot=2,loops,shake=500,seed={SEED}",
     "together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-strings] [-bt] [-runs] [-mirrors]:
+ * oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-strings] [-bt] [-runs] [-views]:
  * random instructions on the interpreter and on this machine's CPU. Any difference that is not listed below, with its
  * reason, is a failure; the first ones are printed with bytes, text and what differs. Skips
  * (77) where the host lacks what the interpreter needs.
@@ -217,7 +217,7 @@ struct options {
     bool mode32;
     bool strings; /* string instructions only */
     bool bt;   /* the translator, which translates everything at once */
-    bool runs, mirrors; /* with -accel bt,runs and so on */
+    bool runs, views; /* with -accel bt,runs and so on */
     bool keep; /* go on after differences, counting */
 };
 
@@ -278,8 +278,8 @@ static bool parse(struct options *o, int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-runs") == 0) {
             o->bt = o->runs = true;
-        } else if (strcmp(argv[i], "-mirrors") == 0) {
-            o->bt = o->mirrors = true;
+        } else if (strcmp(argv[i], "-views") == 0) {
+            o->bt = o->views = true;
             oracle_guest_mirror();
         } else if (strcmp(argv[i], "-bt") == 0) {
             o->bt = true;
@@ -331,7 +331,7 @@ int main(int argc, char **argv)
     if (!parse(&o, argc, argv)) {
         fprintf(stderr,
                 "usage: oracle_insn [-n cases] [-seed S] [-seconds N] [-keep] [-one] [-32] [-bt] "
-                "[-strings] [-runs] [-mirrors]\n");
+                "[-strings] [-runs] [-views]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -342,7 +342,7 @@ int main(int argc, char **argv)
     eager_ops = dbt_accel_ops;
     eager_ops.vcpu_init = eager_init;
     eager_options.runs = o.runs;
-    eager_options.mirrors = o.mirrors;
+    eager_options.views = o.views;
     model = cpu_model_new_host(NULL);
     oracle_guest_init(o.bt ? &eager_ops : &interp_accel_ops, model);
     oracle_host_init();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]
- * [-larges] [-mirrors] [-lookups]
+ * [-larges] [-views] [-lookups]
  * [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
  * translated at its first run) and on this machine's CPU. All of the state, the data and the
  * code must be the same at the end. A program that differs is reduced: instructions become NOPs
@@ -337,7 +337,7 @@ static bool eager_init(struct vcpu *v, GError **err)
 struct options {
     uint64_t seed, programs, insns;
     gint64 seconds;
-    bool host, runs, larges, mirrors, lookups;
+    bool host, runs, larges, views, lookups;
 };
 
 static bool parse(struct options *o, int argc, char **argv)
@@ -352,8 +352,8 @@ static bool parse(struct options *o, int argc, char **argv)
             o->larges = true;
         } else if (strcmp(argv[i], "-lookups") == 0) {
             o->lookups = true;
-        } else if (strcmp(argv[i], "-mirrors") == 0) {
-            o->mirrors = true;
+        } else if (strcmp(argv[i], "-views") == 0) {
+            o->views = true;
             oracle_second_mirror();
         } else if (strcmp(argv[i], "-loops") == 0) {
             use_loops = true;
@@ -384,7 +384,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost] [-runs] [-larges] [-mirrors] [-lookups] [-loops]\n");
+                        "[-one] [-nohost] [-runs] [-larges] [-views] [-lookups] [-loops]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -398,7 +398,7 @@ int main(int argc, char **argv)
     eager_ops.vcpu_init = eager_init;
     eager_options.runs = o.runs;
     eager_options.larges = o.larges;
-    eager_options.mirrors = o.mirrors;
+    eager_options.views = o.views;
     eager_options.lookups = o.lookups;
     eager_options.loops = use_loops;
     oracle_guest_init(&interp_accel_ops, model);

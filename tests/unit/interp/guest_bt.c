@@ -2,7 +2,7 @@
 /*
  * The translator in place of the interpreter: the tests of this room are built a second time
  * with interp_accel_ops being this table. Blocks are translated at their first run. Some are
- * built once more, with GUEST_LOOKUPS, GUEST_RUNS, GUEST_MIRRORS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
+ * built once more, with GUEST_LOOKUPS, GUEST_RUNS, GUEST_VIEWS, GUEST_LARGES, GUEST_LOOPS or GUEST_HOT set.
  */
 #include "cpu/dbt/dbt.h"
 
@@ -12,8 +12,8 @@
 #ifndef GUEST_LOOKUPS
 #define GUEST_LOOKUPS false
 #endif
-#ifndef GUEST_MIRRORS
-#define GUEST_MIRRORS false
+#ifndef GUEST_VIEWS
+#define GUEST_VIEWS false
 #endif
 #ifndef GUEST_LARGES
 #define GUEST_LARGES false
@@ -37,7 +37,7 @@ static bool bt_vcpu_init(struct vcpu *v, GError **err)
     static const struct dbt_options options = {.hot = GUEST_HOT,
                                                .runs = GUEST_RUNS,
                                                .lookups = GUEST_LOOKUPS,
-                                               .mirrors = GUEST_MIRRORS,
+                                               .views = GUEST_VIEWS,
                                                .larges = GUEST_LARGES,
                                                .loops = GUEST_LOOPS};
 

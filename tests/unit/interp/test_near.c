@@ -6,6 +6,9 @@
  */
 #include "guest.h"
 
+#include <stdio.h>
+#include <sys/resource.h>
+
 #define PAGE 0x1000ull
 
 enum { LARGE = 0x400000, LARGE_PAGE = 2 << 20, STEP = 512 };
@@ -43,7 +46,7 @@ GUEST_CODE(fill, "xor %ecx, %ecx\n"
 struct near_case {
     uint64_t at;
     unsigned pages, odd;
-    bool mirrored; /* they follow each other the other way round in memory */
+    bool scattered; /* they do not follow each other in memory */
 };
 static const struct near_case near_cases[] = {
     {G_DATA, 1, 0},   {G_DATA, 16, 0}, {G_DATA, 16, 5},
@@ -57,13 +60,18 @@ static const struct near_case *near_small(unsigned i)
     return &near_cases[i < 4 ? i : i + 2];
 }
 
+/* Of a case's pages, where in memory number i lies. */
+static uint64_t near_place(const struct near_case *c, unsigned i)
+{
+    return c->at + (c->scattered ? i * 5 % c->pages : i) * PAGE;
+}
+
 static struct guest *near_guest(const struct near_case *c)
 {
     struct guest *g = guest_new();
 
-    for (unsigned i = 0; c->mirrored && i < c->pages; i++) {
-        *guest_pte(g, c->at + i * PAGE) =
-            (c->at + (c->pages - 1 - i) * PAGE) | G_P | G_RW | G_US;
+    for (unsigned i = 0; c->scattered && i < c->pages; i++) {
+        *guest_pte(g, c->at + i * PAGE) = near_place(c, i) | G_P | G_RW | G_US;
     }
     return g;
 }
@@ -71,7 +79,7 @@ static struct guest *near_guest(const struct near_case *c)
 /* Where the case's odd page lies. */
 static uint64_t near_odd(const struct near_case *c)
 {
-    return c->at + (c->mirrored ? c->pages - 1 - c->odd : c->odd) * PAGE;
+    return near_place(c, c->odd);
 }
 
 static int near_loop(struct guest *g, const struct near_case *c, uint64_t value)
@@ -327,11 +335,11 @@ static void test_unaligned(void)
     const struct near_case *c = &near_cases[6];
     struct guest *g = near_guest(c);
 
-    g_assert(c->mirrored);
+    g_assert(c->scattered);
     GUEST_LOAD(g, unaligned);
     for (unsigned i = 0; i < c->pages * PAGE / 8; i++) {
         uint64_t va = c->at + i * 8;
-        uint64_t gpa = c->at + (c->pages - 1 - i * 8 / PAGE) * PAGE + va % PAGE;
+        uint64_t gpa = near_place(c, (unsigned)(i * 8 / PAGE)) + va % PAGE;
 
         guest_write64(g, gpa, 0x0101010101010101ull * (i & 0x7f));
     }
@@ -351,6 +359,117 @@ static void test_unaligned(void)
             g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, want);
         }
     }
+    guest_free(g);
+}
+
+/* A page that may be written becomes another one, read-only, and nobody is told: stores may still
+ * go where they went, but never to the new one. */
+static void test_not_told(void)
+{
+    const uint64_t other = G_DATA + 0x100000, evicts = 8 << 20;
+    const struct near_case *c = &near_cases[6];
+    struct guest *g = near_guest(c);
+    uint64_t odd = c->at + c->odd * PAGE, flags = G_P | G_RW | G_US;
+    struct near_case there = *c;
+
+    there.at += evicts;
+    guest_write64(g, G_PD + (there.at / LARGE_PAGE) * 8,
+                  (there.at & ~(uint64_t)(LARGE_PAGE - 1)) | flags | G_PS);
+    guest_flush(g);
+    near_set(g, c->at, c->pages, 1);
+    near_set(g, other, 1, 1000);
+    GUEST_LOAD(g, fill);
+    near_fill(g, c, 2);
+    *guest_pte(g, odd) = other | G_P | G_US;
+    GUEST_LOAD(g, sum);
+    (void)near_sum(g, &there);
+    (void)near_sum(g, c);
+    GUEST_LOAD(g, fill);
+    for (unsigned i = 0; i < 3; i++) {
+        int vector = near_loop(g, c, 3);
+
+        g_assert(vector == CPU_BP || vector == CPU_PAGE_FAULT);
+    }
+    for (uint64_t at = 0; at < PAGE; at += STEP) {
+        g_assert_cmpuint(guest_read64(g, other + at), ==, 1000);
+    }
+    guest_free(g);
+}
+
+enum { FRAMES = 16, PROGRAM_PAGES = 8, TABLES = 4 };
+
+static uint64_t program_frame(unsigned program, unsigned page)
+{
+    return (page * 5 + program) % FRAMES;
+}
+
+/* Page tables of its own, for what is at G_DATA; the rest is as in the guest. Returns CR3. */
+static uint64_t program_new(struct guest *g, unsigned program)
+{
+    const uint64_t at = LARGE + program * TABLES * PAGE, flags = G_P | G_RW | G_US;
+    const uint64_t pt = at + 3 * PAGE;
+
+    guest_write64(g, at, (at + PAGE) | flags);
+    guest_write64(g, at + PAGE, (at + 2 * PAGE) | flags);
+    for (unsigned i = 0; i < 512; i++) {
+        guest_write64(g, at + 2 * PAGE + i * 8, guest_read64(g, G_PD + i * 8));
+    }
+    guest_write64(g, at + 2 * PAGE + G_DATA / LARGE_PAGE * 8, pt | flags);
+    for (unsigned i = 0; i < PROGRAM_PAGES; i++) {
+        guest_write64(g, pt + i * 8, (G_DATA + program_frame(program, i) * PAGE) | flags);
+    }
+    return at;
+}
+
+/* Programs have other pages at the same addresses, and there are more than pvemu keeps in mind. */
+static void test_programs(void)
+{
+    enum { PROGRAMS = 40 };
+    const struct near_case c = {G_DATA, PROGRAM_PAGES, 0};
+    struct guest *g = guest_new();
+    uint64_t cr3[PROGRAMS];
+
+    for (unsigned i = 0; i < FRAMES; i++) {
+        near_set(g, G_DATA + i * PAGE, 1, 1ull << i);
+    }
+    for (unsigned n = 0; n < PROGRAMS; n++) {
+        cr3[n] = program_new(g, n);
+    }
+    GUEST_LOAD(g, sum);
+    for (unsigned turn = 0; turn < 3 * PROGRAMS; turn++) {
+        unsigned program = turn * 7 % PROGRAMS;
+        uint64_t want = 0;
+
+        for (unsigned i = 0; i < PROGRAM_PAGES; i++) {
+            want += near_places(1) << program_frame(program, i);
+        }
+        g->cpu->cr3 = cr3[program];
+        guest_flush(g);
+        g_assert_cmpuint(near_sum(g, &c), ==, want);
+    }
+    guest_free(g);
+}
+
+/* The host has no room to map anything once more. */
+static void test_no_room(void)
+{
+    enum { ROOM = 64 << 20 };
+    const struct near_case *c = &near_cases[6];
+    struct guest *g = near_guest(c);
+    struct rlimit old, tight;
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    g_assert(f != NULL && fscanf(f, "%lu", &pages) == 1);
+    fclose(f);
+    g_assert_cmpint(getrlimit(RLIMIT_AS, &old), ==, 0);
+    tight = old;
+    tight.rlim_cur = MIN(old.rlim_max, pages * PAGE + ROOM);
+    near_set(g, c->at, c->pages, 1);
+    GUEST_LOAD(g, sum);
+    g_assert_cmpint(setrlimit(RLIMIT_AS, &tight), ==, 0);
+    g_assert_cmpuint(near_sum(g, c), ==, near_places(c->pages));
+    g_assert_cmpint(setrlimit(RLIMIT_AS, &old), ==, 0);
     guest_free(g);
 }
 
@@ -706,6 +825,9 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/code-of-other", test_code_of_other);
     g_test_add_func("/interp/near/second-level", test_second_level);
     g_test_add_func("/interp/near/unaligned", test_unaligned);
+    g_test_add_func("/interp/near/not-told", test_not_told);
+    g_test_add_func("/interp/near/programs", test_programs);
+    g_test_add_func("/interp/near/no-room", test_no_room);
     g_test_add_func("/interp/near/fields", test_fields);
     g_test_add_func("/interp/near/fields-fault", test_fields_fault);
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
