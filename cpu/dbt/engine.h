@@ -196,7 +196,8 @@ struct dbt {
     uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
     uint64_t near_larges[DBT_NEAR_BITS / 64]; /* that do so in large pages */
     uint64_t near_views[DBT_NEAR_BITS / 64]; /* that do so in scattered pages */
-    uint64_t near_apart[DBT_NEAR_BITS / 64]; /* that are not to stand for others */
+    uint64_t near_narrow[DBT_NEAR_BITS / 64]; /* that are to stand for what is close by only */
+    uint64_t near_apart[DBT_NEAR_BITS / 64];  /* that are to stand for no others */
     bool large_pages; /* some were met by user code */
     struct interp_run near_alone; /* one page that is in no run */
     struct dbt_views views;
@@ -369,8 +370,8 @@ struct tb *dbt_rewrite_make(struct dbt *d, struct block *b, unsigned index,
 bool dbt_guess(struct dbt *d, uint64_t rip);
 /* It leads nowhere for now. */
 void dbt_guess_undo(struct dbt *d, struct link *l);
-/* The same, since its target is dead. */
-void dbt_guess_dead(struct dbt *d, struct link *l);
+/* The same, since its target is gone; died: not because it is translated in another way. */
+void dbt_guess_gone(struct dbt *d, struct link *l, bool died);
 /* All of this TLB do so. */
 void dbt_guesses_undo(struct dbt *d, unsigned index);
 
@@ -385,6 +386,8 @@ unsigned dbt_link_entry(const struct link *l, const struct tb *t, const struct t
 /* A living translation is known by its frame. */
 void dbt_tb_add(struct dbt *d, struct tb *t);
 void dbt_tb_kill(struct dbt *d, struct tb *t);
+/* It is translated in another way from now on. It may be dead. */
+void dbt_tb_renew(struct dbt *d, struct tb *t);
 /* Dead, but its block was found unchanged. false: it cannot be used any more. */
 bool dbt_tb_revive(struct dbt *d, struct tb *t);
 /* The entry `far` is as it was made. */
@@ -430,8 +433,8 @@ bool dbt_miss(struct dbt *d, uint64_t page, uint32_t slot);
 /* near.c: accesses that look into interp.near. How is the one at an offset in a frame to? */
 enum dbt_near_how { NEAR_NEVER, NEAR_PAGE, NEAR_RUN, NEAR_VIEW, NEAR_LARGE };
 enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at);
-/* May its check stand for others? */
-bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at);
+/* How many bytes may its check stand for, of `most` that make sense? */
+unsigned dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at, unsigned most);
 void dbt_near_init(struct dbt *d);
 /* The interpreter does what such an access was to do, d->rec. */
 void dbt_near_apart(struct dbt *d);
@@ -439,19 +442,18 @@ void dbt_near_apart(struct dbt *d);
  * them which is number `at`. */
 struct dbt_near_what {
     uint32_t place; /* of the slot in struct dbt; the first one where the address chooses it */
-    uint16_t size;
-    uint8_t at;
+    uint16_t size, at;
     bool load;  /* the access itself writes nothing, whatever the slot is for */
 };
 static inline uint64_t dbt_near_word(const struct dbt_near_what *w)
 {
     return w->place | (uint64_t)w->size << 32 | (uint64_t)w->at << 48 |
-           (uint64_t)w->load << 56;
+           (uint64_t)w->load << 63;
 }
 static inline struct dbt_near_what dbt_near_split(uint64_t word)
 {
     return (struct dbt_near_what){.place = (uint32_t)word, .size = (uint16_t)(word >> 32),
-                                  .at = (uint8_t)(word >> 48), .load = word >> 56 != 0};
+                                  .at = (uint16_t)(word >> 48 & 0x7fff), .load = word >> 63 != 0};
 }
 /* Called by translated code for the access of d->rec: the bytes from `first` on are not in the
  * slot. true: now they are. false: the interpreter does it. */

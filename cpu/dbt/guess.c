@@ -42,11 +42,11 @@ void dbt_guess_undo(struct dbt *d, struct link *l)
     guess_wait(d, l, GUESS_SOON);
 }
 
-void dbt_guess_dead(struct dbt *d, struct link *l)
+void dbt_guess_gone(struct dbt *d, struct link *l, bool died)
 {
     dbt_guess_undo(d, l);
     l->target = 0;
-    l->others += l->others <= GUESS_OTHERS;
+    l->others += died && l->others <= GUESS_OTHERS;
 }
 
 void dbt_guesses_undo(struct dbt *d, unsigned index)
@@ -114,8 +114,7 @@ static void guess_change(struct dbt *d, struct link *l, uint64_t *set)
     if (l->linked) {
         dbt_guess_undo(d, l);
     }
-    dbt_tb_kill(d, l->tb);
-    l->tb->edition--; /* as if its block had been decoded anew: never to be revived */
+    dbt_tb_renew(d, l->tb);
 }
 
 bool dbt_guess(struct dbt *d, uint64_t rip)

@@ -28,14 +28,14 @@ unsigned dbt_link_entry(const struct link *l, const struct tb *t,
     return code->low == code->high || (code->low >= l->low && code->high <= l->high) ? 2 : 1;
 }
 
-/* Whatever leads here is linked anew. */
-static void links_in_undo(struct dbt *d, struct tb_code *code)
+/* Whatever leads here is linked anew. died: those who guess that they lead here are told. */
+static void links_in_undo(struct dbt *d, struct tb_code *code, bool died)
 {
     for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
         struct link *l = &d->links[in];
 
         if (l->site != 0) {
-            dbt_guess_dead(d, l);
+            dbt_guess_gone(d, l, died);
         } else {
             link_patch(d, l, l->stub);
             l->linked = false;
@@ -60,7 +60,7 @@ static void link_sample(struct dbt *d, struct tb_code *code, unsigned bit)
     if (loop->known && loop->good) {
         *good |= 1ull << (bit % 64);
         d->counts.n[COUNT_LOOPS]++;
-        links_in_undo(d, code);
+        links_in_undo(d, code, false);
     }
 }
 
@@ -296,7 +296,7 @@ void dbt_jump_back(struct dbt *d, const struct tb_code *code)
     }
 }
 
-void dbt_tb_kill(struct dbt *d, struct tb *t)
+static void tb_take_out(struct dbt *d, struct tb *t, bool died)
 {
     uint32_t *at = &d->frames[dbt_frame_slot(t->block->frame)];
 
@@ -309,11 +309,24 @@ void dbt_tb_kill(struct dbt *d, struct tb *t)
     for (unsigned i = 0; i < TLB_NR; i++) {
         struct tb_code *code = &t->code[i];
 
-        links_in_undo(d, code);
+        links_in_undo(d, code, died);
         if (code->far != 0) {
             links_jump_away(d, code, i);
         }
     }
+}
+
+void dbt_tb_kill(struct dbt *d, struct tb *t)
+{
+    tb_take_out(d, t, true);
+}
+
+void dbt_tb_renew(struct dbt *d, struct tb *t)
+{
+    if (!t->dead) {
+        tb_take_out(d, t, false);
+    }
+    t->edition--; /* as if its block had been decoded anew: never to be revived */
 }
 
 bool dbt_tb_revive(struct dbt *d, struct tb *t)

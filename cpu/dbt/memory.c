@@ -242,7 +242,7 @@ static bool check_group(struct tr *t, const struct tr_operand *op, struct emit_m
     struct tr_operand low = *op;
     struct tr_group g;
 
-    if (op->locked || op->bits || op->size > 64 || !tr_group_scan(t, op, &g)) {
+    if (op->locked || op->bits || op->size > 64 || !tr_group_scan(t, op, GROUP_TLB, &g)) {
         return false;
     }
     low.disp = g.low;

@@ -42,6 +42,7 @@
  * a run, for a run, where finding another one may take some thousands itself. */
 enum {
     NEAR_MISSES = 4096,
+    NEAR_STRADDLE = 8, /* misses for one access that lies in two pages */
     NEAR_CYCLES = 600,
     NEAR_PAGE_CYCLES = 3000,
     NEAR_RUN_CYCLES = 20000
@@ -50,7 +51,7 @@ enum {
     NEAR_LOOK = 512,
     NEAR_LONG = 64
 }; /* pages of what is looked at of a large one; of a run */
-enum { NEAR_APART = 64, NEAR_APART_CYCLES = 20000 };
+enum { NEAR_APART = 64, NEAR_APART_CYCLES = 20000, NEAR_NARROW = 128 };
 
 static bool near_set(const uint64_t *set, unsigned bit)
 {
@@ -69,9 +70,13 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
                                                                   : NEAR_PAGE;
 }
 
-bool dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at)
+unsigned dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at, unsigned most)
 {
-    return !near_set(d->near_apart, dbt_site_bit(frame, at));
+    unsigned bit = dbt_site_bit(frame, at);
+
+    return near_set(d->near_apart, bit)    ? 0
+           : near_set(d->near_narrow, bit) ? MIN(most, (unsigned)NEAR_NARROW)
+                                           : most;
 }
 
 void dbt_near_init(struct dbt *d)
@@ -104,10 +109,17 @@ static void near_note(struct dbt *d, uint64_t *set)
     unsigned bit = dbt_site_bit(rec->tb->block->frame, rec->ip);
 
     set[bit / 64] |= 1ull << (bit % 64);
-    if (!rec->tb->dead) {
-        dbt_tb_kill(d, rec->tb);
-    }
-    rec->tb->edition--; /* as if its block had been decoded anew: never to be revived */
+    dbt_tb_renew(d, rec->tb);
+}
+
+/* What the access of d->rec stands for does not lie in one page, or run, with it too often: it
+ * is to stand for less, then for none. */
+static void near_apart(struct dbt *d)
+{
+    const struct rec *rec = &d->recs[d->rec];
+    bool narrow = near_set(d->near_narrow, dbt_site_bit(rec->tb->block->frame, rec->ip));
+
+    near_note(d, narrow ? d->near_apart : d->near_narrow);
 }
 
 void dbt_near_apart(struct dbt *d)
@@ -118,7 +130,7 @@ void dbt_near_apart(struct dbt *d)
         d->apart_since = now;
         if (now - since < (uint64_t)NEAR_APART * NEAR_APART_CYCLES) {
             d->counts.n[COUNT_NEAR_APART]++;
-            near_note(d, d->near_apart);
+            near_apart(d);
         }
     }
 }
@@ -344,7 +356,7 @@ static void near_take(struct dbt *d, struct interp_near *slot, const struct inte
     slot->host = run->host;
     slot->len = run->len;
     for (unsigned i = 0; i < NEAR_SIZES; i++) {
-        slot->limit[i] = run->len - (1ull << i);
+        slot->limit[i] = run->len < near_size(i) ? 0 : run->len - near_size(i) + 1;
     }
     near_used(d, slot);
 }
@@ -369,7 +381,9 @@ static enum dbt_near_how near_better(struct dbt *d, const struct interp_near *sl
     if (near_is_run(d, slot)) {
         return cycles >= NEAR_RUN_CYCLES ? NEAR_RUN : is_long ? NEAR_LARGE : NEAR_VIEW;
     }
-    run = cycles < NEAR_PAGE_CYCLES ? near_run(d, slot->start, write, false) : NULL;
+    run = cycles < NEAR_PAGE_CYCLES && slot->start != NEAR_NONE
+              ? near_run(d, slot->start, write, false)
+              : NULL;
     return cycles >= NEAR_PAGE_CYCLES                ? NEAR_PAGE
            : run != NULL && run->len > MEM_PAGE_SIZE ? NEAR_RUN /* its page has a tag */
                                                      : NEAR_VIEW;
@@ -419,10 +433,11 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
     return true;
 }
 
-/* One more miss. Always true. */
-static bool near_miss(struct dbt *d, struct interp_near *slot)
+/* So many more misses. Always true. */
+static bool near_miss(struct dbt *d, struct interp_near *slot, uint32_t nr)
 {
-    return ++slot->misses != 0 || dbt_near_often(d, 0, (uint32_t)((char *)slot - (char *)d));
+    slot->misses += MIN(nr, -slot->misses);
+    return slot->misses != 0 || dbt_near_often(d, 0, (uint32_t)((char *)slot - (char *)d));
 }
 
 bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
@@ -450,9 +465,12 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
         page.addend = near_entry(d, page.start)->addend;
         page.host = page.start + page.addend;
     }
-    if (!ok || first - run->start > run->len - w.size) {
+    if (!ok || run->len < w.size || first - run->start > run->len - w.size) {
+        if (ok && run == &page) { /* in two pages: the interpreter is slow */
+            near_miss(d, slot, NEAR_STRADDLE);
+        }
         return false;
     }
     near_take(d, slot, run);
-    return near_miss(d, slot);
+    return near_miss(d, slot, 1);
 }

@@ -70,6 +70,18 @@ void tr_flags_keep(struct tr *t, const struct insn *in, unsigned reg)
     }
 }
 
+/* By the result alone. */
+static bool redo_logic(const struct insn *in)
+{
+    return in->id == INSN_AND || in->id == INSN_OR || in->id == INSN_XOR;
+}
+
+/* What else its flags come from, besides its first operand. */
+static unsigned redo_source(const struct insn *in)
+{
+    return in->nr_operands > 1 && !redo_logic(in) ? redo_reg(&in->op[1]) : INSN_NO_REG;
+}
+
 /* Can its flags be had again, from what it leaves in its registers? */
 static bool redo_fits(const struct tr *t, const struct insn *in)
 {
@@ -80,11 +92,11 @@ static bool redo_fits(const struct tr *t, const struct insn *in)
         return false;
     }
     a = redo_reg(to);
-    b = in->nr_operands > 1 ? redo_reg(from) : INSN_NO_REG;
+    b = redo_source(in);
     if (a == CPU_RSP || b == CPU_RSP) {
         return false;
     }
-    if (in->id == INSN_NEG) {
+    if (in->id == INSN_NEG || redo_logic(in)) {
         return to->size >= 4;
     }
     if (in->nr_operands != 2 || (from->kind != OPK_GPR && from->kind != OPK_IMM)) {
@@ -98,10 +110,6 @@ static bool redo_fits(const struct tr *t, const struct insn *in)
     case INSN_SHR:
     case INSN_SAR:
         return in == t->kept;
-    case INSN_AND: /* by the result alone */
-    case INSN_OR:
-    case INSN_XOR:
-        return to->size >= 4;
     case INSN_ADD:
     case INSN_SUB:
         return to->size >= 4 && a != b &&
@@ -228,8 +236,7 @@ static bool redo_kept(const struct tr *t, const struct insn *in)
     if (redo == t->kept) {
         return tr_keeps(in, INSN_NO_REG, INSN_NO_REG);
     }
-    return tr_keeps(in, redo_reg(&redo->op[0]),
-                    redo->nr_operands > 1 ? redo_reg(&redo->op[1]) : INSN_NO_REG);
+    return tr_keeps(in, redo_reg(&redo->op[0]), redo_source(redo));
 }
 
 void tr_flags_before(struct tr *t, const struct insn *in)

@@ -13,8 +13,6 @@
  */
 #include "translate.h"
 
-enum { GROUP_MOST = 1 << (NEAR_SIZES - 1) };
-
 /* Instructions that write no registers but their operands say so, or RAX and RDX. */
 static bool group_known(const struct insn *in)
 {
@@ -105,12 +103,14 @@ static bool group_access(struct tr *t, unsigned i, const struct tr_operand *firs
     return ok && group_plain(op) && group_same(op, first);
 }
 
-bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group *g)
+bool tr_group_scan(struct tr *t, const struct tr_operand *first, unsigned most,
+                   struct tr_group *g)
 {
     bool found = false;
 
-    if (!dbt_near_whole(t->d, t->b->frame, t->ip) || t->nr_groups == DBT_GROUPS ||
-        t->nr_addends == DBT_GROUPS) {
+    most = dbt_near_whole(t->d, t->b->frame, t->ip, most);
+
+    if (most == 0 || t->nr_groups == DBT_GROUPS || t->nr_addends == DBT_GROUPS) {
         return false;
     }
     *g = (struct tr_group){.first = *first, .low = first->disp,
@@ -125,7 +125,7 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group
         if (group_access(t, i + 1, first, &op)) {
             low = MIN(g->low, op.disp);
             high = MAX(g->high, op.disp + op.size);
-            if (high - low <= GROUP_MOST) {
+            if (high - low <= most) {
                 g->low = low;
                 g->high = high;
                 g->write = g->write || op.write;

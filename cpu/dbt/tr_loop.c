@@ -30,7 +30,6 @@
 #include "loop.h"
 
 enum { LOOP_LOCKSTEP = 4 }; /* iterations */
-enum { JA = 7, JNE = 5, JO = 0, JL = 12, JGE = 13, JLE = 14, JG = 15, JCC_NOT = 1 };
 
 /* ---- which ---- */
 
@@ -240,7 +239,7 @@ static void head_slot(struct tr_loop *l, unsigned number)
         head_bytes(t, 0x49, 0x81, 0xfa); /* cmp $..,%r10 */
         emit_u32(&t->c, MEM_PAGE_SIZE - size);
     }
-    loop_fail(l, JA);
+    loop_fail(l, g->run ? JAE : JA);
     emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, g->slot + offsetof(struct interp_near, addend));
     head_fold(l, g);
     emit_op_gs(&t->c, EMIT_STORE, HOST_R11, loop_addend(number));
@@ -248,7 +247,7 @@ static void head_slot(struct tr_loop *l, unsigned number)
         return;
     }
     if (!down) {
-        head_bytes(t, 0x49, 0xf7, 0xda); /* neg %r10 */
+        head_bytes(t, 0x49, 0xf7, g->run ? 0xd2 : 0xda); /* not %r10, neg %r10 */
         if (g->run) {
             emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R10, g->slot + tr_near_limit(size));
         } else {

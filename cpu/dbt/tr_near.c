@@ -118,7 +118,7 @@ static unsigned near_class(unsigned size)
 {
     unsigned i = 0;
 
-    while (1u << i < size) {
+    while (near_size(i) < size) {
         i++;
     }
     return i;
@@ -165,8 +165,8 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
                                     : run             ? t->d->common_near_run
                                                       : t->d->common_near[g->write],
                           .what = {.place = (uint32_t)slot,
-                                   .size = (uint16_t)(run ? 1u << i : size),
-                                   .at = (uint8_t)(g->first.disp - g->low),
+                                   .size = (uint16_t)(run ? near_size(i) : size),
+                                   .at = (uint16_t)(g->first.disp - g->low),
                                    .load = !g->first.write}};
     near_address(t, &g->first, g->low, false);
     if (how == NEAR_LARGE) {
@@ -175,11 +175,12 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
     near_op(t, EMIT_SUB_LOAD, slot, offsetof(struct interp_near, start), how);
     if (run) {
         near_op(t, EMIT_CMP_LOAD, slot, offsetof(struct interp_near, limit) + 8 * i, how);
+        tr_fixup(t, emit_jcc(&t->c, JAE), FIX_NEAR, t->nr_nears++);
     } else {
         emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfb}, 3); /* cmp $..,%r11 */
         emit_u32(&t->c, MEM_PAGE_SIZE - size);
+        tr_fixup(t, emit_jcc(&t->c, JA), FIX_NEAR, t->nr_nears++);
     }
-    tr_fixup(t, emit_jcc(&t->c, 7), FIX_NEAR, t->nr_nears++);
 }
 
 /* Behind the comparison: where the access is on the host. */
@@ -207,7 +208,8 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
                       struct emit_mem *m)
 {
     struct tr_group g;
-    bool group = how != NEAR_LARGE && tr_group_scan(t, op, &g);
+    unsigned most = how == NEAR_PAGE ? GROUP_PAGE : GROUP_RUN;
+    bool group = how != NEAR_LARGE && tr_group_scan(t, op, most, &g);
     size_t slot;
 
     if (!group) {

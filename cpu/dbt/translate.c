@@ -421,13 +421,21 @@ static void entry_vector(struct tr *t)
     tr_fixup(t, emit_jcc(&t->c, 4), FIX_FPU, 0);
 }
 
-/* The first instruction, if there is one, would only save the flags again. */
+/* Would the first instruction that has to do with flags, or overwrites them by its check, only
+ * save them again? */
 static bool tr_checks_first(const struct tr *t)
 {
-    const struct insn *in = &t->insn[0];
+    for (unsigned i = 0; i < t->nr && !t->b->crosses; i++) {
+        const struct insn *in = &t->insn[i];
+        struct insn_status s = insn_status_flags(in);
+        bool access = insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP &&
+                      in->base != CPU_RSP;
 
-    return t->b->crosses || (t->nr > 0 && insn_mem_operand(in) != NULL && in->id != INSN_LEA &&
-           in->id != INSN_NOP && insn_status_flags(in).reads == 0 && in->base != CPU_RSP);
+        if (s.reads != 0 || access || s.writes || (in->flags & INSN_F_BRANCH) != 0) {
+            return s.reads == 0 && (access || in->id == INSN_CALL);
+        }
+    }
+    return t->b->crosses;
 }
 
 void tr_entry(struct tr *t, struct tb_code *code)

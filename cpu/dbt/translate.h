@@ -43,6 +43,9 @@ struct fixup {
     uint64_t to;
 };
 
+/* Conditions, as in Jcc (SDM vol. 2 B.1.4.7). */
+enum { JO = 0, JAE = 3, JNE = 5, JA = 7, JL = 12, JGE = 13, JLE = 14, JG = 15, JCC_NOT = 1 };
+
 /* memory.c */
 struct tr_operand {
     uint8_t base, index, scale, seg; /* as in struct insn */
@@ -249,12 +252,14 @@ void tr_stack_stub(struct tr *t, uint32_t check);
 bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
 /*
- * tr_group.c. The current instruction's access may stand for later ones: _scan says for what;
- * a load may stand for stores. _add when a check of all that was emitted. What it found,
+ * tr_group.c. The current instruction's access may stand for later ones: _scan says for what,
+ * within `most` bytes; a load may stand for stores. _add when a check of all that was emitted. What it found,
  * at g->addend, stays there while the block runs. _use: tr_check() of one that needs no check;
  * no flags change. false: it does, nothing was emitted. _after every instruction.
  */
-bool tr_group_scan(struct tr *t, const struct tr_operand *first, struct tr_group *g);
+enum { GROUP_TLB = 128, GROUP_PAGE = 1024, GROUP_RUN = 8192 };
+bool tr_group_scan(struct tr *t, const struct tr_operand *first, unsigned most,
+                   struct tr_group *g);
 void tr_group_add(struct tr *t, const struct tr_group *g);
 bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
 void tr_group_after(struct tr *t, const struct insn *in);

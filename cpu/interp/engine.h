@@ -111,7 +111,7 @@ enum {
     NEAR_LARGES = NEAR_VIEWS + 256,
     NEAR_SLOTS = NEAR_LARGES + 64,
     NEAR_RUNS = 8,
-    NEAR_SIZES = 8
+    NEAR_SIZES = 10
 };
 struct interp_near {
     _Alignas(64) uint64_t start; /* guest address */
@@ -119,7 +119,7 @@ struct interp_near {
     uint32_t misses;             /* up to 0 */
     uint32_t used;               /* since NEAR_NONE */
     uint64_t len;
-    uint64_t limit[NEAR_SIZES]; /* [i]: len - (1 << i) */
+    uint64_t limit[NEAR_SIZES]; /* [i]: how many bytes something of near_size(i) may begin at */
 };
 enum near_kind { NEAR_WRITE = 1, NEAR_VIEW_RUN = 2 }; /* bits */
 struct interp_run {
@@ -136,6 +136,10 @@ struct interp_nears {
     uint64_t views, views_len; /* where on the host guest memory is mapped once more */
 };
 enum { NEAR_LARGE_SHIFT = 21 }; /* of the address, to the number of such a slot */
+static inline unsigned near_size(unsigned i)
+{
+    return 1u << (i < 8 ? i : i == 8 ? 10 : 13);
+}
 #define NEAR_NONE (1ull << 63) /* not canonical, nor is it with an addend */
 
 /* What distinguishes two decodings of the same bytes. */

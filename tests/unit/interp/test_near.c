@@ -544,6 +544,61 @@ static void test_fields(void)
     near_fields(false);
 }
 
+GUEST_CODE(wide, "mov (%rsi), %rax\n"
+                 "add 700(%rsi), %rax\n"
+                 "mov %rax, 2500(%rsi)\n"
+                 "addl $1, 5000(%rsi)\n"
+                 "add 5000(%rsi), %eax\n"
+                 "int3");
+
+/* Fields far from each other, over pages that do not follow each other in memory, up to one that
+ * may not be written, and to one that is not there. */
+static void test_fields_wide(void)
+{
+    const struct near_case *c = &near_cases[6];
+    const unsigned whole = c->pages - 2;
+    struct guest *g = near_guest(c);
+
+    GUEST_LOAD(g, wide);
+    *guest_pte(g, c->at + whole * PAGE) &= ~(uint64_t)G_RW;
+    *guest_pte(g, c->at + (whole + 1) * PAGE) = 0;
+    guest_flush(g);
+    for (unsigned turn = 0; turn < 3; turn++) {
+        for (uint64_t at = c->at; at < c->at + (whole + 1) * PAGE - 64; at += 248) {
+            const uint64_t off[] = {0, 700, 2500, 5000};
+            uint64_t gpa[4], bad = 0, pages[4];
+
+            for (unsigned i = 0; i < 4; i++) {
+                uint64_t rel = at + off[i] - c->at;
+
+                pages[i] = rel / PAGE;
+                gpa[i] = near_place(c, (unsigned)(rel / PAGE)) + rel % PAGE;
+                if (rel % PAGE <= PAGE - 8 && pages[i] <= whole) {
+                    guest_write64(g, gpa[i], 1ull << (8 * i));
+                }
+                bad |= rel % PAGE > PAGE - 8;
+            }
+            g->cpu->gpr[CPU_RSI] = at;
+            if (bad != 0) {
+                continue; /* the bytes are in two places */
+            }
+            if (pages[1] > whole || pages[2] >= whole || pages[3] >= whole) {
+                g_assert_cmpint(near_run(g, G_CODE), ==, CPU_PAGE_FAULT);
+                g_assert_cmphex(g->cpu->cr2, ==,
+                                at + (pages[1] > whole    ? off[1]
+                                      : pages[2] >= whole ? off[2]
+                                                          : off[3]));
+                continue;
+            }
+            g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+            g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 0x1000102);
+            g_assert_cmphex(guest_read64(g, gpa[2]), ==, 0x101);
+            g_assert_cmphex(guest_read64(g, gpa[3]), ==, 0x1000001);
+        }
+    }
+    guest_free(g);
+}
+
 /* Later ones fault by themselves, when those before them are done, and A and D are only of
  * pages that were touched. */
 static void fields_fault(bool user)
@@ -829,6 +884,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/programs", test_programs);
     g_test_add_func("/interp/near/no-room", test_no_room);
     g_test_add_func("/interp/near/fields", test_fields);
+    g_test_add_func("/interp/near/fields-wide", test_fields_wide);
     g_test_add_func("/interp/near/fields-fault", test_fields_fault);
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
     g_test_add_func("/interp/near/fields-device", test_fields_device);
