@@ -78,12 +78,32 @@ static void stack_use(struct tr *t, int64_t low, unsigned size)
     }
 }
 
-/* What the code that follows is likely to use: its frame and the way back. */
+/* Does it lead to other code of its function? */
+static bool stack_goes_on(const struct tr *t)
+{
+    for (unsigned i = 0; i < t->nr; i++) {
+        if ((t->insn[i].flags & INSN_F_BRANCH) != 0 && t->insn[i].id != INSN_RET) {
+            return true;
+        }
+    }
+    return t->nr == 0 || t->insn[t->nr - 1].id != INSN_RET;
+}
+
+/*
+ * What the code that follows is likely to use: its frame and the way back; or what a CALL pushes,
+ * whose check would have to save the flags.
+ */
 static void stack_widen(struct tr *t)
 {
     enum { FRAME = 256 };
 
-    if (t->low == t->high || t->low >= 0) {
+    if (t->low == t->high) {
+        return;
+    }
+    if (t->low >= 0) {
+        if (stack_goes_on(t)) {
+            stack_use(t, -8, 8);
+        }
         return;
     }
     stack_use(t, 0, 8);
