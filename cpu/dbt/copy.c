@@ -280,7 +280,7 @@ static bool copy_push(struct tr *t, const struct insn *in)
     } else {
         emit_op_mem(&t->c, EMIT_STORE, in->op[0].reg, &m);
     }
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
+    tr_stack_move(t, -8);
     return true;
 }
 
@@ -294,11 +294,11 @@ static bool copy_pop(struct tr *t, const struct insn *in)
     tr_check(t, &copy_slot, &m);
     if (!tr_displaced(in->op[0].reg)) {
         emit_op_mem(&t->c, EMIT_LOAD, in->op[0].reg, &m);
-        emit_lea(&t->c, HOST_STACK, HOST_STACK, 8);
+        tr_stack_move(t, 8);
         return true;
     }
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, 8);
+    tr_stack_move(t, 8);
     tr_set(t, in->op[0].reg, HOST_R10);
     return true;
 }
@@ -329,7 +329,7 @@ static bool copy_adjust(struct tr *t, const struct insn *in)
         delta == 0 || (t->status.writes && t->live_after != 0)) {
         return false;
     }
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, delta);
+    tr_stack_move(t, delta);
     t->loc = t->status.writes ? LOC_DEAD : t->loc;
     t->keeps_r11 = true;
     return true;

@@ -51,7 +51,8 @@ static void flow_ret(struct tr *t, const struct insn *in)
     tr_check(t, &slot, &m);
     tr_flags_host(t);
     emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, 8 + extra);
+    tr_stack_move(t, 8 + extra);
+    tr_stack_settle(t);
     emit_store32_gs(&t->c, TR_GS(rec), t->rec);
     emit_byte(&t->c, 0xc3);
 }

@@ -268,7 +268,7 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     if (op->base == CPU_RSP && !op->bits && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
         op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
         *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
-                               .disp = (int32_t)op->disp};
+                               .disp = (int32_t)op->disp + t->lag};
         t->keeps_r11 = true;
         return;
     }

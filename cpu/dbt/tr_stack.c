@@ -143,6 +143,68 @@ bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size)
            t->sp + disp + size <= t->high;
 }
 
+/* Operands that say RSP by its number, and what a PUSH or POP moves. */
+static bool stack_named(const struct insn *in)
+{
+    for (unsigned i = 0; i < in->nr_operands; i++) {
+        if (in->op[i].kind == OPK_GPR && in->op[i].reg == CPU_RSP) {
+            return true;
+        }
+    }
+    return in->id == INSN_LEA && (in->base == CPU_RSP || in->index == CPU_RSP);
+}
+
+static bool stack_plain(const struct tr *t, const struct insn *in)
+{
+    const struct insn_operand *mem = insn_mem_operand(in);
+    int32_t delta;
+
+    if (in->id == INSN_PUSH || in->id == INSN_POP) {
+        bool push = in->id == INSN_PUSH;
+
+        return in->opsize == 8 && !stack_named(in) &&
+               (in->op[0].kind == OPK_GPR || (push && in->op[0].kind == OPK_IMM)) &&
+               tr_stack_covers(t, push ? -8 : 0, 8);
+    }
+    if (stack_named(in)) {
+        return tr_stack_delta(in, &delta) && delta != 0 &&
+               (!t->status.writes || t->live_after == 0);
+    }
+    return mem == NULL || in->id == INSN_LEA || in->id == INSN_NOP ||
+           (stack_operand(in) && in->disp == (int32_t)in->disp &&
+            (in->prefixes & INSN_P_LOCK) == 0 && in->id != INSN_XCHG &&
+            (in->id < INSN_BT || in->id > INSN_BTC) && tr_stack_covers(t, in->disp, mem->size));
+}
+
+bool tr_stack_lags(const struct tr *t, const struct insn *in)
+{
+    if (t->plain || t->b->crosses) {
+        return false;
+    }
+    if (in->id == INSN_RET) {
+        return in->opsize == 8 && !t->d->no_returns && tr_stack_covers(t, 0, 8);
+    }
+    return (in->flags & (INSN_F_SYSTEM | INSN_F_BRANCH)) == 0 && in->id != INSN_NATIVE &&
+           in->id != INSN_DIV && in->id != INSN_IDIV &&
+           tr_keeps(in, INSN_NO_REG, INSN_NO_REG) && stack_plain(t, in);
+}
+
+void tr_stack_settle(struct tr *t)
+{
+    if (t->lag != 0) {
+        emit_lea(&t->c, HOST_STACK, HOST_STACK, t->lag);
+        t->lag = 0;
+    }
+}
+
+void tr_stack_move(struct tr *t, int32_t delta)
+{
+    t->lag += delta;
+    if (!t->lags) {
+        tr_stack_settle(t);
+    }
+}
+
 void tr_stack_check(struct tr *t)
 {
     uint32_t check = emit_offset(&t->c);

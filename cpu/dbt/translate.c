@@ -236,6 +236,7 @@ static void stub_emit(struct tr *t, const struct fixup *f)
 void tr_interpret(struct tr *t)
 {
     t->may_redo = false;
+    tr_stack_settle(t);
     tr_clobber(t);
     emit_mov_imm32(&t->c, HOST_R10, t->rec);
     emit_jmp_to(&t->c, t->d->common_slow);
@@ -502,7 +503,7 @@ static struct rec *body_begin(struct tr *t, unsigned i)
 
     t->rec = d->nr_recs++;
     t->number = i;
-    t->alone = t->keeps_r11 = t->uses_r10 = false;
+    t->alone = t->keeps_r11 = t->uses_r10 = t->lags = false;
     t->ip = (uint16_t)(t->b->offset + t->at[i]);
     t->sp = t->sps[i];
     t->live = t->live_before[i];
@@ -557,16 +558,21 @@ static void tr_body(struct tr *t)
             tr_keep_insn(t, rec);
             tr_across(t);
         }
+        t->lags = tr_stack_lags(t, in);
+        if (!t->lags) {
+            tr_stack_settle(t);
+        }
         open = tr_insn(t, in, t->live_taken[i]);
         rec->end = emit_offset(&t->c);
         rec->host_flags = t->fault_host;
         rec->group = t->alone;
-        rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 && !rec->group
+        rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 && !rec->group && t->lag == 0
                           ? emit_offset(&t->c) : 0;
         tr_group_after(t, in);
         tr_flags_after(t, in);
     }
     t->may_redo = false;
+    tr_stack_settle(t);
     if (open) {
         unsigned next = t->b->offset + t->bytes;
 
@@ -610,7 +616,8 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->nr_groups = t->nr_addends = t->nr_guesses = 0;
     t->redo = t->kept = NULL;
     t->lent = INSN_NO_REG;
-    t->polled = false;
+    t->polled = t->lags = false;
+    t->lag = 0;
     t->may_redo = t->in_loop = false;
     t->loop = NULL;
     t->loop_nr = t->loop_fix = 0;

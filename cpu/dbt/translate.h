@@ -120,6 +120,8 @@ struct tr {
     uint32_t rec;
     uint16_t ip;
     int32_t sp; /* RSP, from that at the start */
+    int32_t lag; /* the same, from R9 */
+    bool lags;   /* the current instruction may leave R9 behind */
     enum loc loc;
     const struct insn *redo; /* its flags are the guest's and can be had again; NULL: none */
     bool may_redo; /* while the current instruction goes on */
@@ -248,6 +250,14 @@ void tr_stack_scan(struct tr *t);
 bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size);
 void tr_stack_check(struct tr *t);
 void tr_stack_stub(struct tr *t, uint32_t check);
+/*
+ * R9 need not follow through pushes and pops of what was checked: t->lag. Does the current
+ * instruction take that into account, without faults, stubs and C? R9 is right again; no flags
+ * change. RSP moves on, behind its instruction.
+ */
+bool tr_stack_lags(const struct tr *t, const struct insn *in);
+void tr_stack_settle(struct tr *t);
+void tr_stack_move(struct tr *t, int32_t delta);
 /* Does the instruction change RSP by *delta? false: by something unknown. */
 bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
