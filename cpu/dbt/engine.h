@@ -147,8 +147,11 @@ struct link {
     uint32_t vector; /* classes that are allowed and resident there */
     int32_t low, high; /* what of the stack is in the cached page, from RSP there */
     /* A guess (guess.c): a branch (at `to`) to anywhere, while r10 is the tag of one rip. */
-    uint32_t site;   /* its code */
-    uint32_t page;   /* the page of that rip there */
+    uint32_t site;   /* its code, */
+    uint32_t tag;    /* that tag */
+    uint32_t page;   /* and the page of that rip; 0: a direct branch, for which the tag is that */
+    int32_t by;      /* of its own page, which is so far before that rip */
+    uint8_t compare; /* the operands of its CMP */
     uint32_t target; /* the translation that has it in its list; 0: none */
     bool listed;     /* in d->guesses */
     bool flagless;   /* nobody has the flags there */

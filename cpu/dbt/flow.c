@@ -164,12 +164,16 @@ static void flow_call_code(struct tr *t, const struct insn *in, int64_t to, bool
     }
 }
 
-/* To both stacks. */
-static void flow_push(struct tr *t, int64_t back)
+/* r10, where it is the page, or not yet, to `back` from there; and that to both stacks. */
+static void flow_push(struct tr *t, int64_t back, bool page)
 {
     struct emit_mem m = {.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1, .disp = -8};
 
-    tr_guest_address(t, HOST_R10, back);
+    if (page) {
+        emit_lea(&t->c, HOST_R10, HOST_R10, (int32_t)back);
+    } else {
+        tr_guest_address(t, HOST_R10, back);
+    }
     emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
     emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
     emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
@@ -192,23 +196,31 @@ bool tr_guess_redo(const struct tr *t)
     return t->redo != NULL && !flow_site(t, t->d->guess_flags);
 }
 
-/* r10 is compared with one tag. sp: RSP behind the branch. */
-static struct tr_guess *flow_compare(struct tr *t, int32_t sp)
+/*
+ * r10 is compared with one tag. direct: that is the page, and the tag becomes that of the page: where
+ * the branch leads from there is certain. sp: RSP behind the branch.
+ */
+static struct tr_guess *flow_compare(struct tr *t, int32_t sp, bool direct)
 {
     struct tr_guess *g = &t->guess[t->nr_guesses];
     struct link *l = &t->d->links[t->d->nr_links];
+    bool salted = direct && interp_keyed(t->index);
 
     g_assert(t->nr_guesses < G_N_ELEMENTS(t->guess));
+    if (salted) {
+        emit_mov(&t->c, HOST_R11, HOST_R10);
+        emit_op_gs(&t->c, EMIT_XOR_LOAD, HOST_R11,
+                   TR_GS(interp.key64) + t->index * sizeof(uint64_t));
+    }
     *l = (struct link){.tb = t->t, .index = (uint8_t)t->index, .vector = t->t->need,
                        .to = t->ip, .flagless = t->loc == LOC_REDO,
-                       .site = emit_offset(&t->c)};
+                       .compare = salted ? 0x1d : 0x15, .site = emit_offset(&t->c)};
     if (sp != TR_SP_UNKNOWN && t->low != t->high) {
         l->low = t->low - sp;
         l->high = t->high - sp;
     }
-    *g = (struct tr_guess){.link = t->d->nr_links++};
-    emit_mov_imm64(&t->c, HOST_R11, 0);
-    emit_op_reg(&t->c, EMIT_CMP_LOAD, HOST_R10, HOST_R11);
+    *g = (struct tr_guess){.link = t->d->nr_links++, .direct = direct};
+    emit_bytes(&t->c, (const uint8_t[]){0x4c, 0x3b, l->compare, 0, 0, 0, 0}, 7);
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_GUESS, t->nr_guesses++);
     return g;
 }
@@ -221,25 +233,43 @@ static void flow_page(struct tr *t, struct link *l)
     emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(page));
 }
 
+/* The same, of a direct branch. r10 is its own page; r11 becomes the other. */
+static void flow_page_direct(struct tr *t, struct link *l, int64_t to)
+{
+    l->by = (int32_t)to;
+    emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)(to & ~(int64_t)(MEM_PAGE_SIZE - 1)));
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(page));
+}
+
 /*
  * A call that is compared with one target (guess.c). Nothing behind the comparison fails. Flags
  * that can be had again are saved only by the stub: most functions do not look at them.
  */
 static void flow_guess(struct tr *t, const struct insn *in, int64_t to, int64_t back)
 {
+    bool direct = in->op[0].kind == OPK_REL;
     struct tr_guess *g;
     struct link *l;
 
     tr_clobber(t);
-    flow_call_target(t, in, to);
-    tr_jump_salt(t);
-    g = flow_compare(t, t->sp - 8);
+    if (direct) {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
+    } else {
+        flow_call_target(t, in, to);
+        tr_jump_salt(t);
+    }
+    g = flow_compare(t, t->sp - 8, direct);
     l = &t->d->links[g->link];
     g->in = in;
     g->to = to;
     g->back = back;
-    flow_push(t, back);
-    flow_page(t, l);
+    if (direct) {
+        flow_page_direct(t, l, to);
+    }
+    flow_push(t, back, direct);
+    if (!direct) {
+        flow_page(t, l);
+    }
     t->sp -= 8;
     l->patch = emit_call(&t->c);
     g->landing = emit_offset(&t->c);
@@ -252,10 +282,24 @@ void tr_guess_jump(struct tr *t, bool leave)
     struct link *l;
 
     tr_jump_salt(t);
-    g = flow_compare(t, t->sp);
+    g = flow_compare(t, t->sp, false);
     l = &t->d->links[g->link];
     g->leave = leave;
     flow_page(t, l);
+    l->patch = emit_jmp(&t->c);
+}
+
+void tr_guess_far(struct tr *t, int64_t to, bool leave)
+{
+    struct tr_guess *g;
+    struct link *l;
+
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
+    g = flow_compare(t, t->sp, true);
+    l = &t->d->links[g->link];
+    g->leave = leave;
+    g->to = to;
+    flow_page_direct(t, l, to);
     l->patch = emit_jmp(&t->c);
 }
 
@@ -274,7 +318,7 @@ static void flow_call_stub(struct tr *t, const struct tr_guess *g)
     emit_op_gs_mem(&t->c, EMIT_CMP_LOAD, HOST_R10, &tag);
     missing = emit_jcc(&t->c, 5);
     emit_op_gs_mem(&t->c, EMIT_LOAD, HOST_R11, &code);
-    flow_push(t, g->back);
+    flow_push(t, g->back, false);
     flow_call_to(t, g->in, g->to);
     emit_bytes(&t->c, (const uint8_t[]){0x41, 0xff, 0xd3}, 3); /* call *%r11 */
     emit_jmp_to(&t->c, g->landing);
@@ -292,13 +336,27 @@ static void flow_call_stub(struct tr *t, const struct tr_guess *g)
     emit_jmp_to(&t->c, retry);
 }
 
-/* r10: dbt_jump_tag(). */
+/* Where the tag is. */
+static void flow_tag(struct tr *t, struct link *l)
+{
+    while (emit_offset(&t->c) % sizeof(uint64_t) != 0) {
+        emit_byte(&t->c, 0xcc);
+    }
+    l->tag = emit_offset(&t->c);
+    emit_u64(&t->c, 0);
+}
+
+/* r10: dbt_jump_tag(), or, where it is direct, anything. */
 void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub)
 {
     const struct tr_guess *g = &t->guess[number];
     struct link *l = &t->d->links[g->link];
 
     l->stub = stub;
+    if (g->direct) {
+        tr_guest_address(t, HOST_R10, g->to);
+        tr_jump_salt(t);
+    }
     if (g->in != NULL) {
         flow_call_stub(t, g);
     } else {
@@ -306,6 +364,7 @@ void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub)
         emit_store32_gs(&t->c, TR_GS(rec), t->rec);
         emit_jmp_to(&t->c, t->d->common_far[t->index][g->leave]);
     }
+    flow_tag(t, l);
     dbt_guess_undo(t->d, l);
 }
 

@@ -4,9 +4,9 @@
  * over the end of a page: the site compares the tag (dbt_jump_tag()) of where it leads with that
  * of the last translation it led to, and goes there: not to its entry `far`, but to the one
  * behind what has been checked, and without saving flags that are not looked at there. Where
- * they differ it goes by the table of jumps. A tag is good as long as an entry of the table is:
- * what clears the table undoes guesses, and the key of an address space that was flushed is
- * never met again.
+ * they differ it goes by the table of jumps. Direct branches compare the tags of the pages they
+ * are in. A tag is good as long as an entry of the table is: what clears the table undoes guesses,
+ * and the key of an address space that was flushed is never met again.
  *
  * A guess is made after some misses, so that processes that share code and take turns are not
  * busy with each other's. Where a site leads to several translations, or to one that dies again
@@ -16,7 +16,7 @@
 #include "engine.h"
 
 enum { GUESS_SOON = 8, GUESS_AGAIN = 256, GUESS_OTHERS = 2 };
-enum { GUESS_JMP = 0xe9 };
+enum { GUESS_JMP = 0xe9, GUESS_CMP = 0x3b4c, GUESS_CMP_LEN = 7 };
 
 static void guess_wait(struct dbt *d, const struct link *l, uint32_t misses)
 {
@@ -93,9 +93,13 @@ static void guess_list(struct dbt *d, struct link *l)
 
 static void guess_make(struct dbt *d, struct link *l, uint32_t to, uint64_t rip)
 {
-    guess_u32(d, l->site, 0xbb49); /* movabs to r11 */
-    guess_u64(d, l->site + 2, dbt_jump_tag(d, l->index, rip));
-    guess_u64(d, l->page, PAGE_BASE(rip));
+    guess_u64(d, l->tag, dbt_jump_tag(d, l->index, rip - (uint64_t)(int64_t)l->by));
+    guess_u32(d, l->site + 3, l->tag - (l->site + GUESS_CMP_LEN));
+    guess_u32(d, l->site, GUESS_CMP | (uint32_t)l->compare << 16 |
+                              (l->tag - (l->site + GUESS_CMP_LEN)) << 24);
+    if (l->page != 0) {
+        guess_u64(d, l->page, PAGE_BASE(rip));
+    }
     guess_u32(d, l->patch, to - (l->patch + 4));
     l->linked = true;
     d->counts.n[COUNT_LINKS]++;

@@ -108,10 +108,10 @@ static void tr_far(struct tr *t, int64_t to, bool leave)
 
     t->may_redo = guess && tr_guess_redo(t);
     tr_clobber(t);
-    tr_guest_address(t, HOST_R10, to);
     if (guess) {
-        tr_guess_jump(t, leave);
+        tr_guess_far(t, to, leave);
     } else {
+        tr_guest_address(t, HOST_R10, to);
         tr_jump(t, leave);
     }
     t->may_redo = false;

@@ -94,6 +94,7 @@ struct tr_other {
 struct tr_guess {
     uint32_t link;
     bool leave;            /* where no code is known: it is no instruction */
+    bool direct;
     const struct insn *in; /* of a call; NULL: a jump */
     int64_t to, back;      /* offsets from the page; to: of a direct call */
     uint32_t landing;
@@ -313,6 +314,8 @@ bool tr_guesses(const struct tr *t);
 bool tr_guess_redo(const struct tr *t);
 /* The same as tr_jump(), by a guess (guess.c). Flags may be had again, too. */
 void tr_guess_jump(struct tr *t, bool leave);
+/* The same to an offset from the page. */
+void tr_guess_far(struct tr *t, int64_t to, bool leave);
 void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub);
 /* system.c */
 void tr_system(struct tr *t, const struct insn *in);
