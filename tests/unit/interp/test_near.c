@@ -599,6 +599,38 @@ static void test_fields_wide(void)
     guest_free(g);
 }
 
+GUEST_CODE(two_apart, "mov (%rsi), %rax\n"
+                      "add 5000(%rsi), %rax\n"
+                      "int3");
+GUEST_CODE(crowd, ".rept 300\n"
+                  "mov (%rdi), %rcx\n"
+                  "jmp 1f\n"
+                  "1:\n"
+                  ".endr\n"
+                  "int3");
+
+/* So many other blocks go to one page that one of them shares what is remembered with the first
+ * one, which wants more than that page. */
+static void test_crowd(void)
+{
+    const struct near_case *c = &near_cases[6];
+    const uint64_t crowd_at = G_CODE + 4 * PAGE;
+    struct guest *g = near_guest(c);
+
+    GUEST_LOAD(g, two_apart);
+    guest_load(g, crowd_at, crowd, (size_t)(crowd_end - crowd));
+    guest_write64(g, near_place(c, 0), 1);
+    guest_write64(g, near_place(c, 1) + 5000 - PAGE, 2);
+    for (unsigned turn = 0; turn < 5; turn++) {
+        g->cpu->gpr[CPU_RSI] = c->at;
+        g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+        g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, 3);
+        g->cpu->gpr[CPU_RDI] = c->at;
+        g_assert_cmpint(near_run(g, crowd_at), ==, CPU_BP);
+    }
+    guest_free(g);
+}
+
 /* Later ones fault by themselves, when those before them are done, and A and D are only of
  * pages that were touched. */
 static void fields_fault(bool user)
@@ -885,6 +917,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/no-room", test_no_room);
     g_test_add_func("/interp/near/fields", test_fields);
     g_test_add_func("/interp/near/fields-wide", test_fields_wide);
+    g_test_add_func("/interp/near/crowd", test_crowd);
     g_test_add_func("/interp/near/fields-fault", test_fields_fault);
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
     g_test_add_func("/interp/near/fields-device", test_fields_device);
