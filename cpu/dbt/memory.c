@@ -263,13 +263,35 @@ static bool check_group(struct tr *t, const struct tr_operand *op, struct emit_m
     return true;
 }
 
+/* In what was checked of the stack? An index is one that cannot lead out of it. */
+static bool check_stack(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
+{
+    unsigned most = 0;
+
+    if (op->base != CPU_RSP || op->bits || op->locked || op->seg == CPU_FS ||
+        op->seg == CPU_GS ||
+        (op->index != INSN_NO_REG && !tr_bounded(t, t->number, op->index, &most)) ||
+        !tr_stack_covers(t, op->disp, op->size + most * op->scale)) {
+        return false;
+    }
+    *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
+                           .disp = (int32_t)op->disp + t->lag};
+    if (op->index != INSN_NO_REG) {
+        m->index = op->index;
+        m->scale = op->scale;
+        if (tr_displaced(op->index)) {
+            t->uses_r10 = true;
+            tr_get(t, HOST_R10, op->index);
+            m->index = HOST_R10;
+        }
+    }
+    t->keeps_r11 = true;
+    return true;
+}
+
 void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
-    if (op->base == CPU_RSP && !op->bits && op->index == INSN_NO_REG && !op->locked && op->seg != CPU_FS &&
-        op->seg != CPU_GS && tr_stack_covers(t, op->disp, op->size)) {
-        *m = (struct emit_mem){.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1,
-                               .disp = (int32_t)op->disp + t->lag};
-        t->keeps_r11 = true;
+    if (check_stack(t, op, m)) {
         return;
     }
     if (t->in_loop) {

@@ -2,7 +2,10 @@
 /* What a translation uses of the stack, and the check for it (stack.c). */
 #include "translate.h"
 
-enum { STACK_MOST = 1024 }; /* covered by one check: a larger part is not in one page as often */
+enum {
+    STACK_MOST = 1024, /* covered by one check: a larger part is not in one page as often */
+    STACK_ARRAY = 256
+};
 
 static bool stack_writes(const struct insn *in)
 {
@@ -21,6 +24,27 @@ static bool stack_operand(const struct insn *in)
     return in->base == CPU_RSP && in->index == INSN_NO_REG && in->addrsize == 8 &&
            (in->flags & (INSN_F_VSIB | INSN_F_MODRM)) == INSN_F_MODRM && in->seg != CPU_FS &&
            in->seg != CPU_GS;
+}
+
+unsigned tr_stack_span(const struct tr *t, unsigned number)
+{
+    const struct insn *in = &t->insn[number];
+    const struct insn_operand *mem = insn_mem_operand(in);
+    struct insn first = *in;
+    unsigned most;
+
+    if (mem == NULL || mem->size == 0 || mem->size > 512 || in->id == INSN_LEA || in->id == INSN_NOP) {
+        return 0;
+    }
+    if (stack_operand(in)) {
+        return mem->size;
+    }
+    first.index = INSN_NO_REG;
+    if (!stack_operand(&first) || !tr_bounded(t, number, in->index, &most) ||
+        most * in->scale + mem->size > STACK_ARRAY) {
+        return 0;
+    }
+    return most * in->scale + mem->size;
 }
 
 bool tr_stack_delta(const struct insn *in, int32_t *delta)
@@ -119,12 +143,11 @@ void tr_stack_scan(struct tr *t)
     t->sp = t->low = t->high = 0;
     for (unsigned i = 0; i < t->nr; i++) {
         const struct insn *in = &t->insn[i];
-        const struct insn_operand *mem = insn_mem_operand(in);
+        unsigned span = tr_stack_span(t, i);
 
         t->sps[i] = t->sp;
-        if (mem != NULL && in->id != INSN_LEA && in->id != INSN_NOP && stack_operand(in) &&
-            in->disp == (int32_t)in->disp && mem->size > 0 && mem->size <= 512) {
-            stack_use(t, t->sp + (int64_t)in->disp, mem->size);
+        if (span != 0 && in->disp == (int32_t)in->disp) {
+            stack_use(t, t->sp + (int64_t)in->disp, span);
         }
         if (in->id == INSN_PUSH || in->id == INSN_CALL || in->id == INSN_PUSHF) {
             stack_use(t, (int64_t)t->sp - 8, 8);

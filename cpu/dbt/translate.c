@@ -356,9 +356,10 @@ static void tr_decode(struct tr *t)
 }
 
 /* A store to the stack as it was checked: the page has a write tag, so it holds no code. */
-static bool tr_store_covered(const struct tr *t, const struct insn *in)
+static bool tr_store_covered(const struct tr *t, unsigned number)
 {
-    const struct insn_operand *mem = insn_mem_operand(in);
+    const struct insn *in = &t->insn[number];
+    unsigned span = tr_stack_span(t, number);
 
     if (in->id == INSN_PUSH) {
         return in->opsize == 8 && tr_stack_covers(t, -8, 8);
@@ -367,11 +368,9 @@ static bool tr_store_covered(const struct tr *t, const struct insn *in)
         (in->id >= INSN_BT && in->id <= INSN_BTC && in->op[1].kind == OPK_GPR)) {
         return false; /* a near call polls, and before a far one all flags matter anyway */
     }
-    return mem != NULL && in->base == CPU_RSP && in->index == INSN_NO_REG && in->addrsize == 8 &&
-           (in->flags & (INSN_F_VSIB | INSN_F_MODRM)) == INSN_F_MODRM &&
-           (in->prefixes & INSN_P_LOCK) == 0 && in->id != INSN_XCHG && in->id != INSN_PUSHF &&
-           in->id != INSN_MOVS && in->id != INSN_STOS && in->seg != CPU_FS &&
-           in->seg != CPU_GS && tr_stack_covers(t, in->disp, mem->size);
+    return span != 0 && (in->prefixes & INSN_P_LOCK) == 0 && in->id != INSN_XCHG &&
+           in->id != INSN_PUSHF && in->id != INSN_MOVS && in->id != INSN_STOS &&
+           tr_stack_covers(t, in->disp, span);
 }
 
 static void tr_liveness(struct tr *t)
@@ -402,7 +401,7 @@ static void tr_liveness(struct tr *t)
         }
         live = (uint8_t)((live & ~s.kills) | s.reads);
         entry = (uint8_t)((entry & ~s.kills) | s.reads | looks);
-        live |= tr_store_covered(t, in) ? 0 : looks;
+        live |= tr_store_covered(t, i) ? 0 : looks;
         t->live_before[i] = live;
     }
     t->live_entry = entry;

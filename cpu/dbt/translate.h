@@ -245,6 +245,9 @@ static inline bool tr_displaced(unsigned gpr)
  * tr_stack.c: the stack. R9 follows RSP; where RSP's distance to what it was at the start is
  * known, a check at the start covers what is used.
  */
+/* How many bytes from [RSP + disp] on the instruction's operand may lie in, by an index or without; 0:
+ * none, or too many. */
+unsigned tr_stack_span(const struct tr *t, unsigned number);
 /* Finds low and high; the translation has to end behind an unknown change of RSP. */
 void tr_stack_scan(struct tr *t);
 /* Bytes [disp, disp + size) from RSP as it is now are in the cached page. */
@@ -280,6 +283,8 @@ void tr_group_host(struct tr *t, const struct tr_operand *op, struct tr_group *g
 /* The access of the last group goes to *m, with what r11 is now; r11 is about to change. */
 void tr_group_hold(struct tr *t, const struct tr_operand *op, const struct emit_mem *m);
 void tr_group_drop(struct tr *t);
+/* tr_bound.c: is register `reg` at instruction `number` at most *most, whatever comes before the block? */
+bool tr_bounded(const struct tr *t, unsigned number, unsigned reg, unsigned *most);
 /* Both registers are what they were behind this instruction; INSN_NO_REG: none. */
 bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
 

@@ -118,6 +118,14 @@ static bool compare_umip(const struct insn *in)
            ((in->opcode == 0 && which < 2) || (in->opcode == 1 && (which < 2 || which == 4)));
 }
 
+/* A far RET to a selector that is none: some processors look at the stack beyond its operand first.
+ * Programs may make one by storing to themselves. */
+static bool compare_far(const struct insn *in, const struct oracle_state *a,
+                        const struct oracle_state *h)
+{
+    return in->id == INSN_RET_FAR && h->vector == CPU_PAGE_FAULT && h->rip == a->rip;
+}
+
 /* Linux emulates the vsyscall page, and what UMIP forbids; of a CMPS with both operands
  * faulting either is named. */
 static bool compare_explained(const struct oracle_state *a, const struct oracle_state *h)
@@ -129,8 +137,7 @@ static bool compare_explained(const struct oracle_state *a, const struct oracle_
         insn_decode(&in, INSN_MODE_64, side_code(INTERP) + at, INSN_MAX_LEN) == INSN_OK;
 
     if (a->vector == CPU_GP) {
-        return known &&
-               compare_umip(&in); /* programs may make them, by storing to themselves */
+        return known && (compare_umip(&in) || compare_far(&in, a, h)); /* as those, too */
     }
     if (a->vector != CPU_PAGE_FAULT) {
         return false;

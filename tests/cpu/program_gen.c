@@ -237,6 +237,59 @@ static void add_shift(struct oracle_rng *r, struct program *p)
     }
 }
 
+/* A register that is small from here on, but for what may be written to its lowest byte. */
+static void add_small(struct oracle_rng *r, struct program *p, uint8_t reg)
+{
+    const uint8_t rex = (uint8_t)(0x40 | (reg >= 8));
+
+    switch (oracle_below(r, 3)) {
+    case 0: /* and $..,%reg */
+        put(p,
+            (const uint8_t[]){rex, 0x83, (uint8_t)(0xe0 | (reg & 7)),
+                              (uint8_t)((8u << oracle_below(r, 4)) - 1)},
+            4);
+        break;
+    case 1: /* movzbl %dl,%reg */
+        put(p,
+            (const uint8_t[]){(uint8_t)(0x40 | (reg >= 8 ? 4 : 0)), 0x0f, 0xb6,
+                              (uint8_t)(0xc0 | (reg & 7) << 3 | CPU_RDX)},
+            4);
+        break;
+    default: /* shr $..,%reg */
+        put(p,
+            (const uint8_t[]){rex, 0xc1, (uint8_t)(0xe8 | (reg & 7)),
+                              (uint8_t)(24 + oracle_below(r, 8))},
+            4);
+        break;
+    }
+    if (oracle_below(r, 4) == 0) { /* mov $..,%regl */
+        put(p, (const uint8_t[]){rex, (uint8_t)(0xb0 | (reg & 7)), (uint8_t)oracle_below(r, 256)}, 3);
+    }
+}
+
+/* Arrays whose index was masked, beside fields by the same base. */
+static void add_masked(struct oracle_rng *r, struct program *p)
+{
+    static const uint8_t opcodes[] = {0x8b, 0x89, 0x8a, 0x88, 0x03, 0x01, 0x39};
+    static const uint8_t regs[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RBX, CPU_R8, CPU_R10, CPU_R14};
+    static const uint8_t bases[] = {CPU_RSP, CPU_RSP, CPU_RSI, CPU_R9, CPU_R12};
+    uint8_t base = bases[oracle_below(r, 5)], index = regs[oracle_below(r, 7)];
+
+    add_small(r, p, index);
+    for (unsigned n = 1 + oracle_below(r, 4); n > 0; n--) {
+        bool field = oracle_below(r, 3) == 0;
+        uint8_t reg = regs[oracle_below(r, 7)];
+        uint8_t rex = (uint8_t)(0x40 | (oracle_below(r, 2) != 0 ? 8 : 0) | (reg >= 8 ? 4 : 0) |
+                                (!field && index >= 8 ? 2 : 0) | (base >= 8));
+        uint8_t sib = (uint8_t)(oracle_below(r, 4) << 6 | (field ? 4 : index & 7) << 3 | (base & 7));
+
+        put(p,
+            (const uint8_t[]){rex, opcodes[oracle_below(r, sizeof(opcodes))],
+                              (uint8_t)(0x44 | (reg & 7) << 3), sib, (uint8_t)oracle_below(r, 256)},
+            5);
+    }
+}
+
 void program_build(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
 {
     unsigned wanted = 5 + oracle_below(r, MAX_INSNS - 4);
@@ -257,6 +310,8 @@ void program_build(struct oracle_rng *r, const struct cpu_model *model, struct p
             add_string(r, p);
         } else if (kind == 38) {
             add_shift(r, p);
+        } else if (kind == 37) {
+            add_masked(r, p);
         } else if (kind < 15 + self) {
             add_self(r, p);
         } else {

@@ -750,6 +750,82 @@ static void test_stack_array(void)
     guest_free(g);
 }
 
+/* An index that is small by what wrote it last, at every place about the end of a page: AND, a
+ * byte, a shift, and one of which only the lowest byte was written. R8 is the value, R10 goes where
+ * it is. */
+GUEST_CODE(small_and, "mov %ecx, %edx\n"
+                      "and $7, %edx\n"
+                      "mov %r8, -72(%rsp,%rdx,8)\n"
+                      "add -72(%rsp,%rdx,8), %r10\n"
+                      "int3");
+GUEST_CODE(small_byte, "movzbl %cl, %edx\n"
+                       "movb $5, -80(%rsp)\n"
+                       "mov %r8b, (%rsp,%rdx)\n"
+                       "movzbl (%rsp,%rdx), %r11d\n"
+                       "add %r11, %r10\n"
+                       "int3");
+GUEST_CODE(small_shift, "mov %ecx, %r9d\n"
+                        "shl $24, %r9d\n"
+                        "shr $24, %r9d\n"
+                        "mov %r8d, -128(%rsp,%r9,4)\n"
+                        "add -128(%rsp,%r9,4), %r10d\n"
+                        "int3");
+GUEST_CODE(small_spoilt, "mov %ecx, %edx\n"
+                         "and $7, %edx\n"
+                         "mov %cl, %dl\n"
+                         "mov %r8, -72(%rsp,%rdx,8)\n"
+                         "add -72(%rsp,%rdx,8), %r10\n"
+                         "int3");
+
+struct small {
+    const uint8_t *code, *end;
+    unsigned mask, scale, size;
+    int disp;
+};
+
+static void small_index(const struct small *c)
+{
+    struct guest *g = guest_new();
+
+    *guest_pte(g, G_DATA + 2 * PAGE) = (G_DATA + 9 * PAGE) | G_P | G_RW | G_US;
+    guest_flush(g);
+    guest_load(g, G_CODE, c->code, (size_t)(c->end - c->code));
+    for (unsigned n = 0; n < 600; n++) {
+        const uint64_t sp = G_DATA + 2 * PAGE - 300 + n % 75 * 8, index = n * 37 & c->mask;
+        const uint64_t va = sp + (uint64_t)(int64_t)c->disp + index * c->scale;
+        const uint64_t value = c->size == 1 ? n & 0xff : n + 1;
+
+        near_user(g, G_CODE);
+        g->cpu->gpr[CPU_RSP] = sp;
+        g->cpu->gpr[CPU_RCX] = n * 37;
+        g->cpu->gpr[CPU_R8] = value;
+        g->cpu->gpr[CPU_R10] = 5;
+        g_assert_cmpint(guest_vector(g), ==, CPU_BP);
+        g_assert_cmpuint(g->cpu->gpr[CPU_R10], ==, value + 5);
+        if ((va & (PAGE - 1)) <= PAGE - c->size) {
+            uint64_t gpa = va < G_DATA + 2 * PAGE ? va : va + 7 * PAGE;
+            uint64_t mask = UINT64_MAX >> (64 - 8 * c->size);
+
+            g_assert_cmphex(guest_read64(g, gpa) & mask, ==, value);
+        }
+    }
+    guest_free(g);
+}
+
+static void test_small_index(void)
+{
+    static const struct small cases[] = {
+        {small_and, small_and_end, 7, 8, 8, -72},
+        {small_byte, small_byte_end, 0xff, 1, 1, 0},
+        {small_shift, small_shift_end, 0xff, 4, 4, -128},
+        {small_spoilt, small_spoilt_end, 0xff, 8, 8, -72},
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(cases); i++) {
+        small_index(&cases[i]);
+    }
+}
+
 /* Lines apart: the first store does not change the code. */
 GUEST_CODE(device_far, "mov %rdx, -1024(%rsi)\n" /* too far for one check */
                        "mov (%rdi), %eax\n"
@@ -922,5 +998,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/fields-maybe", test_fields_maybe);
     g_test_add_func("/interp/near/fields-device", test_fields_device);
     g_test_add_func("/interp/near/stack-array", test_stack_array);
+    g_test_add_func("/interp/near/small-index", test_small_index);
     return g_test_run();
 }
