@@ -120,13 +120,16 @@ static void copy_return(struct tr *t, const struct insn *in, const struct copy_m
 
 /*
  * AH, CH, DH or BH with a memory operand: the host's address needs a REX prefix, which rules them
- * out. The two low bytes of the register change places for that instruction, which can no longer
- * fault; XCHG changes no flags.
+ * out. The two low bytes of the register change places for that instruction; XCHG changes no flags.
+ * An address that is not canonical may pass the check, and faults on the host: it is loaded from
+ * before.
  */
 static bool copy_high(struct tr *t, const struct insn *in, const struct copy_map *map)
 {
+    const struct emit_mem at = {.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1};
+    struct copy_map there = *map;
     struct insn low = *in;
-    uint8_t xchg[] = {0x86, 0xc0};
+    uint8_t xchg[] = {0x86, 0xc0}, *start = t->c.p;
     unsigned reg = INSN_NO_REG;
 
     for (unsigned i = 0; i < in->nr_operands; i++) {
@@ -139,11 +142,16 @@ static bool copy_high(struct tr *t, const struct insn *in, const struct copy_map
     }
     low.modrm = (uint8_t)((in->modrm & ~0x38u) | reg << 3);
     xchg[1] |= (uint8_t)((reg | 4) << 3 | reg);
+    emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &map->mem);
+    emit_bytes(&t->c, (const uint8_t[]){0x45, 0x0f, 0xb6, 0x13}, 4); /* movzbl (%r11),%r10d */
     emit_bytes(&t->c, xchg, sizeof(xchg));
-    if (!insn_copy(&t->c, &low, map)) {
-        t->c.p -= sizeof(xchg);
+    there.mem = at;
+    if (!insn_copy(&t->c, &low, &there)) {
+        t->c.p = start;
         return false;
     }
+    t->keeps_r11 = false;
+    t->uses_r10 = true;
     emit_bytes(&t->c, xchg, sizeof(xchg));
     return true;
 }

@@ -826,6 +826,31 @@ static void test_small_index(void)
     }
 }
 
+GUEST_CODE(high_byte, "or %ah, 0x58(%rcx)\n"
+                      "int3");
+
+/* AH with memory, at addresses that are not canonical: nothing has changed when it faults. */
+static void test_high_byte(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, high_byte);
+    for (unsigned n = 0; n < 8; n++) {
+        for (unsigned i = 0; i < 3; i++) {
+            g->cpu->gpr[CPU_RAX] = 0x1234;
+            g->cpu->gpr[CPU_RCX] = G_DATA + n;
+            g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+            g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 0x1234);
+            g_assert_cmphex(guest_read64(g, G_DATA + 0x58 + n) & 0xff, ==, 0x12);
+        }
+        guest_flush(g);
+        g->cpu->gpr[CPU_RCX] = (1ull << 63) - 0x58 + n * 512;
+        g_assert_cmpint(near_run(g, G_CODE), ==, CPU_GP);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, 0x1234);
+    }
+    guest_free(g);
+}
+
 /* Lines apart: the first store does not change the code. */
 GUEST_CODE(device_far, "mov %rdx, -1024(%rsi)\n" /* too far for one check */
                        "mov (%rdi), %eax\n"
@@ -999,5 +1024,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/fields-device", test_fields_device);
     g_test_add_func("/interp/near/stack-array", test_stack_array);
     g_test_add_func("/interp/near/small-index", test_small_index);
+    g_test_add_func("/interp/near/high-byte", test_high_byte);
     return g_test_run();
 }
