@@ -200,6 +200,60 @@ static void test_zero(void)
     guest_free(g);
 }
 
+/* One of eight places in turn, of which some look at the flags that the jump comes with. */
+#define EXITS_CASE(text) "3: " text "\njmp 9f\n.org 3b + 16, 0x90\n"
+#define EXITS_CASES                                                                            \
+    EXITS_CASE("add $0x10000, %eax")                                                           \
+    EXITS_CASE("adc $0, %eax")                                                                 \
+    EXITS_CASE("lea 0x10000(%rax), %eax\nadc $0, %eax")                                        \
+    EXITS_CASE("add $0x10000, %eax")                                                           \
+    EXITS_CASE("test %eax, %eax\nlea 0x10000(%rax), %eax")                                     \
+    EXITS_CASE("adc $0, %eax")                                                                 \
+    EXITS_CASE("add $0x10000, %eax")                                                           \
+    EXITS_CASE("jnc 9f\ninc %eax")
+GUEST_CODE(exits_switch, "lea 2f(%rip), %rbx\n"
+                         "xor %ecx, %ecx\n"
+                         "1: inc %ecx\n"
+                         "and $7, %ecx\n"
+                         "mov %ecx, %edx\n"
+                         "shl $4, %edx\n"
+                         "add %rbx, %rdx\n"
+                         "cmp %ebp, %esi\n"
+                         "jmp *%rdx\n"
+                         "2:\n" EXITS_CASES "9: dec %ebp\n"
+                         "jnz 1b\n"
+                         "hlt");
+
+static void exits_switched(bool user)
+{
+    enum { CARRY = 1000, TURNS = 4000 };
+    static const uint32_t adds[] = {0x10000, 0, 0x10000, 0x10000, 0x10000, 0, 0x10000, 0};
+    static const uint32_t carries[] = {0, 1, 1, 0, 0, 1, 0, 1};
+    struct guest *g = guest_new();
+    uint32_t want = 0;
+
+    GUEST_LOAD(g, exits_switch);
+    if (user) {
+        guest_user(g);
+        g->cpu->gpr[CPU_RSP] = G_STACK - 0x800;
+    }
+    g->cpu->gpr[CPU_RAX] = 0;
+    g->cpu->gpr[CPU_RBP] = TURNS;
+    g->cpu->gpr[CPU_RSI] = CARRY;
+    for (uint32_t turn = 1, left = TURNS; left > 0; turn++, left--) {
+        want += adds[turn % 8] + (CARRY < left ? carries[turn % 8] : 0);
+    }
+    g_assert_cmpint(guest_vector(g), ==, user ? CPU_GP : -1);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, want);
+    guest_free(g);
+}
+
+static void test_switched(void)
+{
+    exits_switched(false);
+    exits_switched(true);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -209,5 +263,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/exits/spaces", test_spaces);
     g_test_add_func("/interp/exits/user", test_user);
     g_test_add_func("/interp/exits/address-zero", test_zero);
+    g_test_add_func("/interp/exits/switched", test_switched);
     return g_test_run();
 }
