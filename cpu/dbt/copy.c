@@ -90,8 +90,8 @@ static void copy_lend(struct tr *t, const struct insn *in, const struct copy_map
     }
 }
 
-/* Which register is in r10 behind it? Not RSP, which moves by itself; none where the interpreter
- * may have done it instead, which is only where an access was checked. */
+/* Which register is in r10 behind it? Not RSP, which moves by itself. Where the interpreter has done
+ * it instead, what is behind is not gone on with. */
 static void copy_lent(struct tr *t, const struct copy_map *map, uint32_t loaned)
 {
     if (loaned != 0 || t->uses_r10) {

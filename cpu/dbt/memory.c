@@ -302,11 +302,13 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
         return;
     }
     tr_group_drop(t);
-    t->uses_r10 = true;
     tr_clobber(t);
     t->keeps_r11 = true; /* from here on */
-    if (!tr_check_near(t, op, m) && !check_group(t, op, m)) {
-        tr_check_tlb(t, op, m);
+    if (!tr_check_near(t, op, m)) {
+        t->uses_r10 = true;
+        if (!check_group(t, op, m)) {
+            tr_check_tlb(t, op, m);
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 
 void tr_flags_save(struct tr *t)
 {
+    t->uses_r10 = true;
     emit_mov(&t->c, HOST_R10, CPU_RAX);
     emit_byte(&t->c, 0x9f);                                    /* lahf */
     emit_bytes(&t->c, (const uint8_t[]){0x0f, 0x90, 0xc0}, 3); /* seto %al */
@@ -20,6 +21,7 @@ void tr_flags_save(struct tr *t)
 
 static void flags_load(struct tr *t)
 {
+    t->uses_r10 = true;
     emit_mov(&t->c, HOST_R10, CPU_RAX);
     emit_op32_gs(&t->c, EMIT_LOAD, CPU_RAX, TR_GS(interp.fl));
     emit_bytes(&t->c, (const uint8_t[]){0x04, 0x7f, 0x9e}, 3); /* add $0x7f,%al; sahf */
@@ -157,6 +159,7 @@ static void flags_redo(struct tr *t)
     bool add = in->id == INSN_ADD;
 
     tr_group_drop(t);
+    t->uses_r10 = true;
     t->lent = INSN_NO_REG;
     switch (in->id) {
     case INSN_SHL:

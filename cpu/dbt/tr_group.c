@@ -220,6 +220,9 @@ static void group_address(struct tr *t, const struct tr_operand *op, const struc
         m->disp = (int32_t)(op->disp - g->low);
         return;
     }
+    t->uses_r10 = op->seg == CPU_FS || op->seg == CPU_GS || op->base == INSN_REG_RIP ||
+                  (op->base != INSN_NO_REG && tr_displaced(op->base)) ||
+                  (indexed && tr_displaced(op->index)) || t->uses_r10;
     if (op->seg == CPU_FS || op->seg == CPU_GS) {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
         group_plus(t, HOST_R10);
@@ -262,7 +265,6 @@ bool tr_group_use(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
             m->disp += (int32_t)op->disp;
         } else {
             tr_group_drop(t);
-            t->uses_r10 = true;
             group_address(t, op, g, m);
             group_hold(g, op, m);
         }

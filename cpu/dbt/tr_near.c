@@ -39,6 +39,7 @@ static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp
         m.index = EMIT_NO_REG;
         m.scale = 1;
     } else if (tr_displaced(op->index)) {
+        t->uses_r10 = true;
         tr_get(t, HOST_R10, op->index);
         m.index = HOST_R10;
     }
@@ -57,6 +58,7 @@ static void near_stack(struct tr *t, const struct tr_operand *op)
 {
     struct tr_other *o = &t->other[t->nr_others];
 
+    t->uses_r10 = true;
     near_address(t, op, op->disp, true);
     emit_mov(&t->c, HOST_R10, HOST_R11);
     emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, TR_GS(interp.stack.base));
@@ -145,6 +147,7 @@ static void near_choose(struct tr *t)
     enum { SIZE_SHIFT = 7 };
 
     G_STATIC_ASSERT(sizeof(struct interp_near) == 1 << SIZE_SHIFT);
+    t->uses_r10 = true;
     emit_mov(&t->c, HOST_R10, HOST_R11);
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0xc1, 0xea, NEAR_LARGE_SHIFT - SIZE_SHIFT}, 4);
     emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xe2}, 3); /* shr; and $..,%r10d */
@@ -181,6 +184,7 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
         emit_u32(&t->c, MEM_PAGE_SIZE - size);
         tr_fixup(t, emit_jcc(&t->c, JA), FIX_NEAR, t->nr_nears++);
     }
+    n->lent = t->uses_r10 ? INSN_NO_REG : t->lent;
 }
 
 /* Behind the comparison: where the access is on the host. */
@@ -262,6 +266,9 @@ void tr_near_stub(struct tr *t, unsigned number)
     }
     emit_mov_imm64(&t->c, HOST_R10, dbt_near_word(&n->what));
     emit_call_to(&t->c, n->common);
+    if (n->lent != INSN_NO_REG) {
+        tr_get(t, HOST_R10, n->lent);
+    }
     emit_jmp_to(&t->c, n->retry);
 }
 

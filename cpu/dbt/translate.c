@@ -98,7 +98,7 @@ void tr_poll(struct tr *t)
     if (t->polled) {
         return;
     }
-    t->polled = true;
+    t->polled = t->uses_r10 = true;
     emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(interp.poll));
     emit_bytes(&t->c, (const uint8_t[]){0x45, 0x8b, 0x12}, 3); /* mov (%r10),%r10d */
 }
@@ -246,6 +246,7 @@ static void stub_emit(struct tr *t, const struct fixup *f)
 void tr_interpret(struct tr *t)
 {
     t->may_redo = false;
+    t->lent = INSN_NO_REG;
     tr_stack_settle(t);
     tr_clobber(t);
     emit_mov_imm32(&t->c, HOST_R10, t->rec);
@@ -284,7 +285,7 @@ static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
 /* Returns false when the block ends here for good. */
 static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
 {
-    if ((in->flags & (INSN_F_SYSTEM | INSN_F_BRANCH)) != 0 ||
+    if (((in->flags & (INSN_F_SYSTEM | INSN_F_BRANCH)) != 0 && in->id != INSN_JCC) ||
         (in->id >= INSN_MOVS && in->id <= INSN_SCAS)) {
         t->lent = INSN_NO_REG;
     }
@@ -295,6 +296,7 @@ static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
     case INSN_JCC:
         tr_jcc(t, in, live_taken);
         t->keeps_r11 = true;
+        t->lent = t->uses_r10 ? INSN_NO_REG : t->lent;
         return true;
     case INSN_JMP:
     case INSN_CALL:
@@ -575,7 +577,8 @@ static void tr_body(struct tr *t)
         rec->end = emit_offset(&t->c);
         rec->host_flags = t->fault_host;
         rec->group = t->alone;
-        rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 && !rec->group && t->lag == 0
+        rec->resume = open && (in->flags & INSN_F_BRANCH) == 0 && !rec->group && t->lag == 0 &&
+                              t->lent == INSN_NO_REG
                           ? emit_offset(&t->c) : 0;
         tr_group_after(t, in);
         tr_flags_after(t, in);

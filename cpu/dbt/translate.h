@@ -69,6 +69,7 @@ struct tr_slot {
 struct tr_near {
     uint32_t retry;  /* where its check is */
     bool large;      /* r10 says which slot, of those from there on */
+    uint8_t lent;    /* as in struct tr: r10 is to have it again */
     uint32_t common; /* the code that finds what it wants */
     struct dbt_near_what what;
 };
