@@ -139,14 +139,6 @@ void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index,
     emit_op_gs_mem(c, op, reg, &m);
 }
 
-void emit_cmp8_gs_index(struct emit *c, unsigned index, size_t offset, uint8_t val)
-{
-    struct emit_mem m = {.base = (uint8_t)index, .index = EMIT_NO_REG, .scale = 1};
-
-    m.disp = (int32_t)emit_gs(c, offset);
-    emit_cmp_mem_imm(c, &m, 1, &val);
-}
-
 void emit_store32_gs(struct emit *c, size_t offset, uint32_t val)
 {
     uint32_t disp = emit_gs(c, offset);

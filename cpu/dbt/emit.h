@@ -54,7 +54,6 @@ void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op_gs_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
 void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset);
-void emit_cmp8_gs_index(struct emit *c, unsigned index, size_t offset, uint8_t val);
 void emit_store32_gs(struct emit *c, size_t offset, uint32_t val); /* movl $val, gs:[offset] */
 void emit_mov(struct emit *c, unsigned to, unsigned from);
 void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val); /* zero-extended */

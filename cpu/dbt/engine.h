@@ -181,7 +181,6 @@ struct dbt {
     const void *helper; /* tr_call_c() */
     struct dbt_jumps jumps[TLB_NR];
 
-    uint8_t jump_flags[TLB_NR][DBT_JUMPS]; /* 0: where that leads nobody has the flags */
     uint16_t jump_used[TLB_NR][DBT_JUMPS];
     uint32_t nr_jump_used[TLB_NR];
     bool jump_local[TLB_NR]; /* has entries that are good in one address space only */

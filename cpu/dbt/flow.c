@@ -106,8 +106,8 @@ static void flow_jmp(struct tr *t, const struct insn *in)
 
     if (guess) {
         tr_poll(t);
+        t->may_redo = tr_guess_redo(t);
     }
-    t->may_redo = tr_guess_redo(t);
     if (!flow_fetch(t, in)) {
         tr_interpret(t);
         return;
@@ -194,12 +194,6 @@ bool tr_guesses(const struct tr *t)
 bool tr_guess_redo(const struct tr *t)
 {
     return t->redo != NULL && !flow_site(t, t->d->guess_flags);
-}
-
-bool tr_flow_redo(const struct tr *t, const struct insn *in)
-{
-    return in->id == INSN_JMP && in->op[0].kind != OPK_REL && tr_guess_redo(t) &&
-           (t->polled || !tr_guesses(t)); /* a poll finds them in EFLAGS or memory */
 }
 
 /*

@@ -147,21 +147,6 @@ static bool links_global(const struct interp *e, uint64_t rip)
            (e->tlb->entry[slot].exec == PAGE_BASE(rip) && e->tlb->global[slot]);
 }
 
-/* Where several entries lead to a translation they do so when it is dead, too, and what is made
- * instead may look at flags. */
-static void links_jump_note(struct dbt *d, unsigned index, unsigned at, struct tb_code *code)
-{
-    if (code->jump == DBT_JUMP_NONE || code->jump == at) {
-        code->jump = at;
-        return;
-    }
-    if (code->jump != DBT_JUMP_MANY) {
-        d->jump_flags[index][code->jump] = 1;
-    }
-    d->jump_flags[index][at] = 1;
-    code->jump = DBT_JUMP_MANY;
-}
-
 void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, struct tb_code *code)
 {
     uint64_t tag = dbt_jump_tag(d, index, rip);
@@ -173,8 +158,7 @@ void dbt_jump_add(struct dbt *d, unsigned index, uint64_t rip, struct tb_code *c
     }
     jumps->tag[at] = tag;
     jumps->code[at] = (uint64_t)(uintptr_t)(d->rx + code->far);
-    d->jump_flags[index][at] = code->host[0] != code->mem[0];
-    links_jump_note(d, index, at, code);
+    code->jump = code->jump == DBT_JUMP_NONE || code->jump == at ? at : DBT_JUMP_MANY;
     d->jump_local[index] |= !links_global(&d->interp, rip);
 }
 

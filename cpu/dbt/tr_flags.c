@@ -247,8 +247,7 @@ void tr_flags_before(struct tr *t, const struct insn *in)
     uint8_t wants = t->status.reads | (t->status.writes ? (uint8_t)~t->status.kills : 0);
 
     t->may_redo =
-        (t->redo != NULL && redo_survives(in) && (wants & t->live) == 0 && redo_kept(t, in)) ||
-        tr_flow_redo(t, in);
+        t->redo != NULL && redo_survives(in) && (wants & t->live) == 0 && redo_kept(t, in);
     if (!t->may_redo) {
         tr_flags_settle(t);
     }

@@ -77,13 +77,6 @@ void tr_jump(struct tr *t, bool leave)
 
     jump_compare(t, &code);
     tr_fixup(t, emit_jcc(&t->c, 5), leave ? FIX_EXIT : FIX_JUMP, retry);
-    if (t->loc == LOC_REDO) {
-        uint32_t wanted;
-
-        emit_cmp8_gs_index(&t->c, HOST_R11, TR_GS(jump_flags) + t->index * DBT_JUMPS, 0);
-        wanted = emit_jcc(&t->c, 5);
-        tr_fixup(t, wanted, FIX_FLAGS, emit_offset(&t->c));
-    }
     tr_jump_salt(t);
     tr_go(t, &code);
 }
@@ -201,9 +194,6 @@ static void stub_emit(struct tr *t, const struct fixup *f)
     case FIX_JUMP:
         tr_jump_salt(t);
         stub_retry(t, f, t->d->common_jump);
-        break;
-    case FIX_FLAGS:
-        emit_jmp_to(&t->c, (uint32_t)f->to);
         break;
     case FIX_EXIT:
         tr_jump_salt(t);

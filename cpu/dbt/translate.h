@@ -18,7 +18,6 @@ enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_JUMP,  /* so is the table of jumps */
-    FIX_FLAGS, /* flags are wanted after all; then it goes on */
     FIX_GUESS, /* a branch that does not lead to where was guessed: guess[to] */
     FIX_STACK, /* another page of the stack is to be cached */
     FIX_NEAR,  /* another page is to be the one of near[to] */
@@ -317,9 +316,8 @@ bool tr_loop_insn(struct tr *t, unsigned i);
 void tr_flow(struct tr *t, const struct insn *in);
 /* Is the current branch one that has its target guessed? Then it polls. */
 bool tr_guesses(const struct tr *t);
-/* Where its flags can be had again: it does not save them. Nor are they made anew before it. */
+/* Where its flags can be had again: it does not save them. */
 bool tr_guess_redo(const struct tr *t);
-bool tr_flow_redo(const struct tr *t, const struct insn *in);
 /* The same as tr_jump(), by a guess (guess.c). Flags may be had again, too. */
 void tr_guess_jump(struct tr *t, bool leave);
 /* The same to an offset from the page. */
