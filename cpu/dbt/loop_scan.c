@@ -390,8 +390,10 @@ static bool loop_clean(const struct tr_loop *l)
             continue;
         }
         for (unsigned k = 0; k < in->nr_operands; k++) {
-            if (in->op[k].kind == OPK_GPR && (in->op[k].reg & INSN_HIGH_BYTE) == 0 &&
-                tr_displaced(in->op[k].reg)) {
+            bool high = (in->op[k].reg & INSN_HIGH_BYTE) != 0; /* as copy_high() has it */
+
+            if (in->op[k].kind == OPK_GPR &&
+                (high ? loop_access(in) : tr_displaced(in->op[k].reg))) {
                 return false;
             }
         }

@@ -227,6 +227,51 @@ static void test_changes_itself(void)
     guest_free(g);
 }
 
+/* AH with memory takes registers of the host that else keep what addresses consist of. */
+GUEST_CODE(high_byte, "1: add %ah, (%rsi,%rcx)\n"
+                      "mov (%rsi,%rcx), %dl\n"
+                      "add $8, %rcx\n"
+                      "sub $1, %rbx\n"
+                      "jnz 1b\n"
+                      "int3");
+GUEST_CODE(high_bytes, "1: mov (%rsi,%rcx), %ah\n"
+                       "xor %ah, (%rdi,%rcx)\n"
+                       "add $8, %rcx\n"
+                       "sub $1, %rbx\n"
+                       "jnz 1b\n"
+                       "int3");
+
+static void high_run(struct guest *g)
+{
+    g->cpu->gpr[CPU_RAX] = 0x500;
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDI] = G_DATA + 0x100000;
+    g->cpu->gpr[CPU_RCX] = 0;
+    g->cpu->gpr[CPU_RBX] = PAGES * PAGE / 8;
+    g_assert_cmpint(loop_run(g), ==, CPU_BP);
+}
+
+static void test_high_byte(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, high_byte);
+    for (unsigned i = 0; i < TIMES; i++) {
+        high_run(g);
+    }
+    for (uint64_t at = 0; at < PAGES * PAGE; at += 8) {
+        g_assert_cmphex(guest_read64(g, G_DATA + at), ==, 5 * TIMES);
+    }
+    GUEST_LOAD(g, high_bytes);
+    for (unsigned i = 0; i < TIMES; i++) {
+        high_run(g);
+    }
+    for (uint64_t at = 0; at < PAGES * PAGE; at += 8) {
+        g_assert_cmphex(guest_read64(g, G_DATA + 0x100000 + at), ==, 5 * TIMES);
+    }
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -236,5 +281,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/loop/faults", test_faults);
     g_test_add_func("/interp/loop/pointer-changes", test_pointer_changes);
     g_test_add_func("/interp/loop/changes-itself", test_changes_itself);
+    g_test_add_func("/interp/loop/high-byte", test_high_byte);
     return g_test_run();
 }
