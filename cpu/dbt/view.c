@@ -19,7 +19,6 @@
  */
 #include "engine.h"
 
-#include <string.h>
 #include <sys/mman.h>
 
 enum {
@@ -87,8 +86,11 @@ static bool view_clear(struct dbt *d, struct dbt_view *w)
         return false;
     }
     atomic_fetch_sub(&view_pages, w->mapped);
-    w->mapped = 0;
-    memset(w->frame, 0, sizeof(w->frame));
+    /* Not by memset(), which may use the registers that the guest's vector state is in. */
+    for (unsigned i = 0; w->mapped != 0; i++) {
+        w->mapped -= w->frame[i] != 0;
+        w->frame[i] = 0;
+    }
     return true;
 }
 

@@ -999,6 +999,51 @@ static void test_second_level(void)
     guest_free(g);
 }
 
+/* The vector state stays in the registers while the translator makes room for what it looks up:
+ * more pages, in another region, than a view may have (the variant with views). */
+enum { VECTOR_AT = G_DATA + 0x100000, VECTOR_ELSEWHERE = (64 << 20) + G_DATA };
+static const uint64_t vector_value = 0x0123456789abcdefull;
+
+GUEST_CODE(vector_sum, "movups (%rdi), %xmm0\n"
+                       "xor %ecx, %ecx\n"
+                       "1: mov (%rsi,%rcx), %rax\n"
+                       "add $4096, %rcx\n"
+                       "cmp %rbx, %rcx\n"
+                       "jb 1b\n"
+                       "movups %xmm0, 16(%rdi)\n"
+                       "int3");
+
+static void vector_over(struct guest *g, uint64_t at, unsigned pages)
+{
+    g->cpu->gpr[CPU_RDI] = VECTOR_AT;
+    g->cpu->gpr[CPU_RSI] = at;
+    g->cpu->gpr[CPU_RBX] = pages * PAGE;
+    guest_write64(g, VECTOR_AT + 16, 0);
+    guest_write64(g, VECTOR_AT + 24, 0);
+    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+    g_assert_cmphex(guest_read64(g, VECTOR_AT + 16), ==, vector_value);
+    g_assert_cmphex(guest_read64(g, VECTOR_AT + 24), ==, ~vector_value);
+}
+
+static void test_vector(void)
+{
+    struct guest *g = guest_new();
+
+    guest_write64(g, G_PD + (VECTOR_ELSEWHERE / LARGE_PAGE) * 8,
+                  guest_read64(g, G_PD + (G_DATA / LARGE_PAGE) * 8));
+    guest_flush(g);
+    guest_write64(g, VECTOR_AT, vector_value);
+    guest_write64(g, VECTOR_AT + 8, ~vector_value);
+    GUEST_LOAD(g, vector_sum);
+    for (unsigned i = 0; i < 4; i++) {
+        vector_over(g, G_DATA, 32);
+        guest_flush(g);
+        vector_over(g, VECTOR_ELSEWHERE, 64);
+        guest_flush(g);
+    }
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -1025,5 +1070,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/stack-array", test_stack_array);
     g_test_add_func("/interp/near/small-index", test_small_index);
     g_test_add_func("/interp/near/high-byte", test_high_byte);
+    g_test_add_func("/interp/near/vector", test_vector);
     return g_test_run();
 }
