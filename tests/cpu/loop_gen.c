@@ -99,7 +99,8 @@ static void memory(struct shape *s)
     } else if (x < 6) {
         insn_mem(s, one_in(s, 4) ? 0x66 : 0, one_in(s, 2), 0, 0x89, data_reg(s), false);
     } else if (x == 6) {
-        insn_mem(s, 0, false, 0, 0x88, data_reg(s), true);
+        insn_mem(s, 0, false, 0, one_in(s, 2) ? 0x88 : 0x02, data_reg(s),
+                 one_in(s, 2)); /* without a REX prefix it may be CH */
     } else if (x == 7) {
         insn_mem(s, 0, one_in(s, 2), 0x0f, one_in(s, 2) ? 0xb6 : 0xbf, data_reg(s), false);
     } else if (x < 10) {

@@ -97,7 +97,7 @@ static void sums_from(const struct loop_case *c, uint64_t from, int64_t index)
         g_assert_cmpint(loop_run(g), ==, CPU_BP);
         g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, sum);
         g_assert_cmphex(g->cpu->gpr[CPU_RCX], ==,
-                        (uint64_t)(index + step * COUNT / c->unit));
+                        (uint64_t)index + (uint64_t)(step * COUNT / c->unit));
     }
     guest_free(g);
 }
