@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * How large a register can be at most, by the instruction of the block that wrote it last: an
- * index that was masked, or that is a byte. Accesses by such an index stay close to their base,
- * and need no check where all of that was checked (tr_stack.c, tr_group.c).
+ * index that was masked, or that is a byte. Accesses to the stack by such an index stay close to
+ * RSP, and need no check where all of that was checked (tr_stack.c, memory.c).
  */
 #include "translate.h"
 
