@@ -23,11 +23,11 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
         interp_attend(&d->interp, ATTENTION_DROP, true);
         return NULL;
     }
+    interp_fpu_home(&d->interp); /* before all that may be done by memset() */
     if (t == NULL || t->dead || t->edition != b->edition) {
         t = &d->tbs[d->nr_tbs];
         *t = (struct tb){.edition = b->edition, .block = b, .generation = b->generation};
     }
-    interp_fpu_home(&d->interp);
     if (!dbt_translate(d, t, index)) {
         return NULL;
     }

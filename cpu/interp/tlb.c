@@ -6,8 +6,6 @@
  */
 #include "engine.h"
 
-#include <string.h>
-
 void interp_near_forget(struct interp *e)
 {
     for (unsigned i = 0; i < e->near.nr_used; i++) {
@@ -19,7 +17,9 @@ void interp_near_forget(struct interp *e)
     e->near.nr_used = 0;
     e->near.kept = false;
     e->near.emptied++;
-    memset(e->near.run, 0, sizeof(e->near.run));
+    for (unsigned i = 0; i < G_N_ELEMENTS(e->near.run) * NEAR_RUNS; i++) {
+        e->near.run[i / NEAR_RUNS][i % NEAR_RUNS].len = 0;
+    }
 }
 
 /* Is the page in such a range of host addresses? In views it may be anywhere. */
