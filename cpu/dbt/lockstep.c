@@ -390,7 +390,7 @@ static bool lockstep_fault_gone(struct lockstep *l)
 /* false: nothing was compared. */
 static bool lockstep_differ(struct lockstep *l, const struct block *b)
 {
-    bool race = false, registers;
+    bool race = false, registers, same;
 
     for (unsigned i = 0; i < 3; i++) {
         if (lockstep_again(l, b, &l->bt)) {
@@ -409,8 +409,13 @@ static bool lockstep_differ(struct lockstep *l, const struct block *b)
         lockstep_take_inputs(l);
     }
     l->near = l->chain;
-    lockstep_again(l, b, l->chain ? &l->bt : NULL);
+    same = lockstep_again(l, b, l->chain ? &l->bt : NULL);
     l->near = false;
+    if (same && race) {
+        l->compared++;
+        l->races++;
+        return true;
+    }
     registers = !same_registers(&l->ref, &l->bt);
     race |= l->locked || lockstep_stores_shared(l);
     l->compared++;
