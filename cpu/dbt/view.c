@@ -14,8 +14,8 @@
  * of the guest does.
  *
  * A mapping takes the host some microseconds. It is paid for by misses (VIEW_PRICE of them), so
- * it takes no more time than those; and all vCPUs together make VIEW_MOST at most, because a
- * process can have 65,530 only. Where the host refuses one there are no views any more.
+ * it takes no more time than those; a vCPU has VIEW_MOST_EACH at most, and all together VIEW_MOST,
+ * because a process can have 65,530 only. Where the host refuses one there are no views any more.
  */
 #include "engine.h"
 
@@ -25,6 +25,7 @@ enum {
     VIEW_PRICE = 16,
     VIEW_CREDIT = 1024 * VIEW_PRICE,
     VIEW_MOST = 16384,
+    VIEW_MOST_EACH = 4096,
     VIEW_MOST_STRESS = 40
 };
 
@@ -62,7 +63,9 @@ static bool view_reserve(struct dbt *d)
 void dbt_view_fini(struct dbt *d)
 {
     if (d->views.base != NULL) {
-        munmap(d->views.base, view_bytes());
+        if (!d->views.refused) { /* or others may have mapped something there */
+            munmap(d->views.base, view_bytes());
+        }
         for (unsigned i = 0; i < DBT_VIEWS; i++) {
             atomic_fetch_sub(&view_pages, d->views.view[i].mapped);
         }
@@ -97,20 +100,20 @@ static bool view_clear(struct dbt *d, struct dbt_view *w)
 /* Room for one more mapping: by clearing what was not used for the longest time. */
 static bool view_room(struct dbt *d)
 {
+    const unsigned each = d->options.views ? VIEW_MOST_STRESS : VIEW_MOST_EACH;
     struct dbt_view *oldest = NULL;
+    unsigned own = 0;
 
-    if (atomic_load(&view_pages) <
-        (unsigned)(d->options.views ? VIEW_MOST_STRESS : VIEW_MOST)) {
-        return true;
-    }
     for (unsigned i = 0; i < DBT_VIEWS; i++) {
         struct dbt_view *w = &d->views.view[i];
 
+        own += w->mapped;
         if (w->mapped != 0 && view_idle(d, w) && (oldest == NULL || w->used < oldest->used)) {
             oldest = w;
         }
     }
-    return oldest != NULL && view_clear(d, oldest);
+    return (own < each && atomic_load(&view_pages) < VIEW_MOST) ||
+           (oldest != NULL && view_clear(d, oldest));
 }
 
 static bool view_map(struct dbt *d, struct dbt_view *w, unsigned page, uint32_t frame)
