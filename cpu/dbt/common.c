@@ -350,10 +350,10 @@ static void common_return(struct dbt *d, struct emit *c)
     common_call(c, (const void *)(uintptr_t)dbt_return);
 }
 
-void dbt_jump_salt_emit(struct emit *c, unsigned index)
+void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg)
 {
     if (interp_keyed(index)) {
-        emit_op_gs(c, EMIT_XOR_LOAD, HOST_R10, GS(interp.key64) + index * sizeof(uint64_t));
+        emit_op_gs(c, EMIT_XOR_LOAD, reg, GS(interp.key64) + index * sizeof(uint64_t));
     }
 }
 
@@ -379,23 +379,23 @@ static void common_far(struct dbt *d, struct emit *c, unsigned index, bool leave
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, tag));
     emit_op_gs_mem(c, EMIT_CMP_LOAD, HOST_R10, &m);
     missing = emit_jcc(c, 5);
-    dbt_jump_salt_emit(c, index);
+    dbt_jump_salt_emit(c, index, HOST_R10);
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, code));
     emit_jmp_gs_mem(c, &m);
     emit_patch(c->start, often, emit_offset(c));
-    dbt_jump_salt_emit(c, index);
+    dbt_jump_salt_emit(c, index, HOST_R10);
     emit_call_to(c, d->common_guess);
-    dbt_jump_salt_emit(c, index);
+    dbt_jump_salt_emit(c, index, HOST_R10);
     emit_jmp_to(c, retry);
     emit_patch(c->start, missing, emit_offset(c));
-    dbt_jump_salt_emit(c, index);
+    dbt_jump_salt_emit(c, index, HOST_R10);
     if (leave) {
         emit_bytes(c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
         emit_jmp_to(c, d->common_exit);
         return;
     }
     emit_call_to(c, d->common_jump);
-    dbt_jump_salt_emit(c, index);
+    dbt_jump_salt_emit(c, index, HOST_R10);
     emit_jmp_to(c, retry);
 }
 

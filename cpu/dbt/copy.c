@@ -126,7 +126,6 @@ static void copy_return(struct tr *t, const struct insn *in, const struct copy_m
  */
 static bool copy_high(struct tr *t, const struct insn *in, const struct copy_map *map)
 {
-    const struct emit_mem at = {.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1};
     struct copy_map there = *map;
     struct insn low = *in;
     uint8_t xchg[] = {0x86, 0xc0}, *start = t->c.p;
@@ -145,7 +144,7 @@ static bool copy_high(struct tr *t, const struct insn *in, const struct copy_map
     emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &map->mem);
     emit_bytes(&t->c, (const uint8_t[]){0x45, 0x0f, 0xb6, 0x13}, 4); /* movzbl (%r11),%r10d */
     emit_bytes(&t->c, xchg, sizeof(xchg));
-    there.mem = at;
+    there.mem = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1};
     if (!insn_copy(&t->c, &low, &there)) {
         t->c.p = start;
         return false;

@@ -21,7 +21,7 @@ struct dbt_options {
     unsigned tlb;   /* entries of the TLB */
     bool runs;      /* user code looks for runs of pages wherever it can (near.c) */
     bool lookups;   /* it always looks into the TLB there */
-    bool views;   /* it looks into views there, of which there are few (view.c) */
+    bool views;     /* it looks into views there, of which there are few (view.c) */
     bool larges;    /* it takes all pages for large ones there */
     bool loops;     /* all that can be take their fast bodies (tr_loop.c) */
     unsigned shake; /* about one in N blocks that C enters comes after some random invalidation, */

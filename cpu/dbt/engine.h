@@ -321,8 +321,8 @@ void dbt_common_emit(struct dbt *d);
 /* dbt_jump_slot() of r10 to r11. */
 struct emit;
 void dbt_jump_slot_emit(struct emit *c);
-/* r10: a rip to dbt_jump_tag() of it, and back. */
-void dbt_jump_salt_emit(struct emit *c, unsigned index);
+/* A register: a rip to dbt_jump_tag() of it, and back. */
+void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg);
 
 /* lockstep.c: around a run of a translation. */
 void dbt_lockstep_init(struct dbt *d);

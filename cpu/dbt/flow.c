@@ -209,8 +209,7 @@ static struct tr_guess *flow_compare(struct tr *t, int32_t sp, bool direct)
     g_assert(t->nr_guesses < G_N_ELEMENTS(t->guess));
     if (salted) {
         emit_mov(&t->c, HOST_R11, HOST_R10);
-        emit_op_gs(&t->c, EMIT_XOR_LOAD, HOST_R11,
-                   TR_GS(interp.key64) + t->index * sizeof(uint64_t));
+        dbt_jump_salt_emit(&t->c, t->index, HOST_R11);
     }
     *l = (struct link){.tb = t->t, .index = (uint8_t)t->index, .vector = t->t->need,
                        .to = t->ip, .flagless = t->loc == LOC_REDO,

@@ -9,7 +9,7 @@ enum {
     LOOP_INSNS = 40,
     LOOP_STEP = 4096,  /* of a register */
     LOOP_MOST = 1024,  /* bytes from one iteration to the next, where that is constant */
-    LOOP_SPAN = 128, /* of a group */
+    LOOP_SPAN = 128,   /* of a group */
     LOOP_COEF = 16,
     LOOP_GUESSES = 8,
     LOOP_PINNED = 16, /* with a host register: it keeps its value */

@@ -33,11 +33,6 @@ static bool loop_known(const struct insn *in)
     }
 }
 
-static bool loop_access(const struct insn *in)
-{
-    return insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP;
-}
-
 static void form_add(struct loop_form *to, const struct loop_form *from, unsigned times)
 {
     to->wild |= from->wild;
@@ -131,7 +126,7 @@ static void loop_writes(struct tr_loop *l, unsigned at)
         if (op->kind != OPK_GPR || (op->access & OPA_WRITE) == 0) {
             continue;
         }
-        if (in->id == INSN_MOV && op->size == 8 && loop_access(in) && !tr_displaced(reg) &&
+        if (in->id == INSN_MOV && op->size == 8 && tr_accesses(in) && !tr_displaced(reg) &&
             l->reg[reg].nr == 0) {
             l->reg[reg].load = (int8_t)at;
             l->reg[reg].nr = 1; /* taken for what it was */
@@ -220,7 +215,7 @@ static bool loop_insn(struct tr_loop *l, unsigned at)
         return false;
     }
     t->sp = 0;
-    if (loop_access(in) && !loop_stack(t, in) && !loop_group_of(l, at)) {
+    if (tr_accesses(in) && !loop_stack(t, in) && !loop_group_of(l, at)) {
         return false;
     }
     loop_writes(l, at);
@@ -359,7 +354,7 @@ static bool loop_guesses(struct tr_loop *l)
     for (unsigned i = 0; i < l->nr; i++) {
         const struct insn *in = &l->t->insn[i];
 
-        if (in->id == INSN_JCC || !loop_access(in)) {
+        if (in->id == INSN_JCC || !tr_accesses(in)) {
             continue;
         }
         for (unsigned r = 0; r < CPU_NR_GPR; r++) {
@@ -393,7 +388,7 @@ static bool loop_clean(const struct tr_loop *l)
             bool high = (in->op[k].reg & INSN_HIGH_BYTE) != 0; /* as copy_high() has it */
 
             if (in->op[k].kind == OPK_GPR &&
-                (high ? loop_access(in) : tr_displaced(in->op[k].reg))) {
+                (high ? tr_accesses(in) : tr_displaced(in->op[k].reg))) {
                 return false;
             }
         }

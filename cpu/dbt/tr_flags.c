@@ -51,8 +51,7 @@ static bool redo_expected(const struct tr *t)
         const struct insn *in = &t->insn[i];
         struct insn_status s = insn_status_flags(in);
 
-        if (insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP &&
-            (in->base != CPU_RSP || in->index != INSN_NO_REG)) {
+        if (tr_accesses(in) && (in->base != CPU_RSP || in->index != INSN_NO_REG)) {
             return true;
         }
         if (s.reads != 0 || s.writes || (in->flags & INSN_F_BRANCH) != 0) {

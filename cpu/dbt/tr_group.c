@@ -94,7 +94,7 @@ static bool group_access(struct tr *t, unsigned i, const struct tr_operand *firs
     uint16_t ip = t->ip;
     bool ok;
 
-    if (insn_mem_operand(in) == NULL || in->id == INSN_LEA || in->id == INSN_NOP) {
+    if (!tr_accesses(in)) {
         return false;
     }
     t->ip = (uint16_t)(t->b->offset + t->at[i]); /* for those by RIP */
@@ -109,7 +109,6 @@ bool tr_group_scan(struct tr *t, const struct tr_operand *first, unsigned most,
     bool found = false;
 
     most = dbt_near_whole(t->d, t->b->frame, t->ip, most);
-
     if (most == 0 || t->nr_groups == DBT_GROUPS || t->nr_addends == DBT_GROUPS) {
         return false;
     }

@@ -7,11 +7,12 @@ enum {
     STACK_ARRAY = 256
 };
 
-static bool stack_writes(const struct insn *in)
+/* Is RSP an operand by its number, or one that is written? */
+static bool stack_names(const struct insn *in, bool written)
 {
     for (unsigned i = 0; i < in->nr_operands; i++) {
         if (in->op[i].kind == OPK_GPR && in->op[i].reg == CPU_RSP &&
-            (in->op[i].access & OPA_WRITE) != 0) {
+            (!written || (in->op[i].access & OPA_WRITE) != 0)) {
             return true;
         }
     }
@@ -33,7 +34,7 @@ unsigned tr_stack_span(const struct tr *t, unsigned number)
     struct insn first = *in;
     unsigned most;
 
-    if (mem == NULL || mem->size == 0 || mem->size > 512 || in->id == INSN_LEA || in->id == INSN_NOP) {
+    if (!tr_accesses(in) || mem->size == 0 || mem->size > 512) {
         return 0;
     }
     if (stack_operand(in)) {
@@ -84,7 +85,7 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta)
     default:
         break;
     }
-    return !stack_writes(in);
+    return !stack_names(in, true);
 }
 
 /* [low, high) from RSP at the start is used; more than can be covered is left out. */
@@ -169,12 +170,8 @@ bool tr_stack_covers(const struct tr *t, int64_t disp, unsigned size)
 /* Operands that say RSP by its number, and what a PUSH or POP moves. */
 static bool stack_named(const struct insn *in)
 {
-    for (unsigned i = 0; i < in->nr_operands; i++) {
-        if (in->op[i].kind == OPK_GPR && in->op[i].reg == CPU_RSP) {
-            return true;
-        }
-    }
-    return in->id == INSN_LEA && (in->base == CPU_RSP || in->index == CPU_RSP);
+    return stack_names(in, false) ||
+           (in->id == INSN_LEA && (in->base == CPU_RSP || in->index == CPU_RSP));
 }
 
 static bool stack_plain(const struct tr *t, const struct insn *in)
@@ -193,7 +190,7 @@ static bool stack_plain(const struct tr *t, const struct insn *in)
         return tr_stack_delta(in, &delta) && delta != 0 &&
                (!t->status.writes || t->live_after == 0);
     }
-    return mem == NULL || in->id == INSN_LEA || in->id == INSN_NOP ||
+    return !tr_accesses(in) ||
            (stack_operand(in) && in->disp == (int32_t)in->disp &&
             (in->prefixes & INSN_P_LOCK) == 0 && in->id != INSN_XCHG &&
             (in->id < INSN_BT || in->id > INSN_BTC) && tr_stack_covers(t, in->disp, mem->size));

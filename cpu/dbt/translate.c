@@ -48,7 +48,7 @@ struct emit_mem tr_jumps(const struct tr *t, size_t field)
 
 void tr_jump_salt(struct tr *t)
 {
-    dbt_jump_salt_emit(&t->c, t->index);
+    dbt_jump_salt_emit(&t->c, t->index, HOST_R10);
 }
 
 /* r10: rip; compares it with the one in the table. */
@@ -430,8 +430,7 @@ static bool tr_checks_first(const struct tr *t)
     for (unsigned i = 0; i < t->nr && !t->b->crosses; i++) {
         const struct insn *in = &t->insn[i];
         struct insn_status s = insn_status_flags(in);
-        bool access = insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP &&
-                      in->base != CPU_RSP;
+        bool access = tr_accesses(in) && in->base != CPU_RSP;
 
         if (s.reads != 0 || access || s.writes || (in->flags & INSN_F_BRANCH) != 0) {
             return s.reads == 0 && (access || in->id == INSN_CALL);

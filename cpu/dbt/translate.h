@@ -286,6 +286,11 @@ void tr_group_hold(struct tr *t, const struct tr_operand *op, const struct emit_
 void tr_group_drop(struct tr *t);
 /* tr_bound.c: is register `reg` at instruction `number` at most *most, whatever comes before the block? */
 bool tr_bounded(const struct tr *t, unsigned number, unsigned reg, unsigned *most);
+/* It has an operand in memory, and not only the address of one. */
+static inline bool tr_accesses(const struct insn *in)
+{
+    return insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP;
+}
 /* Both registers are what they were behind this instruction; INSN_NO_REG: none. */
 bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
 
