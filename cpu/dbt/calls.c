@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * C functions that translated code calls in the middle of a block: system instructions, and the
- * delivery of faults. They save the way through the interpreter's main loop; where something
+ * C functions that translated code calls in the middle of a block: system instructions that it
+ * does not do by itself, and the delivery of faults. They save the way through the interpreter's main loop; where something
  * wants that (requests, traps, halts) they leave.
  */
 #include "engine.h"
@@ -18,6 +18,15 @@ static bool calls_wanted(const struct interp *e)
 static const void *calls_go(struct dbt *d)
 {
     return calls_wanted(&d->interp) ? NULL : dbt_go(d);
+}
+
+const void *dbt_arrive(struct dbt *d, uint32_t unused)
+{
+    (void)unused;
+    d->link = 0;
+    d->why = "system instruction";
+    d->interp.v->cpu.rip = d->keep;
+    return calls_go(d);
 }
 
 const void *dbt_fault(struct dbt *d)

@@ -12,6 +12,7 @@
  *     guess   r10: rip, d->guess         is called when that link missed many times
  *     far     r10: tag, d->guess, d->rec by the table of jumps, where that link does not lead
  *     go      r10: canonical rip         by the table of jumps, flags in EFLAGS
+ *     arrive  d->keep: rip               has dbt_arrive() find its code
  *     again   r10: rip                   has dbt_again() look for its code, which has changed
  *     near    r10: dbt_near_word(),      is called when an access is not where its slot is,
  *             r11: address less start    which is to go there
@@ -446,5 +447,8 @@ void dbt_common_emit(struct dbt *d)
         common_far(d, c, i, false);
         common_far(d, c, i, true);
     }
+    d->common_arrive = emit_offset(c);
+    common_call(c, (const void *)(uintptr_t)dbt_arrive);
+    dbt_transit_emit(d, c);
     d->common_end = (emit_offset(c) + 63) & ~63u;
 }

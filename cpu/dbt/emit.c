@@ -139,6 +139,70 @@ void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index,
     emit_op_gs_mem(c, op, reg, &m);
 }
 
+/* What stands in ModRM.reg of an instruction with an immediate. */
+static void emit_imm_opcode(struct emit *c, enum emit_imm op, unsigned size)
+{
+    emit_byte(c, (op == EMIT_SET ? 0xc6u : 0x80u) | (size != 1));
+}
+
+static void emit_imm_tail(struct emit *c, unsigned size, uint32_t imm)
+{
+    emit_bytes(c, &imm, size > 4 ? 4 : size);
+}
+
+void emit_imm_mem(struct emit *c, enum emit_imm op, unsigned size, const struct emit_mem *m,
+                  uint32_t imm)
+{
+    if (size == 2) {
+        emit_byte(c, 0x66);
+    }
+    emit_byte(c, REX | (size == 8 ? REX_W : 0u) | emit_rex_mem(0, m));
+    emit_imm_opcode(c, op, size);
+    emit_modrm_mem(c, op == EMIT_SET ? 0 : op, m);
+    emit_imm_tail(c, size, imm);
+}
+
+void emit_imm_gs(struct emit *c, enum emit_imm op, unsigned size, size_t offset, uint32_t imm)
+{
+    struct emit_mem m = {.base = EMIT_NO_REG, .index = EMIT_NO_REG, .scale = 1};
+
+    m.disp = (int32_t)emit_gs(c, offset);
+    emit_imm_mem(c, op, size, &m, imm);
+}
+
+void emit_imm_reg(struct emit *c, enum emit_imm op, unsigned reg, uint32_t imm)
+{
+    emit_byte(c, REX | REX_W | (reg >= 8 ? REX_B : 0u));
+    emit_imm_opcode(c, op, 8);
+    emit_byte(c, 0xc0 | (op == EMIT_SET ? 0u : (unsigned)op) << 3 | (reg & 7));
+    emit_u32(c, imm);
+}
+
+void emit_test_reg(struct emit *c, unsigned reg, uint32_t imm)
+{
+    if (reg >= 8) {
+        emit_byte(c, REX | REX_B);
+    }
+    emit_byte(c, 0xf7);
+    emit_byte(c, 0xc0 | (reg & 7));
+    emit_u32(c, imm);
+}
+
+void emit_not(struct emit *c, unsigned reg)
+{
+    emit_byte(c, REX | REX_W | (reg >= 8 ? REX_B : 0u));
+    emit_byte(c, 0xf7);
+    emit_byte(c, 0xd0 | (reg & 7));
+}
+
+void emit_shift(struct emit *c, enum emit_shift op, unsigned reg, unsigned by)
+{
+    emit_byte(c, REX | REX_W | (reg >= 8 ? REX_B : 0u));
+    emit_byte(c, 0xc1);
+    emit_byte(c, 0xc0 | (unsigned)op << 3 | (reg & 7));
+    emit_byte(c, by);
+}
+
 void emit_store32_gs(struct emit *c, size_t offset, uint32_t val)
 {
     uint32_t disp = emit_gs(c, offset);

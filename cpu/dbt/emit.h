@@ -23,6 +23,9 @@ struct emit_mem {
 /* Opcodes with register in ModRM.reg, 64-bit unless said otherwise. */
 enum emit_op {
     EMIT_ADD_LOAD = 0x03, /* add reg, r/m */
+    EMIT_OR_STORE = 0x09, /* or r/m, reg */
+    EMIT_OR_LOAD = 0x0b,
+    EMIT_AND_LOAD = 0x23,
     EMIT_SUB_LOAD = 0x2b,
     EMIT_XOR_LOAD = 0x33,
     EMIT_CMP_LOAD = 0x3b,
@@ -30,6 +33,10 @@ enum emit_op {
     EMIT_LOAD = 0x8b,  /* mov reg, r/m */
     EMIT_LEA = 0x8d,
 };
+
+/* Operations with an immediate operand. */
+enum emit_imm { EMIT_ADD, EMIT_OR, EMIT_AND = 4, EMIT_CMP = 7, EMIT_SET };
+enum emit_shift { EMIT_SHL = 4, EMIT_SHR = 5, EMIT_SAR = 7 };
 
 void emit_byte(struct emit *c, unsigned byte);
 void emit_bytes(struct emit *c, const void *p, size_t len);
@@ -54,6 +61,15 @@ void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op32_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);
 void emit_op_gs_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
 void emit_op_gs_index(struct emit *c, unsigned op, unsigned reg, unsigned index, size_t offset);
+/* insn $imm, m with an operand of 1, 2, 4 or 8 bytes; of 8 it is sign-extended. _gs: in what GS
+ * points at; _reg: with 64 bits of a register. */
+void emit_imm_mem(struct emit *c, enum emit_imm op, unsigned size, const struct emit_mem *m,
+                  uint32_t imm);
+void emit_imm_gs(struct emit *c, enum emit_imm op, unsigned size, size_t offset, uint32_t imm);
+void emit_imm_reg(struct emit *c, enum emit_imm op, unsigned reg, uint32_t imm);
+void emit_test_reg(struct emit *c, unsigned reg, uint32_t imm); /* 32 bits */
+void emit_not(struct emit *c, unsigned reg);
+void emit_shift(struct emit *c, enum emit_shift op, unsigned reg, unsigned by); /* 64 bits */
 void emit_store32_gs(struct emit *c, size_t offset, uint32_t val); /* movl $val, gs:[offset] */
 void emit_mov(struct emit *c, unsigned to, unsigned from);
 void emit_mov_imm32(struct emit *c, unsigned reg, uint32_t val); /* zero-extended */

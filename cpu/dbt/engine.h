@@ -175,6 +175,7 @@ struct dbt {
     uint32_t link, rec, guess;
     uint32_t guess_left[DBT_GUESS_COUNTS]; /* misses until it is looked at, by number of link */
     uint64_t near_keep, near_what, near_first;
+    uint64_t transit_rax, transit_rcx, transit_rdx, transit_next; /* transit_emit.c */
     uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
     uint64_t loop_addend[DBT_LOOP_GROUPS], loop_limit[DBT_LOOP_LIMITS], loop_at;
     uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
@@ -223,7 +224,7 @@ struct dbt {
     uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_guess, common_return, common_bottom, common_often;
     uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run,
-        common_near_c;
+        common_near_c, common_arrive, common_syscall, common_sysret;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;
@@ -323,6 +324,8 @@ struct emit;
 void dbt_jump_slot_emit(struct emit *c);
 /* A register: a rip to dbt_jump_tag() of it, and back. */
 void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg);
+/* transit_emit.c: the part of that for changes of privilege. */
+void dbt_transit_emit(struct dbt *d, struct emit *c);
 
 /* lockstep.c: around a run of a translation. */
 void dbt_lockstep_init(struct dbt *d);
@@ -416,6 +419,8 @@ void dbt_returns_fini(struct dbt *d);
 /* None of the returns of this TLB, or of all, is good any more. */
 void dbt_returns_reset(struct dbt *d, unsigned index);
 void dbt_returns_reset_all(struct dbt *d);
+/* Where the stack of this TLB is when nothing is on it but common_bottom. */
+uint64_t dbt_returns_top(const struct dbt *d, unsigned index);
 /* A fault at this host address comes from a full stack. */
 bool dbt_returns_full(const struct dbt *d, uint64_t address);
 /* Called by translated code: the RET of rec led to d->keep. */
@@ -494,6 +499,8 @@ const void *dbt_go(struct dbt *d);
 void dbt_refresh(struct dbt *d);
 /* calls.c: for tr_call_c(), a system instruction. */
 const void *dbt_system(struct dbt *d, uint32_t rec);
+/* Called by translated code, which is at guest address d->keep. */
+const void *dbt_arrive(struct dbt *d, uint32_t unused);
 /* e->fault of the instruction at cpu.rip is delivered, if that is easy. Where to go on. */
 const void *dbt_fault(struct dbt *d);
 /* At code of t, whose state may have been brought home. NULL: leave. */

@@ -37,7 +37,7 @@ static bool returns_quick_loop(void)
             memcmp(name, "HygonGenuine", sizeof(name)) == 0);
 }
 
-static uint64_t returns_top(const struct dbt *d, unsigned index)
+uint64_t dbt_returns_top(const struct dbt *d, unsigned index)
 {
     return (uint64_t)(uintptr_t)(d->returns + (index + 1) * RETURNS_EACH) - 16;
 }
@@ -71,7 +71,7 @@ void dbt_returns_fini(struct dbt *d)
 
 void dbt_returns_reset(struct dbt *d, unsigned index)
 {
-    uint64_t top = returns_top(d, index);
+    uint64_t top = dbt_returns_top(d, index);
 
     *(uint64_t *)(uintptr_t)top = (uint64_t)(uintptr_t)(d->rx + d->common_bottom);
     if (index == d->index) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * System instructions. The few that kernels execute around every lock and entry are written
- * here; whatever is unusual about them (another CPL, something waiting) and all others are
- * dbt_system()'s. A block ends behind each.
+ * here, changes of privilege are jumps to transit_emit.c; whatever is unusual about them (another
+ * CPL, something waiting) and all others are dbt_system()'s. A block ends behind each.
  */
 #include "translate.h"
 
@@ -108,11 +108,33 @@ static void system_pushf(struct tr *t)
     emit_lea(c, HOST_STACK, HOST_STACK, -8);
 }
 
+/* Shared code that may do it; 0: none. */
+static uint32_t system_transit(const struct tr *t, const struct insn *in)
+{
+    const struct dbt *d = t->d;
+    const struct cpu_model *model = d->interp.v->model;
+
+    if (d->interp.v->pv != NULL || d->lockstep != NULL ||
+        (in->feature != INSN_FEAT_BASE && model != NULL && !cpu_model_has(model, in->feature))) {
+        return 0;
+    }
+    if (in->id == INSN_SYSCALL && t->index == TLB_USER) {
+        return d->common_syscall;
+    }
+    if (in->id == INSN_SYSRET && in->opsize == 8 && t->index == TLB_SUPERVISOR) {
+        return d->common_sysret;
+    }
+    return 0;
+}
+
 void tr_system(struct tr *t, const struct insn *in)
 {
     bool kernel = t->index != TLB_USER && t->d->interp.v->pv == NULL;
+    uint32_t transit = system_transit(t, in);
 
-    if (in->id == INSN_CLI && kernel) {
+    if (transit != 0) {
+        tr_transit(t, in, transit);
+    } else if (in->id == INSN_CLI && kernel) {
         system_cli(t);
     } else if (in->id == INSN_STI && kernel) {
         system_sti(t, in);

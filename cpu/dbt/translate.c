@@ -254,6 +254,15 @@ void tr_call_c(struct tr *t, tr_c_fn fn)
     t->loc = t->status.writes ? LOC_MEM : t->loc;
 }
 
+void tr_transit(struct tr *t, const struct insn *in, uint32_t common)
+{
+    t->may_redo = false;
+    tr_clobber(t);
+    tr_guest_address(t, HOST_R11, t->ip + in->len);
+    emit_mov_imm32(&t->c, HOST_R10, t->rec);
+    emit_jmp_to(&t->c, common);
+}
+
 static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
 {
     int64_t to = (int64_t)t->ip + in->len + (int64_t)in->imm;

@@ -169,6 +169,9 @@ void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, uint32_t want);
  */
 typedef const void *(*tr_c_fn)(struct dbt *d, uint32_t rec);
 void tr_call_c(struct tr *t, tr_c_fn fn);
+/* The current instruction is done by shared code there (transit_emit.c), which goes on elsewhere, or
+ * has dbt_system() do it. */
+void tr_transit(struct tr *t, const struct insn *in, uint32_t common);
 /* Where the code for the rip in r10 is, for tr_go(); r10 is not the rip any more, r11 helps. Goes
  * slow when it has none. Flags are saved or dead, and nothing is committed yet. */
 void tr_jump_code(struct tr *t, struct emit_mem *code);

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Changes of privilege as translated code does them (cpu/dbt/transit_emit.c) against the C
+ * functions they stand for: from random states, usual and unusual, both must leave the same state
+ * of the guest and of the engine. What transit.c itself does is compared with cpu/x86 in test_transit.c.
+ */
+#include "cpu/dbt/engine.h"
+
+#include "guest.h"
+
+enum { ROUNDS = 6000, KEPT_START = G_IDT, KEPT_BYTES = 0x4000, STACK_BYTES = 0x2000 };
+
+/* All that a transition may change. */
+struct state {
+    struct cpu_x86 cpu;
+    struct x86_fault fault;
+    struct interp_stack stack, stacks[TLB_NR];
+    struct tlb *tlb;
+    uint64_t sp, sps[TLB_NR], jump_at, stack_base, jump_epoch[TLB_NR], jump_epoch_global[TLB_NR];
+    uint64_t jump_key, jump_key_global, seg_base[2];
+    uint64_t top; /* of the stack of returns */
+    uint32_t fl, request_mask, native_missing, jump_salt, request;
+    unsigned index;
+    uint8_t mode;
+    bool fault_pending;
+    uint8_t tables[KEPT_BYTES], stack_bytes[STACK_BYTES];
+};
+
+struct test {
+    struct guest *g;
+    struct dbt *d;
+    struct interp *e;
+    GRand *rand;
+    struct cpu_model *model;
+    struct state before, emitted, c;
+    unsigned done, refused, found; /* found: the target was in the table of jumps */
+    bool planted;
+    bool on; /* it went there, and nobody else was asked */
+};
+
+static bool chance(struct test *t, unsigned one_in)
+{
+    return g_rand_int_range(t->rand, 0, (gint32)one_in) == 0;
+}
+
+static uint64_t random64(struct test *t)
+{
+    return (uint64_t)g_rand_int(t->rand) << 32 | g_rand_int(t->rand);
+}
+
+/* Mostly canonical, of the kernel's or the program's half. */
+static uint64_t random_address(struct test *t)
+{
+    uint64_t val = random64(t) >> 17;
+
+    if (chance(t, 12)) {
+        return random64(t);
+    }
+    return chance(t, 2) ? val : ~val;
+}
+
+/* ---- states ---- */
+
+static void state_save(const struct test *t, struct state *s)
+{
+    const struct dbt *d = t->d;
+    const struct interp *e = t->e;
+
+    memset(s, 0, sizeof(*s));
+    s->cpu = *t->g->cpu;
+    s->fault = e->fault;
+    s->stack = e->stack;
+    memcpy(s->stacks, e->stacks, sizeof(s->stacks));
+    s->tlb = e->tlb;
+    s->sp = d->sp;
+    s->top = *(const uint64_t *)(uintptr_t)d->sp;
+    memcpy(s->sps, d->sps, sizeof(s->sps));
+    s->jump_at = d->jump_at;
+    s->stack_base = d->stack_base;
+    memcpy(s->jump_epoch, d->jump_epoch, sizeof(s->jump_epoch));
+    memcpy(s->jump_epoch_global, d->jump_epoch_global, sizeof(s->jump_epoch_global));
+    s->jump_key = e->jump_key;
+    s->jump_key_global = e->jump_key_global;
+    memcpy(s->seg_base, d->seg_base, sizeof(s->seg_base));
+    s->fl = e->fl;
+    s->request_mask = e->request_mask;
+    s->native_missing = e->native_missing;
+    s->jump_salt = e->jump_salt;
+    s->request = t->g->v->request;
+    s->index = d->index;
+    s->mode = e->mode;
+    s->fault_pending = e->fault_pending;
+    memcpy(s->tables, t->g->ram + KEPT_START, KEPT_BYTES);
+    memcpy(s->stack_bytes, t->g->ram + G_STACK - STACK_BYTES / 2, STACK_BYTES);
+}
+
+static void state_restore(struct test *t, const struct state *s)
+{
+    struct dbt *d = t->d;
+    struct interp *e = t->e;
+
+    *t->g->cpu = s->cpu;
+    memcpy(t->g->ram + KEPT_START, s->tables, KEPT_BYTES);
+    memcpy(t->g->ram + G_STACK - STACK_BYTES / 2, s->stack_bytes, STACK_BYTES);
+    interp_mode_changed(e); /* attention */
+    e->fault = s->fault;
+    e->stack = s->stack;
+    memcpy(e->stacks, s->stacks, sizeof(s->stacks));
+    e->tlb = s->tlb;
+    d->sp = s->sp;
+    memcpy(d->sps, s->sps, sizeof(s->sps));
+    d->jump_at = s->jump_at;
+    d->stack_base = s->stack_base;
+    memcpy(d->jump_epoch, s->jump_epoch, sizeof(s->jump_epoch));
+    memcpy(d->jump_epoch_global, s->jump_epoch_global, sizeof(s->jump_epoch_global));
+    e->jump_key = s->jump_key;
+    e->jump_key_global = s->jump_key_global;
+    e->fl = s->fl;
+    e->request_mask = s->request_mask;
+    e->jump_salt = s->jump_salt;
+    t->g->v->request = s->request;
+    d->index = s->index;
+    e->mode = s->mode;
+    e->fault_pending = s->fault_pending;
+}
+
+static void compare_cpu(const struct cpu_x86 *x, const struct cpu_x86 *y)
+{
+    for (unsigned i = 0; i < CPU_NR_GPR; i++) {
+        g_assert_cmphex(x->gpr[i], ==, y->gpr[i]);
+    }
+    g_assert_cmphex(x->rip, ==, y->rip);
+    g_assert_cmphex(x->rflags & ~(uint64_t)CPU_STATUS_FLAGS, ==,
+                    y->rflags & ~(uint64_t)CPU_STATUS_FLAGS);
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        g_assert_cmphex(x->seg[i].selector, ==, y->seg[i].selector);
+        g_assert_cmphex(x->seg[i].attr, ==, y->seg[i].attr);
+        g_assert_cmphex(x->seg[i].limit, ==, y->seg[i].limit);
+        g_assert_cmphex(x->seg[i].base, ==, y->seg[i].base);
+        g_assert_true(x->seg[i].unusable == y->seg[i].unusable);
+    }
+    g_assert_cmphex(x->cr2, ==, y->cr2);
+    g_assert_cmphex(x->kernel_gs_base, ==, y->kernel_gs_base);
+    g_assert_cmpint(x->cpl, ==, y->cpl);
+    g_assert_true(x->irq_shadow == y->irq_shadow && x->nmi_blocked == y->nmi_blocked);
+    g_assert_true(x->nmi_pending == y->nmi_pending && x->halted == y->halted);
+}
+
+static void compare_stack(const struct interp_stack *x, const struct interp_stack *y)
+{
+    g_assert_cmphex(x->base, ==, y->base);
+    g_assert_cmphex(x->addend, ==, y->addend);
+    g_assert_cmphex(x->minus, ==, y->minus);
+}
+
+static void compare(const struct state *x, const struct state *y)
+{
+    compare_cpu(&x->cpu, &y->cpu);
+    compare_stack(&x->stack, &y->stack);
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        if (i != x->index) {
+            compare_stack(&x->stacks[i], &y->stacks[i]);
+            g_assert_cmphex(x->sps[i], ==, y->sps[i]);
+        }
+        g_assert_cmphex(x->jump_epoch[i], ==, y->jump_epoch[i]);
+        g_assert_cmphex(x->jump_epoch_global[i], ==, y->jump_epoch_global[i]);
+    }
+    g_assert_true(x->tlb == y->tlb);
+    g_assert_cmphex(x->sp, ==, y->sp);
+    g_assert_cmphex(x->top, ==, y->top);
+    g_assert_cmphex(x->jump_at, ==, y->jump_at);
+    g_assert_cmphex(x->jump_key, ==, y->jump_key);
+    g_assert_cmphex(x->jump_key_global, ==, y->jump_key_global);
+    g_assert_cmphex(x->seg_base[0], ==, y->seg_base[0]);
+    g_assert_cmphex(x->seg_base[1], ==, y->seg_base[1]);
+    g_assert_cmphex(x->fl & 0xd501, ==, y->fl & 0xd501);
+    g_assert_cmphex(x->request_mask, ==, y->request_mask);
+    g_assert_cmphex(x->native_missing, ==, y->native_missing);
+    g_assert_cmphex(x->jump_salt, ==, y->jump_salt);
+    g_assert_cmphex(x->request, ==, y->request);
+    g_assert_cmpuint(x->index, ==, y->index);
+    g_assert_cmpuint(x->mode, ==, y->mode);
+    g_assert_true(x->fault_pending == y->fault_pending);
+    g_assert_cmpuint(x->fault_pending ? x->fault.vector : 0, ==,
+                     y->fault_pending ? y->fault.vector : 0);
+    g_assert_cmpmem(x->stack_bytes, STACK_BYTES, y->stack_bytes, STACK_BYTES);
+    g_assert_cmpmem(x->tables, KEPT_BYTES, y->tables, KEPT_BYTES);
+}
+
+/* ---- random ones ---- */
+
+static void random_segments(struct test *t, bool user)
+{
+    struct cpu_x86 *cpu = t->g->cpu;
+
+    cpu->cpl = user ? 3 : 0;
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        cpu->seg[i] = (struct cpu_segment){
+            .selector = user ? 0x1b : G_SEL_DATA, .attr = user ? 0xc0f3 : 0xc093,
+            .limit = UINT32_MAX, .base = i < CPU_FS ? 0 : random_address(t)};
+        if (i != CPU_SS && i != CPU_CS && !chance(t, 40)) {
+            cpu->seg[i] = (struct cpu_segment){.unusable = true, .base = cpu->seg[i].base};
+        }
+    }
+    cpu->seg[CPU_CS].selector = user ? 0x23 : G_SEL_CODE;
+    cpu->seg[CPU_CS].attr = user ? 0xa0fb : 0xa09b;
+}
+
+static void random_descriptors(struct test *t)
+{
+    struct guest *g = t->g;
+
+    guest_write64(g, G_GDT + G_SEL_CODE, 0x00af9b000000ffff);
+    guest_write64(g, G_GDT + G_SEL_DATA, 0x00cf93000000ffff);
+    guest_write64(g, G_GDT + 0x18, 0x00cff3000000ffff);
+    guest_write64(g, G_GDT + 0x20, 0x00affb000000ffff);
+    if (chance(t, 6)) { /* not accessed, another DPL, 32-bit, not present, another base ... */
+        unsigned bit = 16 + (unsigned)g_rand_int_range(t->rand, 0, 48);
+        uint64_t at = G_GDT + 8 * (uint64_t)g_rand_int_range(t->rand, 1, 5);
+
+        guest_write64(g, at, guest_read64(g, at) ^ 1ull << bit);
+    }
+}
+
+/* The pages of the stack that are cached, or are not. */
+static void random_stacks(struct test *t)
+{
+    const uint64_t addend = (uint64_t)(uintptr_t)t->g->ram;
+    struct interp_stack *s = t->e->stacks;
+
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        s[i] = (struct interp_stack){.base = STACK_NONE};
+        if (!chance(t, 6)) {
+            uint64_t page = PAGE_BASE(t->g->cpu->gpr[CPU_RSP] - (chance(t, 6) ? 4096 : 0));
+
+            s[i] = (struct interp_stack){addend + (page & (G_RAM - 1)), addend, -addend};
+        } else if (chance(t, 2)) {
+            s[i].addend = random64(t);
+            s[i].minus = -s[i].addend;
+        }
+    }
+    t->e->stack = s[t->d->index];
+    t->d->sp = t->d->sps[t->d->index];
+}
+
+static void random_flags(struct test *t)
+{
+    struct cpu_x86 *cpu = t->g->cpu;
+
+    cpu->rflags = (random64(t) & (CPU_STATUS_FLAGS | CPU_IF | CPU_DF | CPU_ID)) | 2;
+    if (chance(t, 4)) {
+        cpu->rflags |= random64(t) & (CPU_IOPL | CPU_NT | CPU_AC);
+    }
+    cpu->rflags |= chance(t, 30) ? CPU_TF : 0;
+    cpu->cr0 = (cpu->cr0 & ~(uint64_t)CPU_CR0_AM) | (random64(t) & CPU_CR0_AM);
+    cpu->cr4 = (cpu->cr4 & ~(uint64_t)CPU_CR4_SMAP) | (chance(t, 2) ? CPU_CR4_SMAP : 0);
+}
+
+static void random_msrs(struct test *t)
+{
+    struct cpu_x86 *cpu = t->g->cpu;
+
+    cpu->efer = (cpu->efer & ~(uint64_t)CPU_EFER_SCE) | !chance(t, 12);
+    cpu->star = random64(t);
+    cpu->lstar = random_address(t);
+    cpu->fmask = g_rand_int(t->rand) | CPU_TF | (chance(t, 4) ? 0 : CPU_AC);
+    cpu->kernel_gs_base = random_address(t);
+    cpu->tr.limit = chance(t, 12) ? (chance(t, 2) ? 10 : 11) : 0x67;
+    cpu->tr.unusable = chance(t, 40);
+    cpu->gdtr.limit = chance(t, 12) ? (uint16_t)g_rand_int_range(t->rand, 0, 0x40) : 0x7f;
+    cpu->idtr.limit = chance(t, 12) ? (uint16_t)g_rand_int_range(t->rand, 0, 0x200) : 0xfff;
+    cpu->nmi_blocked = chance(t, 2);
+    cpu->irq_shadow = chance(t, 40);
+    cpu->halted = false;
+}
+
+/* What is in the TLBs, and in the table of jumps, is good, or is not. */
+static void random_engine(struct test *t)
+{
+    struct dbt *d = t->d;
+
+    interp_attend(t->e, ATTENTION_KICK | ATTENTION_CODE, chance(t, 40));
+    t->g->v->request = chance(t, 20) ? 1u << g_rand_int_range(t->rand, 0, 3) : 0;
+    if (chance(t, 40)) {
+        guest_flush(t->g);
+    }
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        uint64_t top = dbt_returns_top(d, i);
+
+        dbt_jumps_check(d, i);
+        d->sps[i] = top - 8 * (uint64_t)g_rand_int_range(t->rand, 0, 16);
+        *(uint64_t *)(uintptr_t)top = i;
+        if (chance(t, 10)) {
+            d->jump_epoch[i]--;
+        }
+        if (chance(t, 20)) {
+            d->jump_epoch_global[i]--;
+        }
+    }
+}
+
+static void random_state(struct test *t, bool user)
+{
+    struct cpu_x86 *cpu = t->g->cpu;
+
+    random_segments(t, user);
+    for (unsigned i = 0; i < CPU_NR_GPR; i++) {
+        cpu->gpr[i] = random_address(t);
+    }
+    cpu->gpr[CPU_RSP] = G_STACK - (uint64_t)g_rand_int_range(t->rand, -20, 520) * 8;
+    if (chance(t, 12)) {
+        cpu->gpr[CPU_R11] = g_rand_int(t->rand);
+    } else {
+        cpu->gpr[CPU_R11] &= ~(uint64_t)(CPU_TF | CPU_AC);
+    }
+    cpu->rip = G_CODE;
+    random_flags(t);
+    random_msrs(t);
+    guest_write64(t->g, G_TSS + 4, G_STACK - (uint64_t)g_rand_int_range(t->rand, 0, 512) * 8);
+    random_descriptors(t);
+    t->g->v->model = chance(t, 2) ? t->model : NULL;
+    t->e->amd = t->g->v->model != NULL && cpu_model_is_amd(t->model);
+    interp_flags_fetch(t->e);
+    interp_mode_changed(t->e);
+    t->e->fault_pending = false;
+    t->e->sti_rip = 0;
+    random_engine(t);
+}
+
+/* ---- both ways ---- */
+
+/* A translation of the instruction for the TLB that is current. */
+static struct tb *translate(struct test *t, const uint8_t *code, size_t len)
+{
+    struct dbt *d = t->d;
+    struct block *b;
+    struct tb *tb;
+
+    guest_load(t->g, G_CODE, code, len);
+    interp_mode_changed(t->e);
+    b = interp_block_find(t->e);
+    g_assert_nonnull(b);
+    t->e->current = b;
+    tb = &d->tbs[d->nr_tbs++];
+    *tb = (struct tb){.edition = b->edition, .block = b, .generation = b->generation};
+    g_assert_true(dbt_translate(d, tb, (unsigned)(t->e->tlb - t->e->tlbs)));
+    return tb;
+}
+
+static void enter(struct test *t, uint32_t code)
+{
+    void (*fn)(struct dbt *, const void *) =
+        (void (*)(struct dbt *, const void *))(uintptr_t)(t->d->rx + t->d->common_enter);
+    uint64_t gs;
+
+    t->d->page = PAGE_BASE(t->g->cpu->rip);
+    t->d->seg_base[0] = t->g->cpu->seg[CPU_FS].base;
+    t->d->seg_base[1] = t->g->cpu->seg[CPU_GS].base;
+    t->d->stack_base = t->e->stack.base;
+    __asm__ volatile("rdgsbase %0" : "=r"(gs));
+    __asm__ volatile("wrgsbase %0" : : "r"(t->d));
+    fn(t->d, t->d->rx + code);
+    __asm__ volatile("wrgsbase %0" : : "r"(gs));
+    t->on = t->d->link != 0;
+    t->d->link = 0;
+}
+
+/* Some targets are in the table: their code leaves at once. */
+static void plant(struct test *t, unsigned index, uint64_t rip)
+{
+    uint64_t tag = dbt_jump_tag(t->d, index, rip);
+    struct dbt_jumps *jumps = &t->d->jumps[index];
+    unsigned slot = dbt_jump_slot(tag);
+
+    t->planted = chance(t, 2);
+    jumps->tag[slot] = t->planted ? tag : dbt_jump_nowhere(slot);
+    jumps->code[slot] = (uint64_t)(uintptr_t)(t->d->rx + t->d->common_exit);
+}
+
+static uint64_t counted(const struct test *t)
+{
+    return t->d->counts.n[COUNT_SYSTEM] + t->d->counts.n[COUNT_FAULTS];
+}
+
+/* How often C was asked about the instruction. */
+static uint32_t asked(const struct test *t)
+{
+    const struct dbt_site *site =
+        &t->d->counts.sites[(G_CODE ^ G_CODE >> 10) & (DBT_SITES - 1)];
+
+    return site->rip == G_CODE ? site->n : 0;
+}
+
+/* Where C left off before the next block was entered, the emitted code has gone on. */
+static void arrive(struct test *t)
+{
+    struct dbt *d = t->d;
+    unsigned index = (unsigned)(t->e->tlb - t->e->tlbs);
+
+    dbt_jumps_check(d, index);
+    if (index != d->index) {
+        dbt_stack_switch(d, index);
+    }
+}
+
+/* From the state that is saved. */
+static void both(struct test *t, uint32_t code, const void *(*by_c)(struct dbt *d, uint32_t rec),
+                 uint32_t rec)
+{
+    uint32_t before = asked(t);
+    uint64_t counts = counted(t);
+
+    enter(t, code);
+    counts = counted(t) - counts;
+    t->refused += asked(t) != before;
+    t->done += asked(t) == before;
+    t->found += t->on;
+    g_assert_true(!t->on || (t->planted && asked(t) == before));
+    g_assert_true(!t->on || (t->g->v->request & t->e->request_mask) == 0);
+    arrive(t);
+    state_save(t, &t->emitted);
+    state_restore(t, &t->before);
+    counts += counted(t);
+    (void)by_c(t->d, rec);
+    g_assert_cmpuint(counted(t), ==, counts);
+    arrive(t);
+    state_save(t, &t->c);
+    compare(&t->c, &t->emitted);
+}
+
+static struct test *test_new(void)
+{
+    struct test *t = g_new0(struct test, 1);
+
+    t->g = guest_new();
+    t->e = t->g->v->engine;
+    t->d = dbt_of(t->e);
+    t->rand = g_rand_new_with_seed(1);
+    t->model = cpu_model_new_host(NULL);
+    g_assert_nonnull(t->model);
+    interp_native_enter_thread(t->e);
+    interp_smp_resume(t->e);
+    return t;
+}
+
+static void test_free(struct test *t)
+{
+    interp_smp_pause(t->e);
+    interp_native_leave_thread(t->e);
+    g_test_message("%u done, %u refused, %u in the table", t->done, t->refused, t->found);
+    g_assert_cmpuint(t->done, >, ROUNDS / 8); /* the usual case is among them, */
+    g_assert_cmpuint(t->refused, >, ROUNDS / 50);
+    g_assert_cmpuint(t->found, >, ROUNDS / 50);
+    t->g->v->model = NULL;
+    guest_free(t->g);
+    cpu_model_free(t->model);
+    g_rand_free(t->rand);
+    g_free(t);
+}
+
+/* The rec of the instruction itself: the one before is of the translation's entry. */
+static uint32_t rec_of(const struct test *t)
+{
+    return t->d->nr_recs - 1;
+}
+
+static void test_syscall(void)
+{
+    static const uint8_t code[] = {0x0f, 0x05};
+    struct test *t = test_new();
+    struct tb *tb;
+
+    random_segments(t, true);
+    tb = translate(t, code, sizeof(code));
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        random_state(t, true);
+        t->d->index = TLB_USER;
+        random_stacks(t);
+        plant(t, TLB_SUPERVISOR, t->g->cpu->lstar);
+        state_save(t, &t->before);
+        both(t, tb->code[TLB_USER].mem[0], dbt_system, rec_of(t));
+    }
+    test_free(t);
+}
+
+static void test_sysret(void)
+{
+    static const uint8_t code[] = {0x48, 0x0f, 0x07};
+    struct test *t = test_new();
+    struct tb *tb = translate(t, code, sizeof(code));
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        random_state(t, false);
+        t->g->cpu->cpl = chance(t, 30) ? 1 : 0;
+        t->d->index = TLB_SUPERVISOR;
+        random_stacks(t);
+        plant(t, TLB_USER, t->g->cpu->gpr[CPU_RCX]);
+        state_save(t, &t->before);
+        both(t, tb->code[TLB_SUPERVISOR].mem[0], dbt_system, rec_of(t));
+    }
+    test_free(t);
+}
+
+int main(int argc, char **argv)
+{
+    if (!guest_tests(&argc, &argv)) {
+        return 0;
+    }
+    g_test_add_func("/interp/stubs/syscall", test_syscall);
+    g_test_add_func("/interp/stubs/sysret", test_sysret);
+    return g_test_run();
+}
