@@ -188,6 +188,14 @@ void emit_test_reg(struct emit *c, unsigned reg, uint32_t imm)
     emit_u32(c, imm);
 }
 
+void emit_movzx16(struct emit *c, unsigned reg, const struct emit_mem *m)
+{
+    emit_byte(c, REX | emit_rex_mem(reg, m));
+    emit_byte(c, 0x0f);
+    emit_byte(c, 0xb7);
+    emit_modrm_mem(c, reg, m);
+}
+
 void emit_not(struct emit *c, unsigned reg)
 {
     emit_byte(c, REX | REX_W | (reg >= 8 ? REX_B : 0u));

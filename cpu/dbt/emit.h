@@ -68,6 +68,7 @@ void emit_imm_mem(struct emit *c, enum emit_imm op, unsigned size, const struct 
 void emit_imm_gs(struct emit *c, enum emit_imm op, unsigned size, size_t offset, uint32_t imm);
 void emit_imm_reg(struct emit *c, enum emit_imm op, unsigned reg, uint32_t imm);
 void emit_test_reg(struct emit *c, unsigned reg, uint32_t imm); /* 32 bits */
+void emit_movzx16(struct emit *c, unsigned reg, const struct emit_mem *m);
 void emit_not(struct emit *c, unsigned reg);
 void emit_shift(struct emit *c, enum emit_shift op, unsigned reg, unsigned by); /* 64 bits */
 void emit_store32_gs(struct emit *c, size_t offset, uint32_t val); /* movl $val, gs:[offset] */

@@ -224,7 +224,8 @@ struct dbt {
     uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_guess, common_return, common_bottom, common_often;
     uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run,
-        common_near_c, common_arrive, common_syscall, common_sysret;
+        common_near_c, common_arrive, common_syscall, common_sysret,
+        common_iret;
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;

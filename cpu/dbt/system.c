@@ -124,6 +124,9 @@ static uint32_t system_transit(const struct tr *t, const struct insn *in)
     if (in->id == INSN_SYSRET && in->opsize == 8 && t->index == TLB_SUPERVISOR) {
         return d->common_sysret;
     }
+    if (in->id == INSN_IRET && in->opsize == 8 && t->index == TLB_SUPERVISOR) {
+        return d->common_iret;
+    }
     return 0;
 }
 

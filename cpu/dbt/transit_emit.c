@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Changes of privilege as code that all translations share: SYSCALL from 64-bit user code and
- * SYSRETQ (SDM vol. 2). Each does what the function of that name in cpu/interp/transit.c does,
+ * Changes of privilege as code that all translations share: SYSCALL from 64-bit user code, SYSRETQ
+ * and IRETQ (SDM vol. 2). Each does what the function of that name in cpu/interp/transit.c does,
  * which is the reference, and goes on through the table of jumps. Before anything is changed it
  * looks for all that is unusual, and has that function do it: so it need not know what is to be
- * done then. MSRs and tables are read every time; they may have been written by anybody.
+ * done then. MSRs and the guest's tables are read every time; they may have been written by
+ * anybody. Only what the bytes of a descriptor mean is remembered (interp.known): others than
+ * those are left to that function, which takes note of them.
+ *
+ * Nothing here may fault: memory is accessed where a tag of the TLB, or the cached page of the
+ * stack, allows it, and by no other address.
  *
  * On the way in guest registers and flags are as at a call of C (common.c): flags are in e->fl.
  *     r10d: rec    r11: the rip behind the instruction
@@ -20,7 +25,7 @@
 #define SEG(which, field)                                                                      \
     (VCPU(cpu.seg) + (which) * sizeof(struct cpu_segment) + offsetof(struct cpu_segment, field))
 enum { RAX, RCX, RDX, RSP = 4 };
-enum { JE = 4, JNE = 5 };
+enum { JE = 4, JNE = 5, JA = 7, JS = 8 };
 enum { ATTR_CODE64 = 0xa09b, ATTR_DATA = 0xc093, ATTR_DPL3 = 3 << CPU_SEG_DPL_SHIFT };
 enum { KEY_USER = MODE_64 | 16 }; /* of interp.key_modes */
 #define SYSRET_FLAGS 0x3c7fd7u
@@ -29,7 +34,7 @@ enum { KEY_USER = MODE_64 | 16 }; /* of interp.key_modes */
 struct transit {
     struct dbt *d;
     struct emit *c;
-    uint32_t refused[24]; /* jumps to where it is left to C */
+    uint32_t refused[32]; /* jumps to where it is left to C */
     unsigned nr_refused;
 };
 
@@ -124,6 +129,84 @@ static void transit_refused(struct transit *t)
     emit_jmp_to(t->c, t->d->common_c);
 }
 
+/* ---- the guest's memory ---- */
+
+/*
+ * r10: a guest address and, in rcx, that of its last byte, both by the rights of the kernel: to the
+ * host address of the first one. Refuses where the TLB has no tag, for reads or writes, that allows
+ * that: it is the one of the page of the last byte where the one of the first would be, so both lie
+ * in the same page. Changes rax and rcx.
+ */
+static void transit_host(struct transit *t, size_t tag)
+{
+    size_t entry = GS(interp.tlbs) + TLB_SUPERVISOR * sizeof(struct tlb);
+    struct emit *c = t->c;
+
+    emit_imm_reg(c, EMIT_AND, RCX, ~(uint32_t)(MEM_PAGE_SIZE - 1));
+    emit_mov(c, RAX, HOST_R10);
+    emit_shift(c, EMIT_SHR, RAX, MEM_PAGE_SHIFT - TLB_ENTRY_SHIFT);
+    emit_imm_reg(c, EMIT_AND, RAX, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, RCX, RAX, entry + tag);
+    transit_refuse_if(t, JNE);
+    emit_op_gs_index(c, EMIT_ADD_LOAD, HOST_R10, RAX,
+                     entry + offsetof(struct tlb_entry, addend));
+}
+
+/* The same for `len` bytes of the processor's own tables. */
+static void transit_table(struct transit *t, unsigned len)
+{
+    emit_lea(t->c, RCX, HOST_R10, (int32_t)len - 1);
+    transit_host(t, offsetof(struct tlb_entry, read));
+}
+
+static size_t transit_role(enum interp_role role, size_t field)
+{
+    return GS(interp.known.role) + role * sizeof(struct interp_descriptor) + field;
+}
+
+/*
+ * The selector that has this role is in rax; does the GDT still hold what it was when C found it
+ * good? Then its meaning need not be found out again. Changes rax, rcx and r10.
+ */
+static void transit_descriptor(struct transit *t, enum interp_role role)
+{
+    struct emit_mem limit = transit_at(HOST_R11, VCPU(cpu.gdtr.limit));
+    struct emit_mem word = transit_at(HOST_R10, 0);
+    struct emit *c = t->c;
+
+    emit_movzx16(c, RCX, &limit);
+    emit_mov(c, HOST_R10, RAX);
+    emit_imm_reg(c, EMIT_OR, HOST_R10, 7);
+    emit_op_reg(c, EMIT_CMP_LOAD, HOST_R10, RCX);
+    transit_refuse_if(t, JA);
+    emit_imm_reg(c, EMIT_AND, HOST_R10, ~7u);
+    transit_vcpu(t, EMIT_ADD_LOAD, HOST_R10, VCPU(cpu.gdtr.base));
+    transit_table(t, 8);
+    emit_op_mem(c, EMIT_LOAD, RAX, &word);
+    emit_op_gs(c, EMIT_CMP_LOAD, RAX, transit_role(role, offsetof(struct interp_descriptor, raw)));
+    transit_refuse_if(t, JNE);
+}
+
+/* The segment register becomes what that is. Changes rax. */
+static void transit_load(struct transit *t, unsigned which, enum interp_role role)
+{
+    G_STATIC_ASSERT(sizeof(struct cpu_segment) % sizeof(uint64_t) == 0);
+    for (unsigned i = 0; i < sizeof(struct cpu_segment); i += 8) {
+        emit_op_gs(t->c, EMIT_LOAD, RAX,
+                   transit_role(role, offsetof(struct interp_descriptor, seg) + i));
+        transit_vcpu(t, EMIT_STORE, RAX, SEG(which, selector) + i);
+    }
+}
+
+/* As after a null selector; `unusable` is all that is not 0. Changes rax. */
+static void transit_null(struct transit *t, unsigned which)
+{
+    emit_mov_imm64(t->c, RAX, 1ull << (8 * offsetof(struct cpu_segment, unusable)));
+    transit_vcpu(t, EMIT_STORE, RAX, SEG(which, selector));
+    transit_vcpu_imm(t, EMIT_SET, 8, SEG(which, limit), 0);
+    transit_vcpu_imm(t, EMIT_SET, 8, SEG(which, base), 0);
+}
+
 /* ---- parts of the state ---- */
 
 /* The guest's flags, all of them, to rax. Changes r10. As transit_flags(). */
@@ -144,20 +227,28 @@ static void transit_flags(struct transit *t)
     emit_imm_reg(c, EMIT_OR, RAX, 2);
 }
 
-/* rax becomes the guest's flags, and decides whether interrupts matter. Changes rax and r10. As
- * transit_set_flags(), and the part of transit_settle() that depends on them. */
-static void transit_set_flags(struct transit *t)
+/* rax becomes the guest's flags, and decides whether interrupts matter. Changes r10. The status
+ * flags in e->fl are another matter. */
+static void transit_set_rflags(struct transit *t)
 {
     struct emit *c = t->c;
 
     G_STATIC_ASSERT(CPU_IF >> 8 == VCPU_REQ_IRQ);
-    emit_imm_reg(c, EMIT_OR, RAX, 2);
     transit_vcpu(t, EMIT_STORE, RAX, VCPU(cpu.rflags));
     emit_mov(c, HOST_R10, RAX);
     emit_shift(c, EMIT_SHR, HOST_R10, 8);
     emit_imm_reg(c, EMIT_AND, HOST_R10, VCPU_REQ_IRQ);
     emit_imm_gs(c, EMIT_AND, 4, GS(interp.request_mask), ~(uint32_t)VCPU_REQ_IRQ);
     emit_op32_gs(c, EMIT_OR_STORE, HOST_R10, GS(interp.request_mask));
+}
+
+/* Both. Changes rax and r10. As transit_set_flags(). */
+static void transit_set_flags(struct transit *t)
+{
+    struct emit *c = t->c;
+
+    emit_imm_reg(c, EMIT_OR, RAX, 2);
+    transit_set_rflags(t);
     emit_mov(c, HOST_R10, RAX); /* alu_pack() */
     emit_shift(c, EMIT_SHR, HOST_R10, 11);
     emit_imm_reg(c, EMIT_AND, HOST_R10, 1);
@@ -203,8 +294,8 @@ static void transit_keys(struct transit *t, bool user)
     }
 }
 
-/* The cached page of the stack, as dbt_stack_switch() does it. R9 is the host address of RSP, by
- * the new page, afterwards. Changes rax and r10. */
+/* The cached page of the stack, as dbt_stack_switch() does it. R9 is RSP, before and afterwards.
+ * Changes rax and r10. */
 static void transit_stack(struct transit *t, unsigned from, unsigned to)
 {
     static const size_t words[] = {offsetof(struct interp_stack, base),
@@ -214,8 +305,6 @@ static void transit_stack(struct transit *t, unsigned from, unsigned to)
     size_t new = GS(interp.stacks) + to * sizeof(struct interp_stack);
     struct emit *c = t->c;
 
-    emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, GS(interp.stack.minus));
-    emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, new + offsetof(struct interp_stack, addend));
     for (unsigned i = 0; i < G_N_ELEMENTS(words); i++) {
         emit_op_gs(c, EMIT_LOAD, RAX, GS(interp.stack) + words[i]);
         emit_op_gs(c, EMIT_LOAD, HOST_R10, new + words[i]);
@@ -227,8 +316,8 @@ static void transit_stack(struct transit *t, unsigned from, unsigned to)
     }
 }
 
-/* To another privilege: TLB, keys, the stacks of returns and the page of the stack. Changes rax and
- * r10. */
+/* To another privilege: TLB, keys, the stacks of returns and the page of the stack. R9 is RSP.
+ * Changes rax and r10. */
 static void transit_switch(struct transit *t, unsigned from, unsigned to)
 {
     struct emit *c = t->c;
@@ -276,7 +365,8 @@ static void transit_returns(struct transit *t, unsigned to)
     emit_op_mem(c, EMIT_STORE, RAX, &top);
 }
 
-/* All is done: to the rip in r10 with this TLB. What is put aside becomes the registers. */
+/* All is done: to the rip in r10 with this TLB. R9 is RSP. What is put aside becomes the
+ * registers. */
 static void transit_go(struct transit *t, unsigned to)
 {
     size_t jumps = GS(jumps) + to * sizeof(struct dbt_jumps);
@@ -285,6 +375,7 @@ static void transit_go(struct transit *t, unsigned to)
     uint32_t changed[2], missing, on;
 
     emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, GS(interp.stack.addend));
     transit_epochs(t, to, changed);
     on = emit_offset(c);
     dbt_jump_salt_emit(c, to, HOST_R10);
@@ -342,6 +433,7 @@ static void transit_syscall(struct transit *t)
     transit_flat(t, CPU_CS, ATTR_CODE64);
     emit_lea(c, RAX, RDX, 8);
     transit_flat(t, CPU_SS, ATTR_DATA);
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, GS(interp.stack.minus));
     transit_switch(t, TLB_USER, TLB_SUPERVISOR);
     emit_op_gs(c, EMIT_LOAD, RAX, GS(transit_next));
     emit_op_gs(c, EMIT_STORE, RAX, GS(transit_rcx));
@@ -399,9 +491,156 @@ static void transit_sysret(struct transit *t)
     emit_lea(c, RAX, RDX, 8);
     emit_imm_reg(c, EMIT_OR, RAX, 3);
     transit_sysret_ss(t);
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, GS(interp.stack.minus));
     transit_switch(t, TLB_SUPERVISOR, TLB_USER);
     emit_mov(c, HOST_R10, RCX);
     transit_go(t, TLB_USER);
+    transit_refused(t);
+}
+
+/* ---- IRETQ ---- */
+
+enum { FRAME_RIP = 0, FRAME_CS = 8, FRAME_FLAGS = 16, FRAME_RSP = 24, FRAME_SS = 32, FRAME = 40 };
+
+/*
+ * Refuses a frame that is not in the cached page of the stack: there it may be read. Where no page
+ * is cached, its address is not canonical, and so is what is in reach of it.
+ */
+static void transit_frame(struct transit *t)
+{
+    struct emit *c = t->c;
+
+    emit_mov(c, RAX, HOST_STACK);
+    emit_op_gs(c, EMIT_SUB_LOAD, RAX, GS(interp.stack.base));
+    emit_imm_reg(c, EMIT_CMP, RAX, MEM_PAGE_SIZE - FRAME);
+    transit_refuse_if(t, JA);
+    emit_bytes(c, (const uint8_t[]){0x4d, 0x85, 0xc9}, 3); /* test %r9,%r9 */
+    transit_refuse_if(t, JS);
+}
+
+/* A word of it to a register: each is read once. */
+static void transit_word(struct transit *t, unsigned reg, unsigned at)
+{
+    struct emit_mem m = transit_at(HOST_STACK, at);
+
+    emit_op_mem(t->c, EMIT_LOAD, reg, &m);
+}
+
+/* Where rip and flags are put until all is known to be good. Changes rax and rdx. */
+static void transit_iret_words(struct transit *t)
+{
+    struct emit *c = t->c;
+
+    transit_word(t, RDX, FRAME_RIP);
+    transit_canonical(t, RDX);
+    emit_op_gs(c, EMIT_STORE, RDX, GS(keep));
+    transit_word(t, RDX, FRAME_FLAGS);
+    emit_test_reg(c, RDX, CPU_TF | CPU_AC);
+    transit_refuse_if(t, JNE);
+    emit_op_gs(c, EMIT_STORE, RDX, GS(transit_next));
+}
+
+/* Is the selector in rax the one that has this role? */
+static void transit_is(struct transit *t, enum interp_role role)
+{
+    emit_op32_gs(t->c, EMIT_CMP_LOAD, RAX,
+                 transit_role(role, offsetof(struct interp_descriptor, selector)));
+}
+
+/* The stack segment of the frame, which has to be the one of this role. Changes rax, rcx and r10. */
+static void transit_iret_ss(struct transit *t, enum interp_role role)
+{
+    transit_is(t, role);
+    transit_refuse_if(t, JNE);
+    transit_descriptor(t, role);
+}
+
+/* Flags from gs:[transit_next], RSP from the frame; on at gs:[keep]. */
+static void transit_iret_done(struct transit *t, unsigned to)
+{
+    const uint32_t mask = CPU_STATUS_FLAGS | CPU_TF | CPU_DF | CPU_NT | CPU_AC | CPU_ID | CPU_IF |
+                          CPU_IOPL;
+    struct emit *c = t->c;
+
+    transit_count(t, COUNT_SYSTEM);
+    transit_vcpu(t, EMIT_LOAD, RAX, VCPU(cpu.rflags));
+    emit_imm_reg(c, EMIT_AND, RAX, ~(mask | CPU_RF));
+    emit_op_gs(c, EMIT_LOAD, RCX, GS(transit_next));
+    emit_imm_reg(c, EMIT_AND, RCX, mask);
+    emit_op_reg(c, EMIT_OR_LOAD, RAX, RCX);
+    transit_set_flags(t);
+    transit_vcpu_imm(t, EMIT_SET, 1, VCPU(cpu.nmi_blocked), 0);
+    transit_word(t, HOST_STACK, FRAME_RSP);
+    if (to == TLB_USER) {
+        transit_switch(t, TLB_SUPERVISOR, TLB_USER);
+    }
+    emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
+    transit_go(t, to);
+}
+
+/* To user code. Refused: data segments that are in use, which might have to be cleared. */
+static void transit_iret_user(struct transit *t)
+{
+    static const uint8_t data[] = {CPU_ES, CPU_DS, CPU_FS, CPU_GS};
+    struct emit_mem ss = transit_at(HOST_STACK, FRAME_SS);
+
+    for (unsigned i = 0; i < sizeof(data); i++) {
+        transit_vcpu_imm(t, EMIT_CMP, 1, SEG(data[i], unusable), 0);
+        transit_refuse_if(t, JE);
+    }
+    transit_descriptor(t, ROLE_USER_CODE);
+    emit_movzx16(t->c, RAX, &ss);
+    transit_iret_ss(t, ROLE_USER_STACK);
+    transit_load(t, CPU_CS, ROLE_USER_CODE);
+    transit_load(t, CPU_SS, ROLE_USER_STACK);
+    transit_iret_done(t, TLB_USER);
+}
+
+/* To the kernel itself. The stack segment may be null, as after an interrupt of user code. */
+static void transit_iret_kernel(struct transit *t)
+{
+    struct emit_mem ss = transit_at(HOST_STACK, FRAME_SS);
+    struct emit *c = t->c;
+    uint32_t null, over;
+
+    transit_descriptor(t, ROLE_KERNEL_CODE);
+    emit_movzx16(c, RAX, &ss);
+    emit_test_reg(c, RAX, UINT16_MAX);
+    null = emit_jcc(c, JE);
+    transit_iret_ss(t, ROLE_KERNEL_STACK);
+    transit_load(t, CPU_SS, ROLE_KERNEL_STACK);
+    over = emit_jmp(c);
+    transit_patch(t, &null, 1);
+    transit_null(t, CPU_SS);
+    transit_patch(t, &over, 1);
+    transit_load(t, CPU_CS, ROLE_KERNEL_CODE);
+    transit_iret_done(t, TLB_SUPERVISOR);
+}
+
+/* Refused: CPL 1 and 2, NT, and other code segments than those that were met last. */
+static void transit_iret(struct transit *t)
+{
+    struct emit_mem cs = transit_at(HOST_STACK, FRAME_CS);
+    struct emit *c = t->c;
+    uint32_t user;
+
+    t->d->common_iret = emit_offset(c);
+    transit_begin(t);
+    transit_vcpu_imm(t, EMIT_CMP, 1, VCPU(cpu.cpl), 0);
+    transit_refuse_if(t, JNE);
+    transit_vcpu(t, EMIT_LOAD, RAX, VCPU(cpu.rflags));
+    emit_test_reg(c, RAX, CPU_NT);
+    transit_refuse_if(t, JNE);
+    transit_frame(t);
+    transit_iret_words(t);
+    emit_movzx16(c, RAX, &cs);
+    transit_is(t, ROLE_USER_CODE);
+    user = emit_jcc(c, JE);
+    transit_is(t, ROLE_KERNEL_CODE);
+    transit_refuse_if(t, JNE);
+    transit_iret_kernel(t);
+    transit_patch(t, &user, 1);
+    transit_iret_user(t);
     transit_refused(t);
 }
 
@@ -411,4 +650,5 @@ void dbt_transit_emit(struct dbt *d, struct emit *c)
 
     transit_syscall(&t);
     transit_sysret(&t);
+    transit_iret(&t);
 }

@@ -244,6 +244,26 @@ struct interp_stress {
     } tlb_ring[STRESS_TLB_MAX];
 };
 
+/*
+ * Descriptors and gates that transit.c has found good, each kind's last one: as long as memory
+ * holds the same bytes where the guest's tables are, they mean the same, and an engine above need
+ * not look at them again (cpu/dbt/transit_emit.c).
+ */
+enum interp_role { ROLE_KERNEL_CODE, ROLE_USER_CODE, ROLE_KERNEL_STACK, ROLE_USER_STACK, ROLE_NR };
+struct interp_descriptor {
+    uint32_t selector; /* more than 16 bits: none yet */
+    uint64_t raw;
+    struct cpu_segment seg;
+};
+struct interp_gate {
+    uint64_t raw[2], offset;
+    uint64_t keeps; /* flags that are what they were behind it; 0: none yet */
+};
+struct interp_known {
+    struct interp_descriptor role[ROLE_NR];
+    struct interp_gate gate[256];
+};
+
 enum { BLOCK_HASH_BITS = 18, BLOCK_HASH_SIZE = 1 << BLOCK_HASH_BITS, BLOCK_MAX_OPS = 64 };
 enum { PAGE_HASH_SIZE = 1024 };
 
@@ -325,6 +345,7 @@ struct interp {
     uint64_t large_regions[128];          /* filter of regions cached from large pages */
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
+    struct interp_known known;
     void (*free)(struct interp *e); /* NULL: g_aligned_free() */
     struct space *space; /* the current one */
     uint64_t pv_space;   /* the number of a paravirtual guest's; 0: none */
@@ -445,6 +466,7 @@ bool interp_push(struct interp *e, uint64_t val, unsigned size);
 bool interp_fast_system(struct interp *e, const struct insn *in);
 bool interp_fast_fault(struct interp *e, const struct x86_fault *fault);
 bool interp_fast_interrupt(struct interp *e, uint8_t vector);
+void interp_known_init(struct interp *e);
 
 /* native.c */
 enum { NATIVE_CLASS_SHIFT = 7 }; /* INSN_F_X87.. as bits of op.need */

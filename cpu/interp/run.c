@@ -634,6 +634,7 @@ bool interp_engine_init(struct interp *e, struct vcpu *v, GError **err)
     e->host_xcr0 = interp_host_xcr0();
     e->jump_secret = interp_host_secret();
     interp_tlb_init(e);
+    interp_known_init(e);
     e->amd = v->model != NULL && cpu_model_is_amd(v->model);
     e->v = v;
     if (!interp_blocks_init(e, err) || !interp_native_init(e, err)) {

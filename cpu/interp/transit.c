@@ -7,7 +7,8 @@
  * state stays where it is.
  *
  * Gates, descriptors and the TSS are read from guest memory every time, as the processor does;
- * only the translation of their addresses is remembered, by the TLB.
+ * only the translation of their addresses is remembered, by the TLB; and what the last ones were
+ * found to mean, for an engine above (e->known).
  *
  * One liberty: IRETQ drops RF while no breakpoint is enabled. Nothing but the frame of an
  * interrupt that comes before the next instruction would show it.
@@ -111,9 +112,9 @@ static bool transit_table(struct interp *e, uint64_t va, uint64_t *val)
     return true;
 }
 
-/* A descriptor of the GDT whose access byte is this one. */
+/* A descriptor of the GDT whose access byte is this one, and its word. */
 static bool transit_descriptor(struct interp *e, uint16_t selector, unsigned access,
-                               struct cpu_segment *s)
+                               struct cpu_segment *s, uint64_t *word)
 {
     const struct cpu_table *gdt = &e->v->cpu.gdtr;
     uint32_t limit;
@@ -124,6 +125,7 @@ static bool transit_descriptor(struct interp *e, uint16_t selector, unsigned acc
         (raw >> 40 & 0xff) != access) {
         return false;
     }
+    *word = raw;
     limit = (uint32_t)((raw & 0xffff) | (raw >> 32 & 0xf0000));
     s->selector = selector;
     s->attr = (uint16_t)(raw >> 40) & 0xf0ff;
@@ -133,11 +135,30 @@ static bool transit_descriptor(struct interp *e, uint16_t selector, unsigned acc
     return true;
 }
 
+void interp_known_init(struct interp *e)
+{
+    for (unsigned i = 0; i < ROLE_NR; i++) {
+        e->known.role[i].selector = UINT32_MAX;
+    }
+}
+
+static void transit_know(struct interp *e, enum interp_role role, const struct cpu_segment *s,
+                         uint64_t raw)
+{
+    e->known.role[role] = (struct interp_descriptor){s->selector, raw, *s};
+}
+
 static bool transit_code(struct interp *e, uint16_t selector, unsigned access,
                          struct cpu_segment *s)
 {
-    return transit_descriptor(e, selector, access, s) &&
-           (s->attr & (CPU_SEG_L | CPU_SEG_DB)) == CPU_SEG_L;
+    uint64_t raw;
+
+    if (!transit_descriptor(e, selector, access, s, &raw) ||
+        (s->attr & (CPU_SEG_L | CPU_SEG_DB)) != CPU_SEG_L) {
+        return false;
+    }
+    transit_know(e, access == DESC_CODE3 ? ROLE_USER_CODE : ROLE_KERNEL_CODE, s, raw);
+    return true;
 }
 
 static void transit_flat(struct cpu_segment *s, uint64_t selector, unsigned attr)
@@ -222,6 +243,8 @@ static bool transit_clears(const struct cpu_x86 *cpu)
 static bool transit_iret_ss(struct interp *e, uint16_t selector, unsigned cpl,
                             struct cpu_segment *ss)
 {
+    uint64_t raw;
+
     if ((selector & 3u) != cpl) {
         return false;
     }
@@ -229,7 +252,11 @@ static bool transit_iret_ss(struct interp *e, uint16_t selector, unsigned cpl,
         *ss = (struct cpu_segment){.unusable = true};
         return true;
     }
-    return transit_descriptor(e, selector, cpl == 3 ? DESC_DATA3 : DESC_DATA0, ss);
+    if (!transit_descriptor(e, selector, cpl == 3 ? DESC_DATA3 : DESC_DATA0, ss, &raw)) {
+        return false;
+    }
+    transit_know(e, cpl == 3 ? ROLE_USER_STACK : ROLE_KERNEL_STACK, ss, raw);
+    return true;
 }
 
 static bool transit_iret(struct interp *e, const struct insn *in)
@@ -278,6 +305,12 @@ struct transit_gate {
     bool clear_if;
 };
 
+/* Flags that a handler begins with. */
+static uint64_t transit_keeps(const struct transit_gate *g)
+{
+    return ~(uint64_t)(CPU_TF | CPU_NT | CPU_RF | CPU_VM | (g->clear_if ? CPU_IF : 0));
+}
+
 static bool transit_read_gate(struct interp *e, unsigned vector, struct transit_gate *g)
 {
     const struct cpu_x86 *cpu = &e->v->cpu;
@@ -294,8 +327,13 @@ static bool transit_read_gate(struct interp *e, unsigned vector, struct transit_
     }
     g->clear_if = access == GATE_INT;
     g->offset = (raw[0] & 0xffff) | (raw[0] >> 32 & 0xffff0000) | raw[1] << 32;
-    return interp_canonical(g->offset) &&
-           transit_code(e, (uint16_t)(raw[0] >> 16) & ~3u, DESC_CODE0, &g->cs);
+    if (!interp_canonical(g->offset) ||
+        !transit_code(e, (uint16_t)(raw[0] >> 16) & ~3u, DESC_CODE0, &g->cs)) {
+        return false;
+    }
+    e->known.gate[vector] =
+        (struct interp_gate){{raw[0], raw[1]}, g->offset, transit_keeps(g)};
+    return true;
 }
 
 /* Where the frame's end is. */
@@ -352,8 +390,7 @@ static bool transit_deliver(struct interp *e, unsigned vector, const struct x86_
         cpu->cpl = 0;
     }
     cpu->gpr[CPU_RSP] = g.rsp;
-    cpu->rflags = flags & ~(uint64_t)(CPU_TF | CPU_NT | CPU_RF | CPU_VM |
-                                      (g.clear_if ? CPU_IF : 0));
+    cpu->rflags = flags & transit_keeps(&g);
     cpu->seg[CPU_CS] = g.cs;
     cpu->rip = g.offset;
     cpu->halted = false;

@@ -8,6 +8,8 @@
 
 #include "guest.h"
 
+/* The GDT again, and behind it what is not behind it in memory. */
+enum { GDT_AGAIN = 0x30000, GDT_STRADDLES = GDT_AGAIN + 0xff4 };
 enum { ROUNDS = 6000, KEPT_START = G_IDT, KEPT_BYTES = 0x4000, STACK_BYTES = 0x2000 };
 
 /* All that a transition may change. */
@@ -214,6 +216,7 @@ static void random_descriptors(struct test *t)
     guest_write64(g, G_GDT + G_SEL_DATA, 0x00cf93000000ffff);
     guest_write64(g, G_GDT + 0x18, 0x00cff3000000ffff);
     guest_write64(g, G_GDT + 0x20, 0x00affb000000ffff);
+    guest_write64(g, G_GDT + (GDT_STRADDLES - GDT_AGAIN) + G_SEL_CODE, 0x00af9b000000ffff);
     if (chance(t, 6)) { /* not accessed, another DPL, 32-bit, not present, another base ... */
         unsigned bit = 16 + (unsigned)g_rand_int_range(t->rand, 0, 48);
         uint64_t at = G_GDT + 8 * (uint64_t)g_rand_int_range(t->rand, 1, 5);
@@ -269,9 +272,24 @@ static void random_msrs(struct test *t)
     cpu->tr.unusable = chance(t, 40);
     cpu->gdtr.limit = chance(t, 12) ? (uint16_t)g_rand_int_range(t->rand, 0, 0x40) : 0x7f;
     cpu->idtr.limit = chance(t, 12) ? (uint16_t)g_rand_int_range(t->rand, 0, 0x200) : 0xfff;
+    cpu->gdtr.base = chance(t, 30) ? GDT_STRADDLES : G_GDT;
     cpu->nmi_blocked = chance(t, 2);
     cpu->irq_shadow = chance(t, 40);
     cpu->halted = false;
+}
+
+/* One of the pages that are looked at is not in the TLB, but something else is in its place. */
+static void random_tlb(struct test *t)
+{
+    static const uint32_t pages[] = {G_GDT, G_IDT, G_TSS, G_STACK - 4096, G_STACK};
+    unsigned slot = interp_tlb_slot(pages[g_rand_int_range(t->rand, 0, G_N_ELEMENTS(pages))]);
+    struct tlb_entry *en = &t->e->tlbs[TLB_SUPERVISOR].entry[slot];
+
+    interp_tlb_clear(&t->e->tlbs[TLB_SUPERVISOR], slot);
+    en->addend += MEM_PAGE_SIZE;
+    if (chance(t, 2)) {
+        en->read = en->write = (uint64_t)(slot + TLB_SIZE) << MEM_PAGE_SHIFT;
+    }
 }
 
 /* What is in the TLBs, and in the table of jumps, is good, or is not. */
@@ -283,6 +301,9 @@ static void random_engine(struct test *t)
     t->g->v->request = chance(t, 20) ? 1u << g_rand_int_range(t->rand, 0, 3) : 0;
     if (chance(t, 40)) {
         guest_flush(t->g);
+    }
+    if (chance(t, 12)) {
+        random_tlb(t);
     }
     for (unsigned i = 0; i < TLB_NR; i++) {
         uint64_t top = dbt_returns_top(d, i);
@@ -315,6 +336,9 @@ static void random_state(struct test *t, bool user)
     }
     cpu->rip = G_CODE;
     random_flags(t);
+    if (!user && (cpu->cr4 & CPU_CR4_SMAP) != 0) {
+        cpu->rflags &= ~(uint64_t)CPU_AC; /* or other translations would run */
+    }
     random_msrs(t);
     guest_write64(t->g, G_TSS + 4, G_STACK - (uint64_t)g_rand_int_range(t->rand, 0, 512) * 8);
     random_descriptors(t);
@@ -325,6 +349,9 @@ static void random_state(struct test *t, bool user)
     t->e->fault_pending = false;
     t->e->sti_rip = 0;
     random_engine(t);
+    if (!user && t->e->tlb == &t->e->tlbs[TLB_SUPERVISOR]) {
+        (void)dbt_fill(t->d, GDT_AGAIN, false);
+    }
 }
 
 /* ---- both ways ---- */
@@ -433,6 +460,11 @@ static struct test *test_new(void)
     struct test *t = g_new0(struct test, 1);
 
     t->g = guest_new();
+    for (unsigned page = 0; page < G_CODE; page += MEM_PAGE_SIZE) { /* SMAP comes and goes */
+        *guest_pte(t->g, page) &= ~(uint64_t)G_US;
+    }
+    *guest_pte(t->g, GDT_AGAIN) = G_GDT | G_P | G_RW;
+    guest_flush(t->g);
     t->e = t->g->v->engine;
     t->d = dbt_of(t->e);
     t->rand = g_rand_new_with_seed(1);
@@ -501,6 +533,74 @@ static void test_sysret(void)
     test_free(t);
 }
 
+static void random_frame(struct test *t)
+{
+    static const uint16_t cs[] = {0x23, 0x23, 0x08, 0x08, 0x1b, 0x0b, 0, 0x33, 0xfffb, 0xffff};
+    static const uint16_t ss[] = {0x1b, 0x1b, 0x10, 0, 0x13, 0x18, 3, 0x0c};
+    uint64_t at = t->g->cpu->gpr[CPU_RSP], high = chance(t, 8) ? random64(t) << 16 : 0;
+    bool usual = !chance(t, 5), user = chance(t, 2);
+
+    guest_write64(t->g, at, random_address(t));
+    guest_write64(t->g, at + 8,
+                  high | (usual ? (user ? 0x23 : G_SEL_CODE)
+                                : cs[g_rand_int_range(t->rand, 0, G_N_ELEMENTS(cs))]));
+    guest_write64(t->g, at + 16,
+                  random64(t) & (chance(t, 6) ? UINT64_MAX
+                                              : CPU_STATUS_FLAGS | CPU_IF | CPU_DF | CPU_RF));
+    guest_write64(t->g, at + 24, random_address(t));
+    guest_write64(t->g, at + 32,
+                  high | (usual ? (user ? 0x1b : chance(t, 2) ? G_SEL_DATA : 0)
+                                : ss[g_rand_int_range(t->rand, 0, G_N_ELEMENTS(ss))]));
+}
+
+static void test_iret(void)
+{
+    static const uint8_t code[] = {0x48, 0xcf};
+    struct test *t = test_new();
+    struct tb *tb = translate(t, code, sizeof(code));
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        random_state(t, false);
+        t->g->cpu->cpl = chance(t, 30) ? 1 : 0;
+        t->d->index = TLB_SUPERVISOR;
+        random_stacks(t);
+        random_frame(t);
+        plant(t, chance(t, 2) ? TLB_USER : TLB_SUPERVISOR,
+              guest_read64(t->g, t->g->cpu->gpr[CPU_RSP]));
+        state_save(t, &t->before);
+        both(t, tb->code[TLB_SUPERVISOR].mem[0], dbt_system, rec_of(t));
+    }
+    test_free(t);
+}
+
+/* No frame is read where no page of the stack is cached, whatever RSP is; nor from the end of one. */
+static void test_iret_nowhere(void)
+{
+    static const uint8_t code[] = {0x48, 0xcf};
+    struct test *t = test_new();
+    struct tb *tb = translate(t, code, sizeof(code));
+    const uint64_t addend = (uint64_t)(uintptr_t)t->g->ram;
+
+    for (unsigned i = 0; i < 600; i++) {
+        random_state(t, false);
+        t->d->index = TLB_SUPERVISOR;
+        if (chance(t, 2)) {
+            t->e->stack = (struct interp_stack){STACK_NONE, addend, -addend};
+            t->g->cpu->gpr[CPU_RSP] =
+                STACK_NONE - addend + (uint64_t)g_rand_int_range(t->rand, -64, 4200);
+        } else {
+            t->e->stack = (struct interp_stack){addend + G_STACK, addend, -addend};
+            t->g->cpu->gpr[CPU_RSP] = G_STACK + (uint64_t)g_rand_int_range(t->rand, 4057, 4200) -
+                                      (chance(t, 2) ? 4200 : 0);
+        }
+        t->planted = false;
+        state_save(t, &t->before);
+        both(t, tb->code[TLB_SUPERVISOR].mem[0], dbt_system, rec_of(t));
+    }
+    t->found = t->done = t->refused = ROUNDS; /* whatever that was */
+    test_free(t);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -508,5 +608,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/interp/stubs/syscall", test_syscall);
     g_test_add_func("/interp/stubs/sysret", test_sysret);
+    g_test_add_func("/interp/stubs/iret", test_iret);
+    g_test_add_func("/interp/stubs/iret-nowhere", test_iret_nowhere);
     return g_test_run();
 }
