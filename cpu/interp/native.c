@@ -441,6 +441,28 @@ static bool native_pending_x87(struct interp *e, const struct insn *in)
     return (fsw & 0x80) != 0 && !interp_fault(e, CPU_MF);
 }
 
+/* MOVAPS MOVAPD MOVDQA MOVNTPS MOVNTPD MOVNTDQ MOVNTDQA, with VEX too. */
+static bool native_aligned_move(const struct insn *in)
+{
+    const unsigned op = in->opcode;
+
+    return in->map == INSN_MAP_0F ? op == 0x28 || op == 0x29 || op == 0x2b || op == 0x6f ||
+                                        op == 0x7f || op == 0xe7
+                                  : in->map == INSN_MAP_0F38 && op == 0x2a;
+}
+
+/* AMD's MXCSR.MM (APM vol. 1 4.3.2): all others may then be misaligned. */
+static bool native_misaligned(const struct interp *e, const struct insn *in)
+{
+    enum { MXCSR_MM = 1 << 17 };
+    uint32_t mxcsr = *(const uint32_t *)(const void *)(e->v->cpu.xsave + 24);
+
+    if (e->fpu_resident) {
+        __asm__ volatile("stmxcsr %0" : "=m"(mxcsr));
+    }
+    return (mxcsr & e->mxcsr_mask & MXCSR_MM) != 0 && !native_aligned_move(in);
+}
+
 static bool native_with_memory(struct interp *e, const struct insn *in, int32_t thunk, int mem)
 {
     unsigned access = in->op[mem].access, size = in->op[mem].size;
@@ -450,7 +472,7 @@ static bool native_with_memory(struct interp *e, const struct insn *in, int32_t 
 
     /* AMD's SHA instructions do not mind; Intel's fault when they run. */
     if (unlikely((in->flags & INSN_F_ALIGNED) != 0 && (off & (size - 1)) != 0 &&
-                 in->feature != INSN_FEAT_SHA)) {
+                 in->feature != INSN_FEAT_SHA && !native_misaligned(e, in))) {
         return !native_pending_x87(e, in) && interp_fault_code(e, CPU_GP, 0);
     }
     if (!interp_linear(e, in->seg, interp_offset(e, in), size, want, &va) ||

@@ -259,6 +259,18 @@ static void model_features(struct cpu_model *m)
     m->features[INSN_FEAT_PREFETCHW] = true; /* a no-operation everywhere */
 }
 
+/* What LDMXCSR takes when the host executes it: AMD's has MM, too. */
+static uint32_t model_mxcsr_mask(void)
+{
+    enum { ALL_HAVE = 0xffff, MASK = 28 };
+    _Alignas(16) uint8_t area[512] = {0};
+    uint32_t mask;
+
+    __asm__ volatile("fxsave64 %0" : "=m"(area));
+    memcpy(&mask, area + MASK, sizeof(mask));
+    return mask | ALL_HAVE;
+}
+
 static void model_registers(struct cpu_model *m)
 {
     m->cr4_mask = CPU_CR4_TSD | CPU_CR4_DE | CPU_CR4_PSE | CPU_CR4_PAE | CPU_CR4_MCE |
@@ -279,7 +291,7 @@ static void model_registers(struct cpu_model *m)
     if (m->amd) {
         m->efer_mask |= EFER_AUTOIBRS;
     }
-    m->mxcsr_mask = 0xffff;
+    m->mxcsr_mask = model_mxcsr_mask();
 }
 
 /* ---- less than that: an engine that cannot give everything ---- */

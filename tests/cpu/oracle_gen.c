@@ -129,6 +129,20 @@ static void gen_x87(struct oracle_rng *r, uint8_t *x)
     }
 }
 
+/* Bits of MXCSR that this machine has: AMD's have MM. */
+static uint32_t gen_mxcsr_mask(void)
+{
+    static uint32_t mask;
+    _Alignas(16) uint8_t area[512] = {0};
+
+    if (mask == 0) {
+        __asm__ volatile("fxsave64 %0" : "=m"(area));
+        memcpy(&mask, area + 28, 4);
+        mask |= 0xffff;
+    }
+    return mask;
+}
+
 static void gen_vectors(struct oracle_rng *r, struct oracle_state *s)
 {
     static const uint64_t header = 7;
@@ -137,7 +151,7 @@ static void gen_vectors(struct oracle_rng *r, struct oracle_state *s)
     memset(s->xsave, 0, sizeof(s->xsave));
     gen_x87(r, s->xsave);
     if (oracle_below(r, 4) == 0) {
-        mxcsr = (uint32_t)oracle_rand(r) & 0xffff;
+        mxcsr = (uint32_t)oracle_rand(r) & gen_mxcsr_mask();
         mxcsr |= oracle_below(r, 2) != 0 ? 0x1f80 : 0;
     }
     memcpy(s->xsave + 24, &mxcsr, 4);
