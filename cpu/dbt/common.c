@@ -14,6 +14,8 @@
  *     go      r10: canonical rip         by the table of jumps, flags in EFLAGS
  *     arrive  d->keep: rip               has dbt_arrive() find its code
  *     again   r10: rip                   has dbt_again() look for its code, which has changed
+ *     region  r11: address, r10: bytes   is called when a load is not in its region: the TLB's
+ *             behind the first           addend to r11
  *     near    r10: dbt_near_word(),      is called when an access is not where its slot is,
  *             r11: address less start    which is to go there
  */
@@ -167,6 +169,44 @@ static void common_miss(struct dbt *d, struct emit *c, const void *fn, unsigned 
     slow = emit_jcc(c, 4);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     emit_byte(c, 0xc3);
+    emit_patch(c->start, slow, emit_offset(c));
+    emit_lea(c, RSP, RSP, 8);
+    common_interpret(d, c);
+}
+
+/*
+ * As tr_lookup(), for loads that are not in a region; d->rec is set. What is missing dbt_miss()
+ * finds, or the interpreter executes d->rec.
+ */
+static void common_region(struct dbt *d, struct emit *c, unsigned index)
+{
+    size_t entry = GS(interp.tlbs) + index * sizeof(struct tlb);
+    uint32_t retry, missing, slow;
+
+    d->common_region[index] = emit_offset(c);
+    emit_bytes(c, (const uint8_t[]){0x65, 0xff, 0x04, 0x25}, 4); /* incl gs:.. */
+    emit_u32(c, (uint32_t)GS(counts.n[COUNT_REGION_MISSES]));
+    emit_op_gs(c, EMIT_STORE, HOST_R11, GS(region_at));
+    emit_op_gs(c, EMIT_STORE, HOST_R10, GS(region_span));
+    retry = emit_offset(c);
+    emit_op_reg(c, EMIT_ADD_LOAD, HOST_R10, HOST_R11);
+    emit_bytes(c, (const uint8_t[]){0x49, 0x81, 0xe2, 0, 0xf0, 0xff, 0xff}, 7); /* and r10 */
+    emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 12 - TLB_ENTRY_SHIFT}, 4); /* shr r11 */
+    emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3);                       /* and r11d */
+    emit_u32(c, (TLB_SIZE - 1) << TLB_ENTRY_SHIFT);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, HOST_R10, HOST_R11,
+                     entry + offsetof(struct tlb_entry, read));
+    missing = emit_jcc(c, 5);
+    emit_op_gs_index(c, EMIT_LOAD, HOST_R11, HOST_R11,
+                     entry + offsetof(struct tlb_entry, addend));
+    emit_byte(c, 0xc3);
+    emit_patch(c->start, missing, emit_offset(c));
+    emit_bytes(c, (const uint8_t[]){0x4d, 0x87, 0xda}, 3); /* xchg %r11,%r10 */
+    common_ask(c, (const void *)(uintptr_t)dbt_miss, HOST_R11);
+    slow = emit_jcc(c, 4);
+    emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(region_at));
+    emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(region_span));
+    emit_jmp_to(c, retry);
     emit_patch(c->start, slow, emit_offset(c));
     emit_lea(c, RSP, RSP, 8);
     common_interpret(d, c);
@@ -444,6 +484,7 @@ void dbt_common_emit(struct dbt *d)
     common_again(d, c);
     for (unsigned i = 0; i < TLB_NR; i++) {
         common_page(d, c, i);
+        common_region(d, c, i);
         common_far(d, c, i, false);
         common_far(d, c, i, true);
     }

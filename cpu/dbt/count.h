@@ -39,6 +39,7 @@ enum dbt_count {
     COUNT_NEAR_LARGES,
     COUNT_NEAR_APART,
     COUNT_NEAR_MISSES,
+    COUNT_REGION_MISSES,
     COUNT_LOOPS,
     COUNT_NR
 };

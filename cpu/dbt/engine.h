@@ -166,6 +166,7 @@ struct dbt {
     uint64_t page;    /* guest address of the page that runs */
     uint64_t seg_base[2]; /* FS, GS */
     uint64_t tmp, target, keep;
+    uint64_t region_at, region_span; /* what is looked up while common_region runs */
     uint64_t redo_keep[2]; /* r10 and r11 of a stub that makes flags anew */
     uint64_t redo_operand; /* what a shift has overwritten, whose flags may be wanted (tr_flags.c) */
     uint64_t sp, c_sp; /* the stack of returns (returns.c), and C's, while RSP is the other */
@@ -223,7 +224,7 @@ struct dbt {
     uint32_t used, common_end;
     uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
         common_stack, common_guess, common_return, common_bottom, common_often;
-    uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run,
+    uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run, common_region[TLB_NR],
         common_near_c, common_arrive, common_syscall, common_sysret,
         common_iret;
     struct rec *recs;

@@ -246,8 +246,10 @@ static bool check_group(struct tr *t, const struct tr_operand *op, struct emit_m
         return false;
     }
     low.disp = g.low;
-    check_addresses(t, &low, (unsigned)(g.high - g.low));
-    lookup_as(t, retry, op->write ? DBT_REC_WRITE : g.write ? DBT_REC_LOAD : 0, HOST_R11);
+    if (g.write || !tr_region(t, &low, (unsigned)(g.high - g.low))) {
+        check_addresses(t, &low, (unsigned)(g.high - g.low));
+        lookup_as(t, retry, op->write ? DBT_REC_WRITE : g.write ? DBT_REC_LOAD : 0, HOST_R11);
+    }
     if (op->index != INSN_NO_REG || !operand_plain(op)) {
         check_host(t, op, m);
         tr_group_host(t, op, &g, m);
@@ -306,7 +308,12 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     t->keeps_r11 = true; /* from here on */
     if (!tr_check_near(t, op, m)) {
         t->uses_r10 = true;
-        if (!check_group(t, op, m)) {
+        if (check_group(t, op, m)) {
+            return;
+        }
+        if (tr_region(t, op, op->size)) {
+            check_host(t, op, m);
+        } else {
             tr_check_tlb(t, op, m);
         }
     }

@@ -52,27 +52,35 @@ static bool group_implicit(const struct insn *in)
            in->id == INSN_IDIV || in->id == INSN_CBW || in->id == INSN_CWD;
 }
 
-bool tr_keeps(const struct insn *in, unsigned a, unsigned b)
+uint32_t tr_writes(const struct insn *in)
 {
-    bool stack = a == CPU_RSP || b == CPU_RSP;
+    uint32_t set = 0;
 
-    if (!group_known(in) || (stack && (in->id == INSN_PUSH || in->id == INSN_POP))) {
-        return false;
+    if (!group_known(in)) {
+        return TR_WRITES_ANY;
     }
-    if (group_implicit(in) &&
-        (a == CPU_RAX || a == CPU_RDX || b == CPU_RAX || b == CPU_RDX)) {
-        return false;
+    if (in->id == INSN_PUSH || in->id == INSN_POP) {
+        set |= 1u << CPU_RSP;
+    }
+    if (group_implicit(in)) {
+        set |= 1u << CPU_RAX | 1u << CPU_RDX;
     }
     for (unsigned i = 0; i < in->nr_operands; i++) {
         const struct insn_operand *op = &in->op[i];
-        unsigned reg = (op->reg & INSN_HIGH_BYTE) != 0 ? op->reg & 3u : op->reg;
 
-        if (op->kind == OPK_GPR && (op->access & OPA_WRITE) != 0 &&
-            (reg == a || reg == b)) {
-            return false;
+        if (op->kind == OPK_GPR && (op->access & OPA_WRITE) != 0) {
+            set |= 1u << ((op->reg & INSN_HIGH_BYTE) != 0 ? op->reg & 3u : op->reg);
         }
     }
-    return true;
+    return set;
+}
+
+bool tr_keeps(const struct insn *in, unsigned a, unsigned b)
+{
+    uint32_t set = tr_writes(in);
+
+    return set != TR_WRITES_ANY && (a >= CPU_NR_GPR || (set >> a & 1) == 0) &&
+           (b >= CPU_NR_GPR || (set >> b & 1) == 0);
 }
 
 static bool group_same(const struct tr_operand *a, const struct tr_operand *b)

@@ -18,8 +18,7 @@ static bool near_displaced(const struct tr_operand *op)
            (op->index != INSN_NO_REG && tr_displaced(op->index)) || near_segment(op);
 }
 
-/* r11: address at this displacement; `host`: of the stack on the host. */
-static void near_address(struct tr *t, const struct tr_operand *op, int64_t disp, bool host)
+void tr_near_address(struct tr *t, const struct tr_operand *op, int64_t disp, bool host)
 {
     struct emit_mem m = {
         .base = op->base, .index = op->index, .scale = op->scale, .disp = (int32_t)disp};
@@ -59,7 +58,7 @@ static void near_stack(struct tr *t, const struct tr_operand *op)
     struct tr_other *o = &t->other[t->nr_others];
 
     t->uses_r10 = true;
-    near_address(t, op, op->disp, true);
+    tr_near_address(t, op, op->disp, true);
     emit_mov(&t->c, HOST_R10, HOST_R11);
     emit_op_gs(&t->c, EMIT_SUB_LOAD, HOST_R10, TR_GS(interp.stack.base));
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xfa}, 3); /* cmp $..,%r10 */
@@ -171,7 +170,7 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
                                    .size = (uint16_t)(run ? near_size(i) : size),
                                    .at = (uint16_t)(g->first.disp - g->low),
                                    .load = !g->first.write}};
-    near_address(t, &g->first, g->low, false);
+    tr_near_address(t, &g->first, g->low, false);
     if (how == NEAR_LARGE) {
         near_choose(t);
     }

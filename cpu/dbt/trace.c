@@ -123,6 +123,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_NEAR_LARGES] = "sites-of-large-pages",
     [COUNT_NEAR_APART] = "sites-checked-apart",
     [COUNT_NEAR_MISSES] = "near-misses",
+    [COUNT_REGION_MISSES] = "region-misses",
     [COUNT_LOOPS] = "loops-with-a-head",
 };
 

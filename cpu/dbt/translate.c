@@ -208,6 +208,9 @@ static void stub_emit(struct tr *t, const struct fixup *f)
     case FIX_NEAR:
         tr_near_stub(t, (unsigned)f->to);
         break;
+    case FIX_REGION:
+        tr_region_stub(t, f->to);
+        break;
     case FIX_OTHER:
         tr_other_stub(t, (unsigned)f->to);
         break;
@@ -579,6 +582,7 @@ static void tr_body(struct tr *t)
                               t->lent == INSN_NO_REG
                           ? emit_offset(&t->c) : 0;
         tr_group_after(t, in);
+        tr_region_after(t, in);
         tr_flags_after(t, in);
     }
     t->may_redo = false;
@@ -631,6 +635,7 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->may_redo = t->in_loop = false;
     t->loop = NULL;
     t->loop_nr = t->loop_fix = 0;
+    tr_region_begin(t);
     t->c = (struct emit){.start = d->rw, .p = d->rw + d->used, .low = d->low};
 }
 

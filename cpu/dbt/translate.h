@@ -18,6 +18,7 @@ enum fix_kind {
     FIX_SLOW,  /* the interpreter executes `rec` */
     FIX_MISS,  /* the TLB is filled for `rec` and the check (at `to`) is made again */
     FIX_JUMP,  /* so is the table of jumps */
+    FIX_REGION, /* a load that is not in its region: to is tr_region()'s */
     FIX_GUESS, /* a branch that does not lead to where was guessed: guess[to] */
     FIX_STACK, /* another page of the stack is to be cached */
     FIX_NEAR,  /* another page is to be the one of near[to] */
@@ -147,6 +148,8 @@ struct tr {
     struct tr_other other[2 * BLOCK_MAX_OPS];
     struct tr_near near[2 * BLOCK_MAX_OPS];
     struct tr_group group[DBT_GROUPS];
+    uint64_t value[CPU_NR_GPR]; /* what registers are likely to be (tr_region.c), */
+    uint32_t known;             /* those of these bits */
     unsigned nr_slots, nr_others, nr_nears, nr_groups, nr_addends;
     struct tr_guess guess[2 * BLOCK_MAX_OPS + 1]; /* the fast body of a loop has them, too */
     unsigned nr_guesses;
@@ -294,6 +297,9 @@ static inline bool tr_accesses(const struct insn *in)
 {
     return insn_mem_operand(in) != NULL && in->id != INSN_LEA && in->id != INSN_NOP;
 }
+/* Registers that the instruction may write, by their bits. */
+#define TR_WRITES_ANY UINT32_MAX
+uint32_t tr_writes(const struct insn *in);
 /* Both registers are what they were behind this instruction; INSN_NO_REG: none. */
 bool tr_keeps(const struct insn *in, unsigned a, unsigned b);
 
@@ -307,6 +313,18 @@ size_t tr_near_slot(const struct tr *t, unsigned base, unsigned index, bool writ
 /* The field that an offset in the slot of a run is compared with, for an access of that size. */
 size_t tr_near_limit(unsigned size);
 void tr_other_stub(struct tr *t, unsigned number);
+/* r11: the operand's address at this displacement; `host`: of the stack on the host. */
+void tr_near_address(struct tr *t, const struct tr_operand *op, int64_t disp, bool host);
+
+/*
+ * tr_region.c: the addend for a kernel's load of `span` bytes at op, to r11, where it is likely to
+ * be in a region. false: it is not, nothing was emitted. Changes r10. _begin with a translation,
+ * _after every instruction.
+ */
+void tr_region_begin(struct tr *t);
+void tr_region_after(struct tr *t, const struct insn *in);
+bool tr_region(struct tr *t, const struct tr_operand *op, unsigned span);
+void tr_region_stub(struct tr *t, uint64_t to);
 
 /*
  * tr_loop.c. _scan: before the body, does the block begin with a loop that can be done?

@@ -142,6 +142,17 @@ static inline unsigned near_size(unsigned i)
 }
 #define NEAR_NONE (1ull << 63) /* not canonical, nor is it with an addend */
 
+/*
+ * region.c: [start, start + len) of a kernel's addresses is at start + addend on the host, for
+ * loads. limit: how many bytes something of up to INTERP_REGION_SPAN bytes may begin at; 0: there is
+ * none. wall: below it, above it, there is nothing that belongs to it.
+ */
+enum { INTERP_REGIONS = 4, INTERP_REGION_SPAN = 128 };
+struct interp_region {
+    uint64_t start, limit, addend, len;
+    bool wall[2];
+};
+
 /* What distinguishes two decodings of the same bytes. */
 enum interp_mode {
     MODE_16 = INSN_MODE_16,
@@ -332,6 +343,7 @@ struct interp {
     const uint32_t *poll_go, *poll_stop;
     struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
     struct interp_nears near;
+    struct interp_region region[INTERP_REGIONS];
     struct interp_stress stress;
     uint64_t flushes[VCPU_FLUSH_SPACE + 1]; /* of the TLB, by kind */
 
@@ -612,6 +624,12 @@ static inline bool interp_special(const struct interp *e)
 {
     return (atomic_load_explicit(&e->attention, memory_order_relaxed) & ATTENTION_SPECIAL) != 0;
 }
+
+/* region.c: the TLB of a supervisor is given a global large page with va, which is at va + addend.
+ * Global entries go; those that map va. */
+void interp_region_met(struct interp *e, uint64_t va, uint64_t addend);
+void interp_regions_forget(struct interp *e);
+void interp_region_forget(struct interp *e, uint64_t va);
 
 /* Tags are going: so does what the translator derived from them. */
 void interp_near_forget(struct interp *e);

@@ -249,6 +249,7 @@ static void tlb_invlpg(struct interp *e, uint64_t gva, bool keep_global)
     if (keep_global) {
         e->space->walk = ++e->epoch;
     } else {
+        interp_region_forget(e, gva);
         interp_space_walks(e);
     }
     if (!keep_global && tlb_jumped_to(e, e->jump_pages, gva)) {
@@ -288,6 +289,7 @@ static void tlb_flush_all(struct interp *e)
         e->large_regions[i] = 0;
     }
     e->large_shifts = 0;
+    interp_regions_forget(e);
     interp_space_forget_others(e);
     tlb_flush_current(e, false);
     interp_space_switch(e, false); /* CR4.PCIDE may have changed, and with it the number */
@@ -327,6 +329,7 @@ void interp_tlb_flush(struct interp *e, enum vcpu_flush kind, uint64_t gva)
         }
         break;
     case VCPU_FLUSH_FRAME:
+        interp_regions_forget(e);
         tlb_flush_frame(e, (uint64_t)(uintptr_t)mem_frame_hva(e->v->mem, (uint32_t)gva));
         break;
     case VCPU_FLUSH_SPACE:
@@ -457,6 +460,9 @@ void interp_tlb_fill(struct interp *e, uint64_t va, unsigned access,
 
         e->large_shifts |= map->page_size; /* a size is a power of two */
         e->large_regions[bit / 64] |= 1ull << (bit % 64);
+        if (map->global && !map->user && (access & X86_READ) != 0) {
+            interp_region_met(e, va, addend);
+        }
     }
     if ((access & X86_EXEC) != 0) {
         en->exec = page;

@@ -18,6 +18,7 @@ enum {
     T_LARGE = 0xa00000,
     KNOWN = 64,
 };
+#define HIGH 0xffffff8000000000ull /* a kernel's half, which the regions are in */
 #define PTE_NX   (1ull << 63)
 #define T_PTE_AD (uint64_t)(G_A | G_D)
 
@@ -36,6 +37,7 @@ struct model {
     /* What may be cached: page directories (as a set of rooms); entries that lead to page tables;
      * and translations, of one PCID or global. */
     unsigned rooms[PCIDS];
+    unsigned in_regions; /* pages that were seen there */
     struct known pde[PCIDS][REGIONS], local[PCIDS][NR], global[NR];
 };
 
@@ -78,7 +80,7 @@ static uint64_t table_pt(unsigned room, unsigned region, unsigned which)
 
 static uint64_t page_va(unsigned i)
 {
-    return (uint64_t)(i / PAGES) << 21 | (uint64_t)(i % PAGES + 1) << 12;
+    return HIGH | (uint64_t)(i / PAGES) << 21 | (uint64_t)(i % PAGES + 1) << 12;
 }
 
 static uint64_t random_rights(struct model *m)
@@ -227,6 +229,22 @@ static bool known_absent(struct model *m, unsigned i)
         }
     }
     return false;
+}
+
+/* What loads of a kernel may meet without a look: it is as global as a translation can be. */
+static void model_regions(struct model *m)
+{
+    m->g->cpu->cpl = 0;
+    for (unsigned i = 0; i < NR * INTERP_REGIONS; i++) {
+        const struct interp_region *r = &m->e->region[i / NR];
+        uint64_t va = page_va(i % NR);
+
+        if (va - r->start < r->limit) {
+            m->in_regions++;
+            g_assert_true(known_explains(m, &m->global[i % NR], va, X86_READ,
+                                         va + r->addend - (uint64_t)(uintptr_t)m->g->ram));
+        }
+    }
 }
 
 static void model_access(struct model *m)
@@ -426,6 +444,8 @@ static void model_start(struct model *m, unsigned seed)
     m->e = m->g->v->engine;
     m->rand = g_rand_new_with_seed(seed);
     for (unsigned room = 0; room < ROOMS; room++) {
+        guest_write64(m->g, table_pml4(room) + 511 * 8,
+                      (table_pml4(room) + 0x1000) | G_P | G_RW | G_US);
         guest_write64(m->g, table_pml4(room), (table_pml4(room) + 0x1000) | G_P | G_RW | G_US);
         guest_write64(m->g, table_pml4(room) + 0x1000, table_pd(room) | G_P | G_RW | G_US);
         guest_write64(m->g, table_pd(room) + 3 * 8, 0x600000 | G_P | G_PS | G_RW | G_A | G_D);
@@ -442,17 +462,22 @@ static void model_start(struct model *m, unsigned seed)
 
 static void test_random(void)
 {
+    unsigned in_regions = 0;
+
     for (unsigned seed = 1; seed <= 20; seed++) {
         struct model *m = g_new0(struct model, 1);
 
         model_start(m, seed);
         for (unsigned i = 0; i < 8000; i++) {
             model_step(m);
+            model_regions(m);
         }
+        in_regions += m->in_regions;
         g_rand_free(m->rand);
         guest_free(m->g);
         g_free(m);
     }
+    g_assert_cmpuint(in_regions, >, 10000);
 }
 
 /* ---- what is kept ---- */
@@ -475,7 +500,7 @@ static uint64_t frame_of(struct model *m, unsigned access)
 
 static bool has_write_tag(struct model *m)
 {
-    return m->e->tlb->entry[page_va(0) >> 12].write == page_va(0);
+    return m->e->tlb->entry[interp_tlb_slot(page_va(0))].write == page_va(0);
 }
 
 static void test_kept(void)
@@ -521,7 +546,7 @@ static void test_kept_becomes_code(void)
     interp_tlb_protect(m->e, T_FRAMES >> 12);
     model_mov_cr(m, 3, cr3 | 1 | 1ull << 63);
     g_assert_false(has_write_tag(m));
-    g_assert_cmphex(m->e->tlb->entry[page_va(0) >> 12].read, ==, page_va(0));
+    g_assert_cmphex(m->e->tlb->entry[interp_tlb_slot(page_va(0))].read, ==, page_va(0));
     g_rand_free(m->rand);
     guest_free(m->g);
     g_free(m);
