@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * C functions that translated code calls in the middle of a block: system instructions that it
- * does not do by itself, and the delivery of faults. They save the way through the interpreter's main loop; where something
- * wants that (requests, traps, halts) they leave.
+ * C functions that translated code calls in the middle of a block: system instructions and faults
+ * that emitted code (transit_emit.c) does not know or leaves to them. They save the way through the
+ * interpreter's main loop; where something wants that (requests, traps, halts) they leave.
  */
 #include "engine.h"
+
+#include "base/log.h"
 
 /* Something for the main loop? */
 static bool calls_wanted(const struct interp *e)
@@ -29,16 +31,48 @@ const void *dbt_arrive(struct dbt *d, uint32_t unused)
     return calls_go(d);
 }
 
-const void *dbt_fault(struct dbt *d)
+/* e->fault, by C. */
+static const void *calls_fault(struct dbt *d, uint32_t unused)
 {
     struct interp *e = &d->interp;
 
-    d->counts.n[COUNT_FAULTS]++;
+    (void)unused;
     if (d->lockstep == NULL && interp_fast_fault(e, &e->fault)) {
         return calls_go(d);
     }
     e->fault_pending = true;
     return NULL;
+}
+
+/* Is there emitted code that may deliver it to who runs? */
+static bool calls_emitted(const struct dbt *d, uint8_t vector)
+{
+    const struct interp *e = &d->interp;
+
+    return d->lockstep == NULL && e->v->pv == NULL && (log_mask & LOG_INT) == 0 &&
+           interp_fast_vector(vector) && e->tlb == &e->tlbs[d->index] &&
+           d->common_deliver[d->index] != 0;
+}
+
+const void *dbt_fault(struct dbt *d)
+{
+    const struct x86_fault *fault = &d->interp.fault;
+    enum { WORDS = 5 }; /* and an error code */
+
+    d->counts.n[COUNT_FAULTS]++;
+    if (!calls_emitted(d, fault->vector)) {
+        return calls_fault(d, 0);
+    }
+    dbt_refresh(d);
+    d->event = (struct dbt_event){
+        .gate = fault->vector * DBT_GATE,
+        .known = fault->vector * sizeof(struct interp_gate),
+        .bytes = (fault->has_error ? WORDS + 1 : WORDS) * sizeof(uint64_t),
+        .error = fault->error,
+        .cr2 = fault->vector == CPU_PAGE_FAULT ? fault->cr2 : d->interp.v->cpu.cr2,
+        .raises = CPU_RF,
+        .refused = (const void *)(uintptr_t)calls_fault};
+    return d->rx + d->common_deliver[d->index];
 }
 
 const void *dbt_system(struct dbt *d, uint32_t rec)

@@ -29,6 +29,7 @@ enum emit_op {
     EMIT_SUB_LOAD = 0x2b,
     EMIT_XOR_LOAD = 0x33,
     EMIT_CMP_LOAD = 0x3b,
+    EMIT_TEST = 0x85,
     EMIT_STORE = 0x89, /* mov r/m, reg */
     EMIT_LOAD = 0x8b,  /* mov reg, r/m */
     EMIT_LEA = 0x8d,

@@ -24,6 +24,7 @@ enum { DBT_JUMPS = 1 << 16, DBT_FRAMES = 1 << 12 };
 enum { DBT_GUESS_COUNTS = 1 << 12 };
 enum { DBT_LOOPS = 1 << 14, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
 
+enum { DBT_GATE = 16 }; /* bytes of a gate in the guest's IDT */
 enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
 
 /* Where to go on for a rip: entries `far`. Zeroes are empty (dbt_jump_nowhere()): pages that are not
@@ -159,6 +160,15 @@ struct link {
     uint32_t next_guess;
 };
 
+/* A fault that is to be delivered by emitted code (transit_emit.c). */
+struct dbt_event {
+    uint64_t gate, known; /* where its gate is: in the IDT, in interp.known.gate */
+    uint64_t bytes;       /* of its frame */
+    uint64_t error, cr2;  /* cr2: what it is then */
+    uint64_t raises;      /* flags that are set in the frame */
+    const void *refused;  /* who does it if that code does not, as for tr_call_c() */
+};
+
 struct dbt {
     struct interp interp; /* first: v->engine */
     /* Addressed by translated code. */
@@ -177,6 +187,7 @@ struct dbt {
     uint32_t guess_left[DBT_GUESS_COUNTS]; /* misses until it is looked at, by number of link */
     uint64_t near_keep, near_what, near_first;
     uint64_t transit_rax, transit_rcx, transit_rdx, transit_next; /* transit_emit.c */
+    struct dbt_event event;
     uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
     uint64_t loop_addend[DBT_LOOP_GROUPS], loop_limit[DBT_LOOP_LIMITS], loop_at;
     uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
@@ -226,7 +237,7 @@ struct dbt {
         common_stack, common_guess, common_return, common_bottom, common_often;
     uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run, common_region[TLB_NR],
         common_near_c, common_arrive, common_syscall, common_sysret,
-        common_iret;
+        common_iret, common_deliver[TLB_NR]; /* by who is interrupted; 0: by C */
     struct rec *recs;
     uint32_t nr_recs;
     struct link *links;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Changes of privilege as code that all translations share: SYSCALL from 64-bit user code, SYSRETQ
- * and IRETQ (SDM vol. 2). Each does what the function of that name in cpu/interp/transit.c does,
+ * and IRETQ (SDM vol. 2), and faults through gates of the IDT (vol. 3 chapter 6). Each does what the function of that name in cpu/interp/transit.c does,
  * which is the reference, and goes on through the table of jumps. Before anything is changed it
  * looks for all that is unusual, and has that function do it: so it need not know what is to be
  * done then. MSRs and the guest's tables are read every time; they may have been written by
@@ -25,7 +25,7 @@
 #define SEG(which, field)                                                                      \
     (VCPU(cpu.seg) + (which) * sizeof(struct cpu_segment) + offsetof(struct cpu_segment, field))
 enum { RAX, RCX, RDX, RSP = 4 };
-enum { JE = 4, JNE = 5, JA = 7, JS = 8 };
+enum { JB = 2, JE = 4, JNE = 5, JA = 7, JS = 8 };
 enum { ATTR_CODE64 = 0xa09b, ATTR_DATA = 0xc093, ATTR_DPL3 = 3 << CPU_SEG_DPL_SHIFT };
 enum { KEY_USER = MODE_64 | 16 }; /* of interp.key_modes */
 #define SYSRET_FLAGS 0x3c7fd7u
@@ -90,10 +90,10 @@ static void transit_canonical(struct transit *t, unsigned reg)
 
 /*
  * 64-bit code, and nobody wants anything: no trap, no breakpoint, no shadow of STI (attention),
- * no request, whether it matters now or not. Who comes to want something behind this is met by the
+ * none of the requests `wanted`, whether they matter now or not. Who comes to want something behind this is met by the
  * poll of the translation that is gone to.
  */
-static void transit_begin(struct transit *t)
+static void transit_begin(struct transit *t, uint32_t wanted)
 {
     struct emit *c = t->c;
 
@@ -108,7 +108,8 @@ static void transit_begin(struct transit *t)
     transit_refuse_if(t, JNE);
     emit_imm_gs(c, EMIT_CMP, 4, GS(interp.attention), 0);
     transit_refuse_if(t, JNE);
-    transit_vcpu_imm(t, EMIT_CMP, 4, VCPU(request), 0);
+    transit_vcpu(t, EMIT_LOAD, RAX, VCPU(request));
+    emit_test_reg(c, RAX, wanted);
     transit_refuse_if(t, JNE);
 }
 
@@ -119,13 +120,17 @@ static void transit_registers(struct transit *t)
     emit_op_gs(t->c, EMIT_LOAD, RDX, GS(transit_rdx));
 }
 
-/* Where all that were refused arrive: nothing has changed. */
-static void transit_refused(struct transit *t)
+/* Where all that were refused arrive: nothing has changed. An event says itself who does it. */
+static void transit_refused(struct transit *t, bool event)
 {
     transit_patch(t, t->refused, t->nr_refused);
     transit_registers(t);
     emit_op32_gs(t->c, EMIT_LOAD, HOST_R10, GS(rec));
-    emit_mov_imm64(t->c, HOST_R11, (uint64_t)(uintptr_t)dbt_system);
+    if (event) {
+        emit_op_gs(t->c, EMIT_LOAD, HOST_R11, GS(event.refused));
+    } else {
+        emit_mov_imm64(t->c, HOST_R11, (uint64_t)(uintptr_t)dbt_system);
+    }
     emit_jmp_to(t->c, t->d->common_c);
 }
 
@@ -410,7 +415,7 @@ static void transit_syscall(struct transit *t)
     struct emit *c = t->c;
 
     t->d->common_syscall = emit_offset(c);
-    transit_begin(t);
+    transit_begin(t, UINT32_MAX);
     transit_vcpu(t, EMIT_LOAD, RAX, VCPU(cpu.efer));
     emit_test_reg(c, RAX, CPU_EFER_SCE);
     transit_refuse_if(t, JE);
@@ -439,7 +444,7 @@ static void transit_syscall(struct transit *t)
     emit_op_gs(c, EMIT_STORE, RAX, GS(transit_rcx));
     transit_vcpu(t, EMIT_LOAD, HOST_R10, VCPU(cpu.lstar));
     transit_go(t, TLB_SUPERVISOR);
-    transit_refused(t);
+    transit_refused(t, false);
 }
 
 /* The stack segment's selector is in rax. AMD's leaves all but the privilege as it is. */
@@ -469,7 +474,7 @@ static void transit_sysret(struct transit *t)
     struct emit *c = t->c;
 
     t->d->common_sysret = emit_offset(c);
-    transit_begin(t);
+    transit_begin(t, UINT32_MAX);
     transit_vcpu(t, EMIT_LOAD, RAX, VCPU(cpu.efer));
     emit_test_reg(c, RAX, CPU_EFER_SCE);
     transit_refuse_if(t, JE);
@@ -495,7 +500,7 @@ static void transit_sysret(struct transit *t)
     transit_switch(t, TLB_SUPERVISOR, TLB_USER);
     emit_mov(c, HOST_R10, RCX);
     transit_go(t, TLB_USER);
-    transit_refused(t);
+    transit_refused(t, false);
 }
 
 /* ---- IRETQ ---- */
@@ -514,7 +519,7 @@ static void transit_frame(struct transit *t)
     emit_op_gs(c, EMIT_SUB_LOAD, RAX, GS(interp.stack.base));
     emit_imm_reg(c, EMIT_CMP, RAX, MEM_PAGE_SIZE - FRAME);
     transit_refuse_if(t, JA);
-    emit_bytes(c, (const uint8_t[]){0x4d, 0x85, 0xc9}, 3); /* test %r9,%r9 */
+    emit_op_reg(c, EMIT_TEST, HOST_STACK, HOST_STACK);
     transit_refuse_if(t, JS);
 }
 
@@ -625,7 +630,7 @@ static void transit_iret(struct transit *t)
     uint32_t user;
 
     t->d->common_iret = emit_offset(c);
-    transit_begin(t);
+    transit_begin(t, UINT32_MAX);
     transit_vcpu_imm(t, EMIT_CMP, 1, VCPU(cpu.cpl), 0);
     transit_refuse_if(t, JNE);
     transit_vcpu(t, EMIT_LOAD, RAX, VCPU(cpu.rflags));
@@ -641,7 +646,177 @@ static void transit_iret(struct transit *t)
     transit_iret_kernel(t);
     transit_patch(t, &user, 1);
     transit_iret_user(t);
-    transit_refused(t);
+    transit_refused(t, false);
+}
+
+/* ---- faults ---- */
+
+static size_t transit_gate_field(size_t field)
+{
+    return GS(interp.known.gate) + field;
+}
+
+/* Is the event's gate what it was when C found it good? (What is all 0 may be one that C has never
+ * seen; but no code segment has such a selector.) Its place in interp.known.gate to rdx, its
+ * first word to rax. Changes rcx and r10. */
+static void transit_gate(struct transit *t)
+{
+    struct emit_mem limit = transit_at(HOST_R11, VCPU(cpu.idtr.limit));
+    struct emit_mem low = transit_at(HOST_R10, 0), high = transit_at(HOST_R10, 8);
+    struct emit *c = t->c;
+
+    emit_movzx16(c, RCX, &limit);
+    emit_op_gs(c, EMIT_LOAD, RDX, GS(event.gate));
+    emit_lea(c, HOST_R10, RDX, DBT_GATE - 1);
+    emit_op_reg(c, EMIT_CMP_LOAD, HOST_R10, RCX);
+    transit_refuse_if(t, JA);
+    transit_vcpu(t, EMIT_LOAD, HOST_R10, VCPU(cpu.idtr.base));
+    emit_op_reg(c, EMIT_ADD_LOAD, HOST_R10, RDX);
+    transit_table(t, DBT_GATE);
+    emit_op_gs(c, EMIT_LOAD, RDX, GS(event.known));
+    emit_op_mem(c, EMIT_LOAD, RCX, &high);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, RCX, RDX,
+                     transit_gate_field(offsetof(struct interp_gate, raw[1])));
+    transit_refuse_if(t, JNE);
+    emit_op_mem(c, EMIT_LOAD, RAX, &low);
+    emit_op_gs_index(c, EMIT_CMP_LOAD, RAX, RDX,
+                     transit_gate_field(offsetof(struct interp_gate, raw[0])));
+    transit_refuse_if(t, JNE);
+}
+
+/* Where interrupts stay enabled, a request for one matters. Changes rcx. */
+static void transit_gate_keeps(struct transit *t)
+{
+    struct emit *c = t->c;
+    uint32_t off;
+
+    emit_op_gs_index(c, EMIT_LOAD, RCX, RDX,
+                     transit_gate_field(offsetof(struct interp_gate, keeps)));
+    emit_test_reg(c, RCX, CPU_IF);
+    off = emit_short(c, JE);
+    transit_vcpu_imm(t, EMIT_CMP, 4, VCPU(request), 0);
+    transit_refuse_if(t, JNE);
+    emit_short_here(c, off);
+}
+
+/* Where the frame's end is, to rdx: on the kernel's stack, which for user code is in the TSS. Changes
+ * rax, rcx and r10. */
+static void transit_frame_end(struct transit *t, unsigned from)
+{
+    enum { TSS_RSP0 = 4 };
+    struct emit_mem word = transit_at(HOST_R10, 0);
+    struct emit *c = t->c;
+
+    if (from == TLB_USER) {
+        transit_vcpu_imm(t, EMIT_CMP, 1, VCPU(cpu.tr.unusable), 0);
+        transit_refuse_if(t, JNE);
+        transit_vcpu_imm(t, EMIT_CMP, 4, VCPU(cpu.tr.limit), TSS_RSP0 + 7);
+        transit_refuse_if(t, JB);
+        transit_vcpu(t, EMIT_LOAD, HOST_R10, VCPU(cpu.tr.base));
+        emit_lea(c, HOST_R10, HOST_R10, TSS_RSP0);
+        transit_table(t, 8);
+        emit_op_mem(c, EMIT_LOAD, RDX, &word);
+    } else {
+        emit_mov(c, RDX, HOST_STACK);
+        emit_op_gs(c, EMIT_ADD_LOAD, RDX, GS(interp.stack.minus));
+    }
+    emit_imm_reg(c, EMIT_AND, RDX, ~15u);
+}
+
+/* A word of the frame, whose end is at r10 on the host, from rax. */
+static void transit_push(struct transit *t, int at)
+{
+    struct emit_mem m = transit_at(HOST_R10, 0);
+
+    m.disp = at;
+    emit_op_mem(t->c, EMIT_STORE, RAX, &m);
+}
+
+/* The frame that ends at guest address rdx, which becomes where it begins. Flags are in
+ * gs:[transit_next]. Behind the check nothing is refused. Changes rax, rcx and r10. */
+static void transit_write_frame(struct transit *t)
+{
+    struct emit_mem ss = transit_at(HOST_R11, SEG(CPU_SS, selector));
+    struct emit_mem cs = transit_at(HOST_R11, SEG(CPU_CS, selector));
+    struct emit *c = t->c;
+    uint32_t none;
+
+    emit_lea(c, RCX, RDX, -1);
+    emit_op_gs(c, EMIT_SUB_LOAD, RDX, GS(event.bytes));
+    emit_mov(c, HOST_R10, RDX);
+    transit_host(t, offsetof(struct tlb_entry, write));
+    emit_op_gs(c, EMIT_ADD_LOAD, HOST_R10, GS(event.bytes));
+    emit_movzx16(c, RAX, &ss);
+    transit_push(t, -8);
+    emit_mov(c, RAX, HOST_STACK);
+    emit_op_gs(c, EMIT_ADD_LOAD, RAX, GS(interp.stack.minus));
+    transit_push(t, -16);
+    emit_op_gs(c, EMIT_LOAD, RAX, GS(transit_next));
+    emit_op_gs(c, EMIT_OR_LOAD, RAX, GS(event.raises));
+    transit_push(t, -24);
+    emit_movzx16(c, RAX, &cs);
+    transit_push(t, -32);
+    transit_vcpu(t, EMIT_LOAD, RAX, VCPU(cpu.rip));
+    transit_push(t, -40);
+    emit_imm_gs(c, EMIT_CMP, 4, GS(event.bytes), FRAME);
+    none = emit_short(c, JE);
+    emit_op_gs(c, EMIT_LOAD, RAX, GS(event.error));
+    transit_push(t, -48);
+    emit_short_here(c, none);
+}
+
+/* All is good, and the frame written: the state that the handler begins with. */
+static void transit_delivered(struct transit *t, unsigned from)
+{
+    struct emit *c = t->c;
+
+    emit_mov(c, HOST_STACK, RDX);
+    emit_op_gs(c, EMIT_LOAD, RDX, GS(event.known));
+    emit_op_gs(c, EMIT_LOAD, RAX, GS(transit_next));
+    emit_op_gs_index(c, EMIT_AND_LOAD, RAX, RDX,
+                     transit_gate_field(offsetof(struct interp_gate, keeps)));
+    transit_set_rflags(t);
+    emit_op_gs(c, EMIT_LOAD, RAX, GS(event.cr2));
+    transit_vcpu(t, EMIT_STORE, RAX, VCPU(cpu.cr2));
+    transit_vcpu_imm(t, EMIT_SET, 1, VCPU(cpu.halted), 0);
+    transit_vcpu_imm(t, EMIT_SET, 1, VCPU(cpu.irq_shadow), 0);
+    transit_load(t, CPU_CS, ROLE_KERNEL_CODE);
+    if (from == TLB_USER) {
+        transit_null(t, CPU_SS);
+        transit_switch(t, TLB_USER, TLB_SUPERVISOR);
+    }
+    emit_op_gs_index(c, EMIT_LOAD, HOST_R10, RDX,
+                     transit_gate_field(offsetof(struct interp_gate, offset)));
+    transit_go(t, TLB_SUPERVISOR);
+}
+
+/* d->event, at cpu.rip, as transit_deliver(). Comes from C. Refused: CPL 1 and 2, AC, which is
+ * another TLB under SMAP, and gates and code segments that are not those that were met last. */
+static void transit_deliver(struct transit *t, unsigned from)
+{
+    struct emit *c = t->c;
+
+    t->d->common_deliver[from] = emit_offset(c);
+    transit_begin(t, ~(uint32_t)VCPU_REQ_IRQ);
+    if (from != TLB_USER) {
+        transit_vcpu_imm(t, EMIT_CMP, 1, VCPU(cpu.cpl), 0);
+        transit_refuse_if(t, JNE);
+    }
+    transit_gate(t);
+    transit_gate_keeps(t);
+    emit_shift(c, EMIT_SHR, RAX, 16);
+    emit_imm_reg(c, EMIT_AND, RAX, 0xfffc);
+    transit_is(t, ROLE_KERNEL_CODE);
+    transit_refuse_if(t, JNE);
+    transit_descriptor(t, ROLE_KERNEL_CODE);
+    transit_flags(t);
+    emit_test_reg(c, RAX, CPU_AC);
+    transit_refuse_if(t, JNE);
+    emit_op_gs(c, EMIT_STORE, RAX, GS(transit_next));
+    transit_frame_end(t, from);
+    transit_write_frame(t);
+    transit_delivered(t, from);
+    transit_refused(t, true);
 }
 
 void dbt_transit_emit(struct dbt *d, struct emit *c)
@@ -651,4 +826,6 @@ void dbt_transit_emit(struct dbt *d, struct emit *c)
     transit_syscall(&t);
     transit_sysret(&t);
     transit_iret(&t);
+    transit_deliver(&t, TLB_USER);
+    transit_deliver(&t, TLB_SUPERVISOR);
 }

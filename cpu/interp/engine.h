@@ -268,7 +268,7 @@ struct interp_descriptor {
 };
 struct interp_gate {
     uint64_t raw[2], offset;
-    uint64_t keeps; /* flags that are what they were behind it; 0: none yet */
+    uint64_t keeps; /* flags that are what they were behind it */
 };
 struct interp_known {
     struct interp_descriptor role[ROLE_NR];
@@ -478,6 +478,8 @@ bool interp_push(struct interp *e, uint64_t val, unsigned size);
 bool interp_fast_system(struct interp *e, const struct insn *in);
 bool interp_fast_fault(struct interp *e, const struct x86_fault *fault);
 bool interp_fast_interrupt(struct interp *e, uint8_t vector);
+/* Does interp_fast_fault() know it? */
+bool interp_fast_vector(uint8_t vector);
 void interp_known_init(struct interp *e);
 
 /* native.c */

@@ -399,31 +399,34 @@ static bool transit_deliver(struct interp *e, unsigned vector, const struct x86_
     return true;
 }
 
-bool interp_fast_fault(struct interp *e, const struct x86_fault *fault)
+bool interp_fast_vector(uint8_t vector)
 {
-    if (e->v->pv != NULL) {
-        return false;
-    }
-    switch (fault->vector) {
+    switch (vector) {
     case CPU_DE:
     case CPU_UD:
     case CPU_NM:
     case CPU_GP:
+    case CPU_PAGE_FAULT:
     case CPU_MF:
     case CPU_XM:
-        return transit_deliver(e, fault->vector, fault);
-    case CPU_PAGE_FAULT: {
-        uint64_t cr2 = fault->cr2;
-
-        if (!transit_deliver(e, CPU_PAGE_FAULT, fault)) {
-            return false;
-        }
-        e->v->cpu.cr2 = cr2;
         return true;
-    }
     default:
         return false;
     }
+}
+
+bool interp_fast_fault(struct interp *e, const struct x86_fault *fault)
+{
+    uint64_t cr2 = fault->cr2;
+
+    if (e->v->pv != NULL || !interp_fast_vector(fault->vector) ||
+        !transit_deliver(e, fault->vector, fault)) {
+        return false;
+    }
+    if (fault->vector == CPU_PAGE_FAULT) {
+        e->v->cpu.cr2 = cr2;
+    }
+    return true;
 }
 
 bool interp_fast_interrupt(struct interp *e, uint8_t vector)

@@ -2,7 +2,8 @@
 /*
  * Changes of privilege as translated code does them (cpu/dbt/transit_emit.c) against the C
  * functions they stand for: from random states, usual and unusual, both must leave the same state
- * of the guest and of the engine. What transit.c itself does is compared with cpu/x86 in test_transit.c.
+ * of the guest and of the engine. What transit.c itself does is compared with cpu/x86 in
+ * test_transit.c.
  */
 #include "cpu/dbt/engine.h"
 
@@ -409,13 +410,27 @@ static uint64_t counted(const struct test *t)
     return t->d->counts.n[COUNT_SYSTEM] + t->d->counts.n[COUNT_FAULTS];
 }
 
-/* How often C was asked about the instruction. */
+/* A fault that is left to C. */
+typedef const void *(*c_fn)(struct dbt *d, uint32_t rec);
+static c_fn event_refused;
+static c_fn refused_of(const struct test *t)
+{
+    return (c_fn)(uintptr_t)t->d->event.refused;
+}
+static uint32_t events_asked;
+static const void *event_asked(struct dbt *d, uint32_t rec)
+{
+    events_asked++;
+    return event_refused(d, rec);
+}
+
+/* How often C was asked about the instruction, or the event. */
 static uint32_t asked(const struct test *t)
 {
     const struct dbt_site *site =
         &t->d->counts.sites[(G_CODE ^ G_CODE >> 10) & (DBT_SITES - 1)];
 
-    return site->rip == G_CODE ? site->n : 0;
+    return (site->rip == G_CODE ? site->n : 0) + events_asked;
 }
 
 /* Where C left off before the next block was entered, the emitted code has gone on. */
@@ -431,11 +446,11 @@ static void arrive(struct test *t)
 }
 
 /* From the state that is saved. */
-static void both(struct test *t, uint32_t code, const void *(*by_c)(struct dbt *d, uint32_t rec),
-                 uint32_t rec)
+static void both(struct test *t, uint32_t code, c_fn by_c, uint32_t rec)
 {
     uint32_t before = asked(t);
     uint64_t counts = counted(t);
+    const void *go;
 
     enter(t, code);
     counts = counted(t) - counts;
@@ -448,7 +463,10 @@ static void both(struct test *t, uint32_t code, const void *(*by_c)(struct dbt *
     state_save(t, &t->emitted);
     state_restore(t, &t->before);
     counts += counted(t);
-    (void)by_c(t->d, rec);
+    go = by_c(t->d, rec);
+    if (go == (const void *)(t->d->rx + t->d->common_deliver[t->d->index])) {
+        (void)refused_of(t)(t->d, rec); /* it ended in a fault */
+    }
     g_assert_cmpuint(counted(t), ==, counts);
     arrive(t);
     state_save(t, &t->c);
@@ -573,7 +591,8 @@ static void test_iret(void)
     test_free(t);
 }
 
-/* No frame is read where no page of the stack is cached, whatever RSP is; nor from the end of one. */
+/* No frame is read where no page of the stack is cached, whatever RSP is; nor over the end of
+ * one. */
 static void test_iret_nowhere(void)
 {
     static const uint8_t code[] = {0x48, 0xcf};
@@ -601,6 +620,73 @@ static void test_iret_nowhere(void)
     test_free(t);
 }
 
+/* Mostly it is what it was before. */
+static void random_gate(struct test *t, unsigned vector)
+{
+    uint64_t offset = random_address(t);
+    uint64_t access = chance(t, 2) ? 0x8e : 0xef, ist = chance(t, 12);
+    uint64_t selector = chance(t, 12) ? 0x20 : G_SEL_CODE + (chance(t, 8) ? 3 : 0);
+
+    if (!chance(t, 6)) {
+        return;
+    }
+    if (chance(t, 12)) {
+        access ^= 1u << g_rand_int_range(t->rand, 0, 8);
+    }
+    if (!chance(t, 3)) {
+        guest_write64(t->g, G_IDT + vector * 16,
+                      (offset & 0xffff) | selector << 16 | ist << 32 | access << 40 |
+                          (offset >> 16 & 0xffff) << 48);
+    }
+    if (!chance(t, 3)) {
+        guest_write64(t->g, G_IDT + vector * 16 + 8, offset >> 32);
+    }
+}
+
+static uint64_t gate_offset(struct test *t, unsigned vector)
+{
+    uint64_t low = guest_read64(t->g, G_IDT + vector * 16);
+
+    return (low & 0xffff) | (low >> 32 & 0xffff0000) |
+           guest_read64(t->g, G_IDT + vector * 16 + 8) << 32;
+}
+
+static void random_fault(struct test *t, unsigned vector)
+{
+    t->e->fault = (struct x86_fault){.vector = (uint8_t)vector, .cr2 = random64(t)};
+    if (vector == CPU_PAGE_FAULT || vector == CPU_GP) {
+        t->e->fault.has_error = true;
+        t->e->fault.error = g_rand_int(t->rand) & 0xffff;
+    }
+}
+
+static void test_fault(const void *data)
+{
+    static const uint8_t vectors[] = {CPU_PAGE_FAULT, CPU_GP, CPU_UD, CPU_NM};
+    bool user = GPOINTER_TO_UINT(data) == TLB_USER;
+    struct test *t = test_new();
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        unsigned vector = vectors[g_rand_int_range(t->rand, 0, G_N_ELEMENTS(vectors))];
+        const uint8_t *code;
+
+        random_state(t, user);
+        t->g->cpu->cpl = !user && chance(t, 30) ? 1 : t->g->cpu->cpl;
+        t->d->index = GPOINTER_TO_UINT(data);
+        random_stacks(t);
+        random_gate(t, vector);
+        random_fault(t, vector);
+        plant(t, TLB_SUPERVISOR, gate_offset(t, vector));
+        state_save(t, &t->before);
+        code = dbt_fault(t->d);
+        g_assert_true(code == t->d->rx + t->d->common_deliver[t->d->index]);
+        event_refused = refused_of(t);
+        t->d->event.refused = (const void *)(uintptr_t)event_asked;
+        both(t, (uint32_t)(code - t->d->rx), event_refused, 0);
+    }
+    test_free(t);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -610,5 +696,8 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/stubs/sysret", test_sysret);
     g_test_add_func("/interp/stubs/iret", test_iret);
     g_test_add_func("/interp/stubs/iret-nowhere", test_iret_nowhere);
+    g_test_add_data_func("/interp/stubs/fault-user", GUINT_TO_POINTER(TLB_USER), test_fault);
+    g_test_add_data_func("/interp/stubs/fault-kernel", GUINT_TO_POINTER(TLB_SUPERVISOR),
+                         test_fault);
     return g_test_run();
 }
