@@ -168,6 +168,8 @@ static bool accel_vcpu_init(struct vcpu *v, GError **err)
     d->interp.code_changed = dbt_code_changed;
     d->interp.code_live = dbt_code_live;
     d->interp.rewrite = dbt_rewrite;
+    d->interp.take = dbt_take;
+    d->interp.deliver = dbt_deliver;
     dbt_forms_init(d);
     interp_stack_forget(&d->interp);
     dbt_near_init(d);

@@ -44,14 +44,13 @@ static const void *calls_fault(struct dbt *d, uint32_t unused)
     return NULL;
 }
 
-/* Is there emitted code that may deliver it to who runs? */
-static bool calls_emitted(const struct dbt *d, uint8_t vector)
+/* Is there emitted code that may deliver something to who runs? */
+static bool calls_emitted(const struct dbt *d)
 {
     const struct interp *e = &d->interp;
 
     return d->lockstep == NULL && e->v->pv == NULL && (log_mask & LOG_INT) == 0 &&
-           interp_fast_vector(vector) && e->tlb == &e->tlbs[d->index] &&
-           d->common_deliver[d->index] != 0;
+           d->common_deliver[e->tlb - e->tlbs] != 0;
 }
 
 const void *dbt_fault(struct dbt *d)
@@ -60,7 +59,8 @@ const void *dbt_fault(struct dbt *d)
     enum { WORDS = 5 }; /* and an error code */
 
     d->counts.n[COUNT_FAULTS]++;
-    if (!calls_emitted(d, fault->vector)) {
+    if (!calls_emitted(d) || !interp_fast_vector(fault->vector) ||
+        d->interp.tlb != &d->interp.tlbs[d->index]) {
         return calls_fault(d, 0);
     }
     dbt_refresh(d);
@@ -73,6 +73,41 @@ const void *dbt_fault(struct dbt *d)
         .raises = CPU_RF,
         .refused = (const void *)(uintptr_t)calls_fault};
     return d->rx + d->common_deliver[d->index];
+}
+
+/* An interrupt is left to who asked for it. */
+static const void *calls_interrupt(struct dbt *d, uint32_t unused)
+{
+    (void)unused;
+    d->delivered = false;
+    return NULL;
+}
+
+bool dbt_take(struct interp *e, uint8_t vector)
+{
+    enum { FIRST = 32, FRAME = 5 * sizeof(uint64_t) };
+    struct dbt *d = dbt_of(e);
+
+    if (vector < FIRST || e->mode != MODE_64 || !calls_emitted(d)) {
+        return false;
+    }
+    d->event = (struct dbt_event){
+        .gate = vector * DBT_GATE,
+        .known = vector * sizeof(struct interp_gate),
+        .bytes = FRAME,
+        .cr2 = e->v->cpu.cr2,
+        .refused = (const void *)(uintptr_t)calls_interrupt};
+    return true;
+}
+
+bool dbt_deliver(struct interp *e)
+{
+    struct dbt *d = dbt_of(e);
+
+    d->link = 0;
+    d->delivered = true;
+    dbt_enter(d, d->common_deliver[e->tlb - e->tlbs]);
+    return d->delivered;
 }
 
 const void *dbt_system(struct dbt *d, uint32_t rec)

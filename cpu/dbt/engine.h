@@ -160,7 +160,7 @@ struct link {
     uint32_t next_guess;
 };
 
-/* A fault that is to be delivered by emitted code (transit_emit.c). */
+/* A fault or interrupt that is to be delivered by emitted code (transit_emit.c). */
 struct dbt_event {
     uint64_t gate, known; /* where its gate is: in the IDT, in interp.known.gate */
     uint64_t bytes;       /* of its frame */
@@ -188,6 +188,7 @@ struct dbt {
     uint64_t near_keep, near_what, near_first;
     uint64_t transit_rax, transit_rcx, transit_rdx, transit_next; /* transit_emit.c */
     struct dbt_event event;
+    bool delivered; /* an interrupt */
     uint64_t addends[DBT_GROUPS]; /* of checks that stand for several accesses (tr_group.c) */
     uint64_t loop_addend[DBT_LOOP_GROUPS], loop_limit[DBT_LOOP_LIMITS], loop_at;
     uint32_t other_misses; /* as interp_near.misses, of accesses beside the page of the stack */
@@ -518,6 +519,11 @@ const void *dbt_arrive(struct dbt *d, uint32_t unused);
 const void *dbt_fault(struct dbt *d);
 /* At code of t, whose state may have been brought home. NULL: leave. */
 const void *dbt_resume(struct dbt *d, const struct tb *t, uint32_t code);
+/* calls.c: for struct interp, an interrupt. */
+bool dbt_take(struct interp *e, uint8_t vector);
+bool dbt_deliver(struct interp *e);
+/* run.c: from C, at cpu.rip, to code at an offset in the cache. */
+void dbt_enter(struct dbt *d, uint32_t code);
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e);
 
 #endif

@@ -99,6 +99,28 @@ static bool run_across(const struct dbt *d, const struct block *b)
                              (const uint8_t *)(uintptr_t)(next + en->addend), b->bytes - first);
 }
 
+/* From C to translated code in this page: all but going there. */
+static void run_ready(struct dbt *d, uint64_t page)
+{
+    struct interp *e = &d->interp;
+
+    if (unlikely(atomic_load_explicit(&e->poll, memory_order_relaxed) != e->poll_go)) {
+        interp_poll_arm(e);
+    }
+    run_arrive(d, (unsigned)(e->tlb - e->tlbs), page);
+}
+
+static void run_code(struct dbt *d, uint32_t code)
+{
+    ((run_enter_fn)(uintptr_t)(d->rx + d->common_enter))(d, d->rx + code);
+}
+
+void dbt_enter(struct dbt *d, uint32_t code)
+{
+    run_ready(d, PAGE_BASE(d->interp.v->cpu.rip));
+    run_code(d, code);
+}
+
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct dbt *d = dbt_of(e);
@@ -127,14 +149,11 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     if (atomic_load(&e->attention) != 0) {
         return op[1].fn(v, op + 1, e); /* one block, and the main loop looks again */
     }
-    if (unlikely(atomic_load_explicit(&e->poll, memory_order_relaxed) != e->poll_go)) {
-        interp_poll_arm(e);
-    }
-    run_arrive(d, index, v->engine_words[1]);
+    run_ready(d, v->engine_words[1]);
     if (unlikely(d->lockstep != NULL)) {
         dbt_lockstep_before(d, t);
     }
-    ((run_enter_fn)(uintptr_t)(d->rx + d->common_enter))(d, d->rx + t->code[index].mem[0]);
+    run_code(d, t->code[index].mem[0]);
     if (unlikely(d->lockstep != NULL)) {
         dbt_lockstep_after(d, t);
     }

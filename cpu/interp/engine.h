@@ -332,6 +332,15 @@ struct interp {
     /* This vCPU wrote to a frame with code; others did (ATTENTION_CODE). */
     void (*code_written)(struct interp *e, uint32_t frame);
     void (*code_changed)(struct interp *e);
+    /*
+     * An interrupt that was acknowledged is about to be delivered. take: may the engine above try?
+     * Then `deliver` comes before anything else, and goes on there; false: it has not, nothing has
+     * changed. NULL: it never does.
+     */
+    bool (*take)(struct interp *e, uint8_t vector);
+    bool (*deliver)(struct interp *e);
+    bool taken;
+    uint8_t taken_vector;
     /* The block's bytes have changed. true: what is there now is taken care of, by
      * interp_block_defer(), the block's mark and its translation. */
     bool (*rewrite)(struct interp *e, struct block *b);

@@ -322,6 +322,11 @@ static bool run_interrupts(struct interp *e, struct exit *exit)
     }
     /* There may be another one. */
     atomic_fetch_or(&v->request, VCPU_REQ_IRQ);
+    if (e->take != NULL && e->take(e, (uint8_t)vector)) {
+        e->taken = true;
+        e->taken_vector = (uint8_t)vector;
+        return true;
+    }
     return run_deliver(e, exit, vector, NULL);
 }
 
@@ -532,10 +537,24 @@ static bool run_slowly(struct interp *e, struct exit *exit)
            !interp_debug_after(e, exit);
 }
 
+/* The interrupt that was taken; and what comes behind it until somebody wants something. */
+static bool run_taken(struct interp *e, struct exit *exit)
+{
+    e->taken = false;
+    e->link_slot = NULL;
+    if (!e->deliver(e)) {
+        return run_deliver(e, exit, e->taken_vector, NULL);
+    }
+    return likely(!e->fault_pending) || run_fault(e, exit);
+}
+
 static bool run_one(struct interp *e, struct exit *exit)
 {
     struct block *b;
 
+    if (unlikely(e->taken)) {
+        return run_taken(e, exit);
+    }
     if (unlikely(interp_special(e) || e->step_once)) {
         e->step_once = false;
         return run_slowly(e, exit);

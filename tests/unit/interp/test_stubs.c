@@ -687,6 +687,40 @@ static void test_fault(const void *data)
     test_free(t);
 }
 
+static uint8_t interrupt_vector;
+static const void *interrupt_by_c(struct dbt *d, uint32_t rec)
+{
+    (void)rec;
+    (void)interp_fast_interrupt(&d->interp, interrupt_vector);
+    return NULL;
+}
+
+static void test_interrupt(const void *data)
+{
+    static const uint8_t vectors[] = {0x20, 0x41, 0xec, 0xff};
+    bool user = GPOINTER_TO_UINT(data) == TLB_USER;
+    struct test *t = test_new();
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        interrupt_vector = vectors[g_rand_int_range(t->rand, 0, G_N_ELEMENTS(vectors))];
+        random_state(t, user);
+        t->d->index = GPOINTER_TO_UINT(data);
+        random_stacks(t);
+        random_gate(t, interrupt_vector);
+        plant(t, TLB_SUPERVISOR, gate_offset(t, interrupt_vector));
+        state_save(t, &t->before);
+        t->e->fault_pending = false;
+        if (!dbt_take(t->e, interrupt_vector)) {
+            g_assert_true(t->e->mode != MODE_64);
+            continue;
+        }
+        event_refused = interrupt_by_c;
+        t->d->event.refused = (const void *)(uintptr_t)event_asked;
+        both(t, t->d->common_deliver[t->d->index], interrupt_by_c, 0);
+    }
+    test_free(t);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -699,5 +733,9 @@ int main(int argc, char **argv)
     g_test_add_data_func("/interp/stubs/fault-user", GUINT_TO_POINTER(TLB_USER), test_fault);
     g_test_add_data_func("/interp/stubs/fault-kernel", GUINT_TO_POINTER(TLB_SUPERVISOR),
                          test_fault);
+    g_test_add_data_func("/interp/stubs/interrupt-user", GUINT_TO_POINTER(TLB_USER),
+                         test_interrupt);
+    g_test_add_data_func("/interp/stubs/interrupt-kernel", GUINT_TO_POINTER(TLB_SUPERVISOR),
+                         test_interrupt);
     return g_test_run();
 }
