@@ -148,8 +148,9 @@ static void guest_control(struct cpu_x86 *cpu)
     cpu->cr0 = CPU_CR0_PE | CPU_CR0_MP | CPU_CR0_ET | CPU_CR0_NE | CPU_CR0_WP | CPU_CR0_AM |
                CPU_CR0_PG;
     cpu->cr3 = G_PML4;
-    cpu->cr4 =
-        CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT | CPU_CR4_OSXSAVE;
+    /* UMIP: what SGDT and its like would store is not the host's in any case (oracle_program.c) */
+    cpu->cr4 = CPU_CR4_PAE | CPU_CR4_PGE | CPU_CR4_OSFXSR | CPU_CR4_OSXMMEXCPT |
+               CPU_CR4_OSXSAVE | CPU_CR4_UMIP;
     cpu->efer = CPU_EFER_LME | CPU_EFER_LMA | CPU_EFER_NXE | CPU_EFER_SCE;
     cpu->xcr0 = 7;
     cpu->gdtr = (struct cpu_table){.base = GUEST_HIGH + G_GDT, .limit = 0x7f};
