@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
+#include "base/arena.h"
 #include "base/log.h"
 #include "cpu/interp/alu.h"
 #include "cpu/interp/interp.h"
@@ -104,12 +104,6 @@ static void accel_dropped(struct interp *e)
     dbt_cache_drop(dbt_of(e));
 }
 
-static void *accel_map(void *at, int flags)
-{
-    return mmap(at, sizeof(struct dbt), PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
-}
-
 /*
  * Below 2 GiB if possible, so that translated code can do without GS (emit.h); anywhere there,
  * as is usual for data. Elsewhere if not. Zeroes.
@@ -118,28 +112,25 @@ static struct dbt *accel_alloc(void)
 {
     enum { LOW = 64 << 20, TRIES = 32 };
     const uint64_t room = (1ull << 31) - LOW - sizeof(struct dbt);
-    void *p = MAP_FAILED;
-    struct dbt *d;
+    struct dbt *d = NULL;
 
-    for (unsigned i = 0; i < TRIES && p == MAP_FAILED; i++) {
+    for (unsigned i = 0; i < TRIES && d == NULL; i++) {
         uint64_t at = LOW + interp_host_secret() % room / MEM_PAGE_SIZE * MEM_PAGE_SIZE;
 
-        p = accel_map((void *)(uintptr_t)at, MAP_FIXED_NOREPLACE);
+        d = arena_map((void *)(uintptr_t)at, sizeof(*d));
     }
-    if (p == MAP_FAILED) {
-        p = accel_map(NULL, 0);
+    if (d == NULL) {
+        d = arena_map(NULL, sizeof(*d));
     }
-    if (p == MAP_FAILED) {
-        return NULL;
+    if (d != NULL) {
+        d->low = (uint64_t)(uintptr_t)d < 1ull << 31 ? (uint32_t)(uintptr_t)d : 0;
     }
-    d = p;
-    d->low = (uint64_t)(uintptr_t)p < 1ull << 31 ? (uint32_t)(uintptr_t)p : 0;
     return d;
 }
 
 static void accel_free(struct interp *e)
 {
-    munmap(e, sizeof(struct dbt));
+    arena_unmap(e, sizeof(struct dbt));
 }
 
 static bool accel_vcpu_init(struct vcpu *v, GError **err)

@@ -9,13 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static void *cache_table(size_t bytes)
-{
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    return p == MAP_FAILED ? NULL : p;
-}
+#include "base/arena.h"
 
 /*
  * Not a memfd: perf looks for names in its map of a process only where a mapping is of no file,
@@ -37,12 +31,12 @@ static void cache_code(struct dbt *d)
 bool dbt_cache_init(struct dbt *d, GError **err)
 {
     cache_code(d);
-    d->recs = cache_table(sizeof(struct rec) * DBT_MAX_RECS);
-    d->links = cache_table(sizeof(struct link) * DBT_MAX_LINKS);
-    d->tbs = cache_table(sizeof(struct tb) * DBT_MAX_TBS);
-    d->insns = cache_table(sizeof(struct insn) * DBT_MAX_INSNS);
-    d->peeks = cache_table(sizeof(struct peek) * DBT_MAX_PEEKS);
-    d->stlb = cache_table(sizeof(struct stlb_entry) * DBT_STLB);
+    d->recs = arena_map(NULL, sizeof(struct rec) * DBT_MAX_RECS);
+    d->links = arena_map(NULL, sizeof(struct link) * DBT_MAX_LINKS);
+    d->tbs = arena_map(NULL, sizeof(struct tb) * DBT_MAX_TBS);
+    d->insns = arena_map(NULL, sizeof(struct insn) * DBT_MAX_INSNS);
+    d->peeks = arena_map(NULL, sizeof(struct peek) * DBT_MAX_PEEKS);
+    d->stlb = arena_map(NULL, sizeof(struct stlb_entry) * DBT_STLB);
     d->trap = mmap(NULL, MEM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (d->rw == MAP_FAILED || d->rx == MAP_FAILED || d->recs == NULL || d->links == NULL ||
         !dbt_returns_init(d) || d->tbs == NULL || d->insns == NULL || d->peeks == NULL || d->stlb == NULL || d->trap == MAP_FAILED) {
@@ -67,12 +61,12 @@ void dbt_cache_fini(struct dbt *d)
 {
     cache_unmap(d->rw, DBT_CACHE);
     cache_unmap(d->rx, DBT_CACHE);
-    cache_unmap(d->recs, sizeof(struct rec) * DBT_MAX_RECS);
-    cache_unmap(d->links, sizeof(struct link) * DBT_MAX_LINKS);
-    cache_unmap(d->tbs, sizeof(struct tb) * DBT_MAX_TBS);
-    cache_unmap(d->insns, sizeof(struct insn) * DBT_MAX_INSNS);
-    cache_unmap(d->peeks, sizeof(struct peek) * DBT_MAX_PEEKS);
-    cache_unmap(d->stlb, sizeof(struct stlb_entry) * DBT_STLB);
+    arena_unmap(d->recs, sizeof(struct rec) * DBT_MAX_RECS);
+    arena_unmap(d->links, sizeof(struct link) * DBT_MAX_LINKS);
+    arena_unmap(d->tbs, sizeof(struct tb) * DBT_MAX_TBS);
+    arena_unmap(d->insns, sizeof(struct insn) * DBT_MAX_INSNS);
+    arena_unmap(d->peeks, sizeof(struct peek) * DBT_MAX_PEEKS);
+    arena_unmap(d->stlb, sizeof(struct stlb_entry) * DBT_STLB);
     cache_unmap(d->trap, MEM_PAGE_SIZE);
     dbt_returns_fini(d);
     d->rw = d->rx = NULL;

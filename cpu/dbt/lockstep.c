@@ -11,8 +11,8 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/arena.h"
 #include "base/log.h"
 #include "cpu/interp/alu.h"
 #include "disassemble.h"
@@ -20,10 +20,9 @@
 
 static void *lockstep_map(size_t bytes)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = arena_map(NULL, bytes);
 
-    g_assert(p != MAP_FAILED);
+    g_assert(p != NULL);
     return p;
 }
 
@@ -55,10 +54,10 @@ void dbt_lockstep_fini(struct dbt *d)
     log_write("lockstep: %" PRIu64 " runs not compared (devices), %" PRIu64
               " left at once, %" PRIu64 " races with devices, %" PRIu64 " not chosen",
               l->unchecked, l->idle, l->races, l->skipped);
-    munmap(l->pages[0].now, 2ul * LOCKSTEP_PAGES * MEM_PAGE_SIZE);
-    munmap(l->cache, sizeof(*l->cache) * LOCKSTEP_CACHE);
-    munmap(l->runs, sizeof(*l->runs) * DBT_MAX_TBS);
-    munmap(l, sizeof(*l));
+    arena_unmap(l->pages[0].now, 2ul * LOCKSTEP_PAGES * MEM_PAGE_SIZE);
+    arena_unmap(l->cache, sizeof(*l->cache) * LOCKSTEP_CACHE);
+    arena_unmap(l->runs, sizeof(*l->runs) * DBT_MAX_TBS);
+    arena_unmap(l, sizeof(*l));
     d->lockstep = NULL;
 }
 

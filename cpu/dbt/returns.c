@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/arena.h"
+
 enum { RETURNS_EACH = MEM_PAGE_SIZE + DBT_RETURNS };
 
 /* A shadow stack of the host's would not forgive. */
@@ -44,13 +46,10 @@ uint64_t dbt_returns_top(const struct dbt *d, unsigned index)
 
 bool dbt_returns_init(struct dbt *d)
 {
-    void *p = mmap(NULL, TLB_NR * RETURNS_EACH, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (p == MAP_FAILED) {
+    d->returns = arena_map(NULL, TLB_NR * RETURNS_EACH);
+    if (d->returns == NULL) {
         return false;
     }
-    d->returns = p;
     d->no_returns = returns_shadowed();
     d->quick_loop = returns_quick_loop();
     for (unsigned i = 0; i < TLB_NR; i++) {
@@ -63,10 +62,8 @@ bool dbt_returns_init(struct dbt *d)
 
 void dbt_returns_fini(struct dbt *d)
 {
-    if (d->returns != NULL) {
-        munmap(d->returns, TLB_NR * RETURNS_EACH);
-        d->returns = NULL;
-    }
+    arena_unmap(d->returns, TLB_NR * RETURNS_EACH);
+    d->returns = NULL;
 }
 
 void dbt_returns_reset(struct dbt *d, unsigned index)

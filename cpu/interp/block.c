@@ -12,8 +12,8 @@
 #include "engine.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/arena.h"
 #include "hot.h"
 
 enum { ARENA_SIZE = 64 << 20, ARENA_RESERVE = 64 << 10 };
@@ -26,10 +26,8 @@ bool interp_blocks_init(struct interp *e, GError **err)
     size_t hash = sizeof(struct block *) * BLOCK_HASH_SIZE;
 
     e->arena_size = ARENA_SIZE;
-    e->arena = mmap(NULL, e->arena_size + jumps + hash, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (e->arena == MAP_FAILED) {
-        e->arena = NULL;
+    e->arena = arena_map(NULL, e->arena_size + jumps + hash);
+    if (e->arena == NULL) {
         g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
                     "no memory for the interpreter's cache");
         return false;
@@ -41,10 +39,8 @@ bool interp_blocks_init(struct interp *e, GError **err)
 
 void interp_blocks_fini(struct interp *e)
 {
-    if (e->arena != NULL) {
-        munmap(e->arena, e->arena_size + sizeof(struct jump) * JUMP_SIZE +
-                             sizeof(struct block *) * BLOCK_HASH_SIZE);
-    }
+    arena_unmap(e->arena, e->arena_size + sizeof(struct jump) * JUMP_SIZE +
+                              sizeof(struct block *) * BLOCK_HASH_SIZE);
 }
 
 void interp_blocks_drop(struct interp *e)

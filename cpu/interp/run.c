@@ -8,6 +8,8 @@
 
 #include <inttypes.h>
 
+#include "base/arena.h"
+
 #include "alu.h"
 #include "interp.h"
 
@@ -665,7 +667,14 @@ bool interp_engine_init(struct interp *e, struct vcpu *v, GError **err)
 
 static bool interp_vcpu_init(struct vcpu *v, GError **err)
 {
-    return interp_engine_init(g_aligned_alloc0(1, sizeof(struct interp), 64), v, err);
+    struct interp *e = arena_map(NULL, sizeof(*e));
+
+    if (e == NULL) {
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOMEM,
+                    "no memory for the interpreter's state");
+        return false;
+    }
+    return interp_engine_init(e, v, err);
 }
 
 static void interp_vcpu_fini(struct vcpu *v)
@@ -679,7 +688,7 @@ static void interp_vcpu_fini(struct vcpu *v)
         if (e->free != NULL) {
             e->free(e);
         } else {
-            g_aligned_free(e);
+            arena_unmap(e, sizeof(*e));
         }
     }
 }

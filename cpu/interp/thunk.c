@@ -21,6 +21,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/arena.h"
+
 enum {
     THUNK_SPACE = 4 << 20,
     THUNK_HALF = THUNK_SPACE / 2,
@@ -40,9 +42,14 @@ struct native {
 
 struct native *thunk_cache_new(GError **err)
 {
-    struct native *n = g_new0(struct native, 1);
-    int fd = memfd_create("pvemu-thunks", MFD_CLOEXEC);
+    struct native *n = arena_map(NULL, sizeof(*n));
+    int fd;
 
+    if (n == NULL) {
+        g_set_error(err, G_FILE_ERROR, G_FILE_ERROR_NOMEM, "no memory for native instructions");
+        return NULL;
+    }
+    fd = memfd_create("pvemu-thunks", MFD_CLOEXEC);
     n->rw = n->rx = MAP_FAILED;
     if (fd >= 0 && ftruncate(fd, THUNK_SPACE) == 0) {
         n->rw = mmap(NULL, THUNK_SPACE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -71,7 +78,7 @@ void thunk_cache_free(struct native *n)
     if (n->rx != MAP_FAILED) {
         munmap(n->rx, THUNK_SPACE);
     }
-    g_free(n);
+    arena_unmap(n, sizeof(*n));
 }
 
 const void *thunk_code(const struct native *n, int32_t offset)

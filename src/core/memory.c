@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/arena.h"
 #include "base/checked.h"
 #include "base/error.h"
 
@@ -78,11 +79,16 @@ struct mem *mem_new(uint64_t ram_bytes, uint32_t extra, GError **err)
         mem_free(mem);
         return NULL;
     }
-    mem->ram.frame = g_new(_Atomic uint32_t, pages);
+    mem->ram.frame = arena_map(NULL, sizeof(*mem->ram.frame) * pages);
+    mem->ram.info = arena_map(NULL, sizeof(*mem->ram.info) * (pages + extra));
+    if (mem->ram.frame == NULL || mem->ram.info == NULL) {
+        error_set(err, PVEMU_ERROR_HOST, "no memory for the table of the guest's pages");
+        mem_free(mem);
+        return NULL;
+    }
     for (uint64_t i = 0; i < pages; i++) {
         atomic_init(&mem->ram.frame[i], (uint32_t)i);
     }
-    mem->ram.info = g_new0(struct mem_frame_info, pages + extra);
     return mem;
 }
 
@@ -97,8 +103,8 @@ void mem_free(struct mem *mem)
     if (mem->fd >= 0) {
         close(mem->fd);
     }
-    g_free(mem->ram.frame);
-    g_free(mem->ram.info);
+    arena_unmap(mem->ram.frame, sizeof(*mem->ram.frame) * mem->extra_first);
+    arena_unmap(mem->ram.info, sizeof(*mem->ram.info) * (mem->extra_first + mem->extra));
     g_hash_table_destroy(mem->outside);
     g_rw_lock_clear(&mem->outside_lock);
     g_free(mem);

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "base/sandbox.h"
 #include "boot/boot_image.h"
@@ -41,8 +42,11 @@ static bool machine_make_vcpus(struct machine *m, GError **err)
     m->nr_vcpus = m->config->smp_max;
     m->vcpus = g_new0(struct vcpu_thread *, m->nr_vcpus);
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
-        struct vcpu_thread *vt = g_aligned_alloc0(1, sizeof(*vt), 64);
+        struct vcpu_thread *vt = arena_map(NULL, sizeof(*vt));
 
+        if (vt == NULL) {
+            return error_set(err, PVEMU_ERROR_HOST, "no memory for %u vCPUs", m->nr_vcpus);
+        }
         m->vcpus[i] = vt;
         vt->machine = m;
         vt->vcpu.id = i;
@@ -158,7 +162,7 @@ void machine_free(struct machine *m)
     for (unsigned i = 0; m->vcpus != NULL && i < m->nr_vcpus; i++) {
         if (m->vcpus[i] != NULL) {
             accel_free_engines(m->vcpus[i]);
-            g_aligned_free(m->vcpus[i]);
+            arena_unmap(m->vcpus[i], sizeof(*m->vcpus[i]));
         }
     }
     g_free(m->vcpus);

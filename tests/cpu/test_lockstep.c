@@ -4,6 +4,8 @@
  * of an immediate or of a displacement in its code, and the difference must be reported.
  */
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/cpu.h"
 #include "cpu/dbt/engine.h"
@@ -124,6 +126,38 @@ static void test_counters(void)
     oracle_guest_fini();
 }
 
+/* What a forked process translates, its parent runs: all of that is in arenas. */
+static void test_shared(void)
+{
+    static const uint8_t code[] = {0xb8, 0x44, 0x33, 0x22, 0x11, 0xcc};
+    static struct oracle_state end;
+    static struct oracle_case c;
+    const struct dbt *d;
+    pid_t child;
+    int status;
+
+    c.mode = INSN_MODE_64;
+    c.rip = ORACLE_CODE;
+    c.start.rflags = 2;
+    oracle_guest_init(&ops, NULL);
+    d = vcpu->engine;
+    child = fork();
+    g_assert_cmpint(child, >=, 0);
+    if (child == 0) {
+        oracle_guest_program(&c, code, sizeof(code), &end);
+        _exit(end.vector == CPU_BP && end.gpr[CPU_RAX] == 0x11223344 ? 0 : 1);
+    }
+    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
+    g_assert_cmpint(status, ==, 0);
+    g_assert_cmpuint(d->counts.n[COUNT_BLOCKS], ==, 1);
+    g_assert_cmpuint(d->counts.n[COUNT_ENTERED], ==, 1);
+    oracle_guest_program(&c, code, sizeof(code), &end);
+    g_assert_cmpuint(end.gpr[CPU_RAX], ==, 0x11223344);
+    g_assert_cmpuint(d->counts.n[COUNT_BLOCKS], ==, 1);
+    g_assert_cmpuint(d->counts.n[COUNT_ENTERED], ==, 2);
+    oracle_guest_fini();
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -138,5 +172,6 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/lockstep/store", test_store);
     g_test_add_func("/cpu/bt/words", test_words);
     g_test_add_func("/cpu/bt/counters", test_counters);
+    g_test_add_func("/cpu/bt/shared", test_shared);
     return g_test_run();
 }
