@@ -232,6 +232,7 @@ void dbt_configure(struct vcpu *v, const struct dbt_options *options)
     d->options.views = options->views;
     d->options.loops = options->loops;
     d->options.shake = options->shake;
+    d->options.relink = options->relink;
     d->shake_state = options->seed;
     d->options.no_jumps = options->no_jumps || options->lockstep == 1;
     if (options->perf && d->perf < 0) {

@@ -25,6 +25,7 @@ struct dbt_options {
     bool larges;    /* it takes all pages for large ones there */
     bool loops;     /* all that can be take their fast bodies (tr_loop.c) */
     unsigned shake; /* about one in N blocks that C enters comes after some random invalidation, */
+    unsigned relink; /* or after all that leads to it or from it was undone, */
     uint64_t seed;  /* by this */
     unsigned lockstep; /* 1: compare every run of a block; N: its first 24, then one in N */
 };

@@ -60,6 +60,7 @@ struct tb {
     uint32_t generation; /* of the frame, as long as it is not dead */
     uint32_t need;       /* classes of native instructions inside */
     uint32_t next;       /* in d->frames */
+    uint32_t links;      /* the first of those that lead from it */
     bool dead;           /* nothing leads here until the code was compared again */
     uint8_t nr_peeks;    /* other code of the page that liveness of flags was taken from: */
     uint32_t peek;       /* in d->peeks */
@@ -139,7 +140,9 @@ struct link {
     struct tb *tb;
     uint32_t patch;  /* of the 32-bit displacement, */
     uint32_t stub;   /* which leads here while the target has no code */
-    uint32_t next;   /* with the same target */
+    uint32_t sibling; /* from the same translation; 0: no more */
+    uint32_t target;  /* the translation that has it in its list; 0: none */
+    uint32_t next;    /* in that */
     uint16_t to;     /* offset in the page */
     uint8_t index;   /* enum tlb_index */
     bool host;       /* flags are in EFLAGS */
@@ -153,7 +156,6 @@ struct link {
     uint32_t page;   /* and the page of that rip; 0: a direct branch, for which the tag is that */
     int32_t by;      /* of its own page, which is so far before that rip */
     uint8_t compare; /* the operands of its CMP */
-    uint32_t target; /* the translation that has it in its list; 0: none */
     bool listed;     /* in d->guesses */
     bool flagless;   /* nobody has the flags there */
     uint8_t others;  /* translations that it led to before */
@@ -355,8 +357,8 @@ static inline bool dbt_free(const struct dbt *d, const struct tb *t)
     return !d->options.no_jumps && (d->lockstep == NULL || dbt_lockstep_free(d, t));
 }
 
-/* stress.c: before a block is entered, with options.shake. */
-void dbt_shake(struct dbt *d, struct block *b);
+/* stress.c: before a block is entered, with options.shake or options.relink. */
+void dbt_stress(struct dbt *d, struct block *b);
 
 /* trace.c: a translation from `start` to d->used was made; one was left. */
 void dbt_trace_translation(struct dbt *d, const struct tb *t, uint32_t start, unsigned insns,
@@ -403,6 +405,11 @@ uint64_t dbt_peek_hash(const struct dbt *d, const struct tb *t);
 void dbt_link(struct dbt *d, struct tb *t, unsigned index);
 /* Which of its entries (struct tb_code) a link may use: what it has checked need not be again. */
 unsigned dbt_link_entry(const struct link *l, const struct tb *t, const struct tb_code *code);
+/* It is in the list of l->target no more. */
+void dbt_link_leave(struct dbt *d, struct link *l);
+/* For a stress: all links, guesses, returns and entries of tables that lead to a living translation
+ * or from it are undone. */
+void dbt_relink(struct dbt *d, struct tb *t);
 /* A living translation is known by its frame. */
 void dbt_tb_add(struct dbt *d, struct tb *t);
 void dbt_tb_kill(struct dbt *d, struct tb *t);

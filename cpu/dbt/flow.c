@@ -211,14 +211,15 @@ static struct tr_guess *flow_compare(struct tr *t, int32_t sp, bool direct)
         emit_mov(&t->c, HOST_R11, HOST_R10);
         dbt_jump_salt_emit(&t->c, t->index, HOST_R11);
     }
-    *l = (struct link){.tb = t->t, .index = (uint8_t)t->index, .vector = t->t->need,
+    *l = (struct link){.tb = t->t, .sibling = t->t->links, .index = (uint8_t)t->index, .vector = t->t->need,
                        .to = t->ip, .flagless = t->loc == LOC_REDO,
                        .compare = salted ? 0x1d : 0x15, .site = emit_offset(&t->c)};
     if (sp != TR_SP_UNKNOWN && t->low != t->high) {
         l->low = t->low - sp;
         l->high = t->high - sp;
     }
-    *g = (struct tr_guess){.link = t->d->nr_links++, .direct = direct};
+    t->t->links = t->d->nr_links++;
+    *g = (struct tr_guess){.link = t->t->links, .direct = direct};
     emit_bytes(&t->c, (const uint8_t[]){0x4c, 0x3b, l->compare, 0, 0, 0, 0}, 7);
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_GUESS, t->nr_guesses++);
     return g;

@@ -66,15 +66,12 @@ void dbt_guesses_undo(struct dbt *d, unsigned index)
 static void guess_join(struct dbt *d, struct link *l, struct tb *t)
 {
     uint32_t number = (uint32_t)(l - d->links), to = (uint32_t)(t - d->tbs);
-    uint32_t *at;
 
     if (l->target == to) {
         return;
     }
     if (l->target != 0) {
-        for (at = &d->tbs[l->target].code[l->index].in; *at != number; at = &d->links[*at].next) {
-        }
-        *at = l->next;
+        dbt_link_leave(d, l);
         l->others += l->others <= GUESS_OTHERS;
     }
     l->target = to;

@@ -28,6 +28,13 @@ unsigned dbt_link_entry(const struct link *l, const struct tb *t,
     return code->low == code->high || (code->low >= l->low && code->high <= l->high) ? 2 : 1;
 }
 
+/* It leads to where C looks what is to be linked. */
+static void link_stub(struct dbt *d, struct link *l)
+{
+    link_patch(d, l, l->stub);
+    l->linked = false;
+}
+
 /* Whatever leads here is linked anew. died: those who guess that they lead here are told. */
 static void links_in_undo(struct dbt *d, struct tb_code *code, bool died)
 {
@@ -37,11 +44,23 @@ static void links_in_undo(struct dbt *d, struct tb_code *code, bool died)
         if (l->site != 0) {
             dbt_guess_gone(d, l, died);
         } else {
-            link_patch(d, l, l->stub);
-            l->linked = false;
+            link_stub(d, l);
+            l->target = 0;
         }
     }
     code->in = 0;
+}
+
+void dbt_link_leave(struct dbt *d, struct link *l)
+{
+    uint32_t number = (uint32_t)(l - d->links);
+    uint32_t *at = &d->tbs[l->target].code[l->index].in;
+
+    while (*at != number) {
+        at = &d->links[*at].next;
+    }
+    *at = l->next;
+    l->target = 0;
 }
 
 /* Are its runs long enough for the head to pay? Its first iterations come by here. */
@@ -104,6 +123,7 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
     link_patch(d, l, to);
     d->counts.n[COUNT_LINKS]++;
     l->linked = true;
+    l->target = (uint32_t)(t - d->tbs);
     l->next = code->in;
     code->in = d->link;
 }
@@ -239,6 +259,75 @@ bool dbt_jump(struct dbt *d, uint64_t rip)
     }
     dbt_jump_add(d, index, rip, &t->code[index]);
     return true;
+}
+
+/* ---- stress ---- */
+
+static unsigned links_nr_in(const struct dbt *d, const struct tb_code *code)
+{
+    unsigned n = 0;
+
+    for (uint32_t in = code->in; in != 0; in = d->links[in].next) {
+        n += d->links[in].linked;
+    }
+    return n;
+}
+
+static unsigned links_out_undo(struct dbt *d, const struct tb *t)
+{
+    unsigned n = 0;
+
+    for (uint32_t at = t->links; at != 0; at = d->links[at].sibling) {
+        struct link *l = &d->links[at];
+
+        if (l->target == 0) {
+            continue;
+        }
+        n += l->linked;
+        dbt_link_leave(d, l);
+        if (l->site == 0) {
+            link_stub(d, l);
+        } else if (l->linked) {
+            dbt_guess_undo(d, l);
+        }
+    }
+    return n;
+}
+
+/* The table of jumps, in all places. */
+static unsigned links_table_undo(struct dbt *d, struct tb_code *code, unsigned index)
+{
+    struct dbt_jumps *jumps = &d->jumps[index];
+    uint64_t far = (uint64_t)(uintptr_t)(d->rx + code->far);
+    unsigned n = 0;
+
+    for (unsigned i = 0; code->jump != DBT_JUMP_NONE && i < d->nr_jump_used[index]; i++) {
+        unsigned slot = d->jump_used[index][i];
+
+        if (jumps->code[slot] == far && jumps->tag[slot] != dbt_jump_nowhere(slot)) {
+            jumps->tag[slot] = dbt_jump_nowhere(slot);
+            n++;
+        }
+    }
+    code->jump = DBT_JUMP_NONE;
+    return n;
+}
+
+void dbt_relink(struct dbt *d, struct tb *t)
+{
+    unsigned n = links_out_undo(d, t);
+
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        struct tb_code *code = &t->code[i];
+
+        n += links_nr_in(d, code);
+        links_in_undo(d, code, false);
+        if (code->far != 0) {
+            n += links_table_undo(d, code, i);
+        }
+    }
+    dbt_returns_reset_all(d);
+    d->counts.n[COUNT_RELINKS] += n;
 }
 
 /* ---- code that changes ---- */

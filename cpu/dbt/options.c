@@ -93,6 +93,9 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     if (strcmp(word, "shake") == 0) {
         return option_number(word, value, 1000000, &o->shake, err);
     }
+    if (strcmp(word, "relink") == 0) {
+        return option_number(word, value, 1000000, &o->relink, err);
+    }
     if (strcmp(word, "seed") == 0) {
         return option_seed(word, value, &o->seed, err);
     }
@@ -101,7 +104,7 @@ static bool option_one(struct dbt_options *o, const char *word, const char *valu
     }
     return error_set(err, PVEMU_ERROR_USAGE,
                      "-accel bt: '%s' is not one of: lockstep[=N] nolink hot=N cache=SIZE "
-                     "tlb=N insns=N lookups runs views larges loops shake=N seed=N perf", word);
+                     "tlb=N insns=N lookups runs views larges loops shake=N relink=N seed=N perf", word);
 }
 
 bool dbt_options_parse(struct dbt_options *o, const char *text, GError **err)

@@ -127,8 +127,8 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     unsigned index = (unsigned)(e->tlb - e->tlbs);
     struct tb *t;
 
-    if (unlikely(d->options.shake != 0)) {
-        dbt_shake(d, e->current);
+    if (unlikely((d->options.shake | d->options.relink) != 0)) {
+        dbt_stress(d, e->current);
     }
     t = run_find(d, op, index);
     if (t == NULL || (t->need & e->native_missing) != 0 ||

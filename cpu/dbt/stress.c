@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * -accel bt,shake=N: things that a translator must survive at any moment, at random moments.
- * Nothing here changes what the guest sees. The same seed gives the same choices, but devices
+ * -accel bt,shake=N and relink=N: things that a translator must survive at any moment, at random
+ * moments. Nothing here changes what the guest sees. The same seed gives the same choices, but devices
  * and clocks give no guest the same run twice.
  */
 #include "engine.h"
@@ -75,7 +75,7 @@ static void shake_one(struct dbt *d, struct block *b, enum shake what)
     }
 }
 
-void dbt_shake(struct dbt *d, struct block *b)
+static void shake(struct dbt *d, struct block *b)
 {
     uint64_t r = shake_random(d);
     enum shake what = (enum shake)((r >> 32) % SHAKE_NR);
@@ -88,4 +88,17 @@ void dbt_shake(struct dbt *d, struct block *b)
     }
     shake_one(d, b, what);
     d->link = 0;
+}
+
+void dbt_stress(struct dbt *d, struct block *b)
+{
+    struct tb *t = b->translation;
+
+    if (d->options.relink != 0 && shake_random(d) % d->options.relink == 0 && t != NULL &&
+        !t->dead) {
+        dbt_relink(d, t);
+    }
+    if (d->options.shake != 0) {
+        shake(d, b);
+    }
 }

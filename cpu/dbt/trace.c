@@ -98,6 +98,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_GUEST_BYTES] = "guest-bytes",
     [COUNT_HOST_BYTES] = "host-bytes",
     [COUNT_LINKS] = "links",
+    [COUNT_RELINKS] = "links-undone-by-stress",
     [COUNT_GUESS_NEVER] = "sites-of-many-targets",
     [COUNT_KILLS] = "translations-invalidated",
     [COUNT_REVIVALS] = "translations-revived",

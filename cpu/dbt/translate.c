@@ -146,7 +146,8 @@ static void stub_link(struct tr *t, const struct fixup *f)
     struct dbt *d = t->d;
     struct link *l = &d->links[d->nr_links];
 
-    *l = (struct link){.tb = t->t, .patch = f->at, .stub = emit_offset(&t->c),
+    *l = (struct link){.tb = t->t, .sibling = t->t->links,
+                       .patch = f->at, .stub = emit_offset(&t->c),
                        .to = (uint16_t)f->to, .index = (uint8_t)t->index,
                        .host = f->loc == LOC_HOST,
                        .loop = f->loop,
@@ -159,7 +160,8 @@ static void stub_link(struct tr *t, const struct fixup *f)
         tr_flags_save(t);
     }
     tr_guest_address(t, HOST_R10, (int64_t)f->to);
-    emit_mov_imm32(&t->c, HOST_R11, d->nr_links++);
+    t->t->links = d->nr_links++;
+    emit_mov_imm32(&t->c, HOST_R11, t->t->links);
     emit_jmp_to(&t->c, d->common_exit);
 }
 

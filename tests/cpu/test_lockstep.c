@@ -13,11 +13,10 @@
 
 static struct vcpu *vcpu;
 static struct accel_ops ops;
+static struct dbt_options options = {.hot = 1, .lockstep = 1};
 
 static bool init(struct vcpu *v, GError **err)
 {
-    static const struct dbt_options options = {.hot = 1, .lockstep = 1};
-
     vcpu = v;
     if (!dbt_accel_ops.vcpu_init(v, err)) {
         return false;
@@ -87,17 +86,18 @@ static void test_store(void)
 /* The words behind -accel bt, */
 static void test_words(void)
 {
-    static const char *const wrong[] = {"tlb=0", "tlb=65", "hot", "lockstep=x", "seed=-1",
+    static const char *const wrong[] = {"tlb=0", "tlb=65", "hot", "relink", "relink=0", "lockstep=x", "seed=-1",
                                         "cache=0", "nolink=1", "frobnicate", ""};
     struct dbt_options o = {0};
     GError *err = NULL;
 
-    g_assert_true(dbt_options_parse(&o, "lockstep=5,tlb=4,shake=7,seed=9,insns=2,cache=1M", &err));
+    g_assert_true(dbt_options_parse(&o, "lockstep=5,tlb=4,shake=7,relink=8,seed=9,insns=2,cache=1M", &err));
     g_assert_no_error(err);
     g_assert_cmpuint(o.lockstep, ==, 5);
     g_assert_cmpuint(o.hot, ==, 1); /* lockstep wants everything translated */
     g_assert_cmpuint(o.tlb, ==, 4);
     g_assert_cmpuint(o.shake, ==, 7);
+    g_assert_cmpuint(o.relink, ==, 8);
     g_assert_cmpuint(o.seed, ==, 9);
     g_assert_cmpuint(o.insns, ==, 2);
     g_assert_cmpuint(o.cache, ==, 1 << 20);
@@ -124,6 +124,57 @@ static void test_counters(void)
     g_assert_nonnull(strstr(text, "blocks-translated 1\n"));
     g_assert_nonnull(strstr(text, "entered-from-c 1\n"));
     oracle_guest_fini();
+}
+
+static uint64_t linked(const struct oracle_case *c, const uint8_t *code, unsigned len, unsigned relink,
+                       uint64_t *undone)
+{
+    static struct oracle_state end;
+    const struct dbt *d;
+    uint64_t links;
+
+    options = (struct dbt_options){.hot = 1, .relink = relink};
+    oracle_guest_init(&ops, NULL);
+    d = vcpu->engine;
+    for (unsigned i = 0; i < 8; i++) {
+        oracle_guest_program(c, code, len, &end);
+        g_assert_cmpuint(end.vector, ==, CPU_BP);
+        g_assert_cmpuint(end.gpr[CPU_RAX], ==, 300);
+    }
+    links = d->counts.n[COUNT_LINKS];
+    *undone = d->counts.n[COUNT_RELINKS];
+    oracle_guest_fini();
+    options = (struct dbt_options){.hot = 1, .lockstep = 1};
+    return links;
+}
+
+/* What relink=N undoes is linked anew, and the program does the same: 100 calls of a loop of 3. */
+static void test_relink(void)
+{
+    static const uint8_t code[] = {
+        0x31, 0xc0,                   /*    xor %eax,%eax */
+        0xb9, 100, 0, 0, 0,           /*    mov $100,%ecx */
+        0xe8, 5, 0, 0, 0,             /* 1: call 2f */
+        0xff, 0xc9,                   /*    dec %ecx */
+        0x75, 0xf7,                   /*    jnz 1b */
+        0xcc,                         /*    int3 */
+        0xba, 3, 0, 0, 0,             /* 2: mov $3,%edx */
+        0xff, 0xc0, 0xff, 0xca,       /* 3: inc %eax; dec %edx */
+        0x75, 0xfa, 0xc3,             /*    jnz 3b; ret */
+    };
+    static struct oracle_case c;
+    uint64_t plain, often, undone;
+
+    c.mode = INSN_MODE_64;
+    c.rip = ORACLE_CODE + 64;
+    c.start.rflags = 2;
+    c.start.gpr[CPU_RSP] = ORACLE_DATA + 2048;
+    plain = linked(&c, code, sizeof(code), 0, &undone);
+    g_assert_cmpuint(plain, >=, 3);
+    g_assert_cmpuint(undone, ==, 0);
+    often = linked(&c, code, sizeof(code), 1, &undone);
+    g_assert_cmpuint(undone, >=, 10);
+    g_assert_cmpuint(often, >=, plain + 10);
 }
 
 /* What a forked process translates, its parent runs: all of that is in arenas. */
@@ -172,6 +223,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cpu/lockstep/store", test_store);
     g_test_add_func("/cpu/bt/words", test_words);
     g_test_add_func("/cpu/bt/counters", test_counters);
+    g_test_add_func("/cpu/bt/relink", test_relink);
     g_test_add_func("/cpu/bt/shared", test_shared);
     return g_test_run();
 }
