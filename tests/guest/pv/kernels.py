@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs test kernels on every engine that needs no hardware: kernels.py PVEMU KERNEL_DIR [ops]. The rows are in rows.py."""
+"""Runs test kernels on every engine that needs no hardware: kernels.py PVEMU KERNEL_DIR [ops | litmus]. The rows are in rows.py."""
 import os
 import re
 import subprocess
@@ -11,6 +11,8 @@ import rows
 
 PVEMU, KERNELS = sys.argv[1], sys.argv[2]
 ENGINES = ["interp", "bt", "bt,hot=1"]  # translated when it has run often, and from the first time on
+# With several CPUs: also with all loops that can be in their fast bodies, with links that come and go, and with a small TLB.
+LITMUS_ENGINES = ["interp", "bt", "bt,hot=1,loops", "bt,hot=1,relink=50,shake=500,tlb=8,seed=1"]
 LIMIT = 120
 
 
@@ -30,12 +32,12 @@ def run(row, engine, runtime):
 
 def main():
     failed = number = 0
-    chosen = rows.OPS if sys.argv[3:] == ["ops"] else rows.PV
-    print(f"1..{len(chosen) * len(ENGINES)}")
+    chosen, engines = {"": (rows.PV, ENGINES), "ops": (rows.OPS, ENGINES), "litmus": (rows.LITMUS, LITMUS_ENGINES)}["".join(sys.argv[3:])]
+    print(f"1..{len(chosen) * len(engines)}")
     with tempfile.TemporaryDirectory() as runtime:
         os.chmod(runtime, 0o700)
         for row in chosen:
-            for engine in ENGINES:
+            for engine in engines:
                 number += 1
                 done = run(row, engine, runtime)
                 said = "" if done is None else done.stderr.decode(errors="replace")

@@ -24,6 +24,8 @@ class Row(NamedTuple):
         cpus = "1"
         if "vcpus" in self.kernel:
             cpus = "1,max=3"
+        elif self.kernel.startswith("litmus"):
+            cpus = "1,max=4"
         elif self.kernel.startswith(("ops_", "pv_failsafe", "pv_flush", "pv_types", "pv_wild_no_failsafe")):
             cpus = "1,max=2"
         machine = "pvh" if "_pvh" in self.kernel else "pv"
@@ -82,3 +84,6 @@ OPS += [shutdown("pv", way, f"c {reason}", status, verdict, "by sched_op_compat\
         for way in WAYS for reason, status, verdict in REASONS]
 OPS += [shutdown(kind, way, "d", 0, "powered off", "by vcpu_op\n") for kind, way in KINDS]
 OPS += [shutdown(kind, way, "w", 112, "watchdog fired", "by the watchdog\n") for kind, way in KINDS]
+
+# Memory order on several CPUs (tests/guest/ops/litmus.c).
+LITMUS = [good("litmus", "litmus_pvh")]
