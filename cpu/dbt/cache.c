@@ -47,6 +47,7 @@ bool dbt_cache_init(struct dbt *d, GError **err)
     }
     dbt_common_emit(d);
     dbt_cache_drop(d);
+    d->counts.n[COUNT_DROPS] = 0; /* there was nothing to drop */
     return true;
 }
 
