@@ -103,11 +103,22 @@ static void stack_use(struct tr *t, int64_t low, unsigned size)
     }
 }
 
+/* Does the branch lead to nothing but a RET, as the code there is now? */
+static bool stack_returns(const struct tr *t, unsigned i)
+{
+    const struct insn *in = &t->insn[i];
+    const uint8_t *page = mem_frame_hva(t->d->interp.v->mem, t->b->frame);
+    int64_t to = (int64_t)t->b->offset + t->at[i] + in->len + (int64_t)in->imm;
+
+    return in->id == INSN_RET ||
+           (in->id == INSN_JCC && to >= 0 && to < MEM_PAGE_SIZE && page[to] == 0xc3);
+}
+
 /* Does it lead to other code of its function? */
 static bool stack_goes_on(const struct tr *t)
 {
     for (unsigned i = 0; i < t->nr; i++) {
-        if ((t->insn[i].flags & INSN_F_BRANCH) != 0 && t->insn[i].id != INSN_RET) {
+        if ((t->insn[i].flags & INSN_F_BRANCH) != 0 && !stack_returns(t, i)) {
             return true;
         }
     }
