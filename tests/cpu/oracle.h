@@ -66,7 +66,14 @@ bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct
 bool oracle_prepare(struct oracle_rng *r, struct oracle_case *c, const uint8_t *bytes,
                     unsigned len, uint8_t *data);
 
+/* For comparisons: the instruction that ended in this page fault needs half of its operand only. With
+ * AMD's MXCSR.MM that operand may lie over two pages, and the processor does not look at the other
+ * half: SDM and APM leave that open (UNPCKL, PUNPCKL, counts of shifts). */
+bool oracle_half_operand(const struct insn *in, const struct oracle_state *fault);
+
 /* oracle_host.c */
+/* First of all, before an engine's state, which lies anywhere below 2 GiB, is where these are. */
+void oracle_host_reserve(void);
 void oracle_host_init(void);
 uint8_t *oracle_host_data(void); /* the data area, writable throughout */
 /* These pages are not there while programs run: wild ones would find them. */

@@ -499,3 +499,33 @@ bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct
     }
     return oracle_prepare(r, c, b, c->in.len, data);
 }
+
+bool oracle_half_operand(const struct insn *in, const struct oracle_state *fault)
+{
+    enum { MXCSR_MM = 1 << 17 };
+    uint32_t mxcsr;
+
+    memcpy(&mxcsr, fault->xsave + 24, sizeof(mxcsr));
+    if (fault->vector != CPU_PAGE_FAULT || (fault->cr2 & 4095) != 0 || (mxcsr & MXCSR_MM) == 0 ||
+        (in->flags & INSN_F_ALIGNED) == 0 || in->map != INSN_MAP_0F) {
+        return false;
+    }
+    switch (in->opcode) {
+    case 0x14:
+    case 0x60:
+    case 0x61:
+    case 0x62:
+    case 0x6c:
+    case 0xd1:
+    case 0xd2:
+    case 0xd3:
+    case 0xe1:
+    case 0xe2:
+    case 0xf1:
+    case 0xf2:
+    case 0xf3:
+        return true;
+    default:
+        return false;
+    }
+}

@@ -118,11 +118,22 @@ static uint8_t *host_map(uint64_t at, size_t size, int prot)
 
     g_assert(fd >= 0 && ftruncate(fd, (off_t)size) == 0);
     rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    fixed = mmap((void *)(uintptr_t)at, size, prot,
-                 MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_POPULATE, fd, 0);
+    fixed = mmap((void *)(uintptr_t)at, size, prot, MAP_SHARED | MAP_FIXED | MAP_POPULATE, fd, 0);
     g_assert(rw != MAP_FAILED && fixed == (void *)(uintptr_t)at);
     close(fd);
     return rw;
+}
+
+static void host_reserve(uint64_t at, size_t size)
+{
+    g_assert(mmap((void *)(uintptr_t)at, size, PROT_NONE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != MAP_FAILED);
+}
+
+void oracle_host_reserve(void)
+{
+    host_reserve(ORACLE_CODE, ORACLE_CODE_SIZE);
+    host_reserve(ORACLE_DATA, ORACLE_DATA_SIZE);
 }
 
 void oracle_host_init(void)

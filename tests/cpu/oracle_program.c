@@ -147,7 +147,8 @@ static bool compare_explained(const struct oracle_state *a, const struct oracle_
     if (a->cr2 >> 12 == 0xffffffffff600) {
         return true;
     }
-    return h->vector == CPU_PAGE_FAULT && h->rip == a->rip && known && in.id == INSN_CMPS;
+    return known && (oracle_half_operand(&in, a) || (h->vector == CPU_PAGE_FAULT &&
+                                                     h->rip == a->rip && in.id == INSN_CMPS));
 }
 
 static bool equal(const struct run *run, enum side s)
@@ -420,6 +421,9 @@ int main(int argc, char **argv)
     eager_options.views = o.views;
     eager_options.lookups = o.lookups;
     eager_options.loops = use_loops;
+    if (o.host) {
+        oracle_host_reserve();
+    }
     oracle_guest_init(&interp_accel_ops, model);
     oracle_second_init(&eager_ops, model);
     if (o.host) {

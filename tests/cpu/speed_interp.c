@@ -55,6 +55,7 @@ int main(int argc, char **argv)
         return 77;
     }
     model = cpu_model_new_host(NULL);
+    oracle_host_reserve();
     oracle_guest_init(argc > 1 ? &dbt_accel_ops : &interp_accel_ops, model);
     oracle_host_init();
     for (unsigned i = 0; i < speed_nr_kernels; i++) {
