@@ -37,6 +37,7 @@ struct test {
     struct cpu_model *model;
     struct state before, emitted, c;
     unsigned done, refused, found; /* found: the target was in the table of jumps */
+    uint32_t first; /* its rec, where others follow */
     bool planted;
     bool on; /* it went there, and nobody else was asked */
 };
@@ -721,6 +722,116 @@ static void test_interrupt(const void *data)
     test_free(t);
 }
 
+/* Instructions that are written out where they are; the UD2 behind them is the interpreter's. */
+static const struct {
+    const char *name;
+    uint8_t len, code[8];
+    bool user;
+} registers[] = {
+    {"rdtsc", 2, {0x0f, 0x31}, false},
+    {"rdtsc-user", 2, {0x0f, 0x31}, true},
+    {"clac", 3, {0x0f, 0x01, 0xca}, false},
+    {"mov-cr2", 3, {0x0f, 0x20, 0xd3}, false},
+    {"mov-cr2-r10", 4, {0x41, 0x0f, 0x20, 0xd2}, false},
+    {"mov-cr2-rsp", 3, {0x0f, 0x20, 0xd4}, false},
+    {"rdfsbase", 5, {0xf3, 0x48, 0x0f, 0xae, 0xc7}, false},
+    {"rdgsbase-r11", 5, {0xf3, 0x49, 0x0f, 0xae, 0xcb}, true},
+    {"wrfsbase", 5, {0xf3, 0x48, 0x0f, 0xae, 0xd6}, true},
+    {"wrgsbase-r9", 5, {0xf3, 0x49, 0x0f, 0xae, 0xd9}, false},
+    {"wrfsbase-rsp", 5, {0xf3, 0x48, 0x0f, 0xae, 0xd4}, false},
+    {"wrgsbase-32", 4, {0xf3, 0x0f, 0xae, 0xda}, false},
+};
+
+static bool registers_tsc;
+
+/* Who goes on from C does that. */
+static void registers_refresh(struct dbt *d)
+{
+    d->seg_base[0] = d->interp.v->cpu.seg[CPU_FS].base;
+    d->seg_base[1] = d->interp.v->cpu.seg[CPU_GS].base;
+}
+
+static const void *registers_by_c(struct dbt *d, uint32_t rec)
+{
+    const void *go = dbt_system(d, rec);
+
+    registers_refresh(d);
+    if (registers_tsc && d->interp.v->cpu.rip == G_CODE + 2) {
+        d->interp.v->cpu.gpr[CPU_RAX] = d->interp.v->cpu.gpr[CPU_RDX] = 0;
+    }
+    return go;
+}
+
+/* By both ways. The time is another one. */
+static void registers_both(struct test *t, struct tb *tb, unsigned index)
+{
+    uint64_t offset, tsc = __builtin_ia32_rdtsc();
+    uint32_t before = asked(t);
+
+    state_save(t, &t->before);
+    offset = (uint64_t)t->g->cpu->tsc_offset;
+    enter(t, tb->code[index].mem[0]);
+    if (registers_tsc && t->g->cpu->rip == G_CODE + 2) {
+        uint64_t *gpr = t->g->cpu->gpr, now = gpr[CPU_RDX] << 32 | gpr[CPU_RAX];
+
+        g_assert_cmphex(gpr[CPU_RAX] >> 32, ==, 0);
+        g_assert_cmphex(gpr[CPU_RDX] >> 32, ==, 0);
+        g_assert_cmpuint(now - offset - tsc, <=, __builtin_ia32_rdtsc() - tsc);
+        gpr[CPU_RAX] = gpr[CPU_RDX] = 0;
+    }
+    if (asked(t) != before) {
+        registers_refresh(t->d);
+    }
+    arrive(t);
+    state_save(t, &t->emitted);
+    state_restore(t, &t->before);
+    if (registers_by_c(t->d, t->first) ==
+        (const void *)(t->d->rx + t->d->common_deliver[t->d->index])) {
+        (void)refused_of(t)(t->d, 0);
+    }
+    arrive(t);
+    state_save(t, &t->c);
+    compare(&t->c, &t->emitted);
+}
+
+static void test_register(const void *data)
+{
+    unsigned n = GPOINTER_TO_UINT(data), index = registers[n].user ? TLB_USER : TLB_SUPERVISOR;
+    struct test *t = test_new();
+    uint8_t code[10] = {0};
+    uint32_t slow, before;
+    struct tb *tb;
+
+    memcpy(code, registers[n].code, registers[n].len);
+    code[registers[n].len] = 0x0f;
+    code[registers[n].len + 1] = 0x0b;
+    registers_tsc = code[0] == 0x0f && code[1] == 0x31;
+    random_segments(t, registers[n].user);
+    tb = translate(t, code, registers[n].len + 2u);
+    t->first = rec_of(t);
+    before = asked(t);
+    for (unsigned i = 0; i < 1500; i++) {
+        random_state(t, registers[n].user);
+        t->g->cpu->cpl = !registers[n].user && chance(t, 30) ? 1 : t->g->cpu->cpl;
+        t->g->cpu->cr4 &= ~(uint64_t)(CPU_CR4_TSD | CPU_CR4_FSGSBASE);
+        t->g->cpu->cr4 |= (chance(t, 8) ? CPU_CR4_TSD : 0) |
+                          (chance(t, 8) ? 0 : CPU_CR4_FSGSBASE);
+        t->g->v->model = NULL; /* as when it was translated */
+        t->g->cpu->cr2 = random64(t);
+        t->g->cpu->irq_shadow = false; /* no translation runs then, */
+        t->g->cpu->rflags &= ~(uint64_t)CPU_TF; /* nor with that */
+        interp_mode_changed(t->e);
+        t->g->cpu->tsc_offset = (int64_t)random64(t) >> 8;
+        t->d->index = index;
+        random_stacks(t);
+        registers_both(t, tb, index);
+    }
+    slow = asked(t) - before;
+    g_test_message("%u by C", slow - 1500);
+    t->found = t->done = t->refused = ROUNDS; /* nothing of that */
+    test_free(t);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -737,5 +848,10 @@ int main(int argc, char **argv)
                          test_interrupt);
     g_test_add_data_func("/interp/stubs/interrupt-kernel", GUINT_TO_POINTER(TLB_SUPERVISOR),
                          test_interrupt);
+    for (unsigned i = 0; i < G_N_ELEMENTS(registers); i++) {
+        g_autofree char *path = g_strdup_printf("/interp/stubs/%s", registers[i].name);
+
+        g_test_add_data_func(path, GUINT_TO_POINTER(i), test_register);
+    }
     return g_test_run();
 }
