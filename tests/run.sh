@@ -4,7 +4,8 @@
 #
 #   tests/run.sh            what every commit must pass
 #   tests/run.sh --slow     a Debian system with systemd, long transfers, 250 boots, real programs, mixed load by PVH and PV
-#                           with 1 and 4 CPUs, 10 million oracle cases
+#                           with 1 and 4 CPUs, 12 million oracle cases, programs of 100 million instructions, and one
+#                           Debian boot with every translation compared
 #   tests/run.sh --nightly  the same as --slow: for cron
 #   tests/run.sh --quick    only the compiled tests, no booting of distribution kernels
 #
@@ -162,6 +163,13 @@ if [ "$mode" != --quick ]; then
         page=$("$pvemu_top/images/guest-kernel.sh" linux-6.1)
         suite "hypercall page" plain "${env[@]}" PVEMU_PAGE_KERNEL="$page" python3 "$pvemu_top/tests/boot/hypercall_page.py"
         suite "ten million oracle cases" plain "$pvemu_top/build-gcc/tests/cpu/oracle_insn" -n 10000000
+        suite "two million on the translator" plain "$pvemu_top/build-gcc/tests/cpu/oracle_insn" -bt -n 2000000 -seed 9
+        # A hundred million instructions of programs, on the interpreter, the translator and the processor.
+        program=("$pvemu_top/build-gcc/tests/cpu/oracle_program")
+        suite "programs" plain "${program[@]}" -insns 40000000 -seed 5
+        suite "programs, loops" plain "${program[@]}" -loops -insns 20000000 -seed 5
+        suite "programs, runs" plain "${program[@]}" -runs -insns 20000000 -seed 6
+        suite "programs, views" plain "${program[@]}" -views -insns 20000000 -seed 7
     fi
 fi
 
