@@ -184,7 +184,7 @@ static void common_region(struct dbt *d, struct emit *c, unsigned index)
     uint32_t retry, missing, slow;
 
     d->common_region[index] = emit_offset(c);
-    emit_bytes(c, (const uint8_t[]){0x65, 0xff, 0x04, 0x25}, 4); /* incl gs:.. */
+    emit_bytes(c, (const uint8_t[]){0x65, 0x48, 0xff, 0x04, 0x25}, 5); /* incq gs:.. */
     emit_u32(c, (uint32_t)GS(counts.n[COUNT_REGION_MISSES]));
     emit_op_gs(c, EMIT_STORE, HOST_R11, GS(region_at));
     emit_op_gs(c, EMIT_STORE, HOST_R10, GS(region_span));

@@ -353,6 +353,7 @@ struct interp {
     struct interp_stack stack, stacks[TLB_NR]; /* now; with the other TLBs */
     struct interp_nears near;
     struct interp_region region[INTERP_REGIONS];
+    uint64_t region_never; /* where a page is that is not memory all over; 0: none was met */
     struct interp_stress stress;
     uint64_t flushes[VCPU_FLUSH_SPACE + 1]; /* of the TLB, by kind */
 
@@ -367,7 +368,7 @@ struct interp {
     uint64_t large_shifts;                /* the sizes of those, as bits */
 
     struct interp_known known;
-    void (*free)(struct interp *e); /* NULL: g_aligned_free() */
+    void (*free)(struct interp *e); /* NULL: it lies in an arena of its own */
     struct space *space; /* the current one */
     uint64_t pv_space;   /* the number of a paravirtual guest's; 0: none */
     uint64_t space_clock, protects;

@@ -11,7 +11,9 @@
  */
 #include "engine.h"
 
-enum { LEAVES = 1024, FRAMES_MAX = 1 << 18 }; /* looked at for one miss */
+/* For one miss: pages that are walked to, and frames looked at but for the last of these. A large
+ * page is of 1 GiB at most. */
+enum { LEAVES = 1024, FRAMES = 1 << 16, LARGEST = 1 << 30 };
 
 /* Is [gpa, gpa + size) plain RAM at hva? */
 static bool region_ram(const struct mem *mem, uint64_t gpa, uint64_t size, const uint8_t *hva)
@@ -31,14 +33,19 @@ static uint64_t region_leaf(struct interp *e, uint64_t va, uint64_t addend)
     uint64_t base;
 
     if (!x86_walk(e->v, &e->walk, interp_walk_space(e), va, X86_READ, &map) ||
-        !map.global || map.user || map.page_size > (uint64_t)FRAMES_MAX << 12) {
+        !map.global || map.user || map.page_size > LARGEST) {
         return 0;
     }
     base = va & ~(map.page_size - 1);
-    return region_ram(e->v->mem, map.gpa - (va - base), map.page_size,
-                      (const uint8_t *)(uintptr_t)(base + addend))
-               ? map.page_size
-               : 0;
+    if (base == e->region_never) {
+        return 0;
+    }
+    if (!region_ram(e->v->mem, map.gpa - (va - base), map.page_size,
+                    (const uint8_t *)(uintptr_t)(base + addend))) {
+        e->region_never = base;
+        return 0;
+    }
+    return map.page_size;
 }
 
 static void region_set(struct interp_region *r, uint64_t start, uint64_t len)
@@ -51,7 +58,9 @@ static void region_set(struct interp_region *r, uint64_t start, uint64_t len)
 /* Towards va, which is a kernel's as all of it is; a few pages at a time. */
 static void region_grow(struct interp *e, struct interp_region *r, uint64_t va)
 {
-    for (unsigned i = 0; i < LEAVES && va - r->start >= r->len; i++) {
+    uint64_t frames = 0;
+
+    for (unsigned i = 0; i < LEAVES && frames < FRAMES && va - r->start >= r->len; i++) {
         bool up = va > r->start;
         uint64_t size = region_leaf(e, up ? r->start + r->len : r->start - 1, r->addend);
 
@@ -59,11 +68,13 @@ static void region_grow(struct interp *e, struct interp_region *r, uint64_t va)
             r->wall[up] = true;
             return;
         }
+        frames += size >> MEM_PAGE_SHIFT;
         region_set(r, up ? r->start : r->start - size, r->len + size);
     }
 }
 
-/* The one with this addend, or an empty one; NULL: all are others. */
+/* The one that has this addend, or had it; or one that had none yet, or an empty one; NULL: all are
+ * others. Translations know regions by number, so they are to come back where they were. */
 static struct interp_region *region_for(struct interp *e, uint64_t addend)
 {
     struct interp_region *empty = NULL;
@@ -71,10 +82,10 @@ static struct interp_region *region_for(struct interp *e, uint64_t addend)
     for (unsigned i = 0; i < INTERP_REGIONS; i++) {
         struct interp_region *r = &e->region[i];
 
-        if (r->len != 0 && r->addend == addend) {
+        if (r->addend == addend) {
             return r;
         }
-        if (r->len == 0 && empty == NULL) {
+        if (r->len == 0 && (empty == NULL || (empty->addend != 0 && r->addend == 0))) {
             empty = r;
         }
     }
@@ -102,16 +113,18 @@ void interp_region_met(struct interp *e, uint64_t va, uint64_t addend)
 
 void interp_regions_forget(struct interp *e)
 {
+    e->region_never = 0;
     for (unsigned i = 0; i < INTERP_REGIONS; i++) {
-        e->region[i] = (struct interp_region){0};
+        e->region[i] = (struct interp_region){.addend = e->region[i].addend};
     }
 }
 
 void interp_region_forget(struct interp *e, uint64_t va)
 {
+    e->region_never = 0;
     for (unsigned i = 0; i < INTERP_REGIONS; i++) {
         if (va - e->region[i].start < e->region[i].len) {
-            e->region[i] = (struct interp_region){0};
+            e->region[i] = (struct interp_region){.addend = e->region[i].addend};
         }
     }
 }

@@ -5,6 +5,9 @@
  */
 #include "cpu/interp/engine.h"
 #include "guest.h"
+#ifdef interp_accel_ops
+#include "cpu/dbt/engine.h"
+#endif
 
 enum {
     H_PDPT = 0x6000,
@@ -89,8 +92,12 @@ static void expect(struct guest *g, uint64_t rsi, uint64_t rax, uint64_t rbx, ui
 static uint64_t region_len(const struct guest *g)
 {
     const struct interp *e = g->v->engine;
+    uint64_t longest = 0;
 
-    return e->region[0].len;
+    for (unsigned i = 0; i < INTERP_REGIONS; i++) {
+        longest = MAX(longest, e->region[i].len);
+    }
+    return longest;
 }
 
 static void invlpg(struct guest *g, uint64_t va)
@@ -202,6 +209,7 @@ static void test_between(void)
         large(g, 1, cases[i].gpa, cases[i].bits);
         large(g, 2, H_FRAME + 2 * LARGE, LARGE_BITS);
         guest_flush(g);
+        region_learn(g);
         GUEST_LOAD(g, fields);
         put(g, H_FRAME + 0x100, HIGH + 2 * LARGE + 0x200, 15);
         put(g, H_FRAME + 2 * LARGE + 0x200, 16, 17);
@@ -223,9 +231,18 @@ static void test_not_memory(void)
     put(g, H_FRAME, 10, 11);
     expect(g, HIGH + 0x100, HIGH + LARGE, HIGH + LARGE, 10);
     g_assert_cmphex(region_len(g), ==, 0);
-    /* A hole in it, made while it is known. */
-    large(g, 0, H_FRAME, LARGE_BITS);
+    guest_free(g);
+}
+
+/* A hole in it, made while it is known. */
+static void test_hole(void)
+{
+    struct guest *g = region_guest();
+
+    large(g, 1, 0, 0);
     guest_flush(g);
+    region_learn(g);
+    GUEST_LOAD(g, fields);
     put(g, H_FRAME + 0x100, HIGH + 0x3000, 12);
     guest_write64(g, H_FRAME + 0x3000, 13);
     expect(g, HIGH + 0x100, HIGH + 0x3000, 12, 13);
@@ -234,6 +251,66 @@ static void test_not_memory(void)
     guest_flush(g);
     guest_mmio.read_value = 14;
     expect(g, HIGH + 0x100, HIGH + 0x3000, 12, 14);
+    g_assert_cmphex(region_len(g), ==, 0);
+    guest_free(g);
+}
+
+GUEST_CODE(store_alone, "mov %rbx, 8(%rsi)\n"
+                        "hlt");
+GUEST_CODE(store_group, "mov (%rsi), %rax\n"
+                        "mov %rbx, 8(%rsi)\n"
+                        "hlt");
+GUEST_CODE(bit, "bt %rcx, (%rsi)\n"
+                "sbb %rax, %rax\n"
+                "hlt");
+
+/* What is in a region may be read; whether it may be written its page says. */
+static void test_store(void)
+{
+    for (unsigned group = 0; group < 2; group++) {
+        struct guest *g = region_guest();
+
+        g->cpu->cr0 |= CPU_CR0_WP;
+        interp_accel_ops.state_changed(g->v);
+        large(g, 1, H_FRAME + LARGE, LARGE_BITS & ~(uint64_t)G_RW);
+        guest_flush(g);
+        region_learn(g);
+        guest_load(g, G_CODE, group ? store_group : store_alone,
+                   group ? (size_t)(store_group_end - store_group)
+                         : (size_t)(store_alone_end - store_alone));
+        g->cpu->gpr[CPU_RBX] = 77;
+        g_assert_cmpint(run(g, HIGH + 0x100), ==, -1);
+        g_assert_cmpuint(guest_read64(g, H_FRAME + 0x108), ==, 77);
+        guest_write64(g, H_FRAME + LARGE + 0x108, 1);
+        g_assert_cmpint(run(g, HIGH + LARGE + 0x100), ==, CPU_PAGE_FAULT);
+        g_assert_cmphex(g->cpu->cr2, ==, HIGH + LARGE + 0x108);
+        g_assert_cmpuint(guest_read64(g, H_FRAME + LARGE + 0x108), ==, 1);
+        guest_free(g);
+    }
+}
+
+/* A bit by a register is far from where the operand is. */
+static void test_bit(void)
+{
+    struct guest *g = region_guest();
+
+    region_learn(g);
+    GUEST_LOAD(g, bit);
+    guest_write64(g, H_OTHER + 0x10, 4);
+    g->cpu->gpr[CPU_RCX] = (2 * (uint64_t)LARGE + 0x10) * 8 + 2;
+    g_assert_cmpint(run(g, HIGH), ==, -1);
+    g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, UINT64_MAX);
+    guest_free(g);
+}
+
+/* The last page of a large one is no memory. */
+static void test_last_page(void)
+{
+    struct guest *g = region_guest();
+
+    g_assert_true(mem_set_gfn(g->fb->board.mem, (H_FRAME + LARGE - PAGE) / PAGE, MEM_HOLE));
+    guest_flush(g);
+    region_learn(g);
     g_assert_cmphex(region_len(g), ==, 0);
     guest_free(g);
 }
@@ -257,6 +334,47 @@ static void test_segment(void)
     guest_free(g);
 }
 
+#ifdef interp_accel_ops
+static uint64_t region_misses(const struct guest *g)
+{
+    return dbt_of(g->v->engine)->counts.n[COUNT_REGION_MISSES];
+}
+
+/* Two regions, which are met in the other order behind a flush of all. Loads that the translation
+ * compares with one are in it afterwards, too. */
+static void test_order(void)
+{
+    struct guest *g = region_guest();
+    uint64_t misses;
+
+    large(g, 1, H_OTHER, LARGE_BITS);
+    guest_flush(g);
+    region_learn(g); /* region 0: HIGH */
+    GUEST_LOAD(g, fields);
+    put(g, H_FRAME + 0x100, HIGH + 0x200, 2);
+    guest_write64(g, H_FRAME + 0x200, 3);
+    put(g, H_OTHER + 0x100, HIGH + LARGE + 0x200, 4);
+    guest_write64(g, H_OTHER + 0x200, 5);
+    expect(g, HIGH + 0x100, HIGH + 0x200, 2, 3);
+    g_assert_cmphex(region_len(g), ==, LARGE);
+    misses = region_misses(g);
+    expect(g, HIGH + 0x100, HIGH + 0x200, 2, 3);
+    g_assert_cmpuint(region_misses(g), ==, misses);
+    expect(g, HIGH + LARGE + 0x100, HIGH + LARGE + 0x200, 4, 5); /* region 1 */
+    g_assert_cmpuint(region_misses(g), >, misses); /* the path is there */
+    expect(g, HIGH + 0x100, HIGH + 0x200, 2, 3);
+    guest_flush(g);
+    expect(g, HIGH + LARGE + 0x100, HIGH + LARGE + 0x200, 4, 5); /* region 0 now */
+    expect(g, HIGH + 0x100, HIGH + 0x200, 2, 3);                 /* region 1 */
+    misses = region_misses(g);
+    for (unsigned i = 0; i < 100; i++) {
+        expect(g, HIGH + 0x100, HIGH + 0x200, 2, 3);
+    }
+    g_assert_cmpuint(region_misses(g), ==, misses);
+    guest_free(g);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -267,6 +385,13 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/region/changed", test_changed);
     g_test_add_func("/interp/region/between", test_between);
     g_test_add_func("/interp/region/not-memory", test_not_memory);
+    g_test_add_func("/interp/region/hole", test_hole);
     g_test_add_func("/interp/region/segment", test_segment);
+    g_test_add_func("/interp/region/store", test_store);
+    g_test_add_func("/interp/region/bit", test_bit);
+    g_test_add_func("/interp/region/last-page", test_last_page);
+#ifdef interp_accel_ops
+    g_test_add_func("/interp/region/order", test_order);
+#endif
     return g_test_run();
 }
