@@ -214,6 +214,7 @@ static struct tb *links_renew(struct dbt *d, unsigned index, uint64_t rip,
     if (interp_block_check(e, b)) {
         good = !t->dead || dbt_tb_revive(d, t);
     } else {
+        e->v->engine_words[1] = PAGE_BASE(rip);
         good = dbt_rewrite(e, b);
         b->generation -= !good;
     }

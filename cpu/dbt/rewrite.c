@@ -292,6 +292,7 @@ bool dbt_rewrite(struct interp *e, struct block *b)
     struct dbt *d = dbt_of(e);
     unsigned index = (unsigned)(e->tlb - e->tlbs), bytes = b->bytes;
     struct tb *t = b->translation;
+    uint32_t start = d->used;
     struct rewrite w;
 
     rewrite_begin(&w, d, b);
@@ -333,6 +334,9 @@ bool dbt_rewrite(struct interp *e, struct block *b)
     t->generation = b->generation;
     t->dead = false;
     dbt_tb_add(d, t);
+    if (d->used != start) { /* a new one: its place has a name from now on */
+        dbt_trace_translation(d, t, start, w.nr, w.len);
+    }
     if (t->generation != atomic_load(b->generation_now)) { /* before it was known by its frame */
         dbt_tb_kill(d, t);
     }

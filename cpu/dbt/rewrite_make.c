@@ -99,7 +99,6 @@ struct tb *dbt_rewrite_make(struct dbt *d, struct block *b, unsigned index,
 {
     struct tb *tb = &d->tbs[d->nr_tbs++];
     struct tr *t = g_new(struct tr, 1);
-    uint32_t start = d->used;
     struct tb_code code;
 
     *tb = (struct tb){.block = b, .all_flags = body->all_flags, .dead = true};
@@ -123,7 +122,6 @@ struct tb *dbt_rewrite_make(struct dbt *d, struct block *b, unsigned index,
     d->used = (emit_offset(&t->c) + 15) & ~15u;
     code.straddle = t->straddle;
     tb->code[index] = code;
-    dbt_trace_translation(d, tb, start, 0, 0);
     g_free(t);
     return tb;
 }

@@ -61,6 +61,7 @@ const void *dbt_stack(struct dbt *d, uint32_t number)
     d->why = "stack page";
     d->link = 0;
     d->interp.current = t->block;
+    v->engine_words[1] = d->page;
     v->cpu.rip = d->page + t->block->offset;
     if (PAGE_BASE(first) != PAGE_BASE(last) || !stack_cache(d, first)) {
         to = stack_plain(d, t, number % TLB_NR);

@@ -695,6 +695,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
 void dbt_translate_plain(struct dbt *d, struct tb *tb, unsigned index)
 {
     struct tr *t = g_new(struct tr, 1);
+    uint32_t start = d->used;
 
     tr_begin(t, d, tb, index);
     tr_decode(t);
@@ -710,5 +711,6 @@ void dbt_translate_plain(struct dbt *d, struct tb *tb, unsigned index)
     tr_body(t);
     tr_stubs(t);
     d->used = (emit_offset(&t->c) + 15) & ~15u;
+    dbt_trace_translation(d, tb, start, t->nr, t->bytes);
     g_free(t);
 }
