@@ -557,14 +557,6 @@ void interp_smp_pause(struct interp *e);
 void interp_smp_serve(struct interp *e);
 /* PAUSE: who spins may be in the way of the one it waits for. */
 void interp_smp_relax(struct interp *e);
-/*
- * No other vCPU stores to memory from _split() to _split_done(), which one at a time may do, of all
- * machines of the process; nor does its thread have a write tag then. _wait(): before one is given.
- */
-extern _Atomic(const struct interp *) interp_smp_splitter;
-void interp_smp_split(struct interp *e);
-void interp_smp_split_done(void);
-void interp_smp_split_wait(struct interp *e);
 
 /* Makes all jumps of the current address space invalid, or those to pages that are not global.
  */

@@ -9,12 +9,14 @@ __extension__ typedef unsigned __int128 u128;
 
 /*
  * LOCKed instructions use the host's lock prefix, but not across cache lines: a host with
- * split-lock detection punishes those. They have all other vCPUs wait instead.
+ * split-lock detection punishes those. They exclude each other by this flag, for all machines
+ * of the process, which is enough for a thing no sane guest does.
  */
+static atomic_flag gen_split_lock = ATOMIC_FLAG_INIT;
+
 bool gen_atomic(struct interp *e)
 {
-    struct mref *m = &e->m, now;
-    struct x86_fault before = e->fault;
+    const struct mref *m = &e->m;
 
     if (m->part[0] == NULL || (m->len1 != m->len && m->part[1] == NULL)) {
         return false;
@@ -22,21 +24,17 @@ bool gen_atomic(struct interp *e)
     if ((m->va & 63) + m->len <= 64) {
         return true;
     }
-    interp_smp_split(e);
-    e->split_locked = true;
-    if (interp_mref(e, m->va, m->len, X86_READ | X86_WRITE, &now)) {
-        *m = now; /* others may have made code of it meanwhile */
-    } else {
-        e->fault = before; /* it was allowed when the instruction began */
-        m->code[0] = m->code[1] = true;
+    while (atomic_flag_test_and_set_explicit(&gen_split_lock, memory_order_acquire)) {
+        __builtin_ia32_pause();
     }
+    e->split_locked = true;
     return false;
 }
 
 void gen_split_unlock(struct interp *e)
 {
     e->split_locked = false;
-    interp_smp_split_done();
+    atomic_flag_clear_explicit(&gen_split_lock, memory_order_release);
 }
 
 bool gen_locked(struct interp *e, const struct insn *in)

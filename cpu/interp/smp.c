@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there are two things
- * to agree on. First, when a vCPU is about to decode from a frame that was plain data so far, no other
+ * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there is one thing
+ * to agree on: when a vCPU is about to decode from a frame that was plain data so far, no other
  * may go on writing to it through a write tag it got before. The marker (MEM_CODE is set
  * already) asks the others to forget their write tags and waits until each has, or is not
  * running guest code and will before it does again.
- *
- * Second, a LOCK over the end of a cache line, for which the host's is not used (generic.c): who does that
- * takes all write tags in the same way, and none is given before it is done.
  *
  * Nobody waits while holding a lock, and who waits serves the requests of others meanwhile.
  */
@@ -102,36 +99,5 @@ void interp_smp_protect(struct interp *e)
                 smp_wait(e, v->engine);
             }
         }
-    }
-}
-
-/* ---- LOCK over the end of a line ---- */
-
-_Atomic(const struct interp *) interp_smp_splitter;
-
-void interp_smp_split(struct interp *e)
-{
-    const struct interp *nobody = NULL;
-
-    for (unsigned spins = 0; !atomic_compare_exchange_strong(&interp_smp_splitter, &nobody, e);
-         spins++) {
-        nobody = NULL;
-        smp_spin(e, spins);
-    }
-    interp_smp_protect(e);
-}
-
-void interp_smp_split_done(void)
-{
-    atomic_store_explicit(&interp_smp_splitter, NULL, memory_order_release);
-}
-
-void interp_smp_split_wait(struct interp *e)
-{
-    const struct interp *who = atomic_load(&interp_smp_splitter);
-
-    for (unsigned spins = 0; who != NULL && who != e; spins++) {
-        smp_spin(e, spins);
-        who = atomic_load(&interp_smp_splitter);
     }
 }

@@ -419,12 +419,7 @@ static void tlb_give_write(struct interp *e, uint64_t va, struct mem_frame_info 
     unsigned slot = interp_tlb_slot(va);
     struct tlb_entry *en = &e->tlb->entry[slot];
     const uint8_t *hva = (uint8_t *)(uintptr_t)(va + en->addend);
-    uint8_t flags;
-
-    if (unlikely(atomic_load_explicit(&interp_smp_splitter, memory_order_relaxed) != NULL)) {
-        interp_smp_split_wait(e);
-    }
-    flags = atomic_load(&info->flags);
+    uint8_t flags = atomic_load(&info->flags);
 
     e->tlb->held[slot] = (flags & MEM_CODE) != 0;
     if ((flags & MEM_CODE) != 0 ||
