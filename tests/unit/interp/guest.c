@@ -270,3 +270,14 @@ void guest_flush(struct guest *g)
 {
     interp_accel_ops.tlb_flush(g->v, VCPU_FLUSH_ALL, 0);
 }
+
+void guest_same_segments(const struct cpu_x86 *x, const struct cpu_x86 *y)
+{
+    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
+        g_assert_cmphex(x->seg[i].selector, ==, y->seg[i].selector);
+        g_assert_cmphex(x->seg[i].attr, ==, y->seg[i].attr);
+        g_assert_cmphex(x->seg[i].limit, ==, y->seg[i].limit);
+        g_assert_cmphex(x->seg[i].base, ==, y->seg[i].base);
+        g_assert_true(x->seg[i].unusable == y->seg[i].unusable);
+    }
+}

@@ -75,6 +75,8 @@ uint64_t guest_frame(struct guest *g, unsigned i);
 /* The page-table entry of an address in the low 4 MiB; change it and flush. */
 uint64_t *guest_pte(struct guest *g, uint64_t va);
 void guest_flush(struct guest *g);
+/* All of their segment registers are the same, hidden parts included. */
+void guest_same_segments(const struct cpu_x86 *x, const struct cpu_x86 *y);
 uint64_t guest_read64(struct guest *g, uint64_t at);
 void guest_write64(struct guest *g, uint64_t at, uint64_t val);
 

@@ -73,13 +73,7 @@ static void compare_cpu(const struct cpu_x86 *x, const struct cpu_x86 *y)
     g_assert_cmphex(x->rip, ==, y->rip);
     g_assert_cmphex(x->rflags & ~(uint64_t)CPU_STATUS_FLAGS, ==,
                     y->rflags & ~(uint64_t)CPU_STATUS_FLAGS);
-    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        g_assert_cmphex(x->seg[i].selector, ==, y->seg[i].selector);
-        g_assert_cmphex(x->seg[i].attr, ==, y->seg[i].attr);
-        g_assert_cmphex(x->seg[i].limit, ==, y->seg[i].limit);
-        g_assert_cmphex(x->seg[i].base, ==, y->seg[i].base);
-        g_assert_true(x->seg[i].unusable == y->seg[i].unusable);
-    }
+    guest_same_segments(x, y);
     g_assert_cmphex(x->cr2, ==, y->cr2);
     g_assert_cmphex(x->kernel_gs_base, ==, y->kernel_gs_base);
     g_assert_cmpint(x->cpl, ==, y->cpl);

@@ -195,13 +195,7 @@ static void test_compare(struct test *t, const struct state *a, const struct sta
     }
     g_assert_cmphex(x->rip, ==, y->rip);
     g_assert_cmphex(x->rflags, ==, y->rflags);
-    for (unsigned i = 0; i < CPU_NR_SEG; i++) {
-        g_assert_cmphex(x->seg[i].selector, ==, y->seg[i].selector);
-        g_assert_cmphex(x->seg[i].attr, ==, y->seg[i].attr);
-        g_assert_cmphex(x->seg[i].limit, ==, y->seg[i].limit);
-        g_assert_cmphex(x->seg[i].base, ==, y->seg[i].base);
-        g_assert_true(x->seg[i].unusable == y->seg[i].unusable);
-    }
+    guest_same_segments(x, y);
     g_assert_cmphex(x->cr0, ==, y->cr0);
     g_assert_cmphex(x->cr2, ==, y->cr2);
     g_assert_cmphex(x->cr4, ==, y->cr4);
