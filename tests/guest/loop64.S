@@ -5,28 +5,13 @@
  * a port write in between.
  */
 #include "guest.h"
+#include "long_mode.h"
 #define TURNS 200
 main:
     movl $l3 + 3, l4
     movl $l2 + 3, l3
     movl $0x83, l2
-    movl $l4, %eax
-    movl %eax, %cr3
-    movl $0x20, %eax /* PAE */
-    movl %eax, %cr4
-    movl $0xc0000080, %ecx
-    movl $0x100, %eax /* LME */
-    xorl %edx, %edx
-    wrmsr
-    movl $0x80000011, %eax
-    movl %eax, %cr0
-    lgdt gdt_pointer
-    ljmp $8, $1f
-    .code64
-1:  movl $0x10, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    movl %eax, %ss
+    long_mode
     movl $TURNS, %ebp
 2:  movl $100, %ecx
     movl $words, %esi

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The entry of a 64-bit PVH test kernel: into long mode with 1 GiB mapped as it is, and into C. */
 #include "../pv/call.h"
+#include "../long_mode.h"
 #include "pvh_entry.h"
     movl $l3, %eax
     orl $3, %eax
@@ -16,23 +17,7 @@
     incl %ecx
     cmpl $512, %ecx
     jb 1b
-    movl $l4, %eax
-    movl %eax, %cr3
-    movl $0x20, %eax /* PAE */
-    movl %eax, %cr4
-    movl $0xc0000080, %ecx
-    movl $0x100, %eax /* LME */
-    xorl %edx, %edx
-    wrmsr
-    movl $0x80000011, %eax
-    movl %eax, %cr0
-    lgdt gdt_pointer
-    ljmp $8, $2f
-    .code64
-2:  movl $0x10, %eax
-    movl %eax, %ds
-    movl %eax, %es
-    movl %eax, %ss
+    long_mode
     call hypercall_init
     call test
     call finish
