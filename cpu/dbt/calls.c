@@ -53,10 +53,11 @@ static bool calls_emitted(const struct dbt *d)
            d->common_deliver[e->tlb - e->tlbs] != 0;
 }
 
+enum { FRAME = 5 * sizeof(uint64_t) }; /* of an event without an error code */
+
 const void *dbt_fault(struct dbt *d)
 {
     const struct x86_fault *fault = &d->interp.fault;
-    enum { WORDS = 5 }; /* and an error code */
 
     d->counts.n[COUNT_FAULTS]++;
     if (!calls_emitted(d) || !interp_fast_vector(fault->vector) ||
@@ -67,7 +68,7 @@ const void *dbt_fault(struct dbt *d)
     d->event = (struct dbt_event){
         .gate = fault->vector * DBT_GATE,
         .known = fault->vector * sizeof(struct interp_gate),
-        .bytes = (fault->has_error ? WORDS + 1 : WORDS) * sizeof(uint64_t),
+        .bytes = FRAME + (fault->has_error ? sizeof(uint64_t) : 0),
         .error = fault->error,
         .cr2 = fault->vector == CPU_PAGE_FAULT ? fault->cr2 : d->interp.v->cpu.cr2,
         .raises = CPU_RF,
@@ -85,7 +86,7 @@ static const void *calls_interrupt(struct dbt *d, uint32_t unused)
 
 bool dbt_take(struct interp *e, uint8_t vector)
 {
-    enum { FIRST = 32, FRAME = 5 * sizeof(uint64_t) };
+    enum { FIRST = 32 };
     struct dbt *d = dbt_of(e);
 
     if (vector < FIRST || e->mode != MODE_64 || !calls_emitted(d)) {

@@ -94,10 +94,14 @@ static struct interp_region *region_for(struct interp *e, uint64_t addend)
 
 void interp_region_met(struct interp *e, uint64_t va, uint64_t addend)
 {
-    struct interp_region *r = region_for(e, addend);
+    struct interp_region *r;
     uint64_t size;
 
-    if (r == NULL || e->v->pv != NULL || e->stress.tlb_entries != 0 || va >> 63 == 0) {
+    if (e->v->pv != NULL || e->stress.tlb_entries != 0 || va >> 63 == 0) {
+        return;
+    }
+    r = region_for(e, addend);
+    if (r == NULL) {
         return;
     }
     if (r->len == 0) {
