@@ -286,7 +286,7 @@ struct interp {
     bool break_block; /* leave the block after this instruction */
     bool fault_pending;
     bool step_once;             /* an interrupt waits behind an STI or MOV SS shadow */
-    bool split_locked;          /* the instruction holds the split lock (generic.c) */
+    bool alone;                 /* the other vCPUs stand still for this instruction (smp.c) */
     _Atomic uint32_t attention; /* enum interp_attention: leave the chain of blocks */
     _Atomic bool running;       /* guest code may use the TLB: others wait (smp.c) */
     unsigned pauses;            /* PAUSE executed, for interp_smp_relax() */
@@ -557,6 +557,12 @@ void interp_smp_pause(struct interp *e);
 void interp_smp_serve(struct interp *e);
 /* PAUSE: who spins may be in the way of the one it waits for. */
 void interp_smp_relax(struct interp *e);
+/*
+ * Returns when no other vCPU runs guest code, nor will before _together(); false: there is none, and
+ * no need for that. What was found out about memory before may be code now: others went on meanwhile.
+ */
+bool interp_smp_alone(struct interp *e);
+void interp_smp_together(struct interp *e);
 
 /* Makes all jumps of the current address space invalid, or those to pages that are not global.
  */

@@ -7,13 +7,18 @@
 
 __extension__ typedef unsigned __int128 u128;
 
+static void gen_find_code(struct interp *e, unsigned part)
+{
+    struct mem_frame_info *info = mem_ram_info(e->v->mem, e->m.part[part]);
+
+    e->m.code[part] = (atomic_fetch_or(&info->flags, MEM_DIRTY) & MEM_CODE) != 0;
+}
+
 /*
  * LOCKed instructions use the host's lock prefix, but not across cache lines: a host with
- * split-lock detection punishes those. They exclude each other by this flag, for all machines
- * of the process, which is enough for a thing no sane guest does.
+ * split-lock detection punishes those, and guest pages may not follow each other in the host.
+ * All other vCPUs stand still for them, which takes long, for a thing no sane guest does.
  */
-static atomic_flag gen_split_lock = ATOMIC_FLAG_INIT;
-
 bool gen_atomic(struct interp *e)
 {
     const struct mref *m = &e->m;
@@ -24,17 +29,14 @@ bool gen_atomic(struct interp *e)
     if ((m->va & 63) + m->len <= 64) {
         return true;
     }
-    while (atomic_flag_test_and_set_explicit(&gen_split_lock, memory_order_acquire)) {
-        __builtin_ia32_pause();
+    e->alone = interp_smp_alone(e);
+    if (e->alone && e->shadow == NULL) { /* the write tags may be gone */
+        gen_find_code(e, 0);
+        if (m->len1 != m->len) {
+            gen_find_code(e, 1);
+        }
     }
-    e->split_locked = true;
     return false;
-}
-
-void gen_split_unlock(struct interp *e)
-{
-    e->split_locked = false;
-    atomic_flag_clear_explicit(&gen_split_lock, memory_order_release);
 }
 
 bool gen_locked(struct interp *e, const struct insn *in)

@@ -323,8 +323,9 @@ bool interp_generic(struct interp *e, const struct insn *in)
         return fn(e, in); /* moves rip itself */
     }
     ok = gen_table[in->id](e, in);
-    if (unlikely(e->split_locked)) {
-        gen_split_unlock(e);
+    if (unlikely(e->alone)) {
+        e->alone = false;
+        interp_smp_together(e);
     }
     if (ok) {
         gen_advance(e, in);

@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there is one thing
- * to agree on: when a vCPU is about to decode from a frame that was plain data so far, no other
+ * Several vCPUs, one memory. Blocks, TLBs and thunks are each vCPU's own, so there are two things
+ * to agree on. When a vCPU is about to decode from a frame that was plain data so far, no other
  * may go on writing to it through a write tag it got before. The marker (MEM_CODE is set
  * already) asks the others to forget their write tags and waits until each has, or is not
  * running guest code and will before it does again.
+ *
+ * And a LOCKed instruction over the end of a cache line, for which the host's lock prefix is not
+ * used (gen_atomic.c), is alone: its vCPU asks the others for the same, and who serves it stands
+ * still until it is done.
  *
  * Nobody waits while holding a lock, and who waits serves the requests of others meanwhile.
  */
@@ -17,16 +21,45 @@
 
 enum { PAUSES_PER_YIELD = 64 };
 
-void interp_smp_serve(struct interp *e)
+static bool smp_asked(const struct interp *e)
+{
+    return (atomic_load(&e->attention) & ATTENTION_PROTECT) != 0;
+}
+
+static void smp_answer(struct interp *e)
 {
     interp_tlb_protect_all(e);
     interp_attend(e, ATTENTION_PROTECT, false);
 }
 
+static void smp_rest(unsigned spins)
+{
+    if (spins < 200) {
+        __builtin_ia32_pause();
+    } else {
+        sched_yield();
+    }
+}
+
+void interp_smp_serve(struct interp *e)
+{
+    struct board *b = e->v->board;
+    const struct vcpu *alone;
+
+    smp_answer(e);
+    for (unsigned spins = 0;
+         b != NULL && (alone = atomic_load(&b->alone)) != NULL && alone != e->v; spins++) {
+        smp_rest(spins);
+        if (smp_asked(e)) {
+            smp_answer(e);
+        }
+    }
+}
+
 void interp_smp_resume(struct interp *e)
 {
     atomic_store(&e->running, true);
-    if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
+    if (smp_asked(e)) {
         interp_smp_serve(e);
     }
 }
@@ -51,21 +84,15 @@ void interp_smp_relax(struct interp *e)
 /* What others ask for is done while this one waits. */
 static void smp_spin(struct interp *e, unsigned spins)
 {
-    if ((atomic_load(&e->attention) & ATTENTION_PROTECT) != 0) {
+    if (smp_asked(e)) {
         interp_smp_serve(e);
     }
-    if (spins < 200) {
-        __builtin_ia32_pause();
-    } else {
-        sched_yield();
-    }
+    smp_rest(spins);
 }
 
 static void smp_wait(struct interp *e, const struct interp *other)
 {
-    for (unsigned spins = 0; (atomic_load(&other->attention) & ATTENTION_PROTECT) != 0 &&
-                             atomic_load(&other->running);
-         spins++) {
+    for (unsigned spins = 0; smp_asked(other) && atomic_load(&other->running); spins++) {
         smp_spin(e, spins);
     }
 }
@@ -100,4 +127,27 @@ void interp_smp_protect(struct interp *e)
             }
         }
     }
+}
+
+bool interp_smp_alone(struct interp *e)
+{
+    struct board *b = e->v->board;
+    const struct vcpu *nobody = NULL;
+
+    if (b == NULL || b->ops->nr_vcpus(b) < 2) {
+        return false;
+    }
+    for (unsigned spins = 0; !atomic_compare_exchange_strong(&b->alone, &nobody, e->v); spins++) {
+        nobody = NULL;
+        smp_spin(e, spins);
+    }
+    interp_smp_protect(e);
+    return true;
+}
+
+void interp_smp_together(struct interp *e)
+{
+    struct board *b = e->v->board;
+
+    atomic_store_explicit(&b->alone, NULL, memory_order_release);
 }

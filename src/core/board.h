@@ -10,6 +10,7 @@
 #define PVEMU_CORE_BOARD_H
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -83,6 +84,8 @@ struct board {
     const struct board_ops *ops;
     GMutex lock;
     struct mem *mem;
+    /* The vCPU that runs guest code while no other one does, for an instruction (cpu/interp/smp.c). */
+    _Atomic(const struct vcpu *) alone;
 };
 
 static inline uint64_t board_now_ns(struct board *b)

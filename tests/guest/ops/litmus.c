@@ -340,6 +340,35 @@ static void count_bts(unsigned cpu)
     }
 }
 
+/* CPU 0 adds to the third byte and the ones above it; the others store to a byte each, and have to find
+ * there what they stored. */
+static volatile uint64_t lost;
+static volatile bool added;
+
+static void count_beside(unsigned cpu)
+{
+    static const uint8_t bytes[CPUS] = {0, 0, 1, 2};
+    volatile uint8_t *mine = counter + bytes[cpu];
+
+    if (cpu == 0) {
+        for (unsigned i = 0; i < COUNTS; i++) {
+            __asm__ volatile("lock; addq %1, %0"
+                             : "+m"(*(uint64_t *)counter) : "r"(1ull << 24) : "memory", "cc");
+        }
+        added = true;
+        return;
+    }
+    for (uint8_t value = 0; !added; value++) {
+        *mine = value;
+        for (unsigned i = 0; i < 40; i++) {
+            __asm__ volatile("" : : : "memory");
+        }
+        if (*mine != value) {
+            __atomic_add_fetch(&lost, 1, __ATOMIC_SEQ_CST);
+        }
+    }
+}
+
 static void put64(uint8_t *at, uint64_t low, uint64_t high)
 {
     __builtin_memcpy(at, &low, 8);
@@ -377,6 +406,11 @@ static void count_at(uint8_t *at)
     together(count_bts);
     CHECK(get64(at), 0);
     CHECK(*(uint32_t *)(at + 64), up * COUNTS);
+    put64(at, 0, 0);
+    added = false;
+    together(count_beside);
+    CHECK(get64(at) >> 24, COUNTS);
+    CHECK(lost, 0);
 }
 
 /* The first and the third page of some, at an address where nothing is. */

@@ -147,6 +147,49 @@ static void test_locked_counters(void)
     guest_free(g);
 }
 
+/* One adds to the upper half of a word that lies over the end of a line, the other stores to the
+ * lower half, and has to find there what it stored. */
+GUEST_CODE(adder, "mov $20000, %ecx\n"
+                  "mov $0x100000000, %rax\n"
+                  "1: lock add %rax, 60(%rsi)\n"
+                  "mov $500, %edx\n"
+                  "2: dec %edx\n"
+                  "jnz 2b\n"
+                  "dec %ecx\n"
+                  "jnz 1b\n"
+                  "incl (%rsi)\n"
+                  "hlt");
+GUEST_CODE(storer, "xor %eax, %eax\n"
+                   "xor %ebx, %ebx\n"
+                   "1: inc %eax\n"
+                   "mov %eax, 60(%rsi)\n"
+                   "mov $40, %ecx\n"
+                   "2: dec %ecx\n"
+                   "jnz 2b\n"
+                   "cmp %eax, 60(%rsi)\n"
+                   "je 3f\n"
+                   "inc %ebx\n"
+                   "3: cmpl $0, (%rsi)\n"
+                   "je 1b\n"
+                   "hlt");
+static void test_split_lock(void)
+{
+    struct guest *g = guest_new();
+    struct vcpu *second;
+
+    guest_load(g, G_CODE + 0x1000, storer, (size_t)(storer_end - storer));
+    second = guest_second(g);
+    GUEST_LOAD(g, adder);
+    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    smp_run_both(g, second);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 64) & UINT32_MAX, ==, ROUNDS);
+    g_assert_cmpuint((uint32_t)guest_read64(g, G_DATA + 60), ==,
+                     (uint32_t)second->cpu.gpr[CPU_RAX]);
+    g_test_message("%u stores", (unsigned)second->cpu.gpr[CPU_RAX]);
+    g_assert_cmpuint(second->cpu.gpr[CPU_RBX], ==, 0);
+    guest_free(g);
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -155,5 +198,6 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/smp/cross-modifying-code", test_cross_modify);
     g_test_add_func("/interp/smp/two-compilers", test_two_compilers);
     g_test_add_func("/interp/smp/locked-counters", test_locked_counters);
+    g_test_add_func("/interp/smp/split-lock", test_split_lock);
     return g_test_run();
 }
