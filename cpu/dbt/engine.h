@@ -62,7 +62,8 @@ struct tb {
     uint32_t next;       /* in d->frames */
     uint32_t links;      /* the first of those that lead from it */
     bool dead;           /* nothing leads here until the code was compared again */
-    uint8_t nr_peeks;    /* other code of the page that liveness of flags was taken from: */
+    uint8_t nr_peeks;    /* other code of the page that it was made from, too: */
+    bool follows;        /* the first of these is part of it (tr_follow.c), */
     uint32_t peek;       /* in d->peeks */
     uint64_t peek_hash;
     /* Where its body may be written anew (rewrite.c); room 0: nowhere. */
@@ -271,7 +272,7 @@ enum {
     DBT_MAX_RECS = 3 << 20,
     DBT_MAX_LINKS = 1 << 20,
     DBT_MAX_TBS = 1 << 19,
-    DBT_MAX_INSNS = 1 << 18,
+    DBT_MAX_INSNS = 1 << 19,
     DBT_MAX_PEEKS = 1 << 20,
     DBT_PEEKS = 16, /* of one translation */
     DBT_REC_WRITE = 1 << 30, /* in d->rec of a TLB miss: for a tag that allows stores */

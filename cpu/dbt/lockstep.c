@@ -370,7 +370,7 @@ static bool lockstep_again(struct lockstep *l, const struct block *b,
 static bool lockstep_beyond(const struct lockstep *l, const struct block *b)
 {
     return (l->stop == LOCKSTEP_ABORT || l->stop == LOCKSTEP_FOREIGN) &&
-           (l->chain || (l->ref.rip & 4095) - b->offset < b->bytes) && l->ref.rip != l->bt.rip;
+           (l->chain || lockstep_inside(l, b, l->ref.rip)) && l->ref.rip != l->bt.rip;
 }
 
 /* What was fetched, stored through and faulted on by tables the block itself has written. */

@@ -100,6 +100,8 @@ enum lockstep_stop lockstep_run(struct lockstep *l, const struct block *b,
                                 const struct lockstep_side *to);
 /* The shadows as they were before the first store. */
 void lockstep_rewind(struct lockstep *l);
+/* Is it code of the block, or of where its translation follows a jump (tr_follow.c)? */
+bool lockstep_inside(const struct lockstep *l, const struct block *b, uint64_t rip);
 
 static inline bool lockstep_written(const struct lockstep_page *p, unsigned byte)
 {

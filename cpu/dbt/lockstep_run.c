@@ -282,17 +282,26 @@ static bool run_insn(struct lockstep *l, struct interp *e, const struct insn *in
     return false;
 }
 
-/* Enough for a guess? The instruction at rip was executed. */
-static bool run_guessed(struct lockstep *l, const struct interp *e, uint64_t rip, uint64_t next,
-                        unsigned *turns)
+bool lockstep_inside(const struct lockstep *l, const struct block *b, uint64_t rip)
 {
-    uint64_t now = e->v->cpu.rip;
+    const struct tb *t = b->translation;
+    unsigned at = rip & (MEM_PAGE_SIZE - 1);
 
-    if (now == next) {
+    return at - b->offset < b->bytes ||
+           (t != NULL && t->follows && at - l->d->peeks[t->peek].at < l->d->peeks[t->peek].len);
+}
+
+/* Enough for a guess? The instruction at rip was executed. */
+static bool run_guessed(struct lockstep *l, const struct block *b, uint64_t rip,
+                        const struct insn *in, unsigned *turns)
+{
+    uint64_t now = l->d->interp.v->cpu.rip;
+
+    if (now == rip + in->len) {
         return false;
     }
     if (!l->chain) {
-        return true;
+        return in->id != INSN_JMP || !lockstep_inside(l, b, now) || (*turns)++ != 0;
     }
     *turns += now <= rip || PAGE_BASE(now) != PAGE_BASE(rip);
     return *turns >= LOCKSTEP_TURNS;
@@ -304,13 +313,13 @@ static enum lockstep_stop run_all(struct lockstep *l, struct interp *e, const st
     unsigned limit = to == NULL && l->chain ? LOCKSTEP_AHEAD : LOCKSTEP_INSNS, turns = 0;
 
     for (l->nr_insns = 0; l->nr_insns < limit; l->nr_insns++) {
-        uint64_t rip = e->v->cpu.rip, next;
+        uint64_t rip = e->v->cpu.rip;
         const struct lockstep_insn *c;
 
         if (to != NULL && run_there(l, e, to)) {
             return LOCKSTEP_MATCH;
         }
-        if (to == NULL && !l->chain && (rip & 4095) - b->offset >= b->bytes) {
+        if (to == NULL && !l->chain && !lockstep_inside(l, b, rip)) {
             return LOCKSTEP_END;
         }
         c = run_fetch(l, e);
@@ -323,11 +332,10 @@ static enum lockstep_stop run_all(struct lockstep *l, struct interp *e, const st
         }
         l->locked |= (c->in.prefixes & INSN_P_LOCK) != 0 || c->in.id == INSN_XCHG;
         l->trail[l->nr_insns % LOCKSTEP_TRAIL] = rip;
-        next = rip + c->in.len;
         if (!run_insn(l, e, &c->in, to)) {
             return l->aborted ? LOCKSTEP_ABORT : LOCKSTEP_FAULT;
         }
-        if (to == NULL && run_guessed(l, e, rip, next, &turns)) {
+        if (to == NULL && run_guessed(l, b, rip, &c->in, &turns)) {
             l->nr_insns++;
             return LOCKSTEP_END;
         }

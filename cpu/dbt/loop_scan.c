@@ -162,7 +162,7 @@ static bool loop_group_of(struct tr_loop *l, unsigned at)
     struct tr_operand op;
     struct loop_group new = {.limit = -1, .host = HOST_R11}, *g;
 
-    t->ip = (uint16_t)(t->b->offset + t->at[at]);
+    t->ip = t->at[at];
     if (!tr_operand_of(t, &t->insn[at], &op) || op.locked || op.bits || op.size == 0 ||
         op.size > 64 || op.seg == CPU_FS || op.seg == CPU_GS) {
         return false;

@@ -41,7 +41,7 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
     }
     /* Bytes may have been looked at that were written to before the frame was watched. */
     if (t->generation != atomic_load(b->generation_now)) {
-        dbt_tb_kill(d, t);
+        dbt_tb_renew(d, t);
         return NULL;
     }
     return t;

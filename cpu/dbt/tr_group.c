@@ -105,7 +105,7 @@ static bool group_access(struct tr *t, unsigned i, const struct tr_operand *firs
     if (!tr_accesses(in)) {
         return false;
     }
-    t->ip = (uint16_t)(t->b->offset + t->at[i]); /* for those by RIP */
+    t->ip = t->at[i]; /* for those by RIP */
     ok = tr_operand_of(t, in, op);
     t->ip = ip;
     return ok && group_plain(op) && group_same(op, first);

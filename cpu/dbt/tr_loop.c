@@ -40,7 +40,7 @@ static unsigned loop_end(const struct tr *t)
         const struct insn *in = &t->insn[i];
 
         if (in->id == INSN_JCC &&
-            t->at[i] + in->len + (int64_t)in->imm == 0) {
+            t->at[i] + in->len + (int64_t)in->imm == t->b->offset) {
             return i + 1;
         }
     }
@@ -54,7 +54,7 @@ void tr_loop_scan(struct tr *t)
     bool large = false;
 
     for (unsigned i = 0; i < nr && t->index == TLB_USER; i++) {
-        large |= dbt_near_how(t->d, t->b->frame, t->b->offset + t->at[i]) == NEAR_LARGE;
+        large |= dbt_near_how(t->d, t->b->frame, t->at[i]) == NEAR_LARGE;
     }
 
     t->loop = NULL;
@@ -567,7 +567,7 @@ static void loop_compare_guesses(struct tr_loop *l)
             continue;
         }
         t->number = i;
-        t->ip = (uint16_t)(t->b->offset + t->at[i]);
+        t->ip = t->at[i];
         if (l->group[i] >= 0 && tr_operand_of(t, in, &op)) {
             tr_loop_operand(t, &op, &m);
         }
@@ -760,7 +760,7 @@ static bool loop_emit(struct tr_loop *l, const struct tb_code *code, uint8_t liv
     }
     t->live = t->live_before[l->nr];
     tr_fixup(t, emit_jcc(&t->c, last->cond ^ JCC_NOT), FIX_LINK,
-             (uint64_t)(t->b->offset + t->at[l->nr - 1] + last->len));
+             (uint64_t)(t->at[l->nr - 1] + last->len));
     loop_compare_limits(l, again);
     loop_turn(l, live, redo, again);
     loop_back(l, code, live, redo);
@@ -779,7 +779,7 @@ bool tr_loop(struct tr *t, const struct tb_code *code, struct dbt_loop *loop)
     const struct loop_reg *reg = &l->reg[l->limits[0].reg];
     bool ok;
 
-    if (t->b->offset + t->at[l->nr - 1] + t->insn[l->nr - 1].len >= MEM_PAGE_SIZE ||
+    if (t->at[l->nr - 1] + t->insn[l->nr - 1].len >= MEM_PAGE_SIZE ||
         (live != 0 && (f->loc != LOC_HOST || f->redo == NULL))) {
         return false;
     }

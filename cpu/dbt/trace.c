@@ -28,6 +28,16 @@ static void trace_lines(char *text)
     g_free(text);
 }
 
+/* Where its last jump led to (tr_follow.c). */
+static void trace_follow(const struct dbt *d, const struct tb *t)
+{
+    const uint8_t *page = mem_frame_hva(d->interp.v->mem, t->block->frame);
+    const struct peek *p = &d->peeks[t->peek];
+
+    trace_lines(dbt_disassemble(page + p->at, p->len, d->interp.v->engine_words[1] + p->at,
+                                UINT32_MAX));
+}
+
 static void trace_perf(struct dbt *d, const struct block *b, uint32_t start)
 {
     char line[96];
@@ -62,6 +72,9 @@ void dbt_trace_translation(struct dbt *d, const struct tb *t, uint32_t start, un
               d->used - start);
     if ((log_mask & LOG_IN_ASM) != 0) {
         trace_lines(dbt_disassemble(b->source, bytes, rip, insns));
+        if (t->follows) {
+            trace_follow(d, t);
+        }
     }
     if ((log_mask & LOG_OUT_ASM) != 0) {
         log_write("  ->");
@@ -99,6 +112,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_HOST_BYTES] = "host-bytes",
     [COUNT_LINKS] = "links",
     [COUNT_RELINKS] = "links-undone-by-stress",
+    [COUNT_FOLLOWED] = "jumps-followed",
     [COUNT_GUESS_NEVER] = "sites-of-many-targets",
     [COUNT_KILLS] = "translations-invalidated",
     [COUNT_REVIVALS] = "translations-revived",

@@ -319,8 +319,7 @@ static bool tr_insn(struct tr *t, const struct insn *in, uint8_t live_taken)
     }
 }
 
-/* Instructions that the interpreter has to do at the head of a block of its own. */
-static bool tr_foreign(const struct dbt *d, const struct insn *in)
+bool tr_foreign(const struct dbt *d, const struct insn *in)
 {
     const struct cpu_model *model = d->interp.v->model;
 
@@ -341,15 +340,28 @@ static bool tr_foreign(const struct dbt *d, const struct insn *in)
             in->id != INSN_RET);
 }
 
+bool tr_add(struct tr *t, unsigned at)
+{
+    const struct insn *in = &t->insn[t->nr];
+    int32_t delta;
+
+    t->at[t->nr++] = (uint16_t)at;
+    t->end = at + in->len;
+    t->t->need |= in->id == INSN_NATIVE ? in->flags & NATIVE_CLASSES : 0;
+    return tr_stack_delta(in, &delta) &&
+           ((in->flags & INSN_F_BRANCH) == 0 || (in->flags & INSN_F_COND) != 0);
+}
+
 static void tr_decode(struct tr *t)
 {
     const struct block *b = t->b;
     unsigned at = 0;
-    int32_t delta;
+    bool more = true;
 
     t->nr = 0;
+    t->end = b->offset;
     t->foreign = false;
-    while (at < b->bytes && t->nr < BLOCK_MAX_OPS) {
+    while (more && at < b->bytes && t->nr < BLOCK_MAX_OPS) {
         struct insn *in = &t->insn[t->nr];
 
         t->foreign =
@@ -358,17 +370,11 @@ static void tr_decode(struct tr *t)
         if (t->foreign) {
             break;
         }
-        t->at[t->nr++] = (uint16_t)at;
+        more = tr_add(t, b->offset + at);
         at += in->len;
-        t->t->need |= in->id == INSN_NATIVE ? in->flags & NATIVE_CLASSES : 0;
-        if (!tr_stack_delta(in, &delta)) {
-            break;
-        }
-        if ((in->flags & INSN_F_BRANCH) != 0 && (in->flags & INSN_F_COND) == 0) {
-            break;
-        }
     }
     t->bytes = (uint16_t)at;
+    tr_follow(t);
 }
 
 /* A store to the stack as it was checked: the page has a write tag, so it holds no code. */
@@ -393,20 +399,19 @@ static void tr_liveness(struct tr *t)
 {
     uint8_t live = FLAG_ALL, entry;
 
-    t->nr_peeks = 0;
     if (t->nr > 0 && (t->insn[t->nr - 1].flags & INSN_F_BRANCH) == 0) {
-        live = tr_peek(t, t->b->offset + t->bytes, FLAG_ALL);
+        live = tr_peek(t, t->end, FLAG_ALL);
     }
     t->live_before[t->nr] = entry = live;
     for (unsigned i = t->nr; i-- > 0;) {
         const struct insn *in = &t->insn[i];
         struct insn_status s = insn_status_flags(in);
-        uint8_t looks = tr_looks(in, (unsigned)t->b->offset + t->at[i]);
+        uint8_t looks = tr_looks(in, t->at[i]);
 
         t->sp = t->sps[i];
         t->live_taken[i] = FLAG_ALL;
         if ((in->flags & INSN_F_BRANCH) != 0) {
-            int64_t next = (int64_t)t->b->offset + t->at[i] + in->len;
+            int64_t next = (int64_t)t->at[i] + in->len;
 
             if (in->op[0].kind == OPK_REL) {
                 t->live_taken[i] = tr_peek(t, next + (int64_t)in->imm, FLAG_ALL);
@@ -518,7 +523,7 @@ static struct rec *body_begin(struct tr *t, unsigned i)
     t->rec = d->nr_recs++;
     t->number = i;
     t->alone = t->keeps_r11 = t->uses_r10 = t->lags = false;
-    t->ip = (uint16_t)(t->b->offset + t->at[i]);
+    t->ip = t->at[i];
     t->sp = t->sps[i];
     t->live = t->live_before[i];
     t->live_after = t->live_before[i + 1];
@@ -548,16 +553,15 @@ bool tr_loop_insn(struct tr *t, unsigned i)
     return ok;
 }
 
-/* Its block may be decoded anew from other bytes while the translation stays: what it stands for
- * is kept. */
+/* Its bytes may be others, or its block be decoded anew from them, while the translation stays: what
+ * it stands for is kept. */
 static void tr_keep_insn(struct tr *t, struct rec *rec)
 {
     struct dbt *d = t->d;
 
-    if (d->nr_insns < DBT_MAX_INSNS) {
-        d->insns[d->nr_insns] = t->insn[t->number];
-        rec->insn = d->nr_insns++;
-    }
+    g_assert(d->nr_insns < DBT_MAX_INSNS); /* dbt_cache_room() */
+    d->insns[d->nr_insns] = t->insn[t->number];
+    rec->insn = d->nr_insns++;
 }
 
 static void tr_body(struct tr *t)
@@ -568,8 +572,10 @@ static void tr_body(struct tr *t)
         const struct insn *in = &t->insn[i];
         struct rec *rec = body_begin(t, i);
 
-        if (t->b->crosses) {
+        if (t->b->crosses || i >= t->own) {
             tr_keep_insn(t, rec);
+        }
+        if (t->b->crosses) {
             tr_across(t);
         }
         t->lags = tr_stack_lags(t, in);
@@ -590,16 +596,17 @@ static void tr_body(struct tr *t)
     t->may_redo = false;
     tr_stack_settle(t);
     if (open) {
-        unsigned next = t->b->offset + t->bytes;
+        const bool left = !t->follows && t->bytes != t->b->bytes && t->foreign;
+        unsigned next = t->end;
 
         t->live = t->live_before[t->nr];
         t->sp = t->sps[t->nr];
-        if (next >= MEM_PAGE_SIZE && !(t->bytes != t->b->bytes && t->foreign)) {
+        if (next >= MEM_PAGE_SIZE && !left) {
             tr_far(t, next, true);
             return;
         }
         tr_flags_settle(t);
-        if (t->bytes != t->b->bytes && t->foreign) {
+        if (left) {
             tr_leave(t, next);
         } else {
             tr_direct(t, next);
@@ -616,6 +623,7 @@ static void tr_keep_peeks(struct tr *t)
     if (tb->nr_peeks == 0) {
         tb->peek = d->nr_peeks;
         tb->nr_peeks = (uint8_t)t->nr_peeks;
+        tb->follows = t->follows;
         memcpy(&d->peeks[tb->peek], t->peeks, t->nr_peeks * sizeof(struct peek));
         d->nr_peeks += t->nr_peeks;
         tb->peek_hash = dbt_peek_hash(d, tb);
@@ -628,7 +636,7 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->b = tb->block;
     t->t = tb;
     t->index = index;
-    t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = 0;
+    t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = t->nr_peeks = 0;
     t->nr_groups = t->nr_addends = t->nr_guesses = 0;
     t->redo = t->kept = NULL;
     t->lent = INSN_NO_REG;
@@ -670,7 +678,7 @@ bool dbt_translate(struct dbt *d, struct tb *tb, unsigned index)
 
     tr_begin(t, d, tb, index);
     tr_decode(t);
-    ok = t->nr > 0 && (!tb->block->crosses || d->nr_insns < DBT_MAX_INSNS);
+    ok = t->nr > 0;
     if (ok) {
         t->plain = false;
         tr_stack_scan(t);

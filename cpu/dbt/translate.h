@@ -110,6 +110,9 @@ struct tr {
     struct emit c;
     unsigned nr, nr_fix;
     uint16_t bytes; /* of source that are translated */
+    bool follows;   /* the last of them is a jump that is followed (tr_follow.c), */
+    unsigned own;   /* behind so many instructions */
+    unsigned end;   /* offset in the page behind the last instruction */
     struct tr_loop *loop; /* at its start (tr_loop.c); NULL: none */
     unsigned loop_nr, loop_fix; /* instructions of it, and the fixup of the last one */
     bool in_loop;   /* its fast body is being written */
@@ -137,7 +140,7 @@ struct tr {
     uint8_t live, live_after; /* flags that matter before it, behind it */
     struct insn_status status;
     struct insn insn[BLOCK_MAX_OPS];
-    uint16_t at[BLOCK_MAX_OPS];
+    uint16_t at[BLOCK_MAX_OPS];     /* offsets in the page */
     int32_t sps[BLOCK_MAX_OPS + 1]; /* of each */
     uint8_t live_before[BLOCK_MAX_OPS + 1]; /* of the last: where it ends */
     uint8_t live_taken[BLOCK_MAX_OPS];      /* where its branch leads */
@@ -194,6 +197,15 @@ void tr_direct(struct tr *t, int64_t to);
 void tr_interpret(struct tr *t);
 /* Leaves for the interpreter at r10, by no link. Flags are saved or dead. */
 void tr_exit(struct tr *t);
+
+/* The instruction that was decoded to t->insn[t->nr], from that offset in the page. false: it ends
+ * the translation. */
+bool tr_add(struct tr *t, unsigned at);
+/* Has the interpreter to do it, at the head of a block of its own? */
+bool tr_foreign(const struct dbt *d, const struct insn *in);
+/* tr_follow.c: adds what stands where the block's last instruction jumps to, if that is to go on
+ * there. */
+void tr_follow(struct tr *t);
 
 /*
  * peek.c: flags that have to be right where the instruction is, at an offset in the page, though

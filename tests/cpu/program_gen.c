@@ -121,11 +121,17 @@ static void add_string(struct oracle_rng *r, struct program *p)
 static void add_branch(struct oracle_rng *r, struct program *p)
 {
     static const uint8_t loop[] = {0x41, 0xd1, 0xef, 0x0f, 0x85}; /* shr %r15d; jnz */
+    /* 1: shr %r15d; jz 2f; test $1,%r15b; jnz 1b; jmp; 2: */
+    static const uint8_t ways[] = {0x41, 0xd1, 0xef, 0x74, 0x0b, 0x41, 0xf6, 0xc7, 1, 0x75, 0xf5, 0xe9};
     uint8_t jcc[] = {0x0f, (uint8_t)(0x80 | oracle_below(r, 16))};
     unsigned n = p->nr, kind = oracle_below(r, 6);
 
     if (kind == 0 && n > 2) {
-        put(p, loop, sizeof(loop));
+        if (oracle_below(r, 2) == 0) {
+            put(p, loop, sizeof(loop));
+        } else {
+            put(p, ways, sizeof(ways));
+        }
         p->to[n] = 1 + oracle_below(r, n - 1);
     } else if (kind == 1) {
         put(p, (const uint8_t[]){0xe8}, 1); /* call forward; the return address stays */
