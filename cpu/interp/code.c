@@ -210,6 +210,14 @@ bool interp_code_open(struct interp *e, const uint8_t *hva)
     return true;
 }
 
+/* What is made of the running block's frame is to be compared. */
+static bool code_outdated(const struct interp *e)
+{
+    const struct block *b = e->current;
+
+    return b != NULL && (b->crosses || atomic_load(b->generation_now) != b->generation);
+}
+
 void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len)
 {
     enum { WEIGHT_HIT = 8, WEIGHT_PAGE = 255 };
@@ -224,6 +232,7 @@ void interp_code_written(struct interp *e, const uint8_t *hva, unsigned len)
                              : hit                   ? WEIGHT_HIT
                                                      : 0)) {
         if (!hit) {
+            e->break_block |= code_outdated(e); /* perhaps its line is gone: memory.c */
             return;
         }
         mem_code_changed(e->v->mem, frame, e);

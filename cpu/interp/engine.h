@@ -560,6 +560,7 @@ void interp_smp_relax(struct interp *e);
 /*
  * Returns when no other vCPU runs guest code, nor will before _together(); false: there is none, and
  * no need for that. What was found out about memory before may be code now: others went on meanwhile.
+ * Where `running` is not set they go on: system instructions, and what C does for a vCPU.
  */
 bool interp_smp_alone(struct interp *e);
 void interp_smp_together(struct interp *e);

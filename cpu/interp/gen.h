@@ -7,9 +7,9 @@
 
 /*
  * The memory operand e->m is RAM and within one cache line: the host's lock prefix does. If
- * not, and it is RAM, the other vCPUs stand still from here to the end of the instruction.
+ * not, and it is RAM and `locked`, the other vCPUs stand still from here to the end of the instruction.
  */
-bool gen_atomic(struct interp *e);
+bool gen_atomic(struct interp *e, bool locked);
 /* The same for an instruction with a LOCK prefix; false without one. */
 bool gen_locked(struct interp *e, const struct insn *in);
 /* To be called after a direct access to e->m.part[0]. */

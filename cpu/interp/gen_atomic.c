@@ -7,6 +7,7 @@
 
 __extension__ typedef unsigned __int128 u128;
 
+/* Others may have made code of it since it was looked up, or have opened code. */
 static void gen_find_code(struct interp *e, unsigned part)
 {
     struct mem_frame_info *info = mem_ram_info(e->v->mem, e->m.part[part]);
@@ -19,7 +20,7 @@ static void gen_find_code(struct interp *e, unsigned part)
  * split-lock detection punishes those, and guest pages may not follow each other in the host.
  * All other vCPUs stand still for them, which takes long, for a thing no sane guest does.
  */
-bool gen_atomic(struct interp *e)
+bool gen_atomic(struct interp *e, bool locked)
 {
     const struct mref *m = &e->m;
 
@@ -29,8 +30,12 @@ bool gen_atomic(struct interp *e)
     if ((m->va & 63) + m->len <= 64) {
         return true;
     }
+    if (!locked) {
+        return false;
+    }
     e->alone = interp_smp_alone(e);
-    if (e->alone && e->shadow == NULL) { /* the write tags may be gone */
+    if (e->alone && e->shadow == NULL) {
+        e->break_block = true; /* what follows may be stale (tlb_opened()) */
         gen_find_code(e, 0);
         if (m->len1 != m->len) {
             gen_find_code(e, 1);
@@ -41,7 +46,7 @@ bool gen_atomic(struct interp *e)
 
 bool gen_locked(struct interp *e, const struct insn *in)
 {
-    return (in->prefixes & INSN_P_LOCK) != 0 && gen_atomic(e);
+    return (in->prefixes & INSN_P_LOCK) != 0 && gen_atomic(e, true);
 }
 
 void gen_locked_done(struct interp *e)
@@ -106,7 +111,7 @@ bool gen_xchg(struct interp *e, const struct insn *in)
         return false;
     }
     b = interp_get(e, in, reg);
-    if (in->op[mem].kind == OPK_MEM && gen_atomic(e)) {
+    if (in->op[mem].kind == OPK_MEM && gen_atomic(e, true)) {
         void *p = e->m.part[0];
 
         a = b;
@@ -212,7 +217,7 @@ bool gen_cmpxchg(struct interp *e, const struct insn *in)
     b = interp_get(e, in, 1);
     if (in->op[0].kind != OPK_MEM) {
         gen_cmpxchg_reg(e, in, b);
-    } else if (gen_atomic(e)) {
+    } else if (gen_atomic(e, (in->prefixes & INSN_P_LOCK) != 0)) {
         gen_cmpxchg_mem(e, size, e->m.part[0], b);
         gen_locked_done(e);
     } else {
@@ -234,7 +239,7 @@ bool gen_cmpxchg8b(struct interp *e, const struct insn *in)
         return false;
     }
     old = want;
-    if (gen_atomic(e)) {
+    if (gen_atomic(e, (in->prefixes & INSN_P_LOCK) != 0)) {
         __asm__ volatile("lock; cmpxchgq %3, %1"
                          : "=@ccz"(equal), "+m"(*(interp_uint64_t *)(void *)e->m.part[0]),
                            "+a"(old)

@@ -41,17 +41,34 @@ static void smp_rest(unsigned spins)
     }
 }
 
+/* Of another one than e. */
+static bool smp_turn_lasts(const struct interp *e, uint64_t turn)
+{
+    struct board *b = e->v->board;
+    const struct vcpu *alone = atomic_load(&b->alone);
+
+    return alone != NULL && alone != e->v && atomic_load(&b->turn) == turn;
+}
+
+/*
+ * Whose turn it was is the one that was answered, or a later one, which asks again. Who is next
+ * waits until this one has got on for a block: it could not be stopped otherwise.
+ */
 void interp_smp_serve(struct interp *e)
 {
     struct board *b = e->v->board;
-    const struct vcpu *alone;
+    uint64_t turn;
 
     smp_answer(e);
-    for (unsigned spins = 0;
-         b != NULL && (alone = atomic_load(&b->alone)) != NULL && alone != e->v; spins++) {
+    if (b == NULL) {
+        return;
+    }
+    turn = atomic_load(&b->turn);
+    for (unsigned spins = 0; smp_turn_lasts(e, turn); spins++) {
         smp_rest(spins);
-        if (smp_asked(e)) {
+        if (smp_asked(e) && atomic_load(&b->turn) == turn) { /* by one that marks code */
             smp_answer(e);
+            turn = atomic_load(&b->turn);
         }
     }
 }
@@ -149,5 +166,6 @@ void interp_smp_together(struct interp *e)
 {
     struct board *b = e->v->board;
 
-    atomic_store_explicit(&b->alone, NULL, memory_order_release);
+    atomic_fetch_add(&b->turn, 1);
+    atomic_store(&b->alone, NULL);
 }

@@ -381,17 +381,28 @@ bool run_start(struct machine *m, GError **err)
     return ok;
 }
 
-void run_stop(struct machine *m)
+static bool run_asked_to_stop(struct machine *m)
 {
-    m->hold = true;
+    bool running = false;
+
     for (unsigned i = 0; i < m->nr_vcpus; i++) {
         struct vcpu_thread *vt = m->vcpus[i];
 
-        while (vt->thread != NULL && !vt->stopped) {
+        if (vt->thread != NULL && !vt->stopped) {
             vcpu_request(&vt->vcpu, VCPU_REQ_STOP);
             run_wake(vt);
-            g_cond_wait(&m->parked, &m->board.lock);
+            running = true;
         }
+    }
+    return running;
+}
+
+/* All are asked before any is waited for: a vCPU may be in another one's way. */
+void run_stop(struct machine *m)
+{
+    m->hold = true;
+    while (run_asked_to_stop(m)) {
+        g_cond_wait(&m->parked, &m->board.lock);
     }
 }
 

@@ -149,7 +149,10 @@ static void test_locked_counters(void)
 
 /* One adds to the upper half of a word that lies over the end of a line, the other stores to the
  * lower half, and has to find there what it stored. */
-GUEST_CODE(adder, "mov $20000, %ecx\n"
+GUEST_CODE(adder, "0: pause\n"
+                  "cmpl $0, 60(%rsi)\n"
+                  "je 0b\n"
+                  "mov $20000, %ecx\n"
                   "mov $0x100000000, %rax\n"
                   "1: lock add %rax, 60(%rsi)\n"
                   "mov $500, %edx\n"
@@ -190,6 +193,78 @@ static void test_split_lock(void)
     guest_free(g);
 }
 
+/* Who does nothing else lets the other one get on, which counts meanwhile: each time for a block. */
+GUEST_CODE(hog, "0: pause\n"
+                "cmpl $0, 512(%rsi)\n"
+                "je 0b\n"
+                "1: lock addl $1, 62(%rsi)\n"
+                "dec %ecx\n"
+                "jnz 1b\n"
+                "incl 256(%rsi)\n"
+                "hlt");
+GUEST_CODE(victim, "1: inc %rax\n"
+                   "mov %rax, 512(%rsi)\n"
+                   "cmpl $0, 256(%rsi)\n"
+                   "je 1b\n"
+                   "hlt");
+static void test_split_turns(void)
+{
+    struct guest *g = guest_new();
+    struct vcpu *second;
+
+    guest_load(g, G_CODE + 0x1000, hog, (size_t)(hog_end - hog));
+    second = guest_second(g);
+    GUEST_LOAD(g, victim);
+    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RAX] = 0;
+    second->cpu.gpr[CPU_RCX] = 5 * ROUNDS;
+    smp_run_both(g, second);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RAX], >, ROUNDS);
+    guest_free(g);
+}
+
+/* A LOCK over a line changes the next instruction, while another vCPU stores to that page. */
+GUEST_CODE(smc_function, "lock addl $1, 1f+1(%rip)\n1: mov $0, %eax\nret");
+GUEST_CODE(smc_runner, "mov $1, %ecx\n"
+                       "xor %ebx, %ebx\n"
+                       "1: call *%rdi\n"
+                       "cmp %ecx, %eax\n"
+                       "je 2f\n"
+                       "inc %ebx\n"
+                       "2: inc %ecx\n"
+                       "cmp %r8d, %ecx\n"
+                       "jbe 1b\n"
+                       "incl (%rsi)\n"
+                       "hlt");
+GUEST_CODE(smc_storer, "1: mov %eax, (%rdi)\n"
+                       "inc %eax\n"
+                       "cmpl $0, (%rsi)\n"
+                       "je 1b\n"
+                       "hlt");
+static void smp_change_next(uint64_t at)
+{
+    struct guest *g = guest_new();
+    struct vcpu *second;
+
+    guest_load(g, at, smc_function, (size_t)(smc_function_end - smc_function));
+    guest_load(g, G_CODE + 0x1000, smc_storer, (size_t)(smc_storer_end - smc_storer));
+    second = guest_second(g);
+    GUEST_LOAD(g, smc_runner);
+    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDI] = at;
+    g->cpu->gpr[CPU_R8] = g_get_num_processors() > 1 ? ROUNDS / 2 : 100; /* one has to switch */
+    second->cpu.gpr[CPU_RDI] = G_DATA + 0x3800;
+    smp_run_both(g, second);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 0);
+    guest_free(g);
+}
+
+static void test_change_next(void)
+{
+    smp_change_next(G_DATA + 0x3035); /* over the end of a line */
+    smp_change_next(G_DATA + 0x3005); /* within one */
+}
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -199,5 +274,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/smp/two-compilers", test_two_compilers);
     g_test_add_func("/interp/smp/locked-counters", test_locked_counters);
     g_test_add_func("/interp/smp/split-lock", test_split_lock);
+    g_test_add_func("/interp/smp/split-turns", test_split_turns);
+    g_test_add_func("/interp/smp/change-next", test_change_next);
     return g_test_run();
 }
