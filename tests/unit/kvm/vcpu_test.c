@@ -190,3 +190,10 @@ uint8_t *kt_io_data(struct kvm_run *run, uint8_t direction, uint16_t port, uint8
     run->io.data_offset = PAGE;
     return (uint8_t *)run + PAGE;
 }
+
+void kt_fill_vmcall(struct kvm_run *run)
+{
+    run->xen.type = KVM_EXIT_XEN_HCALL;
+    fake_kvm.regs.rip = 0x5000;
+    fake_kvm.regs.rax = 29;
+}

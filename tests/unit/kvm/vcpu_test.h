@@ -45,5 +45,7 @@ void kt_assert_call(unsigned i, char what, uint64_t at, unsigned size, uint64_t 
 /* A port exit, and where its data are. */
 uint8_t *kt_io_data(struct kvm_run *run, uint8_t direction, uint16_t port, uint8_t size,
                     uint32_t count);
+/* Of an exit of kt_add(): VMCALL with hypercall 29, at 0x5000. */
+void kt_fill_vmcall(struct kvm_run *run);
 
 #endif
