@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of accesses near each other share, for every engine interp_accel_ops may be. */
+/* What the tests of accesses near each other share, for each engine interp_accel_ops may be. */
 #include "near_test.h"
 
 void near_user(struct guest *g, uint64_t rip)
