@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What loop_scan.c finds out about the loop at the start of a block, for tr_loop.c. */
+/*
+ * What loop_scan.c finds out about the loop at the start of a block, for tr_loop.c, which makes
+ * its fast body, and loop_head.c, which makes the head of that.
+ */
 #ifndef PVEMU_CPU_DBT_LOOP_H
 #define PVEMU_CPU_DBT_LOOP_H
 
@@ -72,5 +75,16 @@ struct tr_loop {
 
 /* t, nr and zeroes otherwise; false: it cannot have a fast body. */
 bool loop_scan(struct tr_loop *l);
+/*
+ * loop_head.c. The head; true: it is a short one. _turn: at a limit, the pages of what moves
+ * anew. Both run into what follows, and jump to the ordinary translation (`fails`) where they
+ * cannot.
+ */
+bool loop_head(struct tr_loop *l);
+void loop_head_turn(struct tr_loop *l);
+/* One more such jump. */
+void loop_fail(struct tr_loop *l, unsigned cond);
+/* Where struct dbt has what is added to the addresses of a group. */
+size_t loop_addend(unsigned group);
 
 #endif
