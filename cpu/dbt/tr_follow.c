@@ -12,14 +12,17 @@
 
 enum { FOLLOW_BYTES = 128 };
 
-/* Does a branch back poll, whichever way it goes (tr_jcc())? */
+/* Does a branch back poll, whichever way it goes (tr_jcc())? In lockstep a loop may not. */
 static bool follow_polled(const struct tr *t)
 {
+    const int64_t start = t->d->lockstep != NULL ? t->b->offset : -1;
+
+
     for (unsigned i = 0; i < t->nr; i++) {
         const struct insn *in = &t->insn[i];
         int64_t to = (int64_t)t->at[i] + in->len + (int64_t)in->imm;
 
-        if (in->id == INSN_JCC && to >= 0 && to <= t->at[i]) {
+        if (in->id == INSN_JCC && to >= 0 && to <= t->at[i] && to != start) {
             return true;
         }
     }
