@@ -111,7 +111,7 @@ bool dbt_cache_room(const struct dbt *d)
            DBT_MAX_RECS - d->nr_recs > 4 * BLOCK_MAX_OPS &&
            DBT_MAX_LINKS - d->nr_links > 4 * BLOCK_MAX_OPS && d->nr_tbs < DBT_MAX_TBS &&
            DBT_MAX_INSNS - d->nr_insns > BLOCK_MAX_OPS &&
-           DBT_MAX_PEEKS - d->nr_peeks > DBT_PEEKS;
+           DBT_MAX_PEEKS - d->nr_peeks > DBT_TB_PEEKS;
 }
 
 const struct rec *dbt_cache_rec(const struct dbt *d, uint32_t offset)

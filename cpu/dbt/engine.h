@@ -275,6 +275,7 @@ enum {
     DBT_MAX_INSNS = 1 << 19,
     DBT_MAX_PEEKS = 1 << 20,
     DBT_PEEKS = 16, /* of one translation */
+    DBT_TB_PEEKS = 2 * TLB_NR * DBT_PEEKS, /* of all of a block's */
     DBT_REC_WRITE = 1 << 30, /* in d->rec of a TLB miss: for a tag that allows stores */
     DBT_REC_LOAD = 1 << 29, /* the same, by a load: if there is one without asking for it */
     DBT_REC_NUMBER = DBT_REC_LOAD - 1,

@@ -282,13 +282,17 @@ static bool run_insn(struct lockstep *l, struct interp *e, const struct insn *in
     return false;
 }
 
-bool lockstep_inside(const struct lockstep *l, const struct block *b, uint64_t rip)
+static bool run_followed(const struct lockstep *l, const struct block *b, uint64_t rip)
 {
     const struct tb *t = b->translation;
-    unsigned at = rip & (MEM_PAGE_SIZE - 1);
+    const struct peek *p = t != NULL && t->follows ? &l->d->peeks[t->peek] : NULL;
 
-    return at - b->offset < b->bytes ||
-           (t != NULL && t->follows && at - l->d->peeks[t->peek].at < l->d->peeks[t->peek].len);
+    return p != NULL && (rip & (MEM_PAGE_SIZE - 1)) - p->at < p->len;
+}
+
+bool lockstep_inside(const struct lockstep *l, const struct block *b, uint64_t rip)
+{
+    return (rip & (MEM_PAGE_SIZE - 1)) - b->offset < b->bytes || run_followed(l, b, rip);
 }
 
 /* Enough for a guess? The instruction at rip was executed. */
@@ -301,7 +305,7 @@ static bool run_guessed(struct lockstep *l, const struct block *b, uint64_t rip,
         return false;
     }
     if (!l->chain) {
-        return in->id != INSN_JMP || !lockstep_inside(l, b, now) || (*turns)++ != 0;
+        return in->id != INSN_JMP || !run_followed(l, b, now) || (*turns)++ != 0;
     }
     *turns += now <= rip || PAGE_BASE(now) != PAGE_BASE(rip);
     return *turns >= LOCKSTEP_TURNS;

@@ -29,6 +29,18 @@ static bool follow_polled(const struct tr *t)
     return false;
 }
 
+/* Was it translated before, for another TLB or another stack, and that was not followed? What an entry
+ * has checked holds for all translations, and so does what they are compared with. */
+static bool follow_never(const struct tr *t)
+{
+    bool made = false;
+
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        made |= t->t->code[i].far != 0;
+    }
+    return made && !t->t->follows;
+}
+
 /* Where the block's last instruction leads; -1: that is not to be followed. */
 static int64_t follow_target(const struct tr *t)
 {
@@ -36,7 +48,7 @@ static int64_t follow_target(const struct tr *t)
     int64_t to;
 
     if (in == NULL || in->id != INSN_JMP || in->op[0].kind != OPK_REL || t->b->crosses ||
-        t->d->interp.stress.block_insns != 0 || !follow_polled(t)) {
+        t->d->interp.stress.block_insns != 0 || !follow_polled(t) || follow_never(t)) {
         return -1;
     }
     to = (int64_t)t->end + (int64_t)in->imm;

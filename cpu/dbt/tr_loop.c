@@ -28,10 +28,10 @@
 
 /* ---- which ---- */
 
-/* The first branch back to the start; 0: there is none. */
+/* The first branch back to the start, of the block's own; 0: there is none. */
 static unsigned loop_end(const struct tr *t)
 {
-    for (unsigned i = 0; i < t->nr && i < LOOP_INSNS; i++) {
+    for (unsigned i = 0; i < t->own && i < LOOP_INSNS; i++) {
         const struct insn *in = &t->insn[i];
 
         if (in->id == INSN_JCC &&

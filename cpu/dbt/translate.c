@@ -614,20 +614,40 @@ static void tr_body(struct tr *t)
     }
 }
 
-/* What it was made from, besides the block. */
+static bool tr_peek_kept(const struct tr *t, const struct peek *p)
+{
+    for (unsigned i = 0; i < t->t->nr_peeks; i++) {
+        const struct peek *kept = &t->d->peeks[t->t->peek + i];
+
+        if (kept->at == p->at && kept->len == p->len) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What it was made from, besides the block; other translations of it may have looked elsewhere. */
 static void tr_keep_peeks(struct tr *t)
 {
     struct dbt *d = t->d;
     struct tb *tb = t->t;
+    unsigned nr = tb->nr_peeks;
 
-    if (tb->nr_peeks == 0) {
-        tb->peek = d->nr_peeks;
-        tb->nr_peeks = (uint8_t)t->nr_peeks;
-        tb->follows = t->follows;
-        memcpy(&d->peeks[tb->peek], t->peeks, t->nr_peeks * sizeof(struct peek));
-        d->nr_peeks += t->nr_peeks;
-        tb->peek_hash = dbt_peek_hash(d, tb);
+    memcpy(&d->peeks[d->nr_peeks], &d->peeks[tb->peek], nr * sizeof(struct peek));
+    for (unsigned i = 0; i < t->nr_peeks; i++) {
+        if (!tr_peek_kept(t, &t->peeks[i])) {
+            d->peeks[d->nr_peeks + nr++] = t->peeks[i];
+        }
     }
+    if (nr == tb->nr_peeks) {
+        return;
+    }
+    G_STATIC_ASSERT(DBT_TB_PEEKS <= UINT8_MAX);
+    tb->peek = d->nr_peeks;
+    tb->nr_peeks = (uint8_t)nr;
+    tb->follows |= t->follows;
+    d->nr_peeks += nr;
+    tb->peek_hash = dbt_peek_hash(d, tb);
 }
 
 void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)

@@ -149,15 +149,16 @@ void interp_smp_protect(struct interp *e)
 bool interp_smp_alone(struct interp *e)
 {
     struct board *b = e->v->board;
-    const struct vcpu *nobody = NULL;
+    uint64_t mine;
 
     if (b == NULL || b->ops->nr_vcpus(b) < 2) {
         return false;
     }
-    for (unsigned spins = 0; !atomic_compare_exchange_strong(&b->alone, &nobody, e->v); spins++) {
-        nobody = NULL;
+    mine = atomic_fetch_add(&b->ticket, 1);
+    for (unsigned spins = 0; atomic_load(&b->turn) != mine; spins++) {
         smp_spin(e, spins);
     }
+    atomic_store(&b->alone, e->v);
     interp_smp_protect(e);
     return true;
 }
@@ -166,6 +167,6 @@ void interp_smp_together(struct interp *e)
 {
     struct board *b = e->v->board;
 
-    atomic_fetch_add(&b->turn, 1);
     atomic_store(&b->alone, NULL);
+    atomic_fetch_add(&b->turn, 1);
 }

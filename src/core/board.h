@@ -86,7 +86,7 @@ struct board {
     struct mem *mem;
     /* The vCPU that runs guest code while no other one does, for an instruction (cpu/interp/smp.c). */
     _Atomic(const struct vcpu *) alone;
-    _Atomic uint64_t turn; /* how often there was one */
+    _Atomic uint64_t ticket, turn; /* of the next one to want that; whose turn it is */
 };
 
 static inline uint64_t board_now_ns(struct board *b)

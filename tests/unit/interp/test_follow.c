@@ -298,6 +298,159 @@ static void test_stop(void)
     follow_until_stopped(unseen, (size_t)(unseen_end - unseen), false);
 }
 
+/* A fault behind the jump, where a branch leads from there to the block's start: no loop of its own. */
+GUEST_CODE(divide, "jmp 2f\n"
+                   "9: hlt\n"
+                   "1: mov $100, %eax\n"
+                   "xor %edx, %edx\n"
+                   ".globl divide_at\n"
+                   "divide_at: divl (%rsi)\n"
+                   "add $4, %rsi\n"
+                   "dec %ecx\n"
+                   "jnz 2f\n"
+                   "hlt\n"
+                   ".skip 16, 0x90\n"
+                   "2: test %ecx, %ecx\n"
+                   "js 9b\n"
+                   "jmp 1b\n");
+extern const uint8_t divide_at[];
+static void test_divide(void)
+{
+    enum { ZERO = 900 };
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, divide);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const uint32_t by = i == ZERO ? 0 : 7;
+
+        memcpy(g->ram + G_DATA + i * 4, &by, 4);
+    }
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RCX] = ROUNDS;
+    g_assert_cmpint(guest_vector(g), ==, CPU_DE);
+    g_assert_cmphex(guest_frame(g, 0), ==, G_CODE + (uint64_t)(divide_at - divide));
+    g_assert_cmpuint(g->cpu->gpr[CPU_RSI], ==, G_DATA + ZERO * 4);
+    follow_check(g);
+    guest_free(g);
+}
+
+/*
+ * What the jump leads to is not to be followed at first (JRCXZ), and becomes so. Then the stack lies
+ * over the end of a page, for which there is another translation. Before: what gives vector registers
+ * a value, and a store for the stack's page.
+ */
+GUEST_CODE(later, "movq (%rsi), %xmm0\n"
+                  "mov %r8, (%r8)\n"
+                  "8: xor %eax, %eax\n"
+                  "hlt\n"
+                  ".skip 200, 0x90\n"
+                  ".globl later_code\n"
+                  "later_code: jrcxz 3f\n"
+                  "nop\nnop\nnop\n"
+                  "3: mov %rax, (%rdi)\n"
+                  "hlt\n"
+                  ".skip 200, 0x90\n"
+                  ".globl later_start\n"
+                  "later_start: push %rdx\n"
+                  "pop %rdx\n"
+                  "test %edx, %edx\n"
+                  "js 8b\n"
+                  "jmp later_code\n");
+extern const uint8_t later_code[], later_start[];
+
+static struct guest *later_new(void)
+{
+    struct guest *g = guest_new();
+
+    GUEST_LOAD(g, later);
+    guest_write64(g, G_DATA, 0x1122334455667788);
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDI] = G_DATA + 64;
+    g->cpu->gpr[CPU_R8] = G_STACK - 0x808;
+    guest_run(g, EXIT_HALT);
+    return g;
+}
+
+static void later_run(struct guest *g, uint64_t rsp, uint64_t expected)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        __asm__ volatile("movq %0, %%xmm0" : : "r"(0xdeadbeefcafef00d) : "xmm0");
+        g->cpu->rip = G_CODE + (uint64_t)(later_start - later);
+        g->cpu->gpr[CPU_RSP] = rsp;
+        g->cpu->gpr[CPU_RAX] = 0;
+        g->cpu->gpr[CPU_RCX] = g->cpu->gpr[CPU_RDX] = 1;
+        guest_run(g, EXIT_HALT);
+        g_assert_cmphex(g->cpu->gpr[CPU_RAX], ==, expected);
+    }
+}
+
+static void later_write(struct guest *g, const uint8_t code[5])
+{
+    g_assert_true(
+        mem_write(g->fb->board.mem, G_CODE + (uint64_t)(later_code - later), code, 5));
+}
+
+/* No vector register of the host's is seen. */
+static void test_later_vector(void)
+{
+    static const uint8_t movq[] = {0x66, 0x48, 0x0f, 0x7e, 0xc0}; /* movq %xmm0,%rax */
+    struct guest *g = later_new();
+
+    later_run(g, G_STACK - 0x800, 0);
+    later_write(g, movq);
+    later_run(g, G_STACK - 0x800, 0x1122334455667788);
+    later_run(g, G_STACK - 0x1000, 0x1122334455667788);
+    guest_free(g);
+}
+
+/* What the other translation was made from is compared, too. */
+static void test_later_changed(void)
+{
+    static const uint8_t one[] = {0xb8, 1, 0, 0, 0}, two[] = {0xb8, 2, 0, 0, 0}; /* mov $..,%eax */
+    struct guest *g = later_new();
+
+    later_run(g, G_STACK - 0x800, 0);
+    later_write(g, one);
+    later_run(g, G_STACK - 0x800, 1);
+    later_run(g, G_STACK - 0x1000, 1);
+    later_write(g, two);
+    later_run(g, G_STACK - 0x1000, 2);
+    later_run(g, G_STACK - 0x800, 2);
+    guest_free(g);
+}
+
+#ifdef interp_accel_ops
+/* In lockstep the branch of the loop inside does not look what others want. */
+GUEST_CODE(inner, "jmp 2f\n"
+                  "1: lea -4(%rsi), %rsi\n"
+                  "mov $1, %ecx\n"
+                  "inc %edx\n"
+                  "jmp 2f\n"
+                  ".skip 16, 0x90\n"
+                  "2: add $1, %eax\n"
+                  "mov %edx, (%rsi)\n"
+                  "add $4, %rsi\n"
+                  "dec %ecx\n"
+                  "jnz 2b\n"
+                  "jmp 1b\n");
+static void test_stop_lockstep(void)
+{
+    const struct dbt_options options = {.hot = 1, .lockstep = 1000};
+    struct guest *g = guest_new();
+    GThread *thread;
+
+    dbt_configure(g->v, &options);
+    GUEST_LOAD(g, inner);
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    g->cpu->gpr[CPU_RDX] = 0;
+    g->cpu->gpr[CPU_RCX] = 1;
+    thread = g_thread_new("stop", follow_stop, g);
+    guest_run(g, EXIT_KICK);
+    g_thread_join(thread);
+    guest_free(g);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -311,5 +464,11 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/follow/ahead", test_ahead);
     g_test_add_func("/interp/follow/device", test_device);
     g_test_add_func("/interp/follow/stop", test_stop);
+    g_test_add_func("/interp/follow/divide", test_divide);
+    g_test_add_func("/interp/follow/later-vector", test_later_vector);
+    g_test_add_func("/interp/follow/later-changed", test_later_changed);
+#ifdef interp_accel_ops
+    g_test_add_func("/interp/follow/stop-lockstep", test_stop_lockstep);
+#endif
     return g_test_run();
 }
