@@ -129,8 +129,12 @@ struct machine *machine_new(const struct config *config, GMainContext *context,
                             struct chardev *console, const struct machine_events *events,
                             void *opaque, GError **err)
 {
-    struct machine *m = g_new0(struct machine, 1);
+    struct machine *m = arena_map(NULL, sizeof(*m)); /* vCPUs agree on things in its board */
 
+    if (m == NULL) {
+        error_set(err, PVEMU_ERROR_HOST, "no memory for a machine");
+        return NULL;
+    }
     m->config = config;
     m->context = context;
     m->console = console;
@@ -181,7 +185,7 @@ void machine_free(struct machine *m)
     g_free(m->map);
     board_fini(m);
     sandbox_free(m->sandbox);
-    g_free(m);
+    arena_unmap(m, sizeof(*m));
 }
 
 char *machine_stats(const struct machine *m)

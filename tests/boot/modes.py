@@ -62,7 +62,7 @@ def patient(folder):
 
 
 def check_all(folder):
-    """Every run of every translation compared, up to Debian's login: a hundred times slower, so that nothing may time out."""
+    """Every run of every translation compared, up to Debian's login: 30 to 40 times slower, so that nothing may time out."""
     quiet = "quiet systemd.show_status=false systemd.service_watchdogs=false udev.event_timeout=7200 rcupdate.rcu_cpu_stall_suppress=1 nowatchdog"
     args = ["-kernel", CLOUD, "-disk", patient(folder) + ",snapshot", "-m", "1G", "-machine", "pvh", "-accel", "bt,lockstep"]
     with Guest(PVEMU, [*args, "-append", quiet], folder) as guest:
