@@ -415,6 +415,9 @@ void dbt_relink(struct dbt *d, struct tb *t);
 /* A living translation is known by its frame. */
 void dbt_tb_add(struct dbt *d, struct tb *t);
 void dbt_tb_kill(struct dbt *d, struct tb *t);
+/* Has its page changed while it was being translated? Then bytes may have been looked at that were
+ * written to before the frame was watched, and it is not to be used. */
+bool dbt_tb_outdated(struct dbt *d, struct tb *t);
 /* It is translated in another way from now on. It may be dead. */
 void dbt_tb_renew(struct dbt *d, struct tb *t);
 /* Dead, but its block was found unchanged. false: it cannot be used any more. */

@@ -419,6 +419,15 @@ void dbt_tb_renew(struct dbt *d, struct tb *t)
     t->edition--; /* as if its block had been decoded anew: never to be revived */
 }
 
+bool dbt_tb_outdated(struct dbt *d, struct tb *t)
+{
+    if (t->generation == atomic_load(t->block->generation_now)) {
+        return false;
+    }
+    dbt_tb_renew(d, t);
+    return true;
+}
+
 bool dbt_tb_revive(struct dbt *d, struct tb *t)
 {
     for (unsigned i = 0; i < t->nr_peeks; i++) {

@@ -39,12 +39,7 @@ static struct tb *run_translate(struct dbt *d, struct block *b, unsigned index)
             dbt_tb_kill(d, old);
         }
     }
-    /* Bytes may have been looked at that were written to before the frame was watched. */
-    if (t->generation != atomic_load(b->generation_now)) {
-        dbt_tb_renew(d, t);
-        return NULL;
-    }
-    return t;
+    return dbt_tb_outdated(d, t) ? NULL : t;
 }
 
 static struct tb *run_find(struct dbt *d, struct op *op, unsigned index)

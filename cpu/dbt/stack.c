@@ -44,8 +44,7 @@ static uint32_t stack_plain(struct dbt *d, struct tb *t, unsigned index)
         }
         interp_fpu_home(&d->interp);
         dbt_translate_plain(d, t, index);
-        if (t->generation != atomic_load(t->block->generation_now)) { /* as in run_translate() */
-            dbt_tb_renew(d, t);
+        if (dbt_tb_outdated(d, t)) {
             return 0;
         }
     }

@@ -17,10 +17,9 @@ static bool follow_polled(const struct tr *t)
 {
     const int64_t start = t->d->lockstep != NULL ? t->b->offset : -1;
 
-
     for (unsigned i = 0; i < t->nr; i++) {
         const struct insn *in = &t->insn[i];
-        int64_t to = (int64_t)t->at[i] + in->len + (int64_t)in->imm;
+        int64_t to = tr_target(t, i);
 
         if (in->id == INSN_JCC && to >= 0 && to <= t->at[i] && to != start) {
             return true;
@@ -51,7 +50,7 @@ static int64_t follow_target(const struct tr *t)
         t->d->interp.stress.block_insns != 0 || !follow_polled(t) || follow_never(t)) {
         return -1;
     }
-    to = (int64_t)t->end + (int64_t)in->imm;
+    to = tr_target(t, t->nr - 1);
     return to < t->b->offset ? to : -1;
 }
 
@@ -83,7 +82,6 @@ void tr_follow(struct tr *t)
     struct insn *jump;
     unsigned bytes;
 
-    t->follows = false;
     t->own = t->nr;
     if (to < 0) {
         return;
@@ -94,7 +92,6 @@ void tr_follow(struct tr *t)
         *jump = (struct insn){
             .id = INSN_NOP, .len = jump->len, .base = INSN_NO_REG, .index = INSN_NO_REG};
         t->peeks[t->nr_peeks++] = (struct peek){(uint16_t)to, (uint16_t)bytes};
-        t->follows = true;
         t->d->counts.n[COUNT_FOLLOWED]++;
     }
 }

@@ -32,10 +32,7 @@
 static unsigned loop_end(const struct tr *t)
 {
     for (unsigned i = 0; i < t->own && i < LOOP_INSNS; i++) {
-        const struct insn *in = &t->insn[i];
-
-        if (in->id == INSN_JCC &&
-            t->at[i] + in->len + (int64_t)in->imm == t->b->offset) {
+        if (t->insn[i].id == INSN_JCC && tr_target(t, i) == t->b->offset) {
             return i + 1;
         }
     }

@@ -108,7 +108,7 @@ static bool stack_returns(const struct tr *t, unsigned i)
 {
     const struct insn *in = &t->insn[i];
     const uint8_t *page = mem_frame_hva(t->d->interp.v->mem, t->b->frame);
-    int64_t to = (int64_t)t->at[i] + in->len + (int64_t)in->imm;
+    int64_t to = tr_target(t, i);
 
     return in->id == INSN_RET ||
            (in->id == INSN_JCC && to >= 0 && to < MEM_PAGE_SIZE && page[to] == 0xc3);

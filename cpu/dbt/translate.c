@@ -411,10 +411,8 @@ static void tr_liveness(struct tr *t)
         t->sp = t->sps[i];
         t->live_taken[i] = FLAG_ALL;
         if ((in->flags & INSN_F_BRANCH) != 0) {
-            int64_t next = (int64_t)t->at[i] + in->len;
-
             if (in->op[0].kind == OPK_REL) {
-                t->live_taken[i] = tr_peek(t, next + (int64_t)in->imm, FLAG_ALL);
+                t->live_taken[i] = tr_peek(t, tr_target(t, i), FLAG_ALL);
             }
             live = t->live_taken[i] | (in->id == INSN_JCC ? live : 0);
             entry = t->live_taken[i] | (in->id == INSN_JCC ? entry : 0);
@@ -596,17 +594,16 @@ static void tr_body(struct tr *t)
     t->may_redo = false;
     tr_stack_settle(t);
     if (open) {
-        const bool left = !t->follows && t->bytes != t->b->bytes && t->foreign;
         unsigned next = t->end;
 
         t->live = t->live_before[t->nr];
         t->sp = t->sps[t->nr];
-        if (next >= MEM_PAGE_SIZE && !left) {
+        if (next >= MEM_PAGE_SIZE && !t->foreign) {
             tr_far(t, next, true);
             return;
         }
         tr_flags_settle(t);
-        if (left) {
+        if (t->foreign) {
             tr_leave(t, next);
         } else {
             tr_direct(t, next);
@@ -645,7 +642,7 @@ static void tr_keep_peeks(struct tr *t)
     G_STATIC_ASSERT(DBT_TB_PEEKS <= UINT8_MAX);
     tb->peek = d->nr_peeks;
     tb->nr_peeks = (uint8_t)nr;
-    tb->follows |= t->follows;
+    tb->follows |= t->nr > t->own;
     d->nr_peeks += nr;
     tb->peek_hash = dbt_peek_hash(d, tb);
 }

@@ -110,8 +110,7 @@ struct tr {
     struct emit c;
     unsigned nr, nr_fix;
     uint16_t bytes; /* of source that are translated */
-    bool follows;   /* the last of them is a jump that is followed (tr_follow.c), */
-    unsigned own;   /* behind so many instructions */
+    unsigned own;   /* instructions that are in them; others stand where a jump leads (tr_follow.c) */
     unsigned end;   /* offset in the page behind the last instruction */
     struct tr_loop *loop; /* at its start (tr_loop.c); NULL: none */
     unsigned loop_nr, loop_fix; /* instructions of it, and the fixup of the last one */
@@ -197,6 +196,12 @@ void tr_direct(struct tr *t, int64_t to);
 void tr_interpret(struct tr *t);
 /* Leaves for the interpreter at r10, by no link. Flags are saved or dead. */
 void tr_exit(struct tr *t);
+
+/* Where a relative branch of the translation leads, an offset from the page. */
+static inline int64_t tr_target(const struct tr *t, unsigned i)
+{
+    return (int64_t)t->at[i] + t->insn[i].len + (int64_t)t->insn[i].imm;
+}
 
 /* The instruction that was decoded to t->insn[t->nr], from that offset in the page. false: it ends
  * the translation. */

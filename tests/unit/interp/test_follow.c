@@ -174,18 +174,23 @@ GUEST_CODE(self, "mov $1000, %ecx\n"
                  "nop\n"
                  "jmp 1b\n"
                  "9: hlt");
-static void test_self(void)
+static void follow_sum(const uint8_t *code, size_t len)
 {
     struct guest *g = guest_new();
     unsigned sum = 0;
 
-    GUEST_LOAD(g, self);
+    guest_load(g, G_CODE, code, len);
     guest_run(g, EXIT_HALT);
     for (unsigned i = 1; i <= ROUNDS; i++) {
         sum += i & 0x7f;
     }
     g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, sum);
     guest_free(g);
+}
+
+static void test_self(void)
+{
+    follow_sum(self, (size_t)(self_end - self));
 }
 
 /* The same where the store itself stands behind the jump, and what it changes behind that. */
@@ -207,16 +212,7 @@ GUEST_CODE(ahead, "mov $1000, %ecx\n"
                   "9: hlt");
 static void test_ahead(void)
 {
-    struct guest *g = guest_new();
-    unsigned sum = 0;
-
-    GUEST_LOAD(g, ahead);
-    guest_run(g, EXIT_HALT);
-    for (unsigned i = 1; i <= ROUNDS; i++) {
-        sum += i & 0x7f;
-    }
-    g_assert_cmpuint(g->cpu->gpr[CPU_RAX], ==, sum);
-    guest_free(g);
+    follow_sum(ahead, (size_t)(ahead_end - ahead));
 }
 
 /* What an instruction behind the jump needs the interpreter for is done as it was translated. */

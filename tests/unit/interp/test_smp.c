@@ -26,6 +26,19 @@ static void smp_run_both(struct guest *g, struct vcpu *v)
     g_thread_join(thread);
 }
 
+/* The second one with code of its own, both with RSI where the data are. */
+static struct vcpu *smp_second(struct guest *g, const uint8_t *code, size_t len)
+{
+    const uint64_t first = g->cpu->rip;
+    struct vcpu *second;
+
+    g->cpu->gpr[CPU_RSI] = G_DATA;
+    guest_load(g, G_CODE + 0x1000, code, len);
+    second = guest_second(g);
+    g->cpu->rip = first;
+    return second;
+}
+
 /* The second one at `at`. */
 static void smp_run(struct guest *g, uint64_t at)
 {
@@ -180,10 +193,8 @@ static void test_split_lock(void)
     struct guest *g = guest_new();
     struct vcpu *second;
 
-    guest_load(g, G_CODE + 0x1000, storer, (size_t)(storer_end - storer));
-    second = guest_second(g);
     GUEST_LOAD(g, adder);
-    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    second = smp_second(g, storer, (size_t)(storer_end - storer));
     smp_run_both(g, second);
     g_assert_cmpuint(guest_read64(g, G_DATA + 64) & UINT32_MAX, ==, ROUNDS);
     g_assert_cmpuint((uint32_t)guest_read64(g, G_DATA + 60), ==,
@@ -212,10 +223,8 @@ static void test_split_turns(void)
     struct guest *g = guest_new();
     struct vcpu *second;
 
-    guest_load(g, G_CODE + 0x1000, hog, (size_t)(hog_end - hog));
-    second = guest_second(g);
     GUEST_LOAD(g, victim);
-    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    second = smp_second(g, hog, (size_t)(hog_end - hog));
     g->cpu->gpr[CPU_RAX] = 0;
     second->cpu.gpr[CPU_RCX] = ROUNDS;
     smp_run_both(g, second);
@@ -236,10 +245,8 @@ static void test_split_fair(void)
     struct guest *g = guest_new();
     struct vcpu *second;
 
-    guest_load(g, G_CODE + 0x1000, counting_hog, (size_t)(counting_hog_end - counting_hog));
-    second = guest_second(g);
     GUEST_LOAD(g, hog);
-    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    second = smp_second(g, counting_hog, (size_t)(counting_hog_end - counting_hog));
     g->cpu->gpr[CPU_RCX] = LOCKS;
     smp_run_both(g, second);
     g_assert_cmpuint(guest_read64(g, G_DATA + 512) & UINT32_MAX, >, LOCKS / 4);
@@ -270,10 +277,8 @@ static void smp_change_next(uint64_t at)
     struct vcpu *second;
 
     guest_load(g, at, smc_function, (size_t)(smc_function_end - smc_function));
-    guest_load(g, G_CODE + 0x1000, smc_storer, (size_t)(smc_storer_end - smc_storer));
-    second = guest_second(g);
     GUEST_LOAD(g, smc_runner);
-    g->cpu->gpr[CPU_RSI] = second->cpu.gpr[CPU_RSI] = G_DATA;
+    second = smp_second(g, smc_storer, (size_t)(smc_storer_end - smc_storer));
     g->cpu->gpr[CPU_RDI] = at;
     g->cpu->gpr[CPU_R8] = g_get_num_processors() > 1 ? ROUNDS / 2 : 100; /* one has to switch */
     second->cpu.gpr[CPU_RDI] = G_DATA + 0x3800;
