@@ -544,11 +544,7 @@ static void test_limit_model(void)
 
 int main(int argc, char **argv)
 {
-    int ret;
-
-    g_setenv("LC_ALL", "C", TRUE);
-    g_test_init(&argc, &argv, NULL);
-    model = cpu_model_new_host(NULL);
+    kt_begin(&argc, &argv);
     g_test_add_func("/kvm/engine/make-fails", test_make_fails);
     g_test_add_func("/kvm/engine/make-fails-otherwise", test_make_fails_otherwise);
     g_test_add_func("/kvm/engine/two-cpus", test_two);
@@ -570,7 +566,5 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/engine/layout-fails", test_layout_fails);
     g_test_add_func("/kvm/engine/bad-exits", test_bad_exits);
     g_test_add_func("/kvm/engine/state-refused", test_state_refused);
-    ret = g_test_run();
-    cpu_model_free(model);
-    return ret;
+    return kt_end();
 }

@@ -427,11 +427,7 @@ static void test_stats(void)
 
 int main(int argc, char **argv)
 {
-    int ret;
-
-    g_setenv("LC_ALL", "C", TRUE);
-    g_test_init(&argc, &argv, NULL);
-    model = cpu_model_new_host(NULL);
+    kt_begin(&argc, &argv);
     g_test_add_func("/kvm/extras/run-fails", test_run_fails);
     g_test_add_func("/kvm/extras/msrs-fail", test_msrs_fail);
     g_test_add_func("/kvm/extras/events", test_events);
@@ -446,7 +442,5 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/extras/vmcall-absent", test_vmcall_absent);
     g_test_add_func("/kvm/extras/no-kvm", test_no_kvm);
     g_test_add_func("/kvm/extras/stats", test_stats);
-    ret = g_test_run();
-    cpu_model_free(model);
-    return ret;
+    return kt_end();
 }

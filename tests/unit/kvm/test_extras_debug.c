@@ -252,11 +252,7 @@ static void test_points_fail(void)
 
 int main(int argc, char **argv)
 {
-    int ret;
-
-    g_setenv("LC_ALL", "C", TRUE);
-    g_test_init(&argc, &argv, NULL);
-    model = cpu_model_new_host(NULL);
+    kt_begin(&argc, &argv);
     g_test_add_func("/kvm/extras/points-fail", test_points_fail);
     g_test_add_func("/kvm/extras/step", test_step);
     g_test_add_func("/kvm/extras/step-hypercall", test_step_hypercall);
@@ -265,7 +261,5 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/extras/step-vmcall", test_step_vmcall);
     g_test_add_func("/kvm/extras/points", test_points);
     g_test_add_func("/kvm/extras/no-points", test_no_points);
-    ret = g_test_run();
-    cpu_model_free(model);
-    return ret;
+    return kt_end();
 }

@@ -246,11 +246,7 @@ static void test_pieces(void)
 
 int main(int argc, char **argv)
 {
-    int ret;
-
-    g_setenv("LC_ALL", "C", TRUE);
-    g_test_init(&argc, &argv, NULL);
-    model = cpu_model_new_host(NULL);
+    kt_begin(&argc, &argv);
     g_test_add_func("/kvm/extras/slots-end", test_slots_end);
     g_test_add_func("/kvm/extras/slot-again", test_slot_again);
     g_test_add_func("/kvm/extras/many-holes", test_many_holes);
@@ -259,7 +255,5 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/extras/no-view", test_no_view);
     g_test_add_func("/kvm/extras/dirty", test_dirty);
     g_test_add_func("/kvm/extras/dirty-fails", test_dirty_fails);
-    ret = g_test_run();
-    cpu_model_free(model);
-    return ret;
+    return kt_end();
 }

@@ -598,11 +598,7 @@ static void test_points(void)
 
 int main(int argc, char **argv)
 {
-    int ret;
-
-    g_setenv("LC_ALL", "C", TRUE);
-    g_test_init(&argc, &argv, NULL);
-    model = cpu_model_new_host(NULL);
+    kt_begin(&argc, &argv);
     g_test_add_func("/kvm/irqchip/make", test_make);
     g_test_add_func("/kvm/irqchip/ids", test_ids);
     g_test_add_func("/kvm/irqchip/make-fails", test_make_fails);
@@ -625,7 +621,5 @@ int main(int argc, char **argv)
     g_test_add_func("/kvm/irqchip/step", test_step);
     g_test_add_func("/kvm/irqchip/step-hypercall", test_step_hypercall);
     g_test_add_func("/kvm/irqchip/points", test_points);
-    ret = g_test_run();
-    cpu_model_free(model);
-    return ret;
+    return kt_end();
 }

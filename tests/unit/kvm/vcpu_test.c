@@ -197,3 +197,18 @@ void kt_fill_vmcall(struct kvm_run *run)
     fake_kvm.regs.rip = 0x5000;
     fake_kvm.regs.rax = 29;
 }
+
+void kt_begin(int *argc, char ***argv)
+{
+    g_setenv("LC_ALL", "C", TRUE);
+    g_test_init(argc, argv, NULL);
+    model = cpu_model_new_host(NULL);
+}
+
+int kt_end(void)
+{
+    int ret = g_test_run();
+
+    cpu_model_free(model);
+    return ret;
+}

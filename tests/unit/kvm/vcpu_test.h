@@ -20,7 +20,7 @@ struct kt_call {
 
 extern struct fake_board *fb;
 extern struct vcpu *v; /* the first; there is a second without an engine */
-extern struct cpu_model *model; /* the test's main() makes it */
+extern struct cpu_model *model; /* from kt_begin() to kt_end() */
 extern struct exit last;
 extern uint64_t kt_ram; /* of the next board: RAM */
 extern struct kt_call calls[KT_CALLS];
@@ -29,6 +29,9 @@ extern int irq_vector;        /* the board's answer, once; -1: none */
 extern bool hypercall_sleeps;
 extern bool hypercall_again;  /* once: it goes back to the instruction, of 3 bytes */
 
+/* What main() starts with, and its status, when all tests have run. */
+void kt_begin(int *argc, char ***argv);
+int kt_end(void);
 /* The board alone; and with the vCPU's engine. */
 void kt_setup_board(void);
 void kt_setup(void);
