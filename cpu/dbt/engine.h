@@ -348,6 +348,9 @@ void dbt_transit_emit(struct dbt *d, struct emit *c);
 /* lockstep.c: around a run of a translation. */
 void dbt_lockstep_init(struct dbt *d);
 void dbt_lockstep_fini(struct dbt *d);
+/* Is this run to be compared (d->comparing)? Then other vCPUs stand still until _after() or _leave(). */
+void dbt_lockstep_choose(struct dbt *d, const struct tb *t);
+void dbt_lockstep_leave(struct dbt *d);
 void dbt_lockstep_before(struct dbt *d, const struct tb *t);
 void dbt_lockstep_after(struct dbt *d, const struct tb *t);
 /* A system instruction that lockstep can do twice? */

@@ -2,7 +2,7 @@
 /*
  * Lockstep: comparing. The guest goes on with what the translation did.
  *
- * Devices write guest memory meanwhile. A difference that an input changed by them may explain
+ * Other vCPUs stand still for it; devices write guest memory meanwhile, and so does C for other vCPUs. A difference that an input changed by them may explain
  * counts as a race, and is reported only when it comes again and again at the same place; so
  * does one after a LOCKed instruction or a store to a page that devices write to. Status flags may differ as long as nobody
  * looks at them (docs/translator.md 3.6).
@@ -451,7 +451,7 @@ static bool lockstep_choose(struct lockstep *l, const struct tb *t, uint64_t rip
     return runs->n <= LOCKSTEP_ALWAYS || runs->n % one_in == 0;
 }
 
-void dbt_lockstep_before(struct dbt *d, const struct tb *t)
+void dbt_lockstep_choose(struct dbt *d, const struct tb *t)
 {
     struct lockstep *l = d->lockstep;
     struct interp *e = &d->interp;
@@ -461,6 +461,29 @@ void dbt_lockstep_before(struct dbt *d, const struct tb *t)
     if (!d->comparing) {
         l->skipped++;
         l->lost = 0;
+        return;
+    }
+    interp_fpu_home(e);
+    l->alone = interp_smp_alone(e);
+}
+
+void dbt_lockstep_leave(struct dbt *d)
+{
+    struct lockstep *l = d->lockstep;
+
+    d->comparing = false;
+    if (l->alone) {
+        l->alone = false;
+        interp_smp_together(&d->interp);
+    }
+}
+
+void dbt_lockstep_before(struct dbt *d, const struct tb *t)
+{
+    struct lockstep *l = d->lockstep;
+    struct interp *e = &d->interp;
+
+    if (!d->comparing) {
         return;
     }
     side_save(&l->start, e);
@@ -488,7 +511,6 @@ void dbt_lockstep_after(struct dbt *d, const struct tb *t)
     if (!d->comparing) {
         return;
     }
-    d->comparing = false;
     if (l->chain) {
         interp_poll_arm(e);
     }
@@ -512,4 +534,5 @@ void dbt_lockstep_after(struct dbt *d, const struct tb *t)
     l->lost = compared ? l->lost | lost_flags(l) : 0;
     l->lost_rip = l->bt.rip;
     l->lost_count = e->v->insn_count;
+    dbt_lockstep_leave(d);
 }

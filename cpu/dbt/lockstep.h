@@ -66,6 +66,7 @@ struct lockstep {
     bool near;    /* stop where rip is the translation's, whatever the registers */
     uint64_t idle_rip; /* of the last run that did nothing; 0: it did something */
     bool locked;  /* a LOCKed instruction stored */
+    bool alone;   /* other vCPUs stand still */
     bool aborted;
     unsigned nr_pages, nr_reads, nr_insns;
     unsigned nr_guessed; /* pages stored to before the translation ran */

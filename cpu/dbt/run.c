@@ -141,7 +141,13 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
         dbt_link(d, t, index);
     }
     d->link = 0;
+    if (unlikely(d->lockstep != NULL)) {
+        dbt_lockstep_choose(d, t);
+    }
     if (atomic_load(&e->attention) != 0) {
+        if (unlikely(d->lockstep != NULL)) {
+            dbt_lockstep_leave(d);
+        }
         return op[1].fn(v, op + 1, e); /* one block, and the main loop looks again */
     }
     run_ready(d, v->engine_words[1]);

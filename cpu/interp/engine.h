@@ -558,8 +558,8 @@ void interp_smp_serve(struct interp *e);
 /* PAUSE: who spins may be in the way of the one it waits for. */
 void interp_smp_relax(struct interp *e);
 /*
- * Returns when no other vCPU runs guest code, nor will before _together(); false: there is none, and
- * no need for that. What was found out about memory before may be code now: others went on meanwhile.
+ * Returns when no other vCPU runs guest code, nor will before _together(); false: there is none, or they
+ * stand still for this one already, and no need for that. What was found out about memory before may be code now: others went on meanwhile.
  * Where `running` is not set they go on: system instructions, and what C does for a vCPU.
  */
 bool interp_smp_alone(struct interp *e);

@@ -151,7 +151,7 @@ bool interp_smp_alone(struct interp *e)
     struct board *b = e->v->board;
     uint64_t mine;
 
-    if (b == NULL || b->ops->nr_vcpus(b) < 2) {
+    if (b == NULL || b->ops->nr_vcpus(b) < 2 || atomic_load(&b->alone) == e->v) {
         return false;
     }
     mine = atomic_fetch_add(&b->ticket, 1);

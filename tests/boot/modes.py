@@ -33,17 +33,20 @@ MODES = {
     "larges": f"hot=2,larges,shake=500,seed={SEED}",
     "loops": f"hot=2,loops,shake=500,seed={SEED}",
     "together": f"hot=1,tlb=6,cache=4M,shake=1000,relink=500,seed={SEED}",
+    "smp_lockstep": "lockstep=" + ("200" if DEBIAN else "20"),
     "pv_lockstep": "lockstep=" + ("200" if DEBIAN else "50"),
     "pv_together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
 }
 
 
 def told(guest):
-    """What lockstep says at the end."""
-    found = re.search(rb"lockstep: (\d+) runs of translations and (\d+) instructions compared, (\d+) diff", guest.err)
-    if found is None or int(found.group(2)) < 1000000 or found.group(3) != b"0":
+    """What lockstep says at the end, of each vCPU."""
+    found = re.findall(rb"lockstep: (\d+) runs of translations and (\d+) instructions compared, (\d+) diff", guest.err)
+    insns = sum(int(vcpu[1]) for vcpu in found)
+    differences = sum(int(vcpu[2]) for vcpu in found)
+    if insns < 1000000 or differences != 0:
         guest.fail("lockstep found differences, or did not run")
-    print("# " + found.group(0).decode() + "erences", flush=True)
+    print(f"# lockstep: {insns} instructions of {len(found)} CPUs compared, {differences} differences", flush=True)
 
 
 def patient(folder):
@@ -85,7 +88,9 @@ def check(name, folder):
         return
     image = (DEBIAN or BUSYBOX) + ",snapshot"
     machine = "pv" if name.startswith("pv_") else "pvh"
-    with Guest(PVEMU, ["-kernel", CLOUD, "-disk", image, "-m", "1G", "-machine", machine, "-accel", "bt," + words], folder) as guest:
+    cpus = "2" if name.startswith("smp_") else "1"
+    args = ["-kernel", CLOUD, "-disk", image, "-m", "1G", "-machine", machine, "-smp", cpus, "-accel", "bt," + words]
+    with Guest(PVEMU, args, folder) as guest:
         if DEBIAN:
             guest.wait("login: $", LONG)
             guest.type("root\n")
