@@ -74,6 +74,20 @@ def test_interpreter(folder):
         guest.finish(0, "PASS: the guest powered off")
 
 
+def test_mitigations(folder):
+    """A processor of the translator's needs no mitigation that costs: no page-table isolation, retpolines or VERW."""
+    with boot(folder, "-accel", "bt") as guest:
+        ready(guest)
+        told = guest.run("grep -H . /sys/devices/system/cpu/vulnerabilities/*")
+        state = dict(re.findall(r"^/sys/devices/system/cpu/vulnerabilities/(\w+):(.*)$", told, re.M))
+        assert len(state) > 10 and "meltdown" in state and "mds" in state, told
+        assert re.match("Mitigation: usercopy/swapgs barriers", state.pop("spectre_v1")), told
+        assert re.match("Mitigation: Enhanced / Automatic IBRS", state.pop("spectre_v2")), told
+        assert set(state.values()) == {"Not affected"}, told
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+
+
 def test_generic(folder):
     with boot(folder, kernel=GENERIC) as guest:
         ready(guest)
