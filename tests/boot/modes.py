@@ -33,7 +33,7 @@ MODES = {
     "larges": f"hot=2,larges,shake=500,seed={SEED}",
     "loops": f"hot=2,loops,shake=500,seed={SEED}",
     "together": f"hot=1,tlb=6,cache=4M,shake=1000,relink=500,seed={SEED}",
-    "smp_lockstep": "lockstep=" + ("200" if DEBIAN else "20"),
+    **({} if DEBIAN else {"smp_lockstep": "lockstep=20"}),
     "pv_lockstep": "lockstep=" + ("200" if DEBIAN else "50"),
     "pv_together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
 }
