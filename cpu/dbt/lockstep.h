@@ -16,6 +16,7 @@ enum {
     LOCKSTEP_INSNS = 4096,  /* in one run */
     LOCKSTEP_AHEAD = 3000,  /* in a guess, over several blocks */
     LOCKSTEP_TURNS = 8,     /* backward branches or changes of page in a guess */
+    LOCKSTEP_TRIES = 3,     /* comparisons again, for what may be a race */
     LOCKSTEP_ALWAYS = 24,   /* runs of a block that are compared anyway */
     LOCKSTEP_CACHE = 1 << 14,
     LOCKSTEP_TRAIL = 64,    /* instructions shown */
