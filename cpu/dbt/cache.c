@@ -98,6 +98,7 @@ void dbt_cache_drop(struct dbt *d)
     memset(d->loops_good, 0, sizeof(d->loops_good));
     d->link = 0;
     memset(d->near_never, 0, sizeof(d->near_never));
+    memset(&d->again, 0, sizeof(d->again));
     memset(d->frames, 0, sizeof(d->frames));
     for (unsigned i = 0; i < TLB_NR; i++) {
         dbt_jump_clear(d, i, 0);

@@ -74,6 +74,20 @@ struct tb {
     struct tb_code code[TLB_NR];
 };
 
+/* Sites that are to be looked at anew (near_again.c). */
+enum { DBT_AGAIN = 64 };
+struct dbt_again {
+    uint64_t last; /* TSC of the last look for one */
+    unsigned next;
+    struct dbt_again_site {
+        struct block *block;
+        uint16_t at; /* in its page */
+        bool waits;
+        uint32_t cycles; /* of the TSC, from when it was given up */
+        uint64_t due;
+    } site[DBT_AGAIN];
+};
+
 /* An instruction by the bytes that stand before displacement and immediate, as rewrite.c sees it. */
 enum dbt_form_kind { DBT_FORM_OTHER, DBT_FORM_COPY, DBT_FORM_JCC, DBT_FORM_JMP, DBT_FORM_RET };
 enum { DBT_FORM_BITS = 10, DBT_BODY_RECS = 4, DBT_BODY_UNIT = 64 };
@@ -211,13 +225,16 @@ struct dbt {
     uint64_t stack_base; /* interp.stack.base as translated code has checked it */
 
     unsigned near_next;                      /* slot to be given out */
-    uint64_t near_since[2 * NEAR_SLOTS + 1]; /* TSC when misses was started */
+    uint64_t near_since[2 * NEAR_SLOTS + 1]; /* TSC when misses was started, */
+    uint16_t near_count[2 * NEAR_SLOTS + 1]; /* and how many they are to be */
     uint64_t near_never[DBT_NEAR_BITS / 64]; /* sites that miss too often */
     uint64_t near_runs[DBT_NEAR_BITS / 64];  /* that do so in runs of pages */
     uint64_t near_larges[DBT_NEAR_BITS / 64]; /* that do so in large pages */
     uint64_t near_views[DBT_NEAR_BITS / 64]; /* that do so in scattered pages */
     uint64_t near_narrow[DBT_NEAR_BITS / 64]; /* that are to stand for what is close by only */
     uint64_t near_apart[DBT_NEAR_BITS / 64];  /* that are to stand for no others */
+    uint64_t near_again[DBT_NEAR_BITS / 64];  /* that were looked at anew */
+    struct dbt_again again;
     bool large_pages; /* some were met by user code */
     struct interp_run near_alone; /* one page that is in no run */
     struct dbt_views views;
@@ -473,6 +490,14 @@ enum dbt_near_how dbt_near_how(const struct dbt *d, uint32_t frame, unsigned at)
 /* How many bytes may its check stand for, of `most` that make sense? */
 unsigned dbt_near_whole(const struct dbt *d, uint32_t frame, unsigned at, unsigned most);
 void dbt_near_init(struct dbt *d);
+/* A slot, of 2 * NEAR_SLOTS, is given to a site of a translation in the making. */
+void dbt_near_given(struct dbt *d, uint32_t frame, unsigned at, unsigned slot);
+/* Nothing is known of the site any more. */
+void dbt_near_unlearn(struct dbt *d, uint32_t frame, unsigned at);
+/* near_again.c: a site of the block looks in one of the slow ways from now on. */
+void dbt_near_given_up(struct dbt *d, struct block *b, unsigned at);
+/* Is it time to look at one of those anew? No translated code is running. */
+void dbt_near_again(struct dbt *d);
 /* The interpreter does what such an access was to do, d->rec. */
 void dbt_near_apart(struct dbt *d);
 /* A check, in one word: `size` bytes are to be in the slot; the access itself begins at that of
@@ -500,6 +525,8 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what);
 bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place);
 /* view.c: one more miss; mappings are paid with them. */
 void dbt_view_miss(struct dbt *d);
+/* A site is looked at anew: some mappings are paid. */
+void dbt_view_credit(struct dbt *d);
 /* Does the current program's view show the page at guest address gva, which is at hva on the
  * host, or can it be made to? gva + *addend is where. Takes no slot or run away. */
 bool dbt_view_show(struct dbt *d, uint64_t gva, const void *hva, uint64_t *addend);

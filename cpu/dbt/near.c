@@ -42,6 +42,8 @@
  * a run, for a run, where finding another one may take some thousands itself. */
 enum {
     NEAR_MISSES = 4096,
+    NEAR_MISSES_AGAIN = 64,
+    NEAR_MISSES_VIEW = 256, /* each may show one more page */
     NEAR_STRADDLE = 8, /* misses for one access that lies in two pages */
     NEAR_CYCLES = 600,
     NEAR_PAGE_CYCLES = 3000,
@@ -89,8 +91,23 @@ void dbt_near_init(struct dbt *d)
             .misses = -NEAR_MISSES,
         };
     }
+    for (unsigned i = 0; i < G_N_ELEMENTS(d->near_count); i++) {
+        d->near_count[i] = NEAR_MISSES;
+    }
     d->other_misses = -NEAR_MISSES;
     d->interp.near.forgotten++; /* not 0, as in what was never written (stlb.c) */
+}
+
+void dbt_near_unlearn(struct dbt *d, uint32_t frame, unsigned at)
+{
+    unsigned bit = dbt_site_bit(frame, at);
+    uint64_t mask = 1ull << (bit % 64);
+
+    d->near_never[bit / 64] &= ~mask;
+    d->near_larges[bit / 64] &= ~mask;
+    d->near_views[bit / 64] &= ~mask;
+    d->near_runs[bit / 64] &= ~mask;
+    d->near_again[bit / 64] |= mask;
 }
 
 /* The counter at a place, and a number for it. */
@@ -338,6 +355,18 @@ static bool near_is_large(const struct dbt *d, const struct interp_near *slot)
     return near_number(d, slot) >= NEAR_LARGES;
 }
 
+void dbt_near_given(struct dbt *d, uint32_t frame, unsigned at, unsigned slot)
+{
+    if (near_set(d->near_again, dbt_site_bit(frame, at))) {
+        struct interp_near *s = &d->interp.near.slot[slot];
+        uint16_t count = near_is_view(d, s) ? NEAR_MISSES_VIEW : NEAR_MISSES_AGAIN;
+
+        d->near_since[slot + 1] = __builtin_ia32_rdtsc();
+        d->near_count[slot + 1] = count;
+        s->misses = -(uint32_t)count;
+    }
+}
+
 static void near_used(struct dbt *d, struct interp_near *slot)
 {
     struct interp_nears *near = &d->interp.near;
@@ -402,6 +431,11 @@ static void near_change(struct dbt *d, enum dbt_near_how how)
     };
 
     d->counts.n[to[how].count]++;
+    if (how == NEAR_NEVER || how == NEAR_LARGE) {
+        const struct rec *rec = &d->recs[d->rec];
+
+        dbt_near_given_up(d, rec->tb->block, rec->ip);
+    }
     near_note(d, to[how].sites);
 }
 
@@ -409,11 +443,13 @@ bool dbt_near_often(struct dbt *d, uint64_t unused, uint32_t place)
 {
     unsigned number;
     uint32_t *misses = near_counter(d, place, &number);
-    uint64_t now = __builtin_ia32_rdtsc(), cycles = (now - d->near_since[number]) / NEAR_MISSES;
+    uint64_t now = __builtin_ia32_rdtsc();
+    uint64_t cycles = (now - d->near_since[number]) / d->near_count[number];
     enum dbt_near_how how, was;
 
     (void)unused;
     d->near_since[number] = now;
+    d->near_count[number] = NEAR_MISSES;
     *misses = -NEAR_MISSES;
     if (number == 0) { /* beside the page of the stack */
         was = NEAR_PAGE;

@@ -116,6 +116,9 @@ void dbt_enter(struct dbt *d, uint32_t code)
     run_code(d, code);
 }
 
+/* Looking at the time takes some. An interrupt leads here about twice. */
+enum { AGAIN_ENTRIES = 4 };
+
 struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 {
     struct dbt *d = dbt_of(e);
@@ -124,6 +127,9 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
 
     if (unlikely((d->options.shake | d->options.relink) != 0)) {
         dbt_stress(d, e->current);
+    }
+    if (d->counts.n[COUNT_ENTERED] % AGAIN_ENTRIES == 0) {
+        dbt_near_again(d);
     }
     t = run_find(d, op, index);
     if (t == NULL || (t->need & e->native_missing) != 0 ||

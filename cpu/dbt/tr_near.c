@@ -224,6 +224,10 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
                                                  : near_slot(t, op, how, group)) +
                               (g.write ? NEAR_SLOTS : 0)) *
                                  sizeof(struct interp_near);
+    if (how != NEAR_LARGE) {
+        dbt_near_given(t->d, t->b->frame, t->ip,
+                       (unsigned)((slot - TR_GS(interp.near)) / sizeof(struct interp_near)));
+    }
     g.addend = slot + offsetof(struct interp_near, addend);
     near_compare(t, &g, slot, how);
     near_host(t, op, g.low, slot, how, m);

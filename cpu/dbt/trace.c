@@ -136,6 +136,7 @@ static const char *const count_names[COUNT_NR] = {
     [COUNT_NEAR_VIEWS] = "sites-of-views",
     [COUNT_VIEW_PAGES] = "pages-put-into-views",
     [COUNT_NEAR_LARGES] = "sites-of-large-pages",
+    [COUNT_NEAR_AGAIN] = "sites-looked-at-again",
     [COUNT_NEAR_APART] = "sites-checked-apart",
     [COUNT_NEAR_MISSES] = "near-misses",
     [COUNT_REGION_MISSES] = "region-misses",

@@ -24,6 +24,7 @@
 enum {
     VIEW_PRICE = 16,
     VIEW_CREDIT = 1024 * VIEW_PRICE,
+    VIEW_AGAIN = 72, /* for a site that is looked at anew */
     VIEW_MOST = 16384,
     VIEW_MOST_EACH = 4096,
     VIEW_MOST_STRESS = 40
@@ -169,6 +170,11 @@ void dbt_view_miss(struct dbt *d)
     uint32_t credit = d->options.views ? VIEW_CREDIT : d->views.credit + 1;
 
     d->views.credit = MIN(credit, (uint32_t)VIEW_CREDIT);
+}
+
+void dbt_view_credit(struct dbt *d)
+{
+    d->views.credit = MAX(d->views.credit, (uint32_t)VIEW_AGAIN * VIEW_PRICE);
 }
 
 bool dbt_view_show(struct dbt *d, uint64_t gva, const void *hva, uint64_t *addend)

@@ -9,6 +9,10 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
+#ifdef interp_accel_ops
+#include "cpu/dbt/engine.h"
+#endif
+
 enum { LARGE = 0x400000, LARGE_PAGE = 2 << 20, STEP = 512 };
 
 /* Over RBX bytes. */
@@ -400,6 +404,61 @@ static void test_programs(void)
     guest_free(g);
 }
 
+#ifdef interp_accel_ops
+/* From one place to the next, ECX times. */
+GUEST_CODE(ring, "1: mov (%rsi), %rsi\n"
+                 "dec %ecx\n"
+                 "jnz 1b\n"
+                 "int3");
+
+/* A ring through so many pages; what follows each other in it does not in the guest's addresses. */
+static void ring_make(struct guest *g, const struct near_case *c, unsigned pages)
+{
+    for (unsigned i = 0; i < pages; i++) {
+        guest_write64(g, near_place(c, i * 7 % pages), c->at + (i + 1) % pages * 7 % pages * PAGE);
+    }
+}
+
+static void ring_run(struct guest *g, const struct near_case *c, unsigned steps)
+{
+    g->cpu->gpr[CPU_RSI] = c->at;
+    g->cpu->gpr[CPU_RCX] = steps;
+    g_assert_cmpint(near_run(g, G_CODE), ==, CPU_BP);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RSI], ==, c->at);
+}
+
+/* What went through many pages has no slot any more; when it goes through few, later, it has. */
+static void test_again(void)
+{
+    enum { MANY = 384, FEW = 1, ROUNDS = 60 };
+    const struct near_case c = {G_DATA, MANY, 0, true};
+    struct guest *g = near_guest(&c);
+    struct dbt *d = dbt_of(g->v->engine);
+
+    if (d->options.lookups || d->options.runs || d->options.views || d->options.larges) {
+        g_test_skip("all have the same");
+        guest_free(g);
+        return;
+    }
+    d->views.refused = true; /* one shows so many */
+    GUEST_LOAD(g, ring);
+    ring_make(g, &c, MANY);
+    ring_run(g, &c, ROUNDS * MANY);
+    g_assert_cmpint(dbt_near_how(d, G_CODE / PAGE, 0), ==, NEAR_NEVER);
+    ring_make(g, &c, FEW);
+    for (uint64_t i = 0; d->counts.n[COUNT_NEAR_AGAIN] == 0; i++) {
+        g_assert_cmpuint(i, <, 10000000);
+        ring_run(g, &c, FEW);
+    }
+    ring_run(g, &c, ROUNDS * MANY * FEW);
+    g_assert_cmpint(dbt_near_how(d, G_CODE / PAGE, 0), !=, NEAR_NEVER);
+    ring_make(g, &c, MANY);
+    ring_run(g, &c, ROUNDS * MANY);
+    g_assert_cmpint(dbt_near_how(d, G_CODE / PAGE, 0), ==, NEAR_NEVER);
+    guest_free(g);
+}
+#endif
+
 /* The host has no room to map anything once more. */
 static void test_no_room(void)
 {
@@ -555,6 +614,9 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/near/not-told", test_not_told);
     g_test_add_func("/interp/near/programs", test_programs);
     g_test_add_func("/interp/near/no-room", test_no_room);
+#ifdef interp_accel_ops
+    g_test_add_func("/interp/near/again", test_again);
+#endif
     g_test_add_func("/interp/near/vector", test_vector);
     return g_test_run();
 }
