@@ -98,6 +98,8 @@ void dbt_cache_drop(struct dbt *d)
     memset(d->loops_good, 0, sizeof(d->loops_good));
     d->link = 0;
     memset(d->near_never, 0, sizeof(d->near_never));
+    memset(d->near_larges, 0, sizeof(d->near_larges));
+    memset(d->near_again, 0, sizeof(d->near_again));
     memset(&d->again, 0, sizeof(d->again));
     memset(d->frames, 0, sizeof(d->frames));
     for (unsigned i = 0; i < TLB_NR; i++) {

@@ -78,13 +78,12 @@ struct tb {
 enum { DBT_AGAIN = 64 };
 struct dbt_again {
     uint64_t last; /* TSC of the last look for one */
-    unsigned next;
+    unsigned next, entries;
     struct dbt_again_site {
         struct block *block;
         uint16_t at; /* in its page */
         bool waits;
-        uint32_t cycles; /* of the TSC, from when it was given up */
-        uint64_t due;
+        uint64_t cycles, due; /* of the TSC: from when it was given up, and until */
     } site[DBT_AGAIN];
 };
 

@@ -208,7 +208,8 @@ static struct tb *links_renew(struct dbt *d, unsigned index, uint64_t rip,
     bool resident = e->fpu_resident, good;
 
     if (t == NULL || b == running || b->crosses || t->edition != b->edition ||
-        b->generation == atomic_load(b->generation_now) || atomic_load(&e->attention) != 0) {
+        b->generation == atomic_load(b->generation_now) || atomic_load(&e->attention) != 0 ||
+        d->comparing) { /* marking code may wait for those who stand still (lockstep.c) */
         return NULL;
     }
     if (interp_block_check(e, b)) {

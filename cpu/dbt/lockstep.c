@@ -2,7 +2,7 @@
 /*
  * Lockstep: comparing. The guest goes on with what the translation did.
  *
- * Other vCPUs stand still for it; devices write guest memory meanwhile, and so does C for other vCPUs. A difference that an input changed by them may explain
+ * Other vCPUs stand still for it (not those of PV guests); devices write guest memory meanwhile, and so does C for other vCPUs. A difference that an input changed by them may explain
  * counts as a race, and is reported only when it comes again and again at the same place; so
  * does one after a LOCKed instruction or a store to a page that devices write to. Status flags may differ as long as nobody
  * looks at them (docs/translator.md 3.6).
@@ -392,7 +392,8 @@ static bool lockstep_differ(struct lockstep *l, const struct block *b)
     bool race = false, registers, same;
 
     /* Though nothing seems to have changed, too: what a device has written and taken back is a
-     * difference that is gone. What the translation did wrong stays. */
+     * difference that is gone. What the translation did wrong stays, but for bytes that only it
+     * stored: those look like a device's. */
     for (unsigned i = 0; i < LOCKSTEP_TRIES; i++) {
         if (lockstep_again(l, b, &l->bt)) {
             l->compared++;
@@ -455,6 +456,7 @@ void dbt_lockstep_choose(struct dbt *d, const struct tb *t)
     struct lockstep *l = d->lockstep;
     struct interp *e = &d->interp;
 
+    interp_fpu_home(e);
     d->comparing = lockstep_choose(l, t, e->v->cpu.rip);
     l->idle_rip = 0;
     if (!d->comparing) {
@@ -462,8 +464,8 @@ void dbt_lockstep_choose(struct dbt *d, const struct tb *t)
         l->lost = 0;
         return;
     }
-    interp_fpu_home(e);
-    l->alone = interp_smp_alone(e);
+    /* A hypercall of a PV guest may wait for other vCPUs. */
+    l->alone = e->v->pv == NULL && interp_smp_alone(e);
 }
 
 void dbt_lockstep_leave(struct dbt *d)

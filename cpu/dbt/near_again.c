@@ -9,14 +9,16 @@
 #include "engine.h"
 
 /* Cycles of the TSC between any two, and from one to the next of the same site. */
-enum { AGAIN_APART = 1 << 27, AGAIN_LEAST = 1 << 27, AGAIN_MOST = 1 << 28 };
+#define AGAIN_APART (1ull << 27)
+#define AGAIN_LEAST (1ull << 27)
+#define AGAIN_MOST  (1ull << 34)
 
 void dbt_near_given_up(struct dbt *d, struct block *b, unsigned at)
 {
     struct dbt_again_site *s = &d->again.site[dbt_site_bit(b->frame, at) % DBT_AGAIN];
     bool known = s->block == b && s->at == at;
 
-    s->cycles = known ? MIN(2 * s->cycles, (uint32_t)AGAIN_MOST) : (uint32_t)AGAIN_LEAST;
+    s->cycles = known ? MIN(2 * s->cycles, AGAIN_MOST) : AGAIN_LEAST;
     s->due = __builtin_ia32_rdtsc() + s->cycles;
     s->block = b;
     s->at = (uint16_t)at;

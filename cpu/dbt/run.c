@@ -128,7 +128,7 @@ struct block *dbt_entry(struct vcpu *v, struct op *op, struct interp *e)
     if (unlikely((d->options.shake | d->options.relink) != 0)) {
         dbt_stress(d, e->current);
     }
-    if (d->counts.n[COUNT_ENTERED] % AGAIN_ENTRIES == 0) {
+    if (++d->again.entries % AGAIN_ENTRIES == 0) {
         dbt_near_again(d);
     }
     t = run_find(d, op, index);
