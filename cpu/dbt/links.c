@@ -230,7 +230,7 @@ bool dbt_again(struct dbt *d, uint64_t rip)
     unsigned index = (unsigned)(d->interp.tlb - d->interp.tlbs);
     struct tb *t;
 
-    if (d->options.no_jumps || d->comparing) {
+    if (d->options.no_jumps) {
         return false;
     }
     t = links_renew(d, index, rip, NULL);

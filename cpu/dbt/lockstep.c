@@ -2,10 +2,11 @@
 /*
  * Lockstep: comparing. The guest goes on with what the translation did.
  *
- * Other vCPUs stand still for it (not those of PV guests); devices write guest memory meanwhile, and so does C for other vCPUs. A difference that an input changed by them may explain
- * counts as a race, and is reported only when it comes again and again at the same place; so
- * does one after a LOCKed instruction or a store to a page that devices write to. Status flags may differ as long as nobody
- * looks at them (docs/translator.md 3.6).
+ * Other vCPUs stand still for it (not those of PV guests); devices write guest memory meanwhile,
+ * and so does C for other vCPUs. A difference that an input changed by them may explain counts as a
+ * race, and is reported only when it comes again and again at the same place; so does one after a
+ * LOCKed instruction or a store to a page that devices write to. Status flags may differ as long as
+ * nobody looks at them (docs/translator.md 3.6).
  */
 #include "lockstep.h"
 

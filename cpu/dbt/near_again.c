@@ -35,9 +35,10 @@ void dbt_near_again(struct dbt *d)
     d->again.last = now;
     for (unsigned i = 0; i < DBT_AGAIN; i++) {
         struct dbt_again_site *s = &d->again.site[d->again.next++ % DBT_AGAIN];
-        struct tb *t = s->waits ? s->block->translation : NULL;
 
         if (s->waits && now >= s->due) {
+            struct tb *t = s->block->translation;
+
             s->waits = false;
             d->counts.n[COUNT_NEAR_AGAIN]++;
             dbt_near_unlearn(d, s->block->frame, s->at);

@@ -213,21 +213,19 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
     struct tr_group g;
     unsigned most = how == NEAR_PAGE ? GROUP_PAGE : GROUP_RUN;
     bool group = how != NEAR_LARGE && tr_group_scan(t, op, most, &g);
+    unsigned number;
     size_t slot;
 
     if (!group) {
         g = (struct tr_group){
             .first = *op, .low = op->disp, .high = op->disp + op->size, .write = op->write};
     }
-    slot =
-        TR_GS(interp.near) + ((how == NEAR_LARGE ? (unsigned)NEAR_LARGES
-                                                 : near_slot(t, op, how, group)) +
-                              (g.write ? NEAR_SLOTS : 0)) *
-                                 sizeof(struct interp_near);
+    number = (how == NEAR_LARGE ? (unsigned)NEAR_LARGES : near_slot(t, op, how, group)) +
+             (g.write ? NEAR_SLOTS : 0);
     if (how != NEAR_LARGE) {
-        dbt_near_given(t->d, t->b->frame, t->ip,
-                       (unsigned)((slot - TR_GS(interp.near)) / sizeof(struct interp_near)));
+        dbt_near_given(t->d, t->b->frame, t->ip, number);
     }
+    slot = TR_GS(interp.near) + number * sizeof(struct interp_near);
     g.addend = slot + offsetof(struct interp_near, addend);
     near_compare(t, &g, slot, how);
     near_host(t, op, g.low, slot, how, m);
