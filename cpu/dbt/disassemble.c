@@ -8,12 +8,13 @@
 #include <dlfcn.h>
 #include <glib.h>
 #include <inttypes.h>
+#include <stdbool.h>
 
 #ifdef HAVE_CAPSTONE
 #include <capstone/capstone.h>
 
 static struct {
-    csh handle;
+    csh handle[2]; /* for code of 64 bits, and of 32 */
     size_t (*disasm)(csh, const uint8_t *, size_t, uint64_t, size_t, cs_insn **);
     void (*free)(cs_insn *, size_t);
 } capstone;
@@ -33,13 +34,16 @@ static void capstone_load(void)
     *(void **)&capstone.free = dlsym(lib, "cs_free");
     *(void **)&capstone.disasm = dlsym(lib, "cs_disasm");
     if (open == NULL || capstone.free == NULL || capstone.disasm == NULL ||
-        open(CS_ARCH_X86, CS_MODE_64, &capstone.handle) != CS_ERR_OK) {
+        open(CS_ARCH_X86, CS_MODE_64, &capstone.handle[0]) != CS_ERR_OK ||
+        open(CS_ARCH_X86, CS_MODE_32, &capstone.handle[1]) != CS_ERR_OK) {
         capstone.disasm = NULL;
         return;
     }
     /* Its first use builds tables, by system calls that vCPU threads may not make. */
-    if (capstone.disasm(capstone.handle, (const uint8_t *)"\x90", 1, 0, 1, &first) == 1) {
-        capstone.free(first, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        if (capstone.disasm(capstone.handle[i], (const uint8_t *)"\x90", 1, 0, 1, &first) == 1) {
+            capstone.free(first, 1);
+        }
     }
 }
 
@@ -64,7 +68,7 @@ static void text_line(GString *s, const uint8_t *code, size_t len, uint64_t rip,
                            operands);
 }
 
-char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned max)
+static char *text_code(const uint8_t *code, size_t len, uint64_t rip, unsigned max, bool code32)
 {
     GString *s = g_string_new(NULL);
     size_t at = 0;
@@ -75,7 +79,7 @@ char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned ma
         size_t size = MIN(len - at, 15);
 
         if (capstone.disasm == NULL ||
-            capstone.disasm(capstone.handle, code + at, size, rip + at, 1, &in) != 1) {
+            capstone.disasm(capstone.handle[code32], code + at, size, rip + at, 1, &in) != 1) {
             text_line(s, code + at, size, rip + at, "?", "");
             at += size;
             continue;
@@ -93,11 +97,12 @@ void dbt_disassemble_init(void)
 {
 }
 
-char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned max)
+static char *text_code(const uint8_t *code, size_t len, uint64_t rip, unsigned max, bool code32)
 {
     GString *s = g_string_new(NULL);
 
     (void)max;
+    (void)code32;
     g_string_append_printf(s, "  0x%" PRIx64 " ", rip);
     for (size_t i = 0; i < MIN(len, 64); i++) {
         g_string_append_printf(s, " %02x", code[i]);
@@ -106,3 +111,13 @@ char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned ma
 }
 
 #endif
+
+char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned max)
+{
+    return text_code(code, len, rip, max, false);
+}
+
+char *dbt_disassemble32(const uint8_t *code, size_t len, uint64_t rip, unsigned max)
+{
+    return text_code(code, len, rip, max, true);
+}

@@ -11,5 +11,7 @@ void dbt_disassemble_init(void);
 /* Up to `max` instructions, a line each ("  0xADDRESS  BYTES  TEXT"), without a newline at the
  * end. Without the library, or where it gives up, bytes. The caller frees it. */
 char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned max);
+/* The same of 32-bit code. */
+char *dbt_disassemble32(const uint8_t *code, size_t len, uint64_t rip, unsigned max);
 
 #endif

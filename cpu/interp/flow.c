@@ -215,36 +215,34 @@ static bool flow_pop(struct interp *e, const struct insn *in)
     return true;
 }
 
+/* As processors do it: what is pushed before a fault stays there. */
 static bool flow_pusha(struct interp *e, const struct insn *in)
 {
     const unsigned size = in->opsize;
-    struct mref m[8];
+    struct mref m;
 
     for (unsigned i = 0; i < 8; i++) {
-        if (!flow_slot(e, -(int64_t)((i + 1) * size), size, X86_WRITE, &m[i])) {
+        if (!flow_slot(e, -(int64_t)((i + 1) * size), size, X86_WRITE, &m)) {
             return false;
         }
-    }
-    for (unsigned i = 0; i < 8; i++) {
-        interp_mref_store(e, &m[i], interp_gpr(e, i, size));
+        interp_mref_store(e, &m, interp_gpr(e, i, size));
     }
     flow_set_rsp(e, e->v->cpu.gpr[CPU_RSP] - 8 * size);
     flow_advance(e, in);
     return true;
 }
 
+/* Registers popped before a fault have changed, in the same way; RSP has not. */
 static bool flow_popa(struct interp *e, const struct insn *in)
 {
-    uint64_t val[8];
+    uint64_t val;
 
     for (unsigned i = 0; i < 8; i++) {
-        if (!flow_peek(e, i * in->opsize, in->opsize, &val[i])) {
+        if (!flow_peek(e, i * in->opsize, in->opsize, &val)) {
             return false;
         }
-    }
-    for (unsigned i = 0; i < 8; i++) {
         if (i != 3) { /* the saved stack pointer */
-            interp_set_gpr(e, 7 - i, in->opsize, val[i]);
+            interp_set_gpr(e, 7 - i, in->opsize, val);
         }
     }
     flow_set_rsp(e, e->v->cpu.gpr[CPU_RSP] + 8 * in->opsize);

@@ -306,6 +306,7 @@ static bool except_deliver_protected(struct delivery *d)
         st.access = d->cpl == 3 ? X86_USER : 0;
     }
     st.error = d->ext;
+    st.event = true;
     if (d->gate.offset > d->cs.seg.limit) {
         return x86_fault_gp(d->fault, d->ext);
     }

@@ -207,6 +207,7 @@ struct x86_stack {
     bool flat;       /* 64-bit: no segmentation */
     unsigned access; /* X86_USER or 0 */
     uint32_t error;  /* EXT for events */
+    bool event;      /* no #AC: that of a handler of #AC would never end */
 };
 
 /* The stack the CPU uses now. */
@@ -244,6 +245,9 @@ uint64_t x86_next_rip(const struct cpu_x86 *cpu, const struct insn *in);
 /* Linear address of the memory operand for an access of len bytes. */
 bool x86_insn_linear(struct vcpu *v, const struct insn *in, uint64_t plus, size_t len,
                      unsigned access, uint64_t *gva, struct x86_fault *fault);
+/* #AC of an access of 2, 4 or 8 bytes, as made for `access`. */
+bool x86_aligned(const struct vcpu *v, uint64_t gva, size_t size, unsigned access,
+                 struct x86_fault *fault);
 bool x86_insn_read_mem(struct vcpu *v, const struct insn *in, uint64_t plus, void *buf,
                        size_t len, struct x86_fault *fault);
 bool x86_insn_write_mem(struct vcpu *v, const struct insn *in, uint64_t plus, const void *buf,

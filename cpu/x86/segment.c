@@ -349,6 +349,7 @@ bool x86_stack_push(struct vcpu *v, struct x86_stack *st, unsigned size, uint64_
     uint64_t gva;
 
     if (!stack_linear(v, st, sp, size, X86_WRITE, &gva, fault) ||
+        (!st->event && !x86_aligned(v, gva, size, st->access, fault)) ||
         !x86_write_linear(v, gva, &value, size, X86_WRITE | st->access, fault)) {
         return false;
     }
@@ -363,6 +364,7 @@ bool x86_stack_pop(struct vcpu *v, struct x86_stack *st, unsigned size, uint64_t
 
     *value = 0;
     if (!stack_linear(v, st, st->sp, size, X86_READ, &gva, fault) ||
+        (!st->event && !x86_aligned(v, gva, size, st->access, fault)) ||
         !x86_read_linear(v, gva, value, size, X86_READ | st->access, fault)) {
         return false;
     }

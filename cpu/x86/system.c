@@ -270,12 +270,26 @@ bool x86_insn_linear(struct vcpu *v, const struct insn *in, uint64_t plus, size_
                       access, gva, fault);
 }
 
+bool x86_aligned(const struct vcpu *v, uint64_t gva, size_t size, unsigned access,
+                 struct x86_fault *fault)
+{
+    const struct cpu_x86 *cpu = &v->cpu;
+
+    if ((size != 2 && size != 4 && size != 8) || (gva & (size - 1)) == 0 ||
+        (access & X86_USER) == 0 || (cpu->rflags & CPU_AC) == 0 ||
+        (cpu->cr0 & CPU_CR0_AM) == 0) {
+        return true;
+    }
+    return x86_fault_code(fault, CPU_ALIGN, 0);
+}
+
 bool x86_insn_read_mem(struct vcpu *v, const struct insn *in, uint64_t plus, void *buf,
                        size_t len, struct x86_fault *fault)
 {
     uint64_t gva;
 
     return x86_insn_linear(v, in, plus, len, X86_READ, &gva, fault) &&
+           x86_aligned(v, gva, len, x86_cpl_access(v), fault) &&
            x86_read_linear(v, gva, buf, len, X86_READ | x86_cpl_access(v), fault);
 }
 
@@ -285,6 +299,7 @@ bool x86_insn_write_mem(struct vcpu *v, const struct insn *in, uint64_t plus, co
     uint64_t gva;
 
     return x86_insn_linear(v, in, plus, len, X86_WRITE, &gva, fault) &&
+           x86_aligned(v, gva, len, x86_cpl_access(v), fault) &&
            x86_write_linear(v, gva, buf, len, X86_WRITE | x86_cpl_access(v), fault);
 }
 

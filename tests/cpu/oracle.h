@@ -32,8 +32,17 @@ struct oracle_state {
     uint64_t error, cr2;
 };
 
+/* FS or GS of 32-bit code. */
+struct oracle_segment {
+    uint32_t base, limit; /* limit: the last byte; above 1 MiB it ends a page */
+    bool read_only;
+};
+enum { ORACLE_SEL_FS = 0x63, ORACLE_SEL_GS = 0x6b }; /* where Linux has thread-local ones */
+
 struct oracle_case {
     enum insn_mode mode; /* 64 or 32 (compatibility mode) */
+    bool segments;       /* 32: FS and GS are fs and gs, else nobody uses them */
+    struct oracle_segment fs, gs;
     struct insn in;
     uint8_t bytes[16];
     unsigned len;
@@ -83,6 +92,8 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                          struct oracle_state *end);
 uint8_t *oracle_host_code(void);
+/* 32-bit code can run here, with segments of its own. */
+bool oracle_host_compat(void);
 /* Programs may store into themselves. false: this host does not allow that. */
 bool oracle_host_writable_code(void);
 

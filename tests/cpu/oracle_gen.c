@@ -4,7 +4,7 @@
  * data area, divisions mostly do not overflow, stack pointers mostly point at a stack.
  *
  * Left out: system instructions (they have tests of their own), FS overrides (the host's thread
- * pointer), and RDRAND and RDSEED, whose result no two runs share.
+ * pointer; not in 32-bit code with segments), and RDRAND and RDSEED, whose result no two runs share.
  */
 #include "oracle.h"
 
@@ -240,6 +240,8 @@ static void gen_flow(struct oracle_rng *r, struct oracle_case *c, uint8_t *data)
     switch (in->id) {
     case INSN_PUSH:
     case INSN_POP:
+    case INSN_PUSHA:
+    case INSN_POPA:
     case INSN_CALL:
     case INSN_RET:
     case INSN_ENTER:
@@ -396,6 +398,23 @@ static void gen_rip(struct oracle_rng *r, struct oracle_case *c)
     c->rip = ORACLE_CODE + at;
 }
 
+/* Of 32-bit code with segments. */
+static unsigned gen_prefixes32(struct oracle_rng *r, uint8_t *b, bool vex)
+{
+    static const uint8_t legacy[] = {0x66, 0x66, 0x66, 0xf2, 0xf3, 0xf3, 0x67, 0xf0,
+                                     0x65, 0x64, 0x64, 0x2e, 0x36, 0x3e, 0x26};
+    unsigned n = 0;
+
+    while (oracle_below(r, 5) < 2 && n < 4) {
+        uint8_t p = legacy[oracle_below(r, sizeof(legacy))];
+
+        if (!vex || (p != 0x66 && p < 0xf0)) {
+            b[n++] = p;
+        }
+    }
+    return n;
+}
+
 static unsigned gen_prefixes(struct oracle_rng *r, uint8_t *b, bool vex, bool rex)
 {
     static const uint8_t legacy[] = {0x66, 0x66, 0xf2, 0xf3, 0xf3,
@@ -416,12 +435,13 @@ static unsigned gen_prefixes(struct oracle_rng *r, uint8_t *b, bool vex, bool re
     return n;
 }
 
-static unsigned gen_opcode(struct oracle_rng *r, uint8_t *b, bool rex)
+static unsigned gen_opcode(struct oracle_rng *r, const struct oracle_case *c, uint8_t *b)
 {
     unsigned n = 0, map = oracle_below(r, 12);
+    bool rex = c->mode == INSN_MODE_64;
 
     if (map >= 8) { /* VEX */
-        n = gen_prefixes(r, b, true, rex);
+        n = c->segments ? gen_prefixes32(r, b, true) : gen_prefixes(r, b, true, rex);
         if (oracle_below(r, 4) == 0) {
             b[n++] = 0xc5;
             b[n++] = (uint8_t)oracle_rand(r);
@@ -434,7 +454,7 @@ static unsigned gen_opcode(struct oracle_rng *r, uint8_t *b, bool rex)
             b[n - 1] |= 0x78; /* no vvvv */
         }
     } else {
-        n = gen_prefixes(r, b, false, rex);
+        n = c->segments ? gen_prefixes32(r, b, false) : gen_prefixes(r, b, false, rex);
         if (map >= 4) {
             b[n++] = 0x0f;
         }
@@ -448,9 +468,10 @@ static unsigned gen_opcode(struct oracle_rng *r, uint8_t *b, bool rex)
     return n;
 }
 
-static bool gen_wanted(const struct cpu_model *model, const struct insn *in)
+static bool gen_wanted(const struct cpu_model *model, const struct insn *in, bool segments)
 {
-    if (in->id == INSN_INVALID || in->id >= INSN_SYSTEM_FIRST || in->seg == CPU_FS) {
+    if (in->id == INSN_INVALID || in->id >= INSN_SYSTEM_FIRST ||
+        (in->seg == CPU_FS && !segments)) {
         return false;
     }
     if (in->feature == INSN_FEAT_RDRAND || in->feature == INSN_FEAT_RDSEED) {
@@ -460,7 +481,7 @@ static bool gen_wanted(const struct cpu_model *model, const struct insn *in)
         return false;
     }
     if (in->mode != INSN_MODE_64) {
-        return in->seg != CPU_GS; /* null on the host */
+        return in->seg != CPU_GS || segments; /* else null on the host */
     }
     /* Near branches with 66 differ by vendor and the decoder follows Intel. */
     return (in->flags & INSN_F_BRANCH) == 0 || (in->prefixes & INSN_P_66) == 0;
@@ -486,7 +507,7 @@ bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct
                      uint8_t *data)
 {
     uint8_t b[32];
-    unsigned n = gen_opcode(r, b, c->mode == INSN_MODE_64);
+    unsigned n = gen_opcode(r, c, b);
 
     for (unsigned i = n; i < sizeof(b); i++) {
         b[i] = (uint8_t)oracle_rand(r);
@@ -494,7 +515,7 @@ bool oracle_generate(struct oracle_rng *r, const struct cpu_model *model, struct
     if (oracle_below(r, 3) == 0) {
         b[n] |= 0xc0; /* registers */
     }
-    if (insn_decode(&c->in, c->mode, b, 15) != INSN_OK || !gen_wanted(model, &c->in)) {
+    if (insn_decode(&c->in, c->mode, b, 15) != INSN_OK || !gen_wanted(model, &c->in, c->segments)) {
         return false;
     }
     return oracle_prepare(r, c, b, c->in.len, data);

@@ -39,7 +39,15 @@ enum { P = 1, RW = 2, US = 4, A = 0x20, D = 0x40 };
 #ifndef GUEST_CODE_FLAGS
 #define GUEST_CODE_FLAGS 0 /* RW: programs that change themselves */
 #endif
-enum { SEL_CODE0 = 0x08, SEL_DATA0 = 0x10, SEL_DATA3 = 0x1b, SEL_CODE3 = 0x23, SEL_TSS = 0x28 };
+/* As in Linux: programs may push or load them. */
+enum {
+    SEL_CODE0 = 0x10,
+    SEL_DATA0 = 0x18,
+    SEL_CODE32 = 0x23,
+    SEL_DATA3 = 0x2b,
+    SEL_CODE3 = 0x33,
+    SEL_TSS = 0x40,
+};
 
 static struct fake_board *guest_board;
 static struct vcpu *guest_vcpu;
@@ -114,8 +122,9 @@ static void guest_gdt(void)
 {
     put64(G_GDT + SEL_CODE0, 0x00af9b000000ffff);
     put64(G_GDT + SEL_DATA0, 0x00cf93000000ffff);
-    put64(G_GDT + 0x18, 0x00cff3000000ffff);
-    put64(G_GDT + 0x20, 0x00affb000000ffff);
+    put64(G_GDT + (SEL_CODE32 & ~7), 0x00cffb000000ffff);
+    put64(G_GDT + (SEL_DATA3 & ~7), 0x00cff3000000ffff);
+    put64(G_GDT + (SEL_CODE3 & ~7), 0x00affb000000ffff);
     put64(G_TSS + 4, GUEST_HIGH + G_STACK);
     put64(G_TSS + 0x60, 0xffffull << 48); /* no port is allowed, as in Linux */
 }
@@ -160,6 +169,20 @@ static void guest_control(struct cpu_x86 *cpu)
     cpu->ldtr = (struct cpu_segment){.unusable = true}; /* as processes have it */
 }
 
+/* Into the register and into the table, from where programs may load it again. */
+static void guest_segment(struct cpu_segment *to, uint16_t selector, const struct oracle_segment *s)
+{
+    bool pages = s->limit > 0xfffff;
+    uint16_t attr = (uint16_t)((pages ? 0xc0f0 : 0x40f0) | (s->read_only ? 1 : 3));
+    uint64_t limit = pages ? s->limit >> 12 : s->limit;
+
+    *to = (struct cpu_segment){
+        .selector = selector, .attr = attr, .limit = s->limit, .base = s->base};
+    put64(G_GDT + (selector & ~7u), (limit & 0xffff) | (limit >> 16) << 48 |
+                                        (uint64_t)attr << 40 | (s->base & 0xffffffull) << 16 |
+                                        (uint64_t)(s->base >> 24) << 56);
+}
+
 static void guest_user_segments(struct cpu_x86 *cpu, enum insn_mode mode)
 {
     struct cpu_segment data = {.selector = SEL_DATA3, .attr = 0xc0f3, .limit = UINT32_MAX};
@@ -167,7 +190,7 @@ static void guest_user_segments(struct cpu_x86 *cpu, enum insn_mode mode)
     for (unsigned i = 0; i < CPU_NR_SEG; i++) {
         cpu->seg[i] = data;
     }
-    cpu->seg[CPU_CS].selector = SEL_CODE3;
+    cpu->seg[CPU_CS].selector = mode == INSN_MODE_32 ? SEL_CODE32 : SEL_CODE3;
     cpu->seg[CPU_CS].attr = mode == INSN_MODE_32 ? 0xc0fb : 0xa0fb;
     cpu->seg[CPU_GS].base = ORACLE_GS_BASE;
     cpu->cpl = 3;
@@ -245,6 +268,10 @@ void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsi
     cpu->rflags = c->start.rflags;
     cpu->halted = false;
     guest_user_segments(cpu, c->mode);
+    if (c->segments) {
+        guest_segment(&cpu->seg[CPU_FS], ORACLE_SEL_FS, &c->fs);
+        guest_segment(&cpu->seg[CPU_GS], ORACLE_SEL_GS, &c->gs);
+    }
     guest_accel->run(guest_vcpu, &exit);
     if (exit.kind != EXIT_HALT) {
         end->vector = 1000 + exit.kind;

@@ -6,15 +6,17 @@
  */
 #include "oracle.h"
 
+#include <asm/ldt.h>
 #include <errno.h>
 #include <glib.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { HOST_CODE32 = 0x23, HOST_CODE64 = 0x33 }; /* Linux's selectors */
+enum { HOST_CODE32 = 0x23, HOST_DATA = 0x2b, HOST_CODE64 = 0x33 }; /* Linux's selectors */
 
 /* The layout is known to the assembly below. */
 struct host_context {
@@ -23,7 +25,8 @@ struct host_context {
     uint64_t saved_rsp;
     uint32_t far_offset;
     uint32_t far_selector;
-    uint64_t pad[4];
+    uint32_t fs, gs; /* 32-bit code: selectors; 0: as they are */
+    uint64_t pad[3];
     uint8_t xsave[ORACLE_XSAVE];
 };
 _Alignas(64) struct host_context oracle_host_context;
@@ -56,7 +59,8 @@ __asm__(
     "pop %r15\n\tpop %r14\n\tpop %r13\n\tpop %r12\n\tpop %rbp\n\tpop %rbx\n\t"
     "ret\n");
 
-/* The same into 32-bit code: ctx.far (at 152) is a far pointer; DS and ES become flat first. */
+/* The same into 32-bit code: ctx.far (at 152) is a far pointer; DS and ES become flat first, and
+ * FS and GS the program's (at 160 and 164). */
 void oracle_host_enter32(void);
 
 __asm__(".text\n"
@@ -67,6 +71,8 @@ __asm__(".text\n"
         "lea oracle_host_context(%rip), %rbx\n\t"
         "mov %rsp, 144(%rbx)\n\t"
         "mov $0x2b, %eax\n\tmov %eax, %ds\n\tmov %eax, %es\n\t"
+        "mov 160(%rbx), %eax\n\ttest %eax, %eax\n\tjz 1f\n\t"
+        "mov %eax, %fs\n\tmov 164(%rbx), %eax\n\tmov %eax, %gs\n1:\t"
         "mov $7, %eax\n\txor %edx, %edx\n\t"
         "xrstor64 192(%rbx)\n\t"
         "pushq 136(%rbx)\n\tpopfq\n\t"
@@ -74,6 +80,21 @@ __asm__(".text\n"
         "mov 32(%rbx), %esp\n\tmov 40(%rbx), %ebp\n\tmov 48(%rbx), %esi\n\t"
         "mov 56(%rbx), %edi\n\tmov 24(%rbx), %ebx\n\t"
         "ljmpl *oracle_host_context+152(%rip)\n");
+
+/* From a program that had FS for itself the C library's comes back first: the selector of CS is
+ * in the frame, 184 bytes into the ucontext. */
+void oracle_host_handler(int sig, siginfo_t *info, void *context);
+void oracle_host_signal(int sig, siginfo_t *info, void *context);
+uint64_t oracle_host_fs_base;
+
+__asm__(".text\n"
+        ".globl oracle_host_handler\n"
+        ".type oracle_host_handler, @function\n"
+        "oracle_host_handler:\n\t"
+        "cmpw $0x23, 184(%rdx)\n\tjne 1f\n\t"
+        "xor %eax, %eax\n\tmov %eax, %fs\n\tmov %eax, %gs\n\t"
+        "mov oracle_host_fs_base(%rip), %rax\n\twrfsbase %rax\n"
+        "1:\tjmp oracle_host_signal\n");
 
 static struct oracle_state *host_result;
 static uint8_t *host_code, *host_data; /* writable aliases */
@@ -85,7 +106,7 @@ static const uint8_t host_greg[16] = {
 
 static struct sigaction host_previous[65];
 
-static void host_signal(int sig, siginfo_t *info, void *context)
+void oracle_host_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     greg_t *regs = uc->uc_mcontext.gregs;
@@ -107,7 +128,7 @@ static void host_signal(int sig, siginfo_t *info, void *context)
     memcpy(end->xsave, uc->uc_mcontext.fpregs, ORACLE_XSAVE);
     regs[REG_RIP] = (greg_t)(uintptr_t)oracle_host_exit;
     regs[REG_EFL] = 0x202;
-    regs[REG_CSGSFS] = (greg_t)(((uint64_t)regs[REG_CSGSFS] & ~0xffffull) | HOST_CODE64);
+    regs[REG_CSGSFS] = (greg_t)((uint64_t)HOST_DATA << 48 | HOST_CODE64); /* SS, FS, GS, CS */
 }
 
 static uint8_t *host_map(uint64_t at, size_t size, int prot)
@@ -141,10 +162,11 @@ void oracle_host_init(void)
     static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     stack_t alt = {.ss_size = 256 << 10};
 
+    __asm__ volatile("rdfsbase %0" : "=r"(oracle_host_fs_base));
     alt.ss_sp = g_malloc0(alt.ss_size);
     g_assert(sigaltstack(&alt, NULL) == 0);
     for (unsigned i = 0; i < G_N_ELEMENTS(signals); i++) {
-        struct sigaction sa = {.sa_sigaction = host_signal,
+        struct sigaction sa = {.sa_sigaction = oracle_host_handler,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
         g_assert(sigaction(signals[i], &sa, &host_previous[signals[i]]) == 0);
@@ -155,6 +177,59 @@ void oracle_host_init(void)
                       ORACLE_DATA_SIZE - ORACLE_RW_SIZE, PROT_READ) == 0);
     memset(host_code, 0xcc, ORACLE_CODE_SIZE);
     __asm__ volatile("wrgsbase %0" : : "r"(ORACLE_GS_BASE));
+}
+
+/* ---- FS and GS of 32-bit code ---- */
+
+/* set_thread_area(), which only 32-bit system calls have. entry -1: Linux chooses, and fills in
+ * which. */
+static long host_set_thread_area(struct user_desc *d)
+{
+    long ret = 243;
+
+    __asm__ volatile("int $0x80" : "+a"(ret) : "b"(d) : "memory", "r8", "r9", "r10", "r11");
+    return ret;
+}
+
+static bool host_segment(unsigned selector, const struct oracle_segment *s)
+{
+    static struct user_desc *d; /* below 4 GiB, where no program looks on purpose */
+    bool pages = s->limit > 0xfffff;
+
+    if (d == NULL) {
+        d = mmap((void *)0x28a51000, sizeof(*d), PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        g_assert(d != MAP_FAILED);
+    }
+    *d = (struct user_desc){
+        .entry_number = selector >> 3,
+        .base_addr = s->base,
+        .limit = pages ? s->limit >> 12 : s->limit,
+        .seg_32bit = 1,
+        .read_exec_only = s->read_only,
+        .limit_in_pages = pages,
+        .useable = 1,
+    };
+    return host_set_thread_area(d) == 0;
+}
+
+/* In a child: a kernel without 32-bit system calls ends it by a signal. */
+bool oracle_host_compat(void)
+{
+    uint32_t rights = 0, code = HOST_CODE32;
+    int status = -1;
+    pid_t child;
+
+    __asm__ volatile("lar %1, %0" : "+r"(rights) : "r"(code) : "cc");
+    if ((rights & 0x60f800) != 0x40f800) { /* present 32-bit code of CPL 3 */
+        return false;
+    }
+    child = fork();
+    if (child == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        _exit(!host_segment(ORACLE_SEL_FS, &(struct oracle_segment){.limit = UINT32_MAX}));
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
 
 uint8_t *oracle_host_data(void)
@@ -218,6 +293,12 @@ void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsig
     if (c->mode == INSN_MODE_32) {
         ctx->far_offset = (uint32_t)c->rip;
         ctx->far_selector = HOST_CODE32;
+        ctx->fs = ctx->gs = 0;
+        if (c->segments) {
+            g_assert(host_segment(ORACLE_SEL_FS, &c->fs) && host_segment(ORACLE_SEL_GS, &c->gs));
+            ctx->fs = ORACLE_SEL_FS;
+            ctx->gs = ORACLE_SEL_GS;
+        }
         oracle_host_enter32();
     } else {
         oracle_host_enter();

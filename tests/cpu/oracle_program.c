@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] [-one] [-nohost] [-runs]
- * [-larges] [-views] [-lookups]
- * [-loops]: random programs (program_gen.c; loop_gen.c) on the interpreter, on the translator (every block
- * translated at its first run) and on this machine's CPU. All of the state, the data and the
- * code must be the same at the end. A program that differs is reduced: instructions become NOPs
+ * [-larges] [-views] [-lookups] [-loops] [-32]: random programs (program_gen.c; loop_gen.c;
+ * program_gen32.c: 32-bit code) on the interpreter, on the translator (every block translated
+ * at its first run) and on this machine's CPU. All of the state, the data and the code must be
+ * the same at the end. A program that differs is reduced: instructions become NOPs
  * as long as the difference stays.
  *
  * Not compared: translator against the others, the status flags where a program ends in a fault
@@ -48,6 +48,7 @@ struct run {
 };
 
 static bool use_host, use_loops;
+static enum insn_mode mode = INSN_MODE_64;
 static uint64_t explained;    /* differences, so far */
 static uint64_t current_seed; /* for the word before an end that should not be */
 
@@ -128,6 +129,22 @@ static bool compare_far(const struct insn *in, const struct oracle_state *a,
     return in->id == INSN_RET_FAR && h->vector == CPU_PAGE_FAULT && h->rip == a->rip;
 }
 
+/* #AC of operands of more than 8 bytes that are not aligned: the interpreter knows none, SDM 3 6.15
+ * (interrupt 17) leaves some to the processor. Programs end there on one side only. */
+static bool compare_align(const struct oracle_state *h)
+{
+    uint64_t at = h->rip - ORACLE_CODE;
+    const struct insn_operand *mem;
+    struct insn in;
+
+    if (h->vector != CPU_ALIGN || at > ORACLE_CODE_SIZE - INSN_MAX_LEN ||
+        insn_decode(&in, mode, side_code(HOST) + at, INSN_MAX_LEN) != INSN_OK) {
+        return false;
+    }
+    mem = insn_mem_operand(&in);
+    return mem != NULL && mem->size > 8;
+}
+
 /* Linux emulates the vsyscall page, and what UMIP forbids; of a CMPS with both operands
  * faulting either is named. */
 static bool compare_explained(const struct oracle_state *a, const struct oracle_state *h)
@@ -136,10 +153,14 @@ static bool compare_explained(const struct oracle_state *a, const struct oracle_
     struct insn in;
     bool known =
         at <= ORACLE_CODE_SIZE - INSN_MAX_LEN &&
-        insn_decode(&in, INSN_MODE_64, side_code(INTERP) + at, INSN_MAX_LEN) == INSN_OK;
+        insn_decode(&in, mode, side_code(INTERP) + at, INSN_MAX_LEN) == INSN_OK;
+    bool cmps = known && in.id == INSN_CMPS && h->vector == CPU_PAGE_FAULT && h->rip == a->rip;
 
+    if (compare_align(h)) {
+        return true;
+    }
     if (a->vector == CPU_GP) {
-        return known && (compare_umip(&in) || compare_far(&in, a, h)); /* as those, too */
+        return known && (compare_umip(&in) || compare_far(&in, a, h) || cmps); /* as those, too */
     }
     if (a->vector != CPU_PAGE_FAULT) {
         return false;
@@ -147,8 +168,26 @@ static bool compare_explained(const struct oracle_state *a, const struct oracle_
     if (a->cr2 >> 12 == 0xffffffffff600) {
         return true;
     }
-    return known && (oracle_half_operand(&in, a) || (h->vector == CPU_PAGE_FAULT &&
-                                                     h->rip == a->rip && in.id == INSN_CMPS));
+    return known && (oracle_half_operand(&in, a) || cmps);
+}
+
+/* This machine's CPU has R8 to R15 and upper halves for itself while it runs 32-bit code. */
+static unsigned compared_gpr(enum side s)
+{
+    return s == HOST && mode == INSN_MODE_32 ? 8 : 16;
+}
+
+static bool same_gpr(const struct oracle_state *a, const struct oracle_state *b, enum side s)
+{
+    unsigned n = compared_gpr(s);
+    uint64_t mask = n == 8 ? UINT32_MAX : UINT64_MAX;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (((a->gpr[i] ^ b->gpr[i]) & mask) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool equal(const struct run *run, enum side s)
@@ -157,7 +196,7 @@ static bool equal(const struct run *run, enum side s)
     uint64_t flags = CPU_DF | (a->vector == CPU_BP || s == HOST ? CPU_STATUS_FLAGS : 0);
 
     return a->vector == b->vector && a->rip == b->rip && same_error(a, b, s == HOST) &&
-           memcmp(a->gpr, b->gpr, sizeof(a->gpr)) == 0 &&
+           same_gpr(a, b, s) &&
            ((a->rflags ^ b->rflags) & flags) == 0 &&
            memcmp(a->xsave, b->xsave, ORACLE_XSAVE) == 0 &&
            memcmp(side_data(INTERP), side_data(s), ORACLE_DATA_SIZE) == 0 &&
@@ -204,7 +243,7 @@ static void print_difference(const struct run *run)
 
     print_state(run, INTERP);
     print_state(run, run->other);
-    for (unsigned i = 0; i < 16; i++) {
+    for (unsigned i = 0; i < compared_gpr(run->other); i++) {
         if (a->gpr[i] != b->gpr[i]) {
             printf("  r%u: before 0x%" PRIx64 ", interp 0x%" PRIx64 ", %s 0x%" PRIx64 "\n", i,
                    run->c.start.gpr[i], a->gpr[i], side_names[run->other], b->gpr[i]);
@@ -222,13 +261,12 @@ static void make(struct run *run, uint64_t seed, const struct cpu_model *model)
 {
     struct oracle_rng r = {seed};
 
-    run->c.mode = INSN_MODE_64;
+    run->c.mode = mode;
     if (use_loops) {
         program_state(&r, &run->c);
         program_loop(&r, &run->p, &run->c);
     } else {
-        program_build(&r, model, &run->p);
-        program_state(&r, &run->c);
+        program_make(&r, model, &run->p, &run->c);
     }
     run->times = 1 + oracle_below(&r, 3);
 }
@@ -313,11 +351,12 @@ static void show(const struct run *run)
         unsigned len = 1;
         g_autofree char *text = NULL;
 
-        if (insn_decode(&in, INSN_MODE_64, run->p.code + i, run->p.len - i) == INSN_OK) {
+        if (insn_decode(&in, mode, run->p.code + i, run->p.len - i) == INSN_OK) {
             len = in.len;
         }
         if (run->p.code[i] != 0x90) {
-            text = dbt_disassemble(run->p.code + i, len, run->c.rip + i, 1);
+            text = mode == INSN_MODE_64 ? dbt_disassemble(run->p.code + i, len, run->c.rip + i, 1)
+                                        : dbt_disassemble32(run->p.code + i, len, run->c.rip + i, 1);
             printf("%s\n", text);
         }
         i += len;
@@ -377,6 +416,8 @@ static bool parse(struct options *o, int argc, char **argv)
             oracle_second_mirror();
         } else if (strcmp(argv[i], "-loops") == 0) {
             use_loops = true;
+        } else if (strcmp(argv[i], "-32") == 0) {
+            mode = INSN_MODE_32;
         } else if (strcmp(argv[i], "-nohost") == 0) {
             o->host = false;
         } else if (i + 1 < argc && strcmp(argv[i], "-n") == 0) {
@@ -391,7 +432,7 @@ static bool parse(struct options *o, int argc, char **argv)
             return false;
         }
     }
-    return true;
+    return !use_loops || mode == INSN_MODE_64; /* loop_gen.c knows no other */
 }
 
 int main(int argc, char **argv)
@@ -404,7 +445,7 @@ int main(int argc, char **argv)
 
     if (!parse(&o, argc, argv)) {
         fprintf(stderr, "usage: oracle_program [-n PROGRAMS] [-insns N] [-seed S] [-seconds N] "
-                        "[-one] [-nohost] [-runs] [-larges] [-views] [-lookups] [-loops]\n");
+                        "[-one] [-nohost] [-runs] [-larges] [-views] [-lookups] [-loops] [-32]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -428,7 +469,7 @@ int main(int argc, char **argv)
     oracle_second_init(&eager_ops, model);
     if (o.host) {
         oracle_host_init();
-        use_host = oracle_host_writable_code();
+        use_host = oracle_host_writable_code() && (mode == INSN_MODE_64 || oracle_host_compat());
     }
     printf("seed 0x%" PRIx64 "%s\n", o.seed, use_host ? "" : ", without this machine's CPU");
     for (done = 0; done < o.programs && bad < 5 && oracle_guest_insns() < o.insns; done++) {

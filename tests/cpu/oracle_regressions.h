@@ -32,6 +32,10 @@ static const struct oracle_regression {
     {INSN_MODE_64, 4, {0x66, 0x0f, 0x2d, 0x07}},             /* #MF before misalignment */
     {INSN_MODE_64, 6, {0x66, 0x0f, 0x38, 0xde, 0x75, 0x0c}}, /* #GP before #SS */
     {INSN_MODE_64, 5, {0x48, 0x0f, 0xc7, 0x4d, 0x2a}},
+    {INSN_MODE_32, 1, {0x60}},                               /* PUSHA: pushes before a fault */
+    {INSN_MODE_32, 2, {0x66, 0x60}},
+    {INSN_MODE_32, 1, {0x61}},                               /* POPA: so do its pops */
+    {INSN_MODE_32, 2, {0x66, 0x61}},
     {INSN_MODE_32, 1, {0x27}},                               /* DAA and its family */
     {INSN_MODE_32, 1, {0x2f}},
     {INSN_MODE_32, 1, {0x37}},

@@ -10,19 +10,66 @@
 
 #include "core/cpu.h"
 
-/* Registers that hold addresses, or what else must not be overwritten at random. */
-#define POINTERS (1u << CPU_RSP | 1u << CPU_RBP | 1u << CPU_RSI | 1u << CPU_R9 | 1u << CPU_R12)
-#define RESERVED (POINTERS | 1u << CPU_R15 /* loop counter */ | 1u << CPU_R11 /* an index */)
+static const struct program_roles roles64 = {
+    .pointers = {CPU_RSP, CPU_RBP, CPU_RSI, CPU_R9, CPU_R12},
+    .nr_pointers = 5,
+    .data = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RBX, CPU_R8, CPU_R10, CPU_R14},
+    .nr_data = 7,
+    .index = CPU_R11,
+    .counter = CPU_R15,
+};
 
-static void put(struct program *p, const uint8_t *bytes, unsigned len)
+void program_put(struct program *p, const uint8_t *bytes, unsigned len)
 {
     memcpy(p->code + p->len, bytes, len);
     p->len += len;
 }
 
-/* A random instruction that leaves the reserved registers alone. */
-static bool usable(struct oracle_rng *r, const struct insn *in)
+static void put(struct program *p, const uint8_t *bytes, unsigned len)
 {
+    program_put(p, bytes, len);
+}
+
+/* 32-bit code has none, nor registers that need one. */
+static void put_rex(struct program *p, uint8_t rex)
+{
+    if (p->mode == INSN_MODE_64) {
+        put(p, &rex, 1);
+    }
+}
+
+static uint8_t data_reg(struct oracle_rng *r, const struct program *p)
+{
+    return p->roles->data[oracle_below(r, p->roles->nr_data)];
+}
+
+/* Mostly the stack. */
+static uint8_t base_reg(struct oracle_rng *r, const struct program *p)
+{
+    static const uint8_t bases[] = {CPU_RSP, CPU_RSP, CPU_RSI, CPU_R9, CPU_R12};
+    unsigned n = oracle_below(r, 5);
+
+    if (p->mode == INSN_MODE_64) {
+        return bases[n];
+    }
+    return n < 2 ? CPU_RSP : p->roles->pointers[n % p->roles->nr_pointers];
+}
+
+bool program_is_pointer(const struct program *p, unsigned reg)
+{
+    return memchr(p->roles->pointers, (int)reg, p->roles->nr_pointers) != NULL;
+}
+
+/* Registers that hold addresses, or what else must not be overwritten at random. */
+static bool reserved(const struct program *p, unsigned reg)
+{
+    return program_is_pointer(p, reg) || reg == p->roles->index || reg == p->roles->counter;
+}
+
+/* A random instruction that leaves the reserved registers alone. */
+static bool usable(struct oracle_rng *r, const struct program *p, struct oracle_case *c)
+{
+    const struct insn *in = &c->in;
     const struct insn_operand *mem = insn_mem_operand(in);
 
     if ((in->flags & (INSN_F_BRANCH | INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) != 0 ||
@@ -35,7 +82,7 @@ static bool usable(struct oracle_rng *r, const struct insn *in)
         const struct insn_operand *op = &in->op[i];
 
         if (op->kind == OPK_GPR && (op->access & OPA_WRITE) != 0 &&
-            (op->reg & INSN_HIGH_BYTE) == 0 && (RESERVED >> op->reg & 1) != 0) {
+            reserved(p, (op->reg & INSN_HIGH_BYTE) != 0 ? op->reg & 3u : op->reg)) {
             return false;
         }
     }
@@ -48,18 +95,22 @@ static bool usable(struct oracle_rng *r, const struct insn *in)
     if (oracle_below(r, 200) == 0) {
         return true; /* will most likely fault */
     }
-    return in->base < 16 && (POINTERS >> in->base & 1) != 0 && in->disp_len < 4 &&
+    if (p->mode == INSN_MODE_32) {
+        return program_aim32(r, p, c);
+    }
+    return program_is_pointer(p, in->base) && in->disp_len < 4 &&
            (in->index == INSN_NO_REG || in->index == CPU_R11) && in->seg != CPU_GS;
 }
 
 static void add_random(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
 {
     static uint8_t scratch[ORACLE_DATA_SIZE];
-    struct oracle_case c = {.mode = INSN_MODE_64};
+    struct oracle_case c;
 
     do {
-        c.mode = INSN_MODE_64;
-    } while (!oracle_generate(r, model, &c, scratch) || !usable(r, &c.in));
+        c.mode = p->mode;
+        c.segments = p->mode == INSN_MODE_32;
+    } while (!oracle_generate(r, model, &c, scratch) || !usable(r, p, &c));
     put(p, c.bytes, c.len);
 }
 
@@ -118,33 +169,49 @@ static void add_string(struct oracle_rng *r, struct program *p)
     put(p, code, n);
 }
 
-static void add_branch(struct oracle_rng *r, struct program *p)
+void program_branch(struct program *p, unsigned to)
+{
+    p->to[p->nr] = to;
+    p->rel[p->nr] = p->len;
+    put(p, (const uint8_t[]){0, 0, 0, 0}, 4);
+}
+
+static void add_loop(struct oracle_rng *r, struct program *p)
 {
     static const uint8_t loop[] = {0x41, 0xd1, 0xef, 0x0f, 0x85}; /* shr %r15d; jnz */
     /* 1: shr %r15d; jz 2f; test $1,%r15b; jnz 1b; jmp; 2: */
     static const uint8_t ways[] = {0x41, 0xd1, 0xef, 0x74, 0x0b, 0x41, 0xf6, 0xc7, 1, 0x75, 0xf5, 0xe9};
+    uint8_t c = p->roles->counter & 7;
+    const uint8_t loop32[] = {0xd1, 0xe8 | c, 0x0f, 0x85};
+    const uint8_t ways32[] = {0xd1, 0xe8 | c, 0x74, 13,   0xf7, 0xc0 | c, 1,
+                              0,    0,        0,    0x75, 0xf4, 0xe9};
+    bool first = oracle_below(r, 2) == 0;
+
+    if (p->mode == INSN_MODE_32) {
+        put(p, first ? loop32 : ways32, first ? sizeof(loop32) : sizeof(ways32));
+    } else {
+        put(p, first ? loop : ways, first ? sizeof(loop) : sizeof(ways));
+    }
+    program_branch(p, 1 + oracle_below(r, p->nr - 1));
+}
+
+static void add_branch(struct oracle_rng *r, struct program *p)
+{
     uint8_t jcc[] = {0x0f, (uint8_t)(0x80 | oracle_below(r, 16))};
     unsigned n = p->nr, kind = oracle_below(r, 6);
 
-    if (kind == 0 && n > 2) {
-        if (oracle_below(r, 2) == 0) {
-            put(p, loop, sizeof(loop));
-        } else {
-            put(p, ways, sizeof(ways));
-        }
-        p->to[n] = 1 + oracle_below(r, n - 1);
+    if (kind == 0 && n > 2 && p->roles->counter != INSN_NO_REG) {
+        add_loop(r, p);
     } else if (kind == 1) {
         put(p, (const uint8_t[]){0xe8}, 1); /* call forward; the return address stays */
-        p->to[n] = n + 1 + oracle_below(r, 3);
+        program_branch(p, n + 1 + oracle_below(r, 3));
     } else if (kind == 2) {
         put(p, (const uint8_t[]){0xe9}, 1);
-        p->to[n] = n + 1 + oracle_below(r, 3);
+        program_branch(p, n + 1 + oracle_below(r, 3));
     } else {
         put(p, jcc, sizeof(jcc));
-        p->to[n] = n + 1 + oracle_below(r, 6);
+        program_branch(p, n + 1 + oracle_below(r, 6));
     }
-    p->rel[n] = p->len;
-    put(p, (const uint8_t[]){0, 0, 0, 0}, 4);
 }
 
 /* Indirectly to the next instruction: push it and return, or jump through a register. */
@@ -205,7 +272,7 @@ static void add_self(struct oracle_rng *r, struct program *p)
     }
 }
 
-/* A load or store by one of two bases and perhaps R11, a little way off. */
+/* A load or store by one of two bases and perhaps the index, a little way off. */
 static void add_field(struct oracle_rng *r, struct program *p, const uint8_t base[2], bool index,
                       uint8_t reg)
 {
@@ -214,32 +281,31 @@ static void add_field(struct oracle_rng *r, struct program *p, const uint8_t bas
     uint8_t rex = (uint8_t)(0x40 | (oracle_below(r, 2) != 0 ? 8 : 0) | (reg >= 8 ? 4 : 0) |
                             (index ? 2 : 0) | (from >= 8));
 
+    put_rex(p, rex);
     put(p,
-        (const uint8_t[]){rex, opcodes[oracle_below(r, sizeof(opcodes))],
+        (const uint8_t[]){opcodes[oracle_below(r, sizeof(opcodes))],
                           (uint8_t)(0x44 | (reg & 7) << 3),
-                          (uint8_t)((index ? CPU_R11 & 7 : 4) << 3 | (from & 7)),
+                          (uint8_t)((index ? p->roles->index & 7 : 4) << 3 | (from & 7)),
                           (uint8_t)(4 * oracle_below(r, 3))},
-        5);
+        4);
 }
 
 /* A shift, whose flags somebody may want behind what follows: fields of a struct, or the same word
  * of an array several times. */
 static void add_shift(struct oracle_rng *r, struct program *p)
 {
-    static const uint8_t regs[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RBX, CPU_R8, CPU_R10, CPU_R14};
-    static const uint8_t bases[] = {CPU_RSP, CPU_RSP, CPU_RSI, CPU_R9, CPU_R12};
     static const uint8_t kinds[] = {4, 5, 7};
-    uint8_t to = regs[oracle_below(r, 7)], wide = oracle_below(r, 2) != 0 ? 8 : 0;
-    const uint8_t base[2] = {bases[oracle_below(r, 5)], bases[oracle_below(r, 5)]};
-    bool index = oracle_below(r, 4) != 0;
+    uint8_t to = data_reg(r, p), wide = oracle_below(r, 2) != 0 ? 8 : 0;
+    const uint8_t base[2] = {base_reg(r, p), base_reg(r, p)};
+    bool index = oracle_below(r, 4) != 0 && p->roles->index != INSN_NO_REG;
 
+    put_rex(p, (uint8_t)(0x40 | wide | (to >= 8)));
     put(p,
-        (const uint8_t[]){(uint8_t)(0x40 | wide | (to >= 8)), 0xc1,
-                          (uint8_t)(0xc0 | kinds[oracle_below(r, 3)] << 3 | (to & 7)),
+        (const uint8_t[]){0xc1, (uint8_t)(0xc0 | kinds[oracle_below(r, 3)] << 3 | (to & 7)),
                           (uint8_t)oracle_below(r, 64)},
-        4);
+        3);
     for (unsigned n = 2 + oracle_below(r, 3); n > 0; n--) {
-        add_field(r, p, base, index, regs[oracle_below(r, 7)]);
+        add_field(r, p, base, index, data_reg(r, p));
     }
 }
 
@@ -250,26 +316,27 @@ static void add_small(struct oracle_rng *r, struct program *p, uint8_t reg)
 
     switch (oracle_below(r, 3)) {
     case 0: /* and $..,%reg */
+        put_rex(p, rex);
         put(p,
-            (const uint8_t[]){rex, 0x83, (uint8_t)(0xe0 | (reg & 7)),
+            (const uint8_t[]){0x83, (uint8_t)(0xe0 | (reg & 7)),
                               (uint8_t)((8u << oracle_below(r, 4)) - 1)},
-            4);
+            3);
         break;
     case 1: /* movzbl %dl,%reg */
-        put(p,
-            (const uint8_t[]){(uint8_t)(0x40 | (reg >= 8 ? 4 : 0)), 0x0f, 0xb6,
-                              (uint8_t)(0xc0 | (reg & 7) << 3 | CPU_RDX)},
-            4);
+        put_rex(p, (uint8_t)(0x40 | (reg >= 8 ? 4 : 0)));
+        put(p, (const uint8_t[]){0x0f, 0xb6, (uint8_t)(0xc0 | (reg & 7) << 3 | CPU_RDX)}, 3);
         break;
     default: /* shr $..,%reg */
+        put_rex(p, rex);
         put(p,
-            (const uint8_t[]){rex, 0xc1, (uint8_t)(0xe8 | (reg & 7)),
+            (const uint8_t[]){0xc1, (uint8_t)(0xe8 | (reg & 7)),
                               (uint8_t)(24 + oracle_below(r, 8))},
-            4);
+            3);
         break;
     }
     if (oracle_below(r, 4) == 0) { /* mov $..,%regl */
-        put(p, (const uint8_t[]){rex, (uint8_t)(0xb0 | (reg & 7)), (uint8_t)oracle_below(r, 256)}, 3);
+        put_rex(p, rex);
+        put(p, (const uint8_t[]){(uint8_t)(0xb0 | (reg & 7)), (uint8_t)oracle_below(r, 256)}, 2);
     }
 }
 
@@ -277,52 +344,60 @@ static void add_small(struct oracle_rng *r, struct program *p, uint8_t reg)
 static void add_masked(struct oracle_rng *r, struct program *p)
 {
     static const uint8_t opcodes[] = {0x8b, 0x89, 0x8a, 0x88, 0x03, 0x01, 0x39};
-    static const uint8_t regs[] = {CPU_RAX, CPU_RCX, CPU_RDX, CPU_RBX, CPU_R8, CPU_R10, CPU_R14};
-    static const uint8_t bases[] = {CPU_RSP, CPU_RSP, CPU_RSI, CPU_R9, CPU_R12};
-    uint8_t base = bases[oracle_below(r, 5)], index = regs[oracle_below(r, 7)];
+    uint8_t base = base_reg(r, p), index = data_reg(r, p);
 
     add_small(r, p, index);
     for (unsigned n = 1 + oracle_below(r, 4); n > 0; n--) {
         bool field = oracle_below(r, 3) == 0;
-        uint8_t reg = regs[oracle_below(r, 7)];
+        uint8_t reg = data_reg(r, p);
         uint8_t rex = (uint8_t)(0x40 | (oracle_below(r, 2) != 0 ? 8 : 0) | (reg >= 8 ? 4 : 0) |
                                 (!field && index >= 8 ? 2 : 0) | (base >= 8));
         uint8_t sib = (uint8_t)(oracle_below(r, 4) << 6 | (field ? 4 : index & 7) << 3 | (base & 7));
 
+        put_rex(p, rex);
         put(p,
-            (const uint8_t[]){rex, opcodes[oracle_below(r, sizeof(opcodes))],
+            (const uint8_t[]){opcodes[oracle_below(r, sizeof(opcodes))],
                               (uint8_t)(0x44 | (reg & 7) << 3), sib, (uint8_t)oracle_below(r, 256)},
-            5);
+            4);
     }
 }
 
-void program_build(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
+/* What the two modes have in common, or say differently. */
+static void add_some(struct oracle_rng *r, const struct cpu_model *model, struct program *p,
+                     unsigned self)
+{
+    bool mode32 = p->mode == INSN_MODE_32;
+    unsigned kind = oracle_below(r, 40);
+
+    if (kind < 7) {
+        add_branch(r, p);
+    } else if (kind < 10) {
+        (mode32 ? program_indirect32 : add_indirect)(r, p);
+    } else if (kind < 15) {
+        (mode32 ? program_stack32 : add_stack)(r, p);
+    } else if (kind == 39) {
+        (mode32 ? program_string32 : add_string)(r, p);
+    } else if (kind == 38) {
+        add_shift(r, p);
+    } else if (kind == 37) {
+        add_masked(r, p);
+    } else if (kind < 15 + self) {
+        (mode32 ? program_self32 : add_self)(r, p);
+    } else if (mode32 && kind > 32) {
+        program_other32(r, p);
+    } else {
+        add_random(r, model, p);
+    }
+}
+
+static void build(struct oracle_rng *r, const struct cpu_model *model, struct program *p)
 {
     unsigned wanted = 5 + oracle_below(r, MAX_INSNS - 4);
     unsigned self = oracle_below(r, 4) == 0 ? 8 : 0;
 
-    memset(p, 0, sizeof(*p));
     for (p->nr = 0; p->nr < wanted; p->nr++) {
-        unsigned kind = oracle_below(r, 40);
-
         p->at[p->nr] = p->len;
-        if (kind < 7) {
-            add_branch(r, p);
-        } else if (kind < 10) {
-            add_indirect(r, p);
-        } else if (kind < 15) {
-            add_stack(r, p);
-        } else if (kind == 39) {
-            add_string(r, p);
-        } else if (kind == 38) {
-            add_shift(r, p);
-        } else if (kind == 37) {
-            add_masked(r, p);
-        } else if (kind < 15 + self) {
-            add_self(r, p);
-        } else {
-            add_random(r, model, p);
-        }
+        add_some(r, model, p, self);
     }
     p->at[p->nr] = p->len;
     for (unsigned i = 0; i < p->nr; i++) {
@@ -349,7 +424,7 @@ static uint64_t pointer(struct oracle_rng *r)
     }
 }
 
-void program_state(struct oracle_rng *r, struct oracle_case *c)
+static void state(struct oracle_rng *r, const struct program_roles *roles, struct oracle_case *c)
 {
     static const uint8_t nop[] = {0x90};
     static uint8_t scratch[ORACLE_DATA_SIZE];
@@ -357,14 +432,44 @@ void program_state(struct oracle_rng *r, struct oracle_case *c)
     while (!oracle_prepare(r, c, nop, 1, scratch)) {
     }
     for (unsigned i = 0; i < 16; i++) {
-        if ((POINTERS >> i & 1) != 0) {
+        if (memchr(roles->pointers, (int)i, roles->nr_pointers) != NULL) {
             c->start.gpr[i] = pointer(r);
         }
     }
-    c->start.gpr[CPU_R11] = oracle_below(r, 24);
-    c->start.gpr[CPU_R15] = oracle_below(r, 64);
+    if (roles->index != INSN_NO_REG) {
+        c->start.gpr[roles->index] = oracle_below(r, 24);
+    }
+    if (roles->counter != INSN_NO_REG) {
+        c->start.gpr[roles->counter] = oracle_below(r, 64);
+    }
     c->rip = ORACLE_CODE + 64 + oracle_below(r, 1500);
     if (oracle_below(r, 4) == 0) {
         c->rip = ORACLE_CODE + 4096 - oracle_below(r, 600);
     }
+}
+
+void program_state(struct oracle_rng *r, struct oracle_case *c)
+{
+    state(r, &roles64, c);
+}
+
+void program_make(struct oracle_rng *r, const struct cpu_model *model, struct program *p,
+                  struct oracle_case *c)
+{
+    memset(p, 0, sizeof(*p));
+    p->mode = c->mode;
+    p->roles = &roles64;
+    if (c->mode == INSN_MODE_64) {
+        build(r, model, p);
+        program_state(r, c);
+        return;
+    }
+    program_roles32(r, p, c);
+    state(r, p->roles, c);
+    for (unsigned i = 8; i < 16; i++) {
+        c->start.gpr[i] = oracle_rand(r); /* nobody's, but they stay */
+    }
+    p->rip = (uint32_t)c->rip;
+    p->esp = (uint32_t)c->start.gpr[CPU_RSP];
+    build(r, model, p);
 }
