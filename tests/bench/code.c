@@ -64,7 +64,11 @@ static void jit_make(uint8_t *to, uint32_t seed)
     uint8_t *loop;
     uint64_t state = seed;
 
+#ifdef __x86_64__
     to = emit(to, "\x89\xf8\xb9", 3, 8, 4); /* mov eax, edi; mov ecx, 8 */
+#else
+    to = emit(to, "\x8b\x44\x24\x04\xb9", 5, 8, 4); /* mov eax, [esp + 4]; mov ecx, 8 */
+#endif
     loop = to;
     for (unsigned i = 0; i < JIT_OPS; i++) {
         uint32_t r = bench_random(&state);

@@ -2,6 +2,7 @@
 /* Integer code: loops, bytes, hashes, a compressor, call-backs, and a mix of small kernels. */
 #include "bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -44,32 +45,18 @@ static uint64_t sieve_run(struct bench *b, uint64_t iters)
 }
 
 /* --- SHA-256, FIPS 180-4. The constants are the fractions of the cube roots of the first
- * primes, found with integers so that no table has to be trusted. --- */
-
-__extension__ typedef unsigned __int128 uint128; /* not in ISO C */
+ * primes, computed so that no table has to be trusted. --- */
 
 struct sha256 {
     uint32_t k[64], state[8];
 };
 
-/* First 32 bits after the point of the root-th root of n, from the largest r with
- * r^root <= n * 2^(32 * root). */
+/* First 32 bits after the point of the root-th root of n, as exact as 64 bits of an x87 register are. */
 static uint32_t root_fraction(unsigned n, unsigned root)
 {
-    uint128 low = 0, high = (uint128)1 << 36;
+    long double r = root == 3 ? cbrtl(n) : sqrtl(n);
 
-    while (high - low > 1) {
-        uint128 r = (low + high) / 2;
-        /* r < 2^36, so r^3 < 2^108; n * 2^96 < 2^105 */
-        uint128 power = root == 3 ? r * r * r : r * r;
-
-        if (power <= (uint128)n << (32 * root)) {
-            low = r;
-        } else {
-            high = r;
-        }
-    }
-    return (uint32_t)low;
+    return (uint32_t)((r - floorl(r)) * 0x1p32L);
 }
 
 static void sha256_init(struct sha256 *s)

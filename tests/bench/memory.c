@@ -150,13 +150,20 @@ static uint64_t stos_page_run(struct bench *b, uint64_t iters)
     uint64_t sum = 0;
 
     for (uint64_t i = 0; i < iters; i++) {
-        size_t page = i % 16 * PAGE, count = PAGE / 8;
+        size_t page = i % 16 * PAGE, count = PAGE / sizeof(count);
         void *to = b->b + page;
 
+#ifdef __x86_64__
         __asm__ volatile("rep stosq"
                          : "+D"(to), "+c"(count)
                          : "a"(i * 0x0101010101)
                          : "memory");
+#else
+        __asm__ volatile("rep stosl"
+                         : "+D"(to), "+c"(count)
+                         : "a"((uint32_t)i * 0x01010101)
+                         : "memory");
+#endif
         sum += b->b[page + i * 61 % PAGE];
     }
     return sum;

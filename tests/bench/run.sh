@@ -12,6 +12,7 @@
 #   -boots N         boots of each engine; the fastest counts (default 5)
 #   -accel LIST      engines of pvemu, by comma (default auto)
 #   -machine LIST    kinds of guest, by comma: pvh,pv puts both side by side (default auto)
+#   -m32             programs of 32 bits on the 64-bit kernel, natively and in the guests
 #   -smp N           CPUs of each guest (default 1); 2 measures the workloads for two CPUs, `smp`
 #   -qemu-cpu LIST   CPUs of QEMU, by comma (default qemu64,max), or none
 #   -timeout SECONDS how long any guest may say nothing (default 600)
@@ -23,16 +24,18 @@
 . "$(dirname "$0")/../../images/lib.sh"
 
 usage() {
-    sed -n 's/^# \{0,1\}//; 3,22p' "$0"
+    sed -n 's/^# \{0,1\}//; 3,23p' "$0"
     exit "$1"
 }
 
 pvemu=
+m32=
 arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
     -h | -help | --help) usage 0 ;;
     -pvemu) pvemu=${2:?-pvemu needs a file}; shift ;;
+    -m32) m32=1 ;;
     *) arguments+=("$1") ;;
     esac
     shift
@@ -47,13 +50,21 @@ elif [ ! -f "$pvemu_top/build/build.ninja" ]; then
     as_user meson setup "$pvemu_top/build" "$pvemu_top" >&2
 fi
 step "building the benchmark program"
-as_user ninja -C "$pvemu_top/build" tests/bench/bench >&2
 work=$PVEMU_CACHE/bench
 as_user mkdir -p "$work"
+if [ -z "$m32" ]; then
+    as_user ninja -C "$pvemu_top/build" tests/bench/bench >&2
+    bench=$pvemu_top/build/tests/bench/bench
+else
+    need gcc-multilib lib32z1-dev
+    bench=$work/bench32
+    as_user gcc -m32 -msse2 -std=c17 -O2 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -fno-math-errno -fno-stack-protector \
+        -fno-pie -o "$bench" "$pvemu_top"/tests/bench/*.c -static -lz -lm -pthread
+fi
 cloud=$(as_user "$pvemu_top/images/kernel.sh" cloud)
 vmlinux=$work/vmlinux-$(cat "$cloud/release")
 [ -f "$vmlinux" ] || as_user "$pvemu_top/images/vmlinux.sh" "$cloud/vmlinuz" "$vmlinux"
 step "measuring"
 as_user python3 -B "$pvemu_top/tests/bench/report.py" \
-    --bench "$pvemu_top/build/tests/bench/bench" --pvemu "$pvemu" --vmlinuz "$cloud/vmlinuz" --vmlinux "$vmlinux" \
+    --bench "$bench" --pvemu "$pvemu" --vmlinuz "$cloud/vmlinuz" --vmlinux "$vmlinux" \
     --work "$work" "${arguments[@]}"
