@@ -117,6 +117,7 @@ const void *dbt_system(struct dbt *d, uint32_t rec)
     const struct insn *in = dbt_insn(d, rec);
     uint64_t next = e->v->cpu.rip + in->len;
     const struct tlb *tlb = e->tlb;
+    const unsigned mode = e->mode;
     uint32_t missing = e->native_missing;
 
     d->counts.n[COUNT_SYSTEM]++;
@@ -128,7 +129,7 @@ const void *dbt_system(struct dbt *d, uint32_t rec)
     if (calls_wanted(e)) {
         return NULL;
     }
-    if (e->v->cpu.rip != next || e->tlb != tlb || e->break_block || e->mode != MODE_64 ||
+    if (e->v->cpu.rip != next || e->tlb != tlb || e->break_block || e->mode != mode ||
         e->native_missing != missing) {
         return dbt_go(d);
     }

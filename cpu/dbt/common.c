@@ -298,13 +298,20 @@ static void common_near_run(struct dbt *d, struct emit *c)
 
 /* Caches another page of the stack if the TLB has it. r10: a host address in it by the old
  * addend, d->rec: for dbt_stack(). */
-static void common_page(struct dbt *d, struct emit *c, unsigned index)
+static void common_page(struct dbt *d, struct emit *c, unsigned index, bool code32)
 {
     size_t entry = GS(interp.tlbs) + index * sizeof(struct tlb);
-    uint32_t missing;
+    uint32_t missing, refused = 0;
 
-    d->common_page[index] = emit_offset(c);
+    d->common_page[index][code32] = emit_offset(c);
     emit_op_gs(c, EMIT_ADD_LOAD, HOST_R10, GS(interp.stack.minus));
+    if (code32) { /* stack_allowed() */
+        emit_mov(c, HOST_R11, HOST_R10);
+        emit_shift(c, EMIT_SHR, HOST_R11, 12);
+        emit_lea(c, HOST_R11, HOST_R11, -1);
+        emit_imm_reg(c, EMIT_CMP, HOST_R11, DBT_LAST_PAGE32 - 1);
+        refused = emit_jcc(c, 3); /* jae */
+    }
     emit_mov(c, HOST_R11, HOST_R10);
     emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 12 - TLB_ENTRY_SHIFT}, 4); /* shr r11 */
     emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3);                       /* and r11d */
@@ -325,6 +332,9 @@ static void common_page(struct dbt *d, struct emit *c, unsigned index)
     emit_op_gs(c, EMIT_STORE, HOST_R11, GS(interp.stack.minus));
     emit_byte(c, 0xc3);
     emit_patch(c->start, missing, emit_offset(c));
+    if (code32) {
+        emit_patch(c->start, refused, emit_offset(c));
+    }
     emit_lea(c, RSP, RSP, 8);
     emit_op32_gs(c, EMIT_LOAD, HOST_R10, GS(rec));
     emit_jmp_to(c, d->common_stack);
@@ -356,19 +366,21 @@ static void common_again(struct dbt *d, struct emit *c)
  * A RET that leads elsewhere than was predicted. return: r10: rip, r11: RCX, flags in EFLAGS,
  * d->rec. bottom: nothing was predicted. go: nobody is to be blamed.
  */
-static void common_return(struct dbt *d, struct emit *c)
+static void common_return(struct dbt *d, struct emit *c, bool code32)
 {
     static const uint8_t flags[] = {0x49, 0x89, 0xc3, 0x9f, 0x0f, 0x90, 0xc0};
     struct emit_mem eight = {.base = EMIT_NO_REG, .index = HOST_R11, .scale = 8, .disp = 0};
     uint32_t over, missing;
 
-    d->common_return = emit_offset(c);
+    d->common_return[code32] = emit_offset(c);
     emit_mov(c, RCX, HOST_R11);
     over = emit_jmp(c);
-    d->common_bottom = emit_offset(c);
+    d->common_bottom[code32] = emit_offset(c);
     emit_lea(c, RSP, RSP, -8);
     emit_patch(c->start, over, emit_offset(c));
-    d->common_go = emit_offset(c);
+    if (!code32) { /* for bodies that are rewritten */
+        d->common_go = emit_offset(c);
+    }
     emit_bytes(c, flags, sizeof(flags)); /* mov %rax,%r11; lahf; seto %al */
     emit_op32_gs(c, EMIT_STORE, RAX, GS(interp.fl));
     emit_mov(c, RAX, HOST_R11);
@@ -376,7 +388,8 @@ static void common_return(struct dbt *d, struct emit *c)
     G_STATIC_ASSERT(sizeof(struct dbt_jumps) == sizeof(uint64_t) << 17);
     emit_op_gs(c, EMIT_LOAD, HOST_R11, GS(jump_at));
     emit_bytes(c, (const uint8_t[]){0x49, 0xc1, 0xeb, 17}, 4); /* shr $17,%r11 */
-    emit_op_gs_index(c, EMIT_XOR_LOAD, HOST_R10, HOST_R11, GS(interp.key64));
+    emit_op_gs_index(c, EMIT_XOR_LOAD, HOST_R10, HOST_R11,
+                     code32 ? GS(interp.key32) : GS(interp.key64));
     dbt_jump_slot_emit(c);
     emit_op_mem(c, EMIT_LEA, HOST_R11, &eight);
     emit_op_gs(c, EMIT_ADD_LOAD, HOST_R11, GS(jump_at));
@@ -391,9 +404,11 @@ static void common_return(struct dbt *d, struct emit *c)
     common_call(c, (const void *)(uintptr_t)dbt_return);
 }
 
-void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg)
+void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg, bool code32)
 {
-    if (interp_keyed(index)) {
+    if (code32) {
+        emit_op_gs(c, EMIT_XOR_LOAD, reg, GS(interp.key32) + index * sizeof(uint64_t));
+    } else if (interp_keyed(index)) {
         emit_op_gs(c, EMIT_XOR_LOAD, reg, GS(interp.key64) + index * sizeof(uint64_t));
     }
 }
@@ -402,13 +417,13 @@ void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg)
  * A jump that does not lead to where was guessed. r10: the tag, flags in e->fl or dead;
  * d->guess, d->rec. leave: to the interpreter at the rip, if that has no code.
  */
-static void common_far(struct dbt *d, struct emit *c, unsigned index, bool leave)
+static void common_far(struct dbt *d, struct emit *c, unsigned index, bool code32, bool leave)
 {
     size_t jumps = GS(jumps) + index * sizeof(struct dbt_jumps);
     struct emit_mem m = {.base = EMIT_NO_REG, .index = HOST_R11, .scale = 8};
     uint32_t often, retry, missing;
 
-    d->common_far[index][leave] = emit_offset(c);
+    d->common_far[index][code32][leave] = emit_offset(c);
     emit_op32_gs(c, EMIT_LOAD, HOST_R11, GS(guess));
     emit_bytes(c, (const uint8_t[]){0x41, 0x81, 0xe3}, 3); /* and $..,%r11d */
     emit_u32(c, DBT_GUESS_COUNTS - 1);
@@ -420,23 +435,23 @@ static void common_far(struct dbt *d, struct emit *c, unsigned index, bool leave
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, tag));
     emit_op_gs_mem(c, EMIT_CMP_LOAD, HOST_R10, &m);
     missing = emit_jcc(c, 5);
-    dbt_jump_salt_emit(c, index, HOST_R10);
+    dbt_jump_salt_emit(c, index, HOST_R10, code32);
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, code));
     emit_jmp_gs_mem(c, &m);
     emit_patch(c->start, often, emit_offset(c));
-    dbt_jump_salt_emit(c, index, HOST_R10);
+    dbt_jump_salt_emit(c, index, HOST_R10, code32);
     emit_call_to(c, d->common_guess);
-    dbt_jump_salt_emit(c, index, HOST_R10);
+    dbt_jump_salt_emit(c, index, HOST_R10, code32);
     emit_jmp_to(c, retry);
     emit_patch(c->start, missing, emit_offset(c));
-    dbt_jump_salt_emit(c, index, HOST_R10);
+    dbt_jump_salt_emit(c, index, HOST_R10, code32);
     if (leave) {
         emit_bytes(c, (const uint8_t[]){0x45, 0x31, 0xdb}, 3); /* xor %r11d,%r11d */
         emit_jmp_to(c, d->common_exit);
         return;
     }
     emit_call_to(c, d->common_jump);
-    dbt_jump_salt_emit(c, index, HOST_R10);
+    dbt_jump_salt_emit(c, index, HOST_R10, code32);
     emit_jmp_to(c, retry);
 }
 
@@ -480,13 +495,16 @@ void dbt_common_emit(struct dbt *d)
     common_near(d, c, false);
     common_near(d, c, true);
     common_near_run(d, c);
-    common_return(d, c);
+    common_return(d, c, false);
+    common_return(d, c, true);
     common_again(d, c);
     for (unsigned i = 0; i < TLB_NR; i++) {
-        common_page(d, c, i);
         common_region(d, c, i);
-        common_far(d, c, i, false);
-        common_far(d, c, i, true);
+        for (unsigned code32 = 0; code32 < 2; code32++) {
+            common_page(d, c, i, code32 != 0);
+            common_far(d, c, i, code32 != 0, false);
+            common_far(d, c, i, code32 != 0, true);
+        }
     }
     d->common_arrive = emit_offset(c);
     common_call(c, (const void *)(uintptr_t)dbt_arrive);

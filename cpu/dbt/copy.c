@@ -5,12 +5,14 @@
 static bool copy_known(const struct insn *in)
 {
     switch (in->id) {
+    case INSN_CMPXCHG8B:
+    case INSN_CMPXCHG16B:
     case INSN_MOVBE:
     case INSN_MOVNTI:
     case INSN_FENCE:
         return true;
     case INSN_NATIVE:
-        return (in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) == 0;
+        return (in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT)) == 0 && !interp_native_zero8(in);
     default:
         return insn_plain(in);
     }
@@ -250,17 +252,21 @@ static bool copy_lea(struct tr *t, const struct insn *in)
     return true;
 }
 
-static const struct tr_operand copy_slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1,
-                                            .seg = CPU_SS, .size = 8};
+/* What is at this distance from RSP or RBP. */
+static struct tr_operand copy_slot(const struct tr *t, unsigned base, int disp)
+{
+    return (struct tr_operand){.base = (uint8_t)base, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
+                               .disp = disp, .size = t->word};
+}
 
 static bool copy_push(struct tr *t, const struct insn *in)
 {
-    struct tr_operand slot = copy_slot, op;
+    const int word = (int)t->word;
+    struct tr_operand slot = copy_slot(t, CPU_RSP, -word), op;
     struct emit_mem m;
 
-    slot.disp = -8;
     slot.write = true;
-    if (in->opsize != 8 || (in->op[0].kind != OPK_MEM && in->op[0].kind != OPK_IMM &&
+    if (in->opsize != word || (in->op[0].kind != OPK_MEM && in->op[0].kind != OPK_IMM &&
                             in->op[0].kind != OPK_GPR)) {
         return false;
     }
@@ -269,60 +275,61 @@ static bool copy_push(struct tr *t, const struct insn *in)
             return false;
         }
         tr_check(t, &op, &m);
-        emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+        tr_load_word(t, HOST_R10, &m);
         emit_op_gs(&t->c, EMIT_STORE, HOST_R10, TR_GS(tmp));
     }
     tr_check(t, &slot, &m);
     if (in->op[0].kind == OPK_IMM) {
-        emit_byte(&t->c, 0x48 | emit_rex_mem(0, &m)); /* movq $imm32, m */
-        emit_byte(&t->c, 0xc7);
-        emit_modrm_mem(&t->c, 0, &m);
-        emit_u32(&t->c, (uint32_t)in->imm);
+        emit_imm_mem(&t->c, EMIT_SET, t->word, &m, (uint32_t)in->imm);
     } else if (in->op[0].kind == OPK_MEM) {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
-        emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
+        tr_store_word(t, HOST_R10, &m);
     } else if (tr_displaced(in->op[0].reg)) {
         tr_get(t, HOST_R10, in->op[0].reg);
-        emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
+        tr_store_word(t, HOST_R10, &m);
     } else {
-        emit_op_mem(&t->c, EMIT_STORE, in->op[0].reg, &m);
+        tr_store_word(t, in->op[0].reg, &m);
     }
-    tr_stack_move(t, -8);
+    tr_stack_move(t, -word);
     return true;
 }
 
 static bool copy_pop(struct tr *t, const struct insn *in)
 {
+    const struct tr_operand slot = copy_slot(t, CPU_RSP, 0);
     struct emit_mem m;
 
-    if (in->opsize != 8 || in->op[0].kind != OPK_GPR) {
+    if (in->opsize != t->word || in->op[0].kind != OPK_GPR) {
         return false;
     }
-    tr_check(t, &copy_slot, &m);
+    tr_check(t, &slot, &m);
     if (!tr_displaced(in->op[0].reg)) {
-        emit_op_mem(&t->c, EMIT_LOAD, in->op[0].reg, &m);
-        tr_stack_move(t, 8);
+        tr_load_word(t, in->op[0].reg, &m);
+        tr_stack_move(t, (int)t->word);
         return true;
     }
-    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    tr_stack_move(t, 8);
+    tr_load_word(t, HOST_R10, &m);
+    tr_stack_move(t, (int)t->word);
     tr_set(t, in->op[0].reg, HOST_R10);
     return true;
 }
 
 static bool copy_leave(struct tr *t, const struct insn *in)
 {
-    struct tr_operand slot = copy_slot;
+    const struct tr_operand slot = copy_slot(t, CPU_RBP, 0);
     struct emit_mem m, sp = {.base = HOST_R11, .index = CPU_RBP, .scale = 1, .disp = 8};
 
-    slot.base = CPU_RBP;
-    if (in->opsize != 8) {
+    if (in->opsize != t->word) {
         return false;
     }
     tr_check(t, &slot, &m);
-    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(interp.stack.addend));
-    emit_op_mem(&t->c, EMIT_LEA, HOST_STACK, &sp);
+    tr_load_word(t, HOST_R10, &m);
+    if (tr_is32(t)) {
+        tr_stack_wrap(t, CPU_RBP, 4);
+    } else {
+        emit_op_gs(&t->c, EMIT_LOAD, HOST_R11, TR_GS(interp.stack.addend));
+        emit_op_mem(&t->c, EMIT_LEA, HOST_STACK, &sp);
+    }
     emit_mov(&t->c, CPU_RBP, HOST_R10);
     return true;
 }
@@ -336,9 +343,9 @@ static bool copy_adjust(struct tr *t, const struct insn *in)
         delta == 0 || (t->status.writes && t->live_after != 0)) {
         return false;
     }
+    t->keeps_r11 = true;
     tr_stack_move(t, delta);
     t->loc = t->status.writes ? LOC_DEAD : t->loc;
-    t->keeps_r11 = true;
     return true;
 }
 

@@ -72,6 +72,17 @@ void emit_op_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_me
     emit_modrm_mem(c, reg, m);
 }
 
+void emit_op32_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m)
+{
+    unsigned rex = emit_rex_mem(reg, m);
+
+    if (rex != 0) {
+        emit_byte(c, REX | rex);
+    }
+    emit_byte(c, op);
+    emit_modrm_mem(c, reg, m);
+}
+
 void emit_cmp_mem_imm(struct emit *c, const struct emit_mem *m, unsigned size, const uint8_t *imm)
 {
     if (size == 2) {
@@ -86,6 +97,17 @@ void emit_cmp_mem_imm(struct emit *c, const struct emit_mem *m, unsigned size, c
 void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm)
 {
     emit_byte(c, REX | REX_W | (reg >= 8 ? REX_R : 0u) | (rm >= 8 ? REX_B : 0u));
+    emit_byte(c, op);
+    emit_byte(c, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+void emit_op32_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm)
+{
+    unsigned rex = (reg >= 8 ? REX_R : 0u) | (rm >= 8 ? REX_B : 0u);
+
+    if (rex != 0) {
+        emit_byte(c, REX | rex);
+    }
     emit_byte(c, op);
     emit_byte(c, 0xc0 | (reg & 7) << 3 | (rm & 7));
 }

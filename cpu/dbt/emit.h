@@ -53,9 +53,11 @@ void emit_modrm_mem(struct emit *c, unsigned reg, const struct emit_mem *m);
 /* The R, X and B bits that go with it. */
 unsigned emit_rex_mem(unsigned reg, const struct emit_mem *m);
 void emit_op_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
+void emit_op32_mem(struct emit *c, unsigned op, unsigned reg, const struct emit_mem *m);
 /* cmp $imm, m with an operand of 1, 2 or 4 bytes. */
 void emit_cmp_mem_imm(struct emit *c, const struct emit_mem *m, unsigned size, const uint8_t *imm);
 void emit_op_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm);
+void emit_op32_reg(struct emit *c, unsigned op, unsigned reg, unsigned rm);
 /* gs:[offset], gs:[index + offset], without the prefix where that can be spared: it costs a cycle
  * of latency; 64 and 32 bits wide */
 void emit_op_gs(struct emit *c, unsigned op, unsigned reg, size_t offset);

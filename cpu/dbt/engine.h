@@ -24,6 +24,7 @@ enum { DBT_JUMPS = 1 << 16, DBT_FRAMES = 1 << 12 };
 enum { DBT_GUESS_COUNTS = 1 << 12 };
 enum { DBT_LOOPS = 1 << 14, DBT_LOOP_GROUPS = 6, DBT_LOOP_LIMITS = 2 };
 
+enum { DBT_LAST_PAGE32 = 0xfffff }; /* of 4 GiB */
 enum { DBT_GATE = 16 }; /* bytes of a gate in the guest's IDT */
 enum { DBT_JUMP_NONE = DBT_JUMPS, DBT_JUMP_MANY };
 
@@ -191,6 +192,7 @@ struct dbt {
     uint64_t slot[3]; /* guest R9, R10, R11 */
     uint64_t page;    /* guest address of the page that runs */
     uint64_t seg_base[2]; /* FS, GS */
+    bool seg_odd[2];      /* the same: not a flat one with a base, for 32-bit code */
     uint64_t tmp, target, keep;
     uint64_t region_at, region_span; /* what is looked up while common_region runs */
     uint64_t redo_keep[2]; /* r10 and r11 of a stub that makes flags anew */
@@ -217,6 +219,7 @@ struct dbt {
     uint64_t jump_epoch[TLB_NR], jump_epoch_global[TLB_NR];
 
     unsigned index;      /* enum tlb_index of interp.stack and sp */
+    uint8_t mode[TLB_NR]; /* of who used its stack of returns and page of the stack last */
     uint64_t sps[TLB_NR]; /* with the other TLBs */
     uint8_t *returns;     /* the stacks of returns */
     bool no_returns;      /* they cannot be used */
@@ -254,8 +257,9 @@ struct dbt {
     uint8_t *rw, *rx; /* the cache, writable here and executable there */
     uint32_t used, common_end;
     uint32_t common_go, common_again, common_enter, common_exit, common_slow, common_fpu, common_miss, common_c, common_jump,
-        common_stack, common_guess, common_return, common_bottom, common_often;
-    uint32_t common_page[TLB_NR], common_far[TLB_NR][2], common_near[2], common_near_run, common_region[TLB_NR],
+        common_stack, common_guess, common_often;
+    uint32_t common_return[2], common_bottom[2]; /* [1]: for 32-bit code */
+    uint32_t common_page[TLB_NR][2], common_far[TLB_NR][2][2], common_near[2], common_near_run, common_region[TLB_NR],
         common_near_c, common_arrive, common_syscall, common_sysret,
         common_iret, common_deliver[TLB_NR]; /* by who is interrupted; 0: by C */
     struct rec *recs;
@@ -307,7 +311,9 @@ static inline struct dbt *dbt_of(struct interp *e)
  * and those of an address space that is come back to are good again. */
 static inline uint64_t dbt_jump_tag(const struct dbt *d, unsigned index, uint64_t rip)
 {
-    return rip ^ d->interp.key64[index];
+    const struct interp *e = &d->interp;
+
+    return e->mode == MODE_64 ? rip ^ e->key64[index] : (uint32_t)rip ^ e->key32[index];
 }
 
 /* Functions are aligned to 16 as a rule: those that are neighbours share cache lines, in both
@@ -356,8 +362,8 @@ void dbt_common_emit(struct dbt *d);
 /* dbt_jump_slot() of r10 to r11. */
 struct emit;
 void dbt_jump_slot_emit(struct emit *c);
-/* A register: a rip to dbt_jump_tag() of it, and back. */
-void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg);
+/* A register: a rip to dbt_jump_tag() of it, and back. Changes flags. */
+void dbt_jump_salt_emit(struct emit *c, unsigned index, unsigned reg, bool code32);
 /* transit_emit.c: the part of that for changes of privilege. */
 void dbt_transit_emit(struct dbt *d, struct emit *c);
 
@@ -474,6 +480,8 @@ const void *dbt_return(struct dbt *d, uint32_t rec);
 const void *dbt_stack(struct dbt *d, uint32_t number);
 /* The vCPU runs with this TLB now. */
 void dbt_stack_switch(struct dbt *d, unsigned index);
+/* And with code of another mode than it did there: neither returns nor the page are for that. */
+void dbt_stack_mode(struct dbt *d);
 /* Translated code needs a tag for `page`, for the access of d->rec. true: now it is there. */
 bool dbt_ask(struct dbt *d, uint64_t page, bool write);
 /* stlb.c: puts an entry for the page into the current TLB if it can; true: there is one. And takes

@@ -146,6 +146,9 @@ struct insn_status insn_status_flags(const struct insn *in)
     case INSN_BSF:
     case INSN_BSR:
         return (struct insn_status){0, FLAG_Z, true};
+    case INSN_CMPXCHG8B:
+    case INSN_CMPXCHG16B:
+        return (struct insn_status){0, FLAG_Z, true};
     case INSN_CLC:
     case INSN_STC:
         return (struct insn_status){0, FLAG_C, true};

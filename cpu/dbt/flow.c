@@ -19,8 +19,26 @@ static bool flow_fetch(struct tr *t, const struct insn *in)
     }
     tr_clobber(t);
     tr_check(t, &op, &m);
-    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    tr_load_word(t, HOST_R10, &m);
     return true;
+}
+
+/* A RET may take more than is known of the stack. */
+static bool flow_wraps(const struct tr *t, int32_t pop)
+{
+    return !tr_stack_exact(t) || (tr_is32(t) && pop > TR_STACK32_NEAR);
+}
+
+/* RSP behind it. Changes r11 if it wraps. */
+static void flow_pop(struct tr *t, int32_t pop)
+{
+    if (flow_wraps(t, pop)) {
+        tr_stack_settle(t);
+        tr_stack_wrap(t, CPU_RSP, pop);
+    } else {
+        tr_stack_move(t, pop);
+        tr_stack_settle(t);
+    }
 }
 
 /* Nothing is predicted. */
@@ -30,29 +48,35 @@ static void flow_ret_jump(struct tr *t, const struct tr_operand *slot, int32_t p
 
     tr_clobber(t);
     tr_check(t, slot, &m);
-    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
+    tr_load_word(t, HOST_R10, &m);
     tr_jump_code(t, &code);
     tr_jump_salt(t);
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, pop);
-    tr_go(t, &code);
+    if (!flow_wraps(t, pop)) {
+        flow_pop(t, pop);
+        tr_go(t, &code);
+        return;
+    }
+    emit_op_gs_mem(&t->c, EMIT_LOAD, HOST_R11, &code);
+    emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(target));
+    flow_pop(t, pop);
+    emit_jmp_gs(&t->c, TR_GS(target));
 }
 
 static void flow_ret(struct tr *t, const struct insn *in)
 {
     int32_t extra = in->nr_operands > 0 && in->op[0].kind == OPK_IMM ? (int32_t)in->imm : 0;
     struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
-                              .size = 8};
+                              .size = t->word};
     struct emit_mem m;
 
     if (t->d->no_returns) {
-        flow_ret_jump(t, &slot, 8 + extra);
+        flow_ret_jump(t, &slot, (int32_t)t->word + extra);
         return;
     }
     tr_check(t, &slot, &m);
     tr_flags_host(t);
-    emit_op_mem(&t->c, EMIT_LOAD, HOST_R10, &m);
-    tr_stack_move(t, 8 + extra);
-    tr_stack_settle(t);
+    tr_load_word(t, HOST_R10, &m);
+    flow_pop(t, (int32_t)t->word + extra);
     emit_store32_gs(&t->c, TR_GS(rec), t->rec);
     emit_byte(&t->c, 0xc3);
 }
@@ -69,6 +93,7 @@ static bool flow_loop(const struct tr *t)
 static void flow_landing(struct tr *t, int64_t back)
 {
     bool loop = flow_loop(t);
+    const uint32_t elsewhere = t->d->common_return[tr_is32(t)];
     const uint8_t compare[] = {
         0x48, 0xf7, 0xd1,                              /* not %rcx */
         0x4a, 0x8d, 0x4c, 0x11, loop ? 2 : 1,          /* lea ..(%rcx,%r10),%rcx */
@@ -80,14 +105,14 @@ static void flow_landing(struct tr *t, int64_t back)
     emit_mov(&t->c, HOST_R11, CPU_RCX);
     emit_byte(&t->c, 0x59); /* pop %rcx */
     if (back >= MEM_PAGE_SIZE) { /* in another page */
-        emit_jmp_to(&t->c, t->d->common_return);
+        emit_jmp_to(&t->c, elsewhere);
         return;
     }
     emit_bytes(&t->c, compare, sizeof(compare));
     if (loop) {
         from = emit_offset(&t->c);
     } else {
-        emit_jmp_to(&t->c, t->d->common_return);
+        emit_jmp_to(&t->c, elsewhere);
     }
     emit_mov(&t->c, CPU_RCX, HOST_R11);
     emit_lea(&t->c, HOST_R10, HOST_R10, -(int32_t)back);
@@ -95,7 +120,7 @@ static void flow_landing(struct tr *t, int64_t back)
     tr_fixup(t, emit_jmp(&t->c), FIX_BACK, (uint64_t)back);
     if (loop) {
         t->c.start[from - 1] = (uint8_t)(emit_offset(&t->c) - from);
-        emit_jmp_to(&t->c, t->d->common_return);
+        emit_jmp_to(&t->c, elsewhere);
     }
 }
 
@@ -114,7 +139,7 @@ static void flow_jmp(struct tr *t, const struct insn *in)
     }
     tr_clobber(t);
     if (in->op[0].kind == OPK_GPR) {
-        tr_get(t, HOST_R10, in->op[0].reg);
+        tr_get_word(t, HOST_R10, in->op[0].reg);
     }
     if (guess) {
         tr_guess_jump(t, false);
@@ -129,7 +154,7 @@ static void flow_call_to(struct tr *t, const struct insn *in, int64_t to)
     if (in->op[0].kind == OPK_REL) {
         tr_guest_address(t, HOST_R10, to);
     } else if (in->op[0].kind == OPK_GPR && in->op[0].reg != CPU_RSP) {
-        tr_get(t, HOST_R10, in->op[0].reg);
+        tr_get_word(t, HOST_R10, in->op[0].reg);
     } else {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
     }
@@ -167,15 +192,16 @@ static void flow_call_code(struct tr *t, const struct insn *in, int64_t to, bool
 /* r10, where it is the page, or not yet, to `back` from there; and that to both stacks. */
 static void flow_push(struct tr *t, int64_t back, bool page)
 {
-    struct emit_mem m = {.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1, .disp = -8};
+    const int32_t word = (int32_t)t->word;
+    struct emit_mem m = {.base = HOST_STACK, .index = EMIT_NO_REG, .scale = 1, .disp = -word};
 
     if (page) {
-        emit_lea(&t->c, HOST_R10, HOST_R10, (int32_t)back);
+        tr_lea_word(t, HOST_R10, HOST_R10, (int32_t)back);
     } else {
         tr_guest_address(t, HOST_R10, back);
     }
-    emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
+    tr_store_word(t, HOST_R10, &m);
+    emit_lea(&t->c, HOST_STACK, HOST_STACK, -word);
     emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
 }
 
@@ -191,6 +217,13 @@ bool tr_guesses(const struct tr *t)
     return !flow_site(t, t->d->guess_never);
 }
 
+bool tr_turns(const struct tr *t, int64_t to)
+{
+    bool near = to >= 0 && to < MEM_PAGE_SIZE;
+
+    return (to <= t->ip || (tr_is32(t) && !near)) && (near || tr_guesses(t));
+}
+
 bool tr_guess_redo(const struct tr *t)
 {
     return t->redo != NULL && !flow_site(t, t->d->guess_flags);
@@ -204,12 +237,12 @@ static struct tr_guess *flow_compare(struct tr *t, int32_t sp, bool direct)
 {
     struct tr_guess *g = &t->guess[t->nr_guesses];
     struct link *l = &t->d->links[t->d->nr_links];
-    bool salted = direct && interp_keyed(t->index);
+    bool salted = direct && (interp_keyed(t->index) || tr_is32(t));
 
     g_assert(t->nr_guesses < G_N_ELEMENTS(t->guess));
     if (salted) {
         emit_mov(&t->c, HOST_R11, HOST_R10);
-        dbt_jump_salt_emit(&t->c, t->index, HOST_R11);
+        dbt_jump_salt_emit(&t->c, t->index, HOST_R11, tr_is32(t));
     }
     *l = (struct link){.tb = t->t, .sibling = t->t->links, .index = (uint8_t)t->index, .vector = t->t->need,
                        .to = t->ip, .flagless = t->loc == LOC_REDO,
@@ -237,7 +270,7 @@ static void flow_page(struct tr *t, struct link *l)
 static void flow_page_direct(struct tr *t, struct link *l, int64_t to)
 {
     l->by = (int32_t)to;
-    emit_lea(&t->c, HOST_R11, HOST_R10, (int32_t)(to & ~(int64_t)(MEM_PAGE_SIZE - 1)));
+    tr_lea_word(t, HOST_R11, HOST_R10, (int32_t)(to & ~(int64_t)(MEM_PAGE_SIZE - 1)));
     emit_op_gs(&t->c, EMIT_STORE, HOST_R11, TR_GS(page));
 }
 
@@ -258,7 +291,7 @@ static void flow_guess(struct tr *t, const struct insn *in, int64_t to, int64_t 
         flow_call_target(t, in, to);
         tr_jump_salt(t);
     }
-    g = flow_compare(t, t->sp - 8, direct);
+    g = flow_compare(t, t->sp - (int32_t)t->word, direct);
     l = &t->d->links[g->link];
     g->in = in;
     g->to = to;
@@ -270,7 +303,7 @@ static void flow_guess(struct tr *t, const struct insn *in, int64_t to, int64_t 
     if (!direct) {
         flow_page(t, l);
     }
-    t->sp -= 8;
+    t->sp -= (int32_t)t->word;
     l->patch = emit_call(&t->c);
     g->landing = emit_offset(&t->c);
     flow_landing(t, back);
@@ -362,7 +395,7 @@ void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub)
     } else {
         emit_store32_gs(&t->c, TR_GS(guess), g->link);
         emit_store32_gs(&t->c, TR_GS(rec), t->rec);
-        emit_jmp_to(&t->c, t->d->common_far[t->index][g->leave]);
+        emit_jmp_to(&t->c, t->d->common_far[t->index][tr_is32(t)][g->leave]);
     }
     flow_tag(t, l);
     dbt_guess_undo(t->d, l);
@@ -370,11 +403,12 @@ void tr_guess_stub(struct tr *t, unsigned number, uint32_t stub)
 
 static void flow_call(struct tr *t, const struct insn *in)
 {
+    const int32_t word = (int32_t)t->word;
     struct tr_operand slot = {.base = CPU_RSP, .index = INSN_NO_REG, .scale = 1, .seg = CPU_SS,
-                              .disp = -8, .size = 8, .write = true};
+                              .disp = -word, .size = t->word, .write = true};
     int64_t back = (int64_t)t->ip + in->len, to = back + (int64_t)in->imm;
     bool near = in->op[0].kind == OPK_REL && to >= 0 && to < MEM_PAGE_SIZE;
-    bool covered = tr_stack_covers(t, -8, 8); /* r11 lasts until the call */
+    bool covered = tr_stack_covers(t, -word, t->word); /* r11 lasts until the call */
     struct emit_mem m;
 
     if (near) {
@@ -396,8 +430,8 @@ static void flow_call(struct tr *t, const struct insn *in)
     }
     tr_check(t, &slot, &m);
     tr_guest_address(t, HOST_R10, back);
-    emit_op_mem(&t->c, EMIT_STORE, HOST_R10, &m);
-    emit_lea(&t->c, HOST_STACK, HOST_STACK, -8);
+    tr_store_word(t, HOST_R10, &m);
+    tr_stack_move(t, -word);
     if (!t->d->no_returns) {
         emit_bytes(&t->c, (const uint8_t[]){0x41, 0x52}, 2); /* push %r10 */
     }
@@ -405,6 +439,7 @@ static void flow_call(struct tr *t, const struct insn *in)
         flow_call_to(t, in, to);
     }
     if (t->d->no_returns) {
+        t->sp -= word;
         if (near) {
             tr_direct(t, to);
         } else if (covered) {
@@ -414,7 +449,7 @@ static void flow_call(struct tr *t, const struct insn *in)
         }
         return;
     }
-    t->sp -= 8;
+    t->sp -= word;
     if (near) {
         tr_fixup(t, emit_call(&t->c), FIX_LINK, (uint64_t)to);
     } else if (covered) {
@@ -436,7 +471,7 @@ void tr_flow(struct tr *t, const struct insn *in)
     } else if (in->id == INSN_CALL) {
         flow_call(t, in);
     } else if (in->op[0].kind == OPK_REL) {
-        if (to <= t->ip && (to >= 0 || tr_guesses(t))) {
+        if (tr_turns(t, to)) {
             tr_poll(t);
         }
         tr_direct(t, to);

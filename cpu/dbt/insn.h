@@ -17,6 +17,13 @@ struct insn_status {
     uint8_t kills;  /* certainly overwritten, whatever they were */
     bool writes;    /* any may change */
 };
+/* Bytes of an address, of a near branch's target and of what PUSH and CALL push, if nothing is said by
+ * prefixes. */
+static inline unsigned insn_word(const struct insn *in)
+{
+    return in->mode == INSN_MODE_64 ? 8 : 4;
+}
+
 /* An instruction for general registers that does nothing but what its operands say. */
 bool insn_plain(const struct insn *in);
 /* Does it write to memory, the stack included? What insn_status_flags() knows nothing of may. */

@@ -113,6 +113,7 @@ void dbt_link(struct dbt *d, struct tb *t, unsigned index)
         return;
     }
     if (l->linked || l->tb->dead || l->tb->block->frame != t->block->frame ||
+        l->tb->block->mode != t->block->mode ||
         l->to != t->block->offset || l->index != index) {
         return;
     }
@@ -216,7 +217,7 @@ static struct tb *links_renew(struct dbt *d, unsigned index, uint64_t rip,
         good = !t->dead || dbt_tb_revive(d, t);
     } else {
         e->v->engine_words[1] = PAGE_BASE(rip);
-        good = dbt_rewrite(e, b);
+        good = b->mode == MODE_64 && dbt_rewrite(e, b);
         b->generation -= !good;
     }
     if (resident && !e->fpu_resident) {

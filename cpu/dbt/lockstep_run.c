@@ -100,8 +100,8 @@ static bool run_equal(const uint8_t *a, const uint8_t *b, unsigned len)
 
 bool dbt_lockstep_knows(const struct insn *in)
 {
-    return in->id == INSN_CLI || in->id == INSN_SWAPGS ||
-           (in->id == INSN_PUSHF && in->opsize == 8);
+    return in->mode == INSN_MODE_64 && (in->id == INSN_CLI || in->id == INSN_SWAPGS ||
+                                        (in->id == INSN_PUSHF && in->opsize == 8));
 }
 
 /* What these do at CPL 0, written once more. false: e->fault. */
@@ -133,6 +133,7 @@ static bool run_foreign(const struct interp *e, const struct insn *in)
     const struct cpu_model *model = e->v->model;
 
     return ((in->flags & INSN_F_SYSTEM) != 0 && !dbt_lockstep_knows(in)) || in->id == INSN_INVALID || in->id == INSN_UD ||
+           !interp_mode_has(in) ||
            in->feature == INSN_FEAT_RDRAND || in->feature == INSN_FEAT_RDSEED ||
            (in->feature != INSN_FEAT_BASE && model != NULL &&
             !cpu_model_has(model, in->feature));
@@ -142,7 +143,7 @@ static bool run_foreign(const struct interp *e, const struct insn *in)
 static bool run_decode(struct interp *e, struct lockstep_insn *c, unsigned len)
 {
     interp_fpu_home(e);
-    if (insn_decode(&c->in, INSN_MODE_64, c->bytes, len) != INSN_OK) {
+    if (insn_decode(&c->in, (enum insn_mode)(e->mode & MODE_CODE), c->bytes, len) != INSN_OK) {
         return false;
     }
     c->foreign = run_foreign(e, &c->in);
@@ -152,7 +153,7 @@ static bool run_decode(struct interp *e, struct lockstep_insn *c, unsigned len)
 static const struct lockstep_insn *run_fetch_across(struct lockstep *l, struct interp *e,
                                                     const uint8_t *at, unsigned avail)
 {
-    uint64_t next = PAGE_BASE(e->v->cpu.rip) + MEM_PAGE_SIZE, gpa;
+    uint64_t next = (PAGE_BASE(e->v->cpu.rip) + MEM_PAGE_SIZE) & e->address_mask, gpa;
     uint8_t *second;
 
     if (!interp_resolve(e, next, X86_EXEC, &second, &gpa)) {
@@ -176,7 +177,8 @@ static const struct lockstep_insn *run_fetch(struct lockstep *l, struct interp *
         return NULL;
     }
     c = &l->cache[((uintptr_t)at ^ (uintptr_t)at >> 14) & (LOCKSTEP_CACHE - 1)];
-    if (c->at == at && c->in.len <= avail && run_equal(c->bytes, at, c->in.len)) {
+    if (c->at == at && c->in.mode == (e->mode & MODE_CODE) && c->in.len <= avail &&
+        run_equal(c->bytes, at, c->in.len)) {
         return c;
     }
     c->at = NULL;
@@ -242,7 +244,7 @@ static bool run_partly(struct interp *e, const struct insn *in, const struct loc
     uint64_t *rcx = &e->v->cpu.gpr[CPU_RCX], before = *rcx, next = e->v->cpu.rip + in->len;
 
     if (to == NULL || (in->prefixes & (INSN_P_REP | INSN_P_REPNE)) == 0 ||
-        in->id < INSN_MOVS || in->id > INSN_SCAS || in->addrsize != 8 ||
+        in->id < INSN_MOVS || in->id > INSN_SCAS || in->addrsize != insn_word(in) ||
         to->rip != e->v->cpu.rip || to->gpr[CPU_RCX] >= before) {
         return false;
     }

@@ -11,8 +11,8 @@ bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand 
 {
     const struct insn_operand *mem = insn_mem_operand(in);
 
-    if (in->addrsize != 8 || (in->flags & INSN_F_VSIB) != 0 ||
-        (in->flags & INSN_F_MODRM) == 0) {
+    if (in->addrsize != t->word || (in->flags & INSN_F_VSIB) != 0 ||
+        (in->flags & INSN_F_MODRM) == 0 || (tr_is32(t) && in->seg == CPU_CS)) {
         return false;
     }
     *op = (struct tr_operand){
@@ -23,17 +23,21 @@ bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand 
         .disp = in->disp,
         .size = mem->size,
         .write = (mem->access & OPA_WRITE) != 0,
-        .locked = (in->prefixes & INSN_P_LOCK) != 0 || in->id == INSN_XCHG,
+        .locked = (in->prefixes & INSN_P_LOCK) != 0 || in->id == INSN_XCHG ||
+                  in->id == INSN_CMPXCHG16B, /* must be aligned, too */
     };
     if (in->id >= INSN_BT && in->id <= INSN_BTC && in->op[1].kind == OPK_GPR) {
         op->bits = true;
         op->bit = in->op[1].reg;
-        if (in->opsize < 4) {
+        if (in->opsize < 4 || tr_is32(t)) { /* where it wraps, too */
             return false;
         }
     }
     if (in->base == INSN_REG_RIP) {
         op->disp += t->ip + in->len;
+    }
+    if (tr_is32(t) && in->id != INSN_LEA && !tr_within32(op)) {
+        return false;
     }
     return op->disp == (int32_t)op->disp && op->disp + 4096 == (int32_t)(op->disp + 4096);
 }
@@ -308,6 +312,10 @@ void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
     t->keeps_r11 = true; /* from here on */
     if (!tr_check_near(t, op, m)) {
         t->uses_r10 = true;
+        if (tr_is32(t)) {
+            tr_check32(t, op, m);
+            return;
+        }
         if (check_group(t, op, m)) {
             return;
         }
@@ -337,7 +345,12 @@ void tr_across(struct tr *t)
     size_t addend;
 
     tr_clobber(t);
-    tr_guest_address(t, HOST_R10, MEM_PAGE_SIZE);
+    emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(page));
+    emit_lea(&t->c, HOST_R10, HOST_R10, MEM_PAGE_SIZE);
+    if (tr_is32(t)) { /* the page behind the last one is the first one */
+        emit_bytes(&t->c, (const uint8_t[]){0x49, 0x0f, 0xba, 0xe2, 32}, 5); /* bt $32,%r10 */
+        tr_fixup(t, emit_jcc(&t->c, JB), FIX_LEAVE, t->ip);
+    }
     emit_mov(&t->c, HOST_R11, HOST_R10);
     addend = lookup_tag(t, offsetof(struct tlb_entry, exec));
     tr_fixup(t, emit_jcc(&t->c, 5), FIX_LEAVE, t->ip);

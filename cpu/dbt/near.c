@@ -378,14 +378,25 @@ static void near_used(struct dbt *d, struct interp_near *slot)
     }
 }
 
+/* The bytes of the run that the code can address from its start: those of 32 bits go on at 0. All slots
+ * are emptied between code of different modes (dbt_stack_mode()). */
+static uint64_t near_len(const struct dbt *d, const struct interp_run *run)
+{
+    const uint64_t mask = d->interp.address_mask;
+
+    return mask == UINT64_MAX ? run->len : MIN(run->len, mask + 1 - run->start);
+}
+
 static void near_take(struct dbt *d, struct interp_near *slot, const struct interp_run *run)
 {
+    const uint64_t len = near_len(d, run);
+
     slot->start = run->start;
     slot->addend = run->addend;
     slot->host = run->host;
-    slot->len = run->len;
+    slot->len = len;
     for (unsigned i = 0; i < NEAR_SIZES; i++) {
-        slot->limit[i] = run->len < near_size(i) ? 0 : run->len - near_size(i) + 1;
+        slot->limit[i] = len < near_size(i) ? 0 : len - near_size(i) + 1;
     }
     near_used(d, slot);
 }
@@ -485,6 +496,9 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
     const struct interp_run *run = &page;
 
     d->counts.n[COUNT_NEAR_MISSES]++;
+    if ((page.start & ~d->interp.address_mask) != 0) {
+        return false;
+    }
     if (near_is_large(d, slot)) {
         slot += page.start >> NEAR_LARGE_SHIFT & (NEAR_SLOTS - NEAR_LARGES - 1);
     }
@@ -501,7 +515,7 @@ bool dbt_near(struct dbt *d, uint64_t first, uint64_t what)
         page.addend = near_entry(d, page.start)->addend;
         page.host = page.start + page.addend;
     }
-    if (!ok || run->len < w.size || first - run->start > run->len - w.size) {
+    if (!ok || near_len(d, run) < w.size || first - run->start > near_len(d, run) - w.size) {
         if (ok && run == &page) { /* in two pages: the interpreter is slow */
             near_miss(d, slot, NEAR_STRADDLE);
         }

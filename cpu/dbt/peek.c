@@ -34,7 +34,7 @@ static bool peek_decode(const struct tr *t, struct insn *in, unsigned at)
     unsigned avail = MIN(MEM_PAGE_SIZE - at, INSN_MAX_LEN);
 
     (void)interp_code_mark(&t->d->interp, t->b->frame, at, avail);
-    return insn_decode(in, INSN_MODE_64, page + at, avail) == INSN_OK;
+    return insn_decode(in, (enum insn_mode)(t->b->mode & MODE_CODE), page + at, avail) == INSN_OK;
 }
 
 static bool peek_known(const struct insn *in)
@@ -42,7 +42,7 @@ static bool peek_known(const struct insn *in)
     return (in->flags & INSN_F_SYSTEM) == 0 && in->id != INSN_INVALID && in->id != INSN_UD &&
            ((in->flags & INSN_F_BRANCH) == 0 ||
             ((in->id == INSN_JCC || in->id == INSN_JMP || in->id == INSN_CALL) &&
-             in->opsize == 8 && in->op[0].kind == OPK_REL));
+             in->opsize == insn_word(in) && in->op[0].kind == OPK_REL));
 }
 
 static bool peek_note(struct tr *t, unsigned at, unsigned len)

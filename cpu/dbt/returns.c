@@ -70,7 +70,8 @@ void dbt_returns_reset(struct dbt *d, unsigned index)
 {
     uint64_t top = dbt_returns_top(d, index);
 
-    *(uint64_t *)(uintptr_t)top = (uint64_t)(uintptr_t)(d->rx + d->common_bottom);
+    *(uint64_t *)(uintptr_t)top =
+        (uint64_t)(uintptr_t)(d->rx + d->common_bottom[d->mode[index] != MODE_64]);
     if (index == d->index) {
         d->sp = top;
     } else {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * In and out of translated code. Every block of 64-bit code starts with a record whose handler
+ * In and out of translated code. Every block of 64-bit code, and of flat 32-bit code, starts with a record whose handler
  * is dbt_entry(): it counts, has the block translated when it is hot, and runs the translation,
  * which goes on from block to block by itself until something needs the interpreter.
  */
@@ -61,6 +61,12 @@ static struct tb *run_find(struct dbt *d, struct op *op, unsigned index)
     return t;
 }
 
+/* Not 4 GiB of data that may be written (SDM vol. 3 3.4.5.1), from wherever? */
+static bool run_segment_odd(const struct cpu_segment *s)
+{
+    return s->unusable || s->limit != UINT32_MAX || (s->attr & 0xe) != 2;
+}
+
 void dbt_refresh(struct dbt *d)
 {
     const struct cpu_segment *seg = d->interp.v->cpu.seg;
@@ -68,6 +74,10 @@ void dbt_refresh(struct dbt *d)
     d->stack_base = d->interp.stack.base;
     d->seg_base[0] = seg[CPU_FS].base;
     d->seg_base[1] = seg[CPU_GS].base;
+    if (d->interp.mode != MODE_64) {
+        d->seg_odd[0] = run_segment_odd(&seg[CPU_FS]);
+        d->seg_odd[1] = run_segment_odd(&seg[CPU_GS]);
+    }
 }
 
 /* Translated code runs with this TLB in this page next. */
@@ -76,6 +86,10 @@ static void run_arrive(struct dbt *d, unsigned index, uint64_t page)
     if (index != d->index) {
         dbt_stack_switch(d, index);
     }
+    if (unlikely(d->mode[index] != d->interp.mode)) {
+        dbt_stack_mode(d);
+    }
+    d->interp.v->cpu.gpr[CPU_RSP] &= d->interp.address_mask; /* as all that follows takes it to be */
     d->page = page;
     dbt_refresh(d);
 }
@@ -86,10 +100,11 @@ static bool run_across(const struct dbt *d, const struct block *b)
 {
     const struct interp *e = &d->interp;
     const uint64_t next = PAGE_BASE(e->v->cpu.rip) + MEM_PAGE_SIZE;
+    const bool wraps = (next & ~e->address_mask) != 0;
     const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(next)];
     const unsigned first = MEM_PAGE_SIZE - b->offset;
 
-    return en->exec == next &&
+    return !wraps && en->exec == next &&
            interp_code_equal(b->source + first,
                              (const uint8_t *)(uintptr_t)(next + en->addend), b->bytes - first);
 }
@@ -202,8 +217,8 @@ const struct insn *dbt_insn(struct dbt *d, uint32_t number)
     if (d->nr_insns < DBT_MAX_INSNS) {
         rec->insn = d->nr_insns++;
     }
-    if (insn_decode(&d->insns[rec->insn], INSN_MODE_64, b->source + at, b->bytes - at) !=
-        INSN_OK) {
+    if (insn_decode(&d->insns[rec->insn], (enum insn_mode)(b->mode & MODE_CODE), b->source + at,
+                    b->bytes - at) != INSN_OK) {
         g_assert_not_reached();
     }
     return &d->insns[rec->insn];
@@ -226,7 +241,8 @@ const void *dbt_next(struct dbt *d, uint32_t number)
 
     if (rec->resume == 0 || d->interp.break_block ||
         d->interp.stack.base != d->stack_base) {
-        d->interp.v->cpu.rip = d->page + rec->ip + dbt_insn(d, number)->len;
+        d->interp.v->cpu.rip =
+            (d->page + rec->ip + dbt_insn(d, number)->len) & d->interp.address_mask;
         return NULL;
     }
     return dbt_resume(d, rec->tb, rec->resume);
@@ -237,7 +253,7 @@ const void *dbt_go(struct dbt *d)
     struct interp *e = &d->interp;
     unsigned index = (unsigned)(e->tlb - e->tlbs);
     uint64_t rip = e->v->cpu.rip;
-    struct tb *t = e->mode == MODE_64 ? dbt_find(d, index, rip) : NULL;
+    struct tb *t = interp_entered(e) ? dbt_find(d, index, rip) : NULL;
 
     dbt_jumps_check(d, index);
     if (t == NULL || d->options.no_jumps || atomic_load(&e->attention) != 0 ||

@@ -19,12 +19,28 @@ void dbt_stack_switch(struct dbt *d, unsigned index)
     d->index = index;
 }
 
+void dbt_stack_mode(struct dbt *d)
+{
+    d->mode[d->index] = d->interp.mode;
+    dbt_returns_reset(d, d->index);
+    interp_stack_forget(&d->interp);
+}
+
+/* Not the first or the last page that 32-bit code has, whose RSP might wrap (translate.h). */
+static bool stack_allowed(const struct dbt *d, uint64_t va)
+{
+    return d->interp.mode == MODE_64 || (va / MEM_PAGE_SIZE > 0 && va / MEM_PAGE_SIZE < DBT_LAST_PAGE32);
+}
+
 /* A page that may be written, and was: D is not for this to set. */
 static bool stack_cache(struct dbt *d, uint64_t va)
 {
     struct interp *e = &d->interp;
     const struct tlb_entry *en = &e->tlb->entry[interp_tlb_slot(va)];
 
+    if (!stack_allowed(d, va)) {
+        return false;
+    }
     if (en->write != PAGE_BASE(va) &&
         (!interp_canonical(va) || !dbt_fill(d, va, false) || en->write != PAGE_BASE(va))) {
         return false;

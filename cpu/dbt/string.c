@@ -24,7 +24,17 @@ static bool string_known(const struct insn *in, struct string_form *f)
                   (in->opsize > 1),
     };
     return (in->id == INSN_MOVS || in->id == INSN_STOS || (in->id == INSN_LODS && !f->rep)) &&
-           in->addrsize == 8 && (!f->src || (in->seg != CPU_FS && in->seg != CPU_GS));
+           in->addrsize == insn_word(in) &&
+           (!f->src || (in->seg != CPU_FS && in->seg != CPU_GS &&
+                        (in->seg != CPU_CS || in->mode == INSN_MODE_64)));
+}
+
+/* A register of 32-bit code to 64 bits, for the host's instruction and behind it. */
+static void string_narrow(struct tr *t, unsigned reg)
+{
+    if (tr_is32(t)) {
+        emit_op32_reg(&t->c, EMIT_LOAD, reg, reg);
+    }
 }
 
 /* DF set, or more than a page can hold: not here. */
@@ -76,9 +86,10 @@ static void string_insn(struct emit *c, const struct string_form *f)
     emit_byte(c, f->opcode);
 }
 
-static void string_sub(struct emit *c, unsigned reg)
+static void string_sub(struct tr *t, unsigned reg)
 {
-    emit_op_reg(c, EMIT_SUB_LOAD, reg, HOST_R10);
+    emit_op_reg(&t->c, EMIT_SUB_LOAD, reg, HOST_R10);
+    string_narrow(t, reg);
 }
 
 bool tr_string(struct tr *t, const struct insn *in)
@@ -92,8 +103,18 @@ bool tr_string(struct tr *t, const struct insn *in)
     }
     tr_clobber(t);
     if (f.rep) {
-        emit_bytes(c, (const uint8_t[]){0x48, 0x85, 0xc9}, 3); /* test %rcx,%rcx */
+        if (!tr_is32(t)) {
+            emit_byte(c, 0x48);
+        }
+        emit_bytes(c, (const uint8_t[]){0x85, 0xc9}, 2); /* test %rcx,%rcx */
         none = emit_jcc(c, 4);
+        string_narrow(t, CPU_RCX);
+    }
+    if (f.dst) {
+        string_narrow(t, CPU_RDI);
+    }
+    if (f.src) {
+        string_narrow(t, CPU_RSI);
     }
     string_check_form(t, &f);
     if (f.dst) {
@@ -113,13 +134,13 @@ bool tr_string(struct tr *t, const struct insn *in)
     }
     string_insn(c, &f);
     if (f.src) {
-        string_sub(c, CPU_RSI);
+        string_sub(t, CPU_RSI);
     }
     if (f.dst && f.src) {
         emit_op_gs(c, EMIT_LOAD, HOST_R10, TR_GS(tmp));
     }
     if (f.dst) {
-        string_sub(c, CPU_RDI);
+        string_sub(t, CPU_RDI);
     }
     if (f.rep) {
         emit_patch(c->start, none, emit_offset(c));

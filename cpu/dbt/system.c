@@ -241,7 +241,9 @@ void tr_system(struct tr *t, const struct insn *in)
     bool kernel = t->index != TLB_USER && t->d->interp.v->pv == NULL;
     uint32_t transit = system_transit(t, in);
 
-    if (transit != 0) {
+    if (tr_is32(t)) {
+        tr_call_c(t, dbt_system);
+    } else if (transit != 0) {
         tr_transit(t, in, transit);
     } else if (in->id == INSN_CLI && kernel) {
         system_cli(t);

@@ -66,8 +66,7 @@ static unsigned follow_decode(struct tr *t, unsigned from)
         unsigned avail = MIN(MEM_PAGE_SIZE - at, INSN_MAX_LEN);
 
         (void)interp_code_mark(&t->d->interp, t->b->frame, at, avail);
-        if (interp_decode(&t->d->interp, in, page + at, avail) != INSN_OK ||
-            tr_foreign(t->d, in)) {
+        if (!tr_fetch(t, in, page + at, avail) || tr_foreign(t->d, in)) {
             break;
         }
         more = tr_add(t, at);
@@ -90,7 +89,7 @@ void tr_follow(struct tr *t)
     bytes = follow_decode(t, (unsigned)to);
     if (bytes != 0) {
         *jump = (struct insn){
-            .id = INSN_NOP, .len = jump->len, .base = INSN_NO_REG, .index = INSN_NO_REG};
+            .id = INSN_NOP, .mode = jump->mode, .len = jump->len, .base = INSN_NO_REG, .index = INSN_NO_REG};
         t->peeks[t->nr_peeks++] = (struct peek){(uint16_t)to, (uint16_t)bytes};
         t->d->counts.n[COUNT_FOLLOWED]++;
     }

@@ -50,7 +50,7 @@ void tr_loop_scan(struct tr *t)
     }
 
     t->loop = NULL;
-    if (nr == 0 || t->b->crosses || large || t->plain || t->d->options.no_jumps || t->d->nr_loops == DBT_LOOPS) {
+    if (nr == 0 || t->b->crosses || large || t->plain || tr_is32(t) || t->d->options.no_jumps || t->d->nr_loops == DBT_LOOPS) {
         return;
     }
     l = g_new0(struct tr_loop, 1);

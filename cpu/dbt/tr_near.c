@@ -170,7 +170,11 @@ static void near_compare(struct tr *t, const struct tr_group *g, size_t slot,
                                    .size = (uint16_t)(run ? near_size(i) : size),
                                    .at = (uint16_t)(g->first.disp - g->low),
                                    .load = !g->first.write}};
-    tr_near_address(t, &g->first, g->low, false);
+    if (tr_is32(t)) {
+        tr_address32(t, HOST_R11, &g->first, g->low, size);
+    } else {
+        tr_near_address(t, &g->first, g->low, false);
+    }
     if (how == NEAR_LARGE) {
         near_choose(t);
     }
@@ -192,7 +196,7 @@ static void near_host(struct tr *t, const struct tr_operand *op, int64_t low, si
 {
     *m = (struct emit_mem){
         .base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = (int32_t)(op->disp - low)};
-    if (near_displaced(op)) {
+    if (near_displaced(op) || tr_is32(t)) {
         near_op(t, EMIT_ADD_LOAD, slot, offsetof(struct interp_near, host), how);
         return;
     }
@@ -229,7 +233,10 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
     g.addend = slot + offsetof(struct interp_near, addend);
     near_compare(t, &g, slot, how);
     near_host(t, op, g.low, slot, how, m);
-    if (group) {
+    if (group && tr_is32(t)) { /* the address on the host says all: the registers' upper halves do not */
+        g.brief = false;
+        tr_group_host(t, op, &g, m);
+    } else if (group) {
         g.brief = false;
         tr_group_add(t, &g);
         tr_group_hold(t, op, m);
@@ -238,7 +245,7 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
 
 bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
-    bool stack = op->base == CPU_RSP && !near_segment(op);
+    bool stack = op->base == CPU_RSP && !near_segment(op) && !tr_is32(t);
     enum dbt_near_how how = dbt_near_how(t->d, t->b->frame, t->ip);
 
     if (op->locked || op->bits || op->size > 64 || how == NEAR_NEVER) {
@@ -249,7 +256,7 @@ bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m
         *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1, .disp = 0};
         return true;
     }
-    if (t->index != TLB_USER || (op->base == CPU_RSP && how == NEAR_PAGE)) {
+    if (t->index != TLB_USER || (op->base == CPU_RSP && (how == NEAR_PAGE || tr_is32(t)))) {
         return false;
     }
     near_data(t, op, how, m);

@@ -16,7 +16,7 @@
 void tr_region_begin(struct tr *t)
 {
     t->known = 0;
-    if (t->index != TLB_USER) {
+    if (t->index != TLB_USER && !tr_is32(t)) {
         memcpy(t->value, t->d->interp.v->cpu.gpr, sizeof(t->value));
         t->known = (1u << CPU_NR_GPR) - 1;
     }

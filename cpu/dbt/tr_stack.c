@@ -22,9 +22,9 @@ static bool stack_names(const struct insn *in, bool written)
 /* An operand [RSP + disp]? */
 static bool stack_operand(const struct insn *in)
 {
-    return in->base == CPU_RSP && in->index == INSN_NO_REG && in->addrsize == 8 &&
+    return in->base == CPU_RSP && in->index == INSN_NO_REG && in->addrsize == insn_word(in) &&
            (in->flags & (INSN_F_VSIB | INSN_F_MODRM)) == INSN_F_MODRM && in->seg != CPU_FS &&
-           in->seg != CPU_GS;
+           in->seg != CPU_GS && in->seg != CPU_CS;
 }
 
 unsigned tr_stack_span(const struct tr *t, unsigned number)
@@ -50,7 +50,9 @@ unsigned tr_stack_span(const struct tr *t, unsigned number)
 
 bool tr_stack_delta(const struct insn *in, int32_t *delta)
 {
-    bool constant = in->opsize == 8 && in->op[0].kind == OPK_GPR && in->op[0].reg == CPU_RSP;
+    const int32_t word = (int32_t)insn_word(in), most = word == 8 ? 1 << 24 : TR_STACK32_NEAR + 1;
+    bool constant = in->opsize == word && in->op[0].kind == OPK_GPR && in->op[0].reg == CPU_RSP;
+    int64_t imm = word == 8 ? (int64_t)in->imm : (int32_t)in->imm;
 
     *delta = 0;
     if ((in->flags & INSN_F_SYSTEM) != 0) {
@@ -58,11 +60,11 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta)
     }
     switch (in->id) {
     case INSN_PUSH:
-        *delta = -8;
-        return in->opsize == 8;
+        *delta = -word;
+        return in->opsize == word;
     case INSN_POP:
-        *delta = 8;
-        return in->opsize == 8 && (in->op[0].kind != OPK_GPR || in->op[0].reg != CPU_RSP);
+        *delta = word;
+        return in->opsize == word && (in->op[0].kind != OPK_GPR || in->op[0].reg != CPU_RSP);
     case INSN_PUSHA:
     case INSN_POPA:
     case INSN_ENTER:
@@ -70,14 +72,13 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta)
         return false;
     case INSN_ADD:
     case INSN_SUB:
-        if (constant && in->op[1].kind == OPK_IMM && (int32_t)in->imm == (int64_t)in->imm &&
-            (int32_t)in->imm > -(1 << 24) && (int32_t)in->imm < 1 << 24) {
-            *delta = in->id == INSN_ADD ? (int32_t)in->imm : -(int32_t)in->imm;
+        if (constant && in->op[1].kind == OPK_IMM && imm > -most && imm < most) {
+            *delta = (int32_t)(in->id == INSN_ADD ? imm : -imm);
             return true;
         }
         break;
     case INSN_LEA:
-        if (constant && stack_operand(in) && in->disp > -(1 << 24) && in->disp < 1 << 24) {
+        if (constant && stack_operand(in) && in->disp > -most && in->disp < most) {
             *delta = (int32_t)in->disp;
             return true;
         }
@@ -88,6 +89,17 @@ bool tr_stack_delta(const struct insn *in, int32_t *delta)
     return !stack_names(in, true);
 }
 
+int32_t tr_stack_after(const struct insn *in, int32_t sp)
+{
+    int32_t delta;
+
+    if (sp == TR_SP_UNKNOWN || !tr_stack_delta(in, &delta) ||
+        (insn_word(in) == 4 && ABS(sp + delta) > TR_STACK32_NEAR)) {
+        return TR_SP_UNKNOWN;
+    }
+    return sp + delta;
+}
+
 /* [low, high) from RSP at the start is used; more than can be covered is left out. */
 static void stack_use(struct tr *t, int64_t low, unsigned size)
 {
@@ -96,6 +108,9 @@ static void stack_use(struct tr *t, int64_t low, unsigned size)
     if (t->low != t->high) {
         low = MIN(low, t->low);
         high = MAX(high, t->high);
+    }
+    if (tr_is32(t) && (low < -2 * TR_STACK32_NEAR || high > 2 * TR_STACK32_NEAR)) {
+        return;
     }
     if (high - low <= STACK_MOST) {
         t->low = (int32_t)low;
@@ -138,11 +153,11 @@ static void stack_widen(struct tr *t)
     }
     if (t->low >= 0) {
         if (stack_goes_on(t)) {
-            stack_use(t, -8, 8);
+            stack_use(t, -(int32_t)t->word, t->word);
         }
         return;
     }
-    stack_use(t, 0, 8);
+    stack_use(t, 0, t->word);
     if (t->sp != TR_SP_UNKNOWN && t->sp < t->low && t->high - t->sp <= FRAME) {
         t->low = t->sp;
     }
@@ -150,7 +165,7 @@ static void stack_widen(struct tr *t)
 
 void tr_stack_scan(struct tr *t)
 {
-    int32_t delta;
+    const int32_t word = (int32_t)t->word;
 
     t->sp = t->low = t->high = 0;
     for (unsigned i = 0; i < t->nr; i++) {
@@ -162,11 +177,11 @@ void tr_stack_scan(struct tr *t)
             stack_use(t, t->sp + (int64_t)in->disp, span);
         }
         if (in->id == INSN_PUSH || in->id == INSN_CALL || in->id == INSN_PUSHF) {
-            stack_use(t, (int64_t)t->sp - 8, 8);
+            stack_use(t, (int64_t)t->sp - word, t->word);
         } else if (in->id == INSN_POP || in->id == INSN_RET) {
-            stack_use(t, t->sp, 8);
+            stack_use(t, t->sp, t->word);
         }
-        t->sp = tr_stack_delta(in, &delta) ? t->sp + delta : TR_SP_UNKNOWN; /* then it ends */
+        t->sp = tr_stack_after(in, t->sp);
     }
     t->sps[t->nr] = t->sp;
     stack_widen(t);
@@ -193,9 +208,9 @@ static bool stack_plain(const struct tr *t, const struct insn *in)
     if (in->id == INSN_PUSH || in->id == INSN_POP) {
         bool push = in->id == INSN_PUSH;
 
-        return in->opsize == 8 && !stack_named(in) &&
+        return in->opsize == t->word && !stack_named(in) &&
                (in->op[0].kind == OPK_GPR || (push && in->op[0].kind == OPK_IMM)) &&
-               tr_stack_covers(t, push ? -8 : 0, 8);
+               tr_stack_covers(t, push ? -(int)t->word : 0, t->word);
     }
     if (stack_named(in)) {
         return tr_stack_delta(in, &delta) && delta != 0 &&
@@ -209,11 +224,11 @@ static bool stack_plain(const struct tr *t, const struct insn *in)
 
 bool tr_stack_lags(const struct tr *t, const struct insn *in)
 {
-    if (t->plain || t->b->crosses) {
+    if (t->plain || t->b->crosses || !tr_stack_exact(t)) {
         return false;
     }
     if (in->id == INSN_RET) {
-        return in->opsize == 8 && !t->d->no_returns && tr_stack_covers(t, 0, 8);
+        return in->opsize == t->word && !t->d->no_returns && tr_stack_covers(t, 0, t->word);
     }
     return (in->flags & (INSN_F_SYSTEM | INSN_F_BRANCH)) == 0 && in->id != INSN_NATIVE &&
            in->id != INSN_DIV && in->id != INSN_IDIV &&
@@ -230,6 +245,11 @@ void tr_stack_settle(struct tr *t)
 
 void tr_stack_move(struct tr *t, int32_t delta)
 {
+    if (!tr_stack_exact(t)) {
+        t->keeps_r11 = false;
+        tr_stack_wrap(t, CPU_RSP, delta);
+        return;
+    }
     t->lag += delta;
     if (!t->lags) {
         tr_stack_settle(t);
@@ -258,7 +278,7 @@ void tr_stack_stub(struct tr *t, uint32_t check)
     emit_bytes(&t->c, (const uint8_t[]){0x49, 0x81, 0xe3, 0, 0xf0, 0xff, 0xff}, 7);
     t->straddle = emit_jcc(&t->c, 5);
     emit_store32_gs(&t->c, TR_GS(rec), number);
-    emit_call_to(&t->c, t->d->common_page[t->index]);
+    emit_call_to(&t->c, t->d->common_page[t->index][tr_is32(t)]);
     emit_jmp_to(&t->c, check);
     emit_patch(t->c.start, t->straddle, emit_offset(&t->c));
     emit_mov_imm32(&t->c, HOST_R10, number);

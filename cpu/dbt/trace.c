@@ -28,14 +28,20 @@ static void trace_lines(char *text)
     g_free(text);
 }
 
+/* Code of a guest. */
+static void trace_code(const struct tb *t, const uint8_t *code, size_t len, uint64_t rip, unsigned max)
+{
+    trace_lines(t->block->mode == MODE_64 ? dbt_disassemble(code, len, rip, max)
+                                          : dbt_disassemble32(code, len, rip, max));
+}
+
 /* Where its last jump led to (tr_follow.c). */
 static void trace_follow(const struct dbt *d, const struct tb *t)
 {
     const uint8_t *page = mem_frame_hva(d->interp.v->mem, t->block->frame);
     const struct peek *p = &d->peeks[t->peek];
 
-    trace_lines(dbt_disassemble(page + p->at, p->len, d->interp.v->engine_words[1] + p->at,
-                                UINT32_MAX));
+    trace_code(t, page + p->at, p->len, d->interp.v->engine_words[1] + p->at, UINT32_MAX);
 }
 
 static void trace_perf(struct dbt *d, const struct block *b, uint32_t start)
@@ -71,7 +77,7 @@ void dbt_trace_translation(struct dbt *d, const struct tb *t, uint32_t start, un
               (unsigned)(t - d->tbs), rip, b->frame, d->interp.v->cpu.cpl, insns, bytes,
               d->used - start);
     if ((log_mask & LOG_IN_ASM) != 0) {
-        trace_lines(dbt_disassemble(b->source, bytes, rip, insns));
+        trace_code(t, b->source, bytes, rip, insns);
         if (t->follows) {
             trace_follow(d, t);
         }

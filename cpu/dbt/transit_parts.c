@@ -337,7 +337,7 @@ static void transit_returns(struct transit *t, unsigned to)
     emit_op_gs(c, EMIT_LOAD, RAX, GS(interp.epoch_global));
     emit_op_gs(c, EMIT_STORE, RAX, GS(jump_epoch_global) + to * sizeof(uint64_t));
     emit_mov_imm64(c, RSP, dbt_returns_top(t->d, to));
-    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)(t->d->rx + t->d->common_bottom));
+    emit_mov_imm64(c, RAX, (uint64_t)(uintptr_t)(t->d->rx + t->d->common_bottom[0]));
     emit_op_mem(c, EMIT_STORE, RAX, &top);
 }
 
@@ -348,17 +348,19 @@ void transit_go(struct transit *t, unsigned to)
     size_t jumps = GS(jumps) + to * sizeof(struct dbt_jumps);
     struct emit_mem m = {.base = EMIT_NO_REG, .index = HOST_R11, .scale = 8};
     struct emit *c = t->c;
-    uint32_t changed[2], missing, on;
+    uint32_t changed[2], missing[2], on;
 
     emit_op_gs(c, EMIT_STORE, HOST_R10, GS(keep));
     emit_op_gs(c, EMIT_ADD_LOAD, HOST_STACK, GS(interp.stack.addend));
+    emit_imm_gs(c, EMIT_CMP, 1, GS(mode) + to, MODE_64); /* dbt_stack_mode() */
+    missing[1] = emit_jcc(c, JNE);
     transit_epochs(t, to, changed);
     on = emit_offset(c);
-    dbt_jump_salt_emit(c, to, HOST_R10);
+    dbt_jump_salt_emit(c, to, HOST_R10, false);
     dbt_jump_slot_emit(c);
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, tag));
     emit_op_gs_mem(c, EMIT_CMP_LOAD, HOST_R10, &m);
-    missing = emit_jcc(c, JNE);
+    missing[0] = emit_jcc(c, JNE);
     transit_registers(t);
     emit_op_gs(c, EMIT_LOAD, HOST_R10, GS(keep));
     m.disp = (int32_t)(jumps + offsetof(struct dbt_jumps, code));
@@ -368,7 +370,7 @@ void transit_go(struct transit *t, unsigned to)
         transit_returns(t, to);
         emit_jmp_to(c, on);
     }
-    transit_patch(t, &missing, 1);
+    transit_patch(t, missing, 2);
     transit_registers(t);
     emit_jmp_to(c, t->d->common_arrive);
 }

@@ -36,7 +36,7 @@ void tr_miss_if(struct tr *t, unsigned cond, uint32_t retry, uint32_t want)
 void tr_guest_address(struct tr *t, unsigned reg, int64_t offset)
 {
     emit_op_gs(&t->c, EMIT_LOAD, reg, TR_GS(page));
-    emit_lea(&t->c, reg, reg, (int32_t)offset);
+    tr_lea_word(t, reg, reg, (int32_t)offset);
 }
 
 struct emit_mem tr_jumps(const struct tr *t, size_t field)
@@ -48,7 +48,7 @@ struct emit_mem tr_jumps(const struct tr *t, size_t field)
 
 void tr_jump_salt(struct tr *t)
 {
-    dbt_jump_salt_emit(&t->c, t->index, HOST_R10);
+    dbt_jump_salt_emit(&t->c, t->index, HOST_R10, tr_is32(t));
 }
 
 /* r10: rip; compares it with the one in the table. */
@@ -277,7 +277,7 @@ static void tr_jcc(struct tr *t, const struct insn *in, uint8_t live_taken)
         tr_interpret(t);
         return;
     }
-    if (to <= t->ip && (tr_near(to) || tr_guesses(t)) && !(loop && t->d->lockstep != NULL)) {
+    if (tr_turns(t, to) && !(loop && t->d->lockstep != NULL)) {
         tr_poll(t); /* in lockstep, which it would end, the loop does it */
     }
     tr_flags_host(t);
@@ -323,7 +323,7 @@ bool tr_foreign(const struct dbt *d, const struct insn *in)
 {
     const struct cpu_model *model = d->interp.v->model;
 
-    if (in->id == INSN_INVALID || in->id == INSN_UD) {
+    if (in->id == INSN_INVALID || in->id == INSN_UD || !interp_mode_has(in)) {
         return true;
     }
     if ((in->flags & INSN_F_SYSTEM) != 0) {
@@ -335,7 +335,7 @@ bool tr_foreign(const struct dbt *d, const struct insn *in)
     if ((in->flags & INSN_F_BRANCH) == 0) {
         return false;
     }
-    return in->opsize != 8 ||
+    return in->opsize != insn_word(in) ||
            (in->id != INSN_JCC && in->id != INSN_JMP && in->id != INSN_CALL &&
             in->id != INSN_RET);
 }
@@ -343,12 +343,12 @@ bool tr_foreign(const struct dbt *d, const struct insn *in)
 bool tr_add(struct tr *t, unsigned at)
 {
     const struct insn *in = &t->insn[t->nr];
-    int32_t delta;
 
     t->at[t->nr++] = (uint16_t)at;
     t->end = at + in->len;
     t->t->need |= in->id == INSN_NATIVE ? in->flags & NATIVE_CLASSES : 0;
-    return tr_stack_delta(in, &delta) &&
+    t->sp = tr_stack_after(in, t->sp);
+    return t->sp != TR_SP_UNKNOWN &&
            ((in->flags & INSN_F_BRANCH) == 0 || (in->flags & INSN_F_COND) != 0);
 }
 
@@ -359,14 +359,14 @@ static void tr_decode(struct tr *t)
     bool more = true;
 
     t->nr = 0;
+    t->sp = 0;
     t->end = b->offset;
     t->foreign = false;
     while (more && at < b->bytes && t->nr < BLOCK_MAX_OPS) {
         struct insn *in = &t->insn[t->nr];
 
         t->foreign =
-            interp_decode(&t->d->interp, in, b->source + at, b->bytes - at) != INSN_OK ||
-            tr_foreign(t->d, in);
+            !tr_fetch(t, in, b->source + at, b->bytes - at) || tr_foreign(t->d, in);
         if (t->foreign) {
             break;
         }
@@ -384,7 +384,7 @@ static bool tr_store_covered(const struct tr *t, unsigned number)
     unsigned span = tr_stack_span(t, number);
 
     if (in->id == INSN_PUSH) {
-        return in->opsize == 8 && tr_stack_covers(t, -8, 8);
+        return in->opsize == t->word && tr_stack_covers(t, -(int)t->word, t->word);
     }
     if (in->id == INSN_CALL || in->id == INSN_POP ||
         (in->id >= INSN_BT && in->id <= INSN_BTC && in->op[1].kind == OPK_GPR)) {
@@ -653,6 +653,7 @@ void tr_begin(struct tr *t, struct dbt *d, struct tb *tb, unsigned index)
     t->b = tb->block;
     t->t = tb;
     t->index = index;
+    t->word = t->b->mode == MODE_64 ? 8 : 4;
     t->nr_fix = t->nr_slots = t->nr_others = t->nr_nears = t->nr_peeks = 0;
     t->nr_groups = t->nr_addends = t->nr_guesses = 0;
     t->redo = t->kept = NULL;

@@ -45,7 +45,7 @@ struct fixup {
 };
 
 /* Conditions, as in Jcc (SDM vol. 2 B.1.4.7). */
-enum { JO = 0, JAE = 3, JNE = 5, JA = 7, JL = 12, JGE = 13, JLE = 14, JG = 15, JCC_NOT = 1 };
+enum { JO = 0, JB = 2, JAE = 3, JNE = 5, JA = 7, JL = 12, JGE = 13, JLE = 14, JG = 15, JCC_NOT = 1 };
 
 /* memory.c */
 struct tr_operand {
@@ -107,6 +107,7 @@ struct tr {
     struct block *b;
     struct tb *t;
     unsigned index; /* enum tlb_index */
+    unsigned word;  /* bytes of an address and of a place on the stack: 8; of 32-bit code 4 */
     struct emit c;
     unsigned nr, nr_fix;
     uint16_t bytes; /* of source that are translated */
@@ -242,6 +243,37 @@ void tr_flags_save(struct tr *t);
 /* At the start of a stub for what is LOC_REDO: they are in e->fl then. */
 void tr_flags_stub(struct tr *t);
 
+/*
+ * tr_code32.c. Is this 32-bit code? _fetch decodes an instruction of it, or of 64-bit code; false: it is
+ * not all there. _word: of t->word bytes; the address to `to` wraps.
+ */
+static inline bool tr_is32(const struct tr *t)
+{
+    return t->word == 4;
+}
+bool tr_fetch(const struct tr *t, struct insn *in, const uint8_t *bytes, unsigned avail);
+void tr_load_word(struct tr *t, unsigned reg, const struct emit_mem *m);
+void tr_store_word(struct tr *t, unsigned reg, const struct emit_mem *m);
+void tr_get_word(struct tr *t, unsigned to, unsigned gpr);
+void tr_lea_word(struct tr *t, unsigned to, unsigned base, int32_t disp);
+/* Does a constant offset in FS or GS not exceed 4 GiB? */
+bool tr_within32(const struct tr_operand *op);
+/* tr_check() of 32-bit code by the TLB; and the linear address, to r10 or r11, of `size` bytes at another
+ * displacement. Changes flags. */
+void tr_check32(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
+void tr_address32(struct tr *t, unsigned to, const struct tr_operand *op, int64_t disp, unsigned size);
+/*
+ * Where a block of 32-bit code may have RSP: no instruction begins further than this from where RSP was at
+ * the start, one moves it by no more, and what is used of the stack lies within twice of that from the
+ * start. So as long as that was checked to be in one page, RSP stays within the pages around it; and as that
+ * page is neither the first nor the last one (stack_allowed(), common_page()), RSP does not wrap. _exact: it moves
+ * so. _wrap: in any way, from RSP or RBP. Changes r11, no flags.
+ */
+enum { TR_STACK32_NEAR = 1020 };
+G_STATIC_ASSERT(4 * TR_STACK32_NEAR + 8 < MEM_PAGE_SIZE); /* 2 to the end, 1 for the last start, 1 for its move */
+bool tr_stack_exact(const struct tr *t);
+void tr_stack_wrap(struct tr *t, unsigned base, int32_t delta);
+
 /* memory.c: checks the operand, all flags saved; *m is where it is on the host. */
 bool tr_operand_of(const struct tr *t, const struct insn *in, struct tr_operand *op);
 void tr_check(struct tr *t, const struct tr_operand *op, struct emit_mem *m);
@@ -286,6 +318,8 @@ void tr_stack_stub(struct tr *t, uint32_t check);
 bool tr_stack_lags(const struct tr *t, const struct insn *in);
 void tr_stack_settle(struct tr *t);
 void tr_stack_move(struct tr *t, int32_t delta);
+/* RSP behind the instruction, from where it is sp; TR_SP_UNKNOWN: the translation has to end there. */
+int32_t tr_stack_after(const struct insn *in, int32_t sp);
 /* Does the instruction change RSP by *delta? false: by something unknown. */
 bool tr_stack_delta(const struct insn *in, int32_t *delta);
 
@@ -359,6 +393,9 @@ bool tr_loop_insn(struct tr *t, unsigned i);
 void tr_flow(struct tr *t, const struct insn *in);
 /* Is the current branch one that has its target guessed? Then it polls. */
 bool tr_guesses(const struct tr *t);
+/* May the current branch, to an offset from the page, be the one that closes a loop, and is nobody else going to poll?
+ * In 32-bit code, whose addresses wrap, loops may consist of jumps forward from page to page. */
+bool tr_turns(const struct tr *t, int64_t to);
 /* Where its flags can be had again: it does not save them. */
 bool tr_guess_redo(const struct tr *t);
 /* The same as tr_jump(), by a guess (guess.c). Flags may be had again, too. */

@@ -221,7 +221,7 @@ static enum block_step block_decode_one(struct interp *e, struct window *w, unsi
 }
 
 /* VPEXTRQ and VPINSRQ exist in 64-bit mode only (seen on Zen 4; SDM: "I"). */
-static bool block_mode_ok(const struct insn *in)
+bool interp_mode_has(const struct insn *in)
 {
     return in->mode == INSN_MODE_64 || in->encoding != INSN_ENC_VEX ||
            in->map != INSN_MAP_0F3A || (in->opcode != 0x16 && in->opcode != 0x22) ||
@@ -230,7 +230,7 @@ static bool block_mode_ok(const struct insn *in)
 
 static bool block_feature_ok(const struct interp *e, const struct insn *in)
 {
-    return block_mode_ok(in) && (in->feature == INSN_FEAT_BASE || e->v->model == NULL ||
+    return interp_mode_has(in) && (in->feature == INSN_FEAT_BASE || e->v->model == NULL ||
                                  cpu_model_has(e->v->model, in->feature));
 }
 
@@ -249,7 +249,7 @@ static unsigned block_decode_ops(struct interp *e, struct block *b, struct draft
             in.id = INSN_UD;
             in.flags &= ~(uint32_t)INSN_F_BRANCH;
         }
-        if (at == 0 && e->mode == MODE_64 && e->entry != NULL) {
+        if (at == 0 && interp_entered(e)) {
             d->ops[d->nr_ops++] = (struct op){.fn = e->entry};
         }
         if (b->crosses) {
@@ -295,7 +295,7 @@ static bool block_tail(struct interp *e, struct block *b)
         return false;
     }
     d.nr_ops = d.nr_insns = 0;
-    if (e->mode == MODE_64 && e->entry != NULL) {
+    if (interp_entered(e)) {
         d.ops[d.nr_ops++] = (struct op){.fn = e->entry};
     }
     skip = from->ops[k].number - 1u;

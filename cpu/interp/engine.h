@@ -302,7 +302,9 @@ struct interp {
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t key_local, key_global, key_modes[32];
-    uint64_t key64[TLB_NR]; /* for an engine above: of 64-bit code where interp_keyed(), else 0 */
+    /* For an engine above: of 64-bit code where interp_keyed(), else 0; of flat 32-bit code. How they differ is a
+     * secret, since a rip that is looked up may be any number. */
+    uint64_t key64[TLB_NR], key32[TLB_NR];
     uint32_t jump_salt; /* keeps jumps of different spaces out of each other's way */
     uint64_t jump_pages[64]; /* filter of pages that global jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
@@ -520,12 +522,16 @@ static inline int interp_native_call(const void *code, void *mem)
 bool interp_native_op(struct interp *e, const struct op *op);
 void interp_native_enter_thread(struct interp *e);
 void interp_native_leave_thread(struct interp *e);
+/* VZEROUPPER or VZEROALL outside 64-bit mode: the host's would clear sixteen registers. */
+bool interp_native_zero8(const struct insn *in);
 
 /* forms.c: as insn_decode() of 64-bit code. */
 enum insn_decode_result interp_decode(struct interp *e, struct insn *in, const uint8_t *bytes,
                                       unsigned avail);
 
 /* block.c */
+/* Does the processor have the instruction in the mode it was decoded for, if at all? */
+bool interp_mode_has(const struct insn *in);
 bool interp_blocks_init(struct interp *e, GError **err);
 void interp_blocks_fini(struct interp *e);
 /* The block at cpu.rip for e->mode; NULL: e->fault. */
@@ -606,6 +612,12 @@ static inline bool interp_is64(const struct interp *e)
 static inline bool interp_flat(const struct interp *e)
 {
     return interp_is64(e) || (e->mode & MODE_FLAT) != 0;
+}
+
+/* Is this the code that engines above translate, and whose blocks they are asked about first? */
+static inline bool interp_entered(const struct interp *e)
+{
+    return e->entry != NULL && (e->mode == MODE_64 || e->mode == (MODE_32 | MODE_FLAT));
 }
 
 static inline bool interp_canonical(uint64_t va)

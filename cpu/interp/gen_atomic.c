@@ -266,9 +266,9 @@ bool gen_cmpxchg16b(struct interp *e, const struct insn *in)
     uint64_t *gpr = e->v->cpu.gpr;
     uint64_t a = gpr[CPU_RAX], d = gpr[CPU_RDX];
     uint64_t off = interp_offset(e, in), va;
-    bool equal;
+    bool based = in->seg == CPU_FS || in->seg == CPU_GS, equal;
 
-    if (((off + e->v->cpu.seg[in->seg].base) & 15) != 0) { /* before #SS */
+    if (((off + (based ? e->v->cpu.seg[in->seg].base : 0)) & 15) != 0) { /* before #SS */
         return interp_fault_code(e, CPU_GP, 0);
     }
     if (!interp_linear(e, in->seg, off, 16, X86_WRITE, &va) ||

@@ -257,8 +257,7 @@ static void native_image_open(struct interp *e)
     *(uint64_t *)(void *)(e->v->cpu.xsave + XSAVE_HEADER) |= 6;
 }
 
-/* VZEROUPPER and VZEROALL outside 64-bit mode: the host's would clear sixteen registers. */
-static bool native_is_zero8(const struct insn *in)
+bool interp_native_zero8(const struct insn *in)
 {
     return in->mode != INSN_MODE_64 && in->encoding == INSN_ENC_VEX && in->map == INSN_MAP_0F &&
            in->opcode == 0x77;
@@ -499,7 +498,7 @@ static bool native_execute(struct interp *e, const struct insn *in, int32_t thun
         return (in->flags & INSN_F_VSIB) != 0 ? native_gather(e, in)
                                               : native_maskmov(e, in, thunk);
     }
-    if (unlikely(native_is_zero8(in))) {
+    if (unlikely(interp_native_zero8(in))) {
         native_zero8(e, in);
         return true;
     }
@@ -530,7 +529,7 @@ const void *interp_native_simple(struct interp *e, const struct insn *in)
     int32_t thunk;
 
     if ((in->flags & (INSN_F_VSIB | INSN_F_MEM_IMPLICIT | INSN_F_MASKED_MEM)) != 0 ||
-        native_is_zero8(in)) {
+        interp_native_zero8(in)) {
         return NULL;
     }
     thunk = thunk_get(e, in);

@@ -203,6 +203,9 @@ void interp_jump_epochs(struct interp *e)
         e->key_global = tlb_key_at(e->key_global, 0);
     }
     e->key64[TLB_USER] = e->key_local ^ e->key_global ^ e->key_modes[MODE_64 | KEY_USER];
+    for (unsigned i = 0; i < TLB_NR; i++) {
+        e->key32[i] = e->key64[i] ^ e->key_modes[MODE_32 | MODE_FLAT];
+    }
     interp_jump_keys(e);
 }
 

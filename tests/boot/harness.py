@@ -272,6 +272,16 @@ def balloon(guest, pvemu, folder, name, sizes, cycles=1):
         assert full > start << 10, full
 
 
+def told(guest):
+    """What lockstep says at the end, of each vCPU."""
+    found = re.findall(rb"lockstep: (\d+) runs of translations and (\d+) instructions compared, (\d+) diff", guest.err)
+    insns = sum(int(vcpu[1]) for vcpu in found)
+    differences = sum(int(vcpu[2]) for vcpu in found)
+    if insns < 1000000 or differences != 0:
+        guest.fail("lockstep found differences, or did not run")
+    print(f"# lockstep: {insns} instructions of {len(found)} CPUs compared, {differences} differences", flush=True)
+
+
 def main(tests):
     """Runs (name, function) pairs; TAP on stdout. Words on the command line choose by name."""
     wanted = [word for word in sys.argv[1:] if not word.startswith("-")]

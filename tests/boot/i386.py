@@ -1,23 +1,26 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""32-bit guests: Debian's 686-pae kernel by PVH, and GRUB for PVH, which is 32-bit code whatever it boots.
+"""32-bit guests: Debian's 686-pae kernel by PVH, and GRUB for PVH, which is 32-bit code whatever it boots; and programs of
+32 bits on a 64-bit kernel.
 
 Environment (tests/run.sh sets it): PVEMU the binary, PVEMU_686 a folder from images/kernel.sh 686-pae, PVEMU_BUSYBOX_686
 an image from images/busybox-root.sh with PVEMU_ARCH=i386, PVEMU_GRUB_686 and PVEMU_GRUB_CLOUD disks from
-images/grub-disk.sh. GRUB comes from the package grub-xen-host.
+images/grub-disk.sh, PVEMU_CLOUD and PVEMU_BUSYBOX as in quick.py. GRUB comes from the package grub-xen-host.
 """
 import hashlib
 import os
 import subprocess
 import sys
 
-from harness import FileServer, Guest, main, sample
+from harness import FileServer, Guest, main, sample, told
 
 PVEMU = os.environ["PVEMU"]
 KERNEL = os.environ["PVEMU_686"] + "/vmlinuz"
 IMAGE = os.environ["PVEMU_BUSYBOX_686"]
 GRUB = os.environ.get("PVEMU_GRUB", "/usr/lib/grub-xen/grub-i386-xen_pvh.bin")
 PROMPT = r"^(/|~) # "
+LONG = 300
+ELF32 = hashlib.md5(b"\x7fELF\x01").hexdigest()
 
 
 def ready(guest):
@@ -72,6 +75,65 @@ def test_686_reset(folder):
         ready(guest)
         guest.type("poweroff -f\n")
         guest.finish(0)
+
+
+def sums(guest, prefix=""):
+    """Programs with known answers."""
+    words = f"{prefix}sh -c 'seq 1 20000 | md5sum; seq 1 20000 | sort | gzip -c | gunzip -c | sort -n | md5sum'"
+    found = guest.run(words, LONG)
+    if found.count("e071f707df7bbeee2a6a1eb48011ddd0") != 2:
+        guest.fail("wrong sums: " + found)
+    words = f"{prefix}awk 'BEGIN {{ for (i = 0; i < 20000; i++) s = (s * 31 + i % 97) % 65521; print s, 22 / 7 }}'"
+    if guest.run(words, LONG).split() != ["29171", "3.14286"]:
+        guest.fail("awk is wrong")
+
+
+def modes(folder, words):
+    with Guest(PVEMU, ["-kernel", KERNEL, "-disk", IMAGE + ",snapshot", "-net", "none", "-accel", "bt," + words], folder) as guest:
+        guest.wait("Welcome to pvemu", LONG)
+        guest.wait(PROMPT)
+        sums(guest)
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+        if "lockstep" in words:
+            told(guest)
+
+
+def test_686_lockstep(folder):
+    modes(folder, "lockstep=20")
+
+
+def test_686_together(folder):
+    modes(folder, "hot=1,tlb=6,cache=4M,shake=1000,relink=500,seed=1")
+
+
+def programs(folder, words):
+    """The 32-bit busybox on the 64-bit kernel."""
+    args = ["-kernel", os.environ["PVEMU_CLOUD"] + "/vmlinuz", "-disk", os.environ["PVEMU_BUSYBOX"] + ",snapshot",
+            "-disk", IMAGE + ",snapshot", "-net", "none", "-accel", "bt," + words]
+    with Guest(PVEMU, args, folder) as guest:
+        guest.wait("Welcome to pvemu", LONG)
+        guest.wait(PROMPT)
+        guest.run("mkdir -p /tmp/32; mount -o ro /dev/xvdb /tmp/32; mount -o bind /dev /tmp/32/dev")
+        if guest.run("head -c 5 /tmp/32/bin/busybox | md5sum").split()[0] != ELF32:
+            guest.fail("the other busybox is not of 32 bits")
+        sums(guest, "chroot /tmp/32 ")
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+        if "lockstep" in words:
+            told(guest)
+
+
+def test_programs(folder):
+    programs(folder, "hot=1")
+
+
+def test_programs_lockstep(folder):
+    programs(folder, "lockstep=20")
+
+
+def test_programs_together(folder):
+    programs(folder, "hot=1,tlb=6,cache=4M,shake=1000,relink=500,seed=1")
 
 
 def grub(folder, image, machine, *args):

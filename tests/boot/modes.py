@@ -3,11 +3,10 @@
 """The translator's developer modes (docs/testing.md): lockstep with the interpreter, and stress. Environment as in
 quick.py. By default a kernel with busybox; with PVEMU_DEBIAN, which slow runs set, a Debian system to its login."""
 import os
-import re
 import subprocess
 import sys
 
-from harness import LIMIT, Guest, main, signal
+from harness import LIMIT, Guest, main, signal, told
 
 PVEMU = os.environ["PVEMU"]
 CLOUD = os.environ["PVEMU_CLOUD"] + "/vmlinuz"
@@ -37,16 +36,6 @@ MODES = {
     "pv_lockstep": "lockstep=" + ("200" if DEBIAN else "50"),
     "pv_together": f"hot=1,tlb=6,cache=4M,shake=1000,seed={SEED}",
 }
-
-
-def told(guest):
-    """What lockstep says at the end, of each vCPU."""
-    found = re.findall(rb"lockstep: (\d+) runs of translations and (\d+) instructions compared, (\d+) diff", guest.err)
-    insns = sum(int(vcpu[1]) for vcpu in found)
-    differences = sum(int(vcpu[2]) for vcpu in found)
-    if insns < 1000000 or differences != 0:
-        guest.fail("lockstep found differences, or did not run")
-    print(f"# lockstep: {insns} instructions of {len(found)} CPUs compared, {differences} differences", flush=True)
 
 
 def patient(folder):

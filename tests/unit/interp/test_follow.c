@@ -447,6 +447,39 @@ static void test_stop_lockstep(void)
 }
 #endif
 
+#ifdef interp_accel_ops
+/* Where the host has a shadow stack, calls and returns are jumps: what a function uses below what its caller has
+ * checked is in another page, which is elsewhere on the host. */
+GUEST_CODE(calls, "mov $100, %ecx\n"
+                  "1: push %rax\n"
+                  "call 5f\n"
+                  "pop %rax\n"
+                  "dec %ecx\n"
+                  "jnz 1b\n"
+                  "hlt\n"
+                  "5: push %rbx\n"
+                  "inc %rbx\n"
+                  "pop %rbx\n"
+                  "inc %rbx\n"
+                  "ret");
+static void test_no_returns(void)
+{
+    struct guest *g = guest_new();
+
+    dbt_of(g->v->engine)->no_returns = true;
+    *guest_pte(g, G_DATA) = (G_DATA + 4 * PAGE) | G_P | G_RW | G_US;
+    guest_flush(g);
+    GUEST_LOAD(g, calls);
+    g->cpu->gpr[CPU_RBX] = 7;
+    g->cpu->gpr[CPU_RSP] = G_DATA + PAGE + 16;
+    guest_run(g, EXIT_HALT);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RBX], ==, 107);
+    g_assert_cmpuint(guest_read64(g, G_DATA + 5 * PAGE - 8), ==, 106);
+    g_assert_cmpuint(guest_read64(g, G_DATA + PAGE - 8), ==, 0);
+    guest_free(g);
+}
+#endif
+
 int main(int argc, char **argv)
 {
     if (!guest_tests(&argc, &argv)) {
@@ -465,6 +498,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/follow/later-changed", test_later_changed);
 #ifdef interp_accel_ops
     g_test_add_func("/interp/follow/stop-lockstep", test_stop_lockstep);
+    g_test_add_func("/interp/follow/no-returns", test_no_returns);
 #endif
     return g_test_run();
 }

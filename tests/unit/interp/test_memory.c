@@ -25,6 +25,30 @@ static void test_fault_in_rmw(void)
     guest_free(g);
 }
 
+GUEST_CODE(pair, "mov $20, %ecx\n"
+                 "1: cmpxchg16b (%rsi)\n"
+                 "dec %ecx\n"
+                 "jnz 1b\n"
+                 "cmpxchg16b 8(%rsi)\n" /* not aligned */
+                 "hlt");
+/* CMPXCHG16B, without LOCK too, looks at its address before the page; and a base that DS has from elsewhere is none. */
+static void test_pair(void)
+{
+    struct guest *g = guest_new();
+
+    g->cpu->seg[CPU_DS].base = 8;
+    g->cpu->gpr[CPU_RSI] = G_DATA - 16;
+    GUEST_LOAD(g, pair);
+    guest_write64(g, G_DATA - 16, 5);
+    *guest_pte(g, G_DATA) &= ~(uint64_t)(G_A | G_D);
+    guest_flush(g);
+    g_assert_cmpint(guest_vector(g), ==, CPU_GP);
+    g_assert_cmphex(guest_frame(g, 1), ==, G_CODE + (uint64_t)(pair_end - pair) - 6);
+    g_assert_cmpuint(g->cpu->gpr[CPU_RCX], ==, 0);
+    g_assert_cmphex(*guest_pte(g, G_DATA) & (G_A | G_D), ==, 0);
+    guest_free(g);
+}
+
 GUEST_CODE(store8, "mov %rax, (%rsi)\nhlt");
 /* A store over a page boundary is not half done. */
 static void test_store_not_torn(void)
@@ -404,6 +428,7 @@ int main(int argc, char **argv)
     g_test_add_func("/interp/memory/mmio-vector", test_mmio_vector);
     g_test_add_func("/interp/memory/locked", test_locked);
     g_test_add_func("/interp/memory/canonical", test_canonical);
+    g_test_add_func("/interp/memory/pair", test_pair);
     g_test_add_func("/interp/memory/smap", test_smap);
     g_test_add_func("/interp/memory/privilege-of-code", test_privilege_of_code);
     if (__builtin_cpu_supports("avx2")) {

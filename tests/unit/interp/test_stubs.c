@@ -343,6 +343,7 @@ static struct test *test_new(void)
     guest_flush(t->g);
     t->e = t->g->v->engine;
     t->d = dbt_of(t->e);
+    memset(t->d->mode, MODE_64, sizeof(t->d->mode)); /* as if all had run before */
     t->rand = g_rand_new_with_seed(1);
     t->model = cpu_model_new_host(NULL);
     g_assert_nonnull(t->model);
