@@ -192,7 +192,6 @@ struct dbt {
     uint64_t slot[3]; /* guest R9, R10, R11 */
     uint64_t page;    /* guest address of the page that runs */
     uint64_t seg_base[2]; /* FS, GS */
-    bool seg_odd[2];      /* the same: not a flat one with a base, for 32-bit code */
     uint64_t tmp, target, keep;
     uint64_t region_at, region_span; /* what is looked up while common_region runs */
     uint64_t redo_keep[2]; /* r10 and r11 of a stub that makes flags anew */
@@ -224,6 +223,7 @@ struct dbt {
     uint8_t *returns;     /* the stacks of returns */
     bool no_returns;      /* they cannot be used */
     bool quick_loop;      /* the host's LOOP is as quick as other branches */
+    bool seg_odd[2];      /* FS, GS: not a flat one with a base, for 32-bit code */
     uint64_t stack_base; /* interp.stack.base as translated code has checked it */
 
     unsigned near_next;                      /* slot to be given out */

@@ -302,9 +302,7 @@ struct interp {
     uint64_t jump_key, jump_key_global;
     uint64_t epoch, epoch_local, epoch_global, jump_secret;
     uint64_t key_local, key_global, key_modes[32];
-    /* For an engine above: of 64-bit code where interp_keyed(), else 0; of flat 32-bit code. How they differ is a
-     * secret, since a rip that is looked up may be any number. */
-    uint64_t key64[TLB_NR], key32[TLB_NR];
+    uint64_t key64[TLB_NR]; /* for an engine above: of 64-bit code where interp_keyed(), else 0 */
     uint32_t jump_salt; /* keeps jumps of different spaces out of each other's way */
     uint64_t jump_pages[64]; /* filter of pages that global jumps lead to, since epoch_global */
     uint64_t address_mask;   /* of 64 or 32 bits: what an address wraps at */
@@ -383,6 +381,8 @@ struct interp {
     uint32_t host_mxcsr, mxcsr_mask, host_xcr0;
     struct tlb tlbs[TLB_NR];
     struct form forms[1 << FORM_BITS];
+    /* As key64, of flat 32-bit code. How they differ is a secret, since a rip that is looked up may be any number. */
+    uint64_t key32[TLB_NR];
 };
 
 /* debug.c */
