@@ -193,14 +193,16 @@ static long host_set_thread_area(struct user_desc *d)
 
 static bool host_segment(unsigned selector, const struct oracle_segment *s)
 {
-    static struct user_desc *d; /* below 4 GiB, where no program looks on purpose */
+    static struct user_desc *d; /* below 4 GiB, and not there while programs run */
     bool pages = s->limit > 0xfffff;
+    long ret;
 
     if (d == NULL) {
         d = mmap((void *)0x28a51000, sizeof(*d), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
         g_assert(d != MAP_FAILED);
     }
+    g_assert(mprotect(d, sizeof(*d), PROT_READ | PROT_WRITE) == 0);
     *d = (struct user_desc){
         .entry_number = selector >> 3,
         .base_addr = s->base,
@@ -210,7 +212,9 @@ static bool host_segment(unsigned selector, const struct oracle_segment *s)
         .limit_in_pages = pages,
         .useable = 1,
     };
-    return host_set_thread_area(d) == 0;
+    ret = host_set_thread_area(d);
+    g_assert(mprotect(d, sizeof(*d), PROT_NONE) == 0);
+    return ret == 0;
 }
 
 /* In a child: a kernel without 32-bit system calls ends it by a signal. */

@@ -145,6 +145,18 @@ static bool compare_align(const struct oracle_state *h)
     return mem != NULL && mem->size > 8;
 }
 
+/* INT1 with prefixes, made in the same way, is a trap; a machine that is virtual itself was seen to name where it
+ * stands, not what is behind it. */
+static bool compare_int1(const struct oracle_state *a, const struct oracle_state *h)
+{
+    uint64_t at = h->rip - ORACLE_CODE;
+    struct insn in;
+
+    return a->vector == CPU_DB && h->vector == CPU_DB && at <= ORACLE_CODE_SIZE - INSN_MAX_LEN &&
+           insn_decode(&in, mode, side_code(HOST) + at, INSN_MAX_LEN) == INSN_OK &&
+           in.id == INSN_INT1 && a->rip == h->rip + in.len;
+}
+
 /* Linux emulates the vsyscall page, and what UMIP forbids; of a CMPS with both operands
  * faulting either is named. */
 static bool compare_explained(const struct oracle_state *a, const struct oracle_state *h)
@@ -156,7 +168,7 @@ static bool compare_explained(const struct oracle_state *a, const struct oracle_
         insn_decode(&in, mode, side_code(INTERP) + at, INSN_MAX_LEN) == INSN_OK;
     bool cmps = known && in.id == INSN_CMPS && h->vector == CPU_PAGE_FAULT && h->rip == a->rip;
 
-    if (compare_align(h)) {
+    if (compare_align(h) || compare_int1(a, h)) {
         return true;
     }
     if (a->vector == CPU_GP) {
