@@ -170,6 +170,7 @@ if [ "$mode" != --quick ]; then
         suite "programs, loops" plain "${program[@]}" -loops -insns 20000000 -seed 5
         suite "programs, runs" plain "${program[@]}" -runs -insns 20000000 -seed 6
         suite "programs, views" plain "${program[@]}" -views -insns 20000000 -seed 7
+        suite "programs, 32 bits" plain "${program[@]}" -32 -insns 20000000 -seed 8
         suite "programs of the day" plain "${program[@]}" -insns 40000000 -seed "$(date +%Y%m%d)"
     fi
 fi

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The translator: 64-bit code that runs often is copied, instruction by instruction, to host
+ * The translator: 64-bit code, and flat 32-bit code, that runs often is copied, instruction by instruction, to host
  * code with its memory operands behind a TLB check. Everything else is the interpreter's, whose
  * engine this one is built on. See docs/translator.md.
  */

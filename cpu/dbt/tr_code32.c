@@ -4,7 +4,8 @@
  * 32-bit kernels. Registers and most encodings are the same. What is not:
  *
  * Addresses wrap at 4 GiB, and what is in the upper halves of registers is nobody's: addresses are
- * computed by instructions of 32 bits, and every access looks into the TLB, but for those to the
+ * computed by instructions of 32 bits. User data go by slots as in 64-bit code (tr_near.c), with the
+ * host's address for groups; what is not in a slot, and all of a kernel's, looks into the TLB, but for the
  * checked part of the stack.
  *
  * RSP as R9 has it is always below 4 GiB, too. Where it moves without further ado the checked part

@@ -321,7 +321,7 @@ struct interp {
     unsigned debug_hit;      /* enum vcpu_stop: points of data met by the current instruction */
 
     /*
-     * For an engine on top of this one (cpu/dbt): what blocks of 64-bit code start with, and a
+     * For an engine on top of this one (cpu/dbt): what blocks that interp_entered() names start with, and a
      * call when all blocks are dropped. NULL: none.
      */
     op_fn entry;

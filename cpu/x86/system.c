@@ -283,13 +283,22 @@ bool x86_aligned(const struct vcpu *v, uint64_t gva, size_t size, unsigned acces
     return x86_fault_code(fault, CPU_ALIGN, 0);
 }
 
+/* What an operand is to be aligned to: far pointers to their offset (SDM vol. 3, interrupt 17). */
+static size_t system_alignment(const struct insn *in, size_t len)
+{
+    bool far = (in->id >= INSN_LES && in->id <= INSN_LGS) || in->id == INSN_CALL_FAR ||
+               in->id == INSN_JMP_FAR;
+
+    return far ? in->opsize : len;
+}
+
 bool x86_insn_read_mem(struct vcpu *v, const struct insn *in, uint64_t plus, void *buf,
                        size_t len, struct x86_fault *fault)
 {
     uint64_t gva;
 
     return x86_insn_linear(v, in, plus, len, X86_READ, &gva, fault) &&
-           x86_aligned(v, gva, len, x86_cpl_access(v), fault) &&
+           x86_aligned(v, gva, system_alignment(in, len), x86_cpl_access(v), fault) &&
            x86_read_linear(v, gva, buf, len, X86_READ | x86_cpl_access(v), fault);
 }
 

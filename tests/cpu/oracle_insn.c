@@ -108,7 +108,7 @@ static bool compare_explained(const struct oracle_case *c, const struct oracle_s
     if (oracle_half_operand(&c->in, g)) {
         return true;
     }
-    if (h->vector == CPU_GP && c->in.seg == CPU_CS) { /* not writable, even with no byte to write */
+    if (h->vector == CPU_GP && c->in.seg == CPU_CS && c->mode == INSN_MODE_32) { /* not writable, even with no byte to write */
         return (c->in.flags & INSN_F_MEM_IMPLICIT) != 0 && g->vector == CPU_BP;
     }
     if (h->vector != CPU_PAGE_FAULT) {
