@@ -8,7 +8,6 @@
 #include <dlfcn.h>
 #include <glib.h>
 #include <inttypes.h>
-#include <stdbool.h>
 
 #ifdef HAVE_CAPSTONE
 #include <capstone/capstone.h>
@@ -68,7 +67,8 @@ static void text_line(GString *s, const uint8_t *code, size_t len, uint64_t rip,
                            operands);
 }
 
-static char *text_code(const uint8_t *code, size_t len, uint64_t rip, unsigned max, bool code32)
+char *dbt_disassemble(enum insn_mode mode, const uint8_t *code, size_t len, uint64_t rip,
+                      unsigned max)
 {
     GString *s = g_string_new(NULL);
     size_t at = 0;
@@ -79,7 +79,7 @@ static char *text_code(const uint8_t *code, size_t len, uint64_t rip, unsigned m
         size_t size = MIN(len - at, 15);
 
         if (capstone.disasm == NULL ||
-            capstone.disasm(capstone.handle[code32], code + at, size, rip + at, 1, &in) != 1) {
+            capstone.disasm(capstone.handle[mode != INSN_MODE_64], code + at, size, rip + at, 1, &in) != 1) {
             text_line(s, code + at, size, rip + at, "?", "");
             at += size;
             continue;
@@ -97,12 +97,13 @@ void dbt_disassemble_init(void)
 {
 }
 
-static char *text_code(const uint8_t *code, size_t len, uint64_t rip, unsigned max, bool code32)
+char *dbt_disassemble(enum insn_mode mode, const uint8_t *code, size_t len, uint64_t rip,
+                      unsigned max)
 {
     GString *s = g_string_new(NULL);
 
     (void)max;
-    (void)code32;
+    (void)mode;
     g_string_append_printf(s, "  0x%" PRIx64 " ", rip);
     for (size_t i = 0; i < MIN(len, 64); i++) {
         g_string_append_printf(s, " %02x", code[i]);
@@ -111,13 +112,3 @@ static char *text_code(const uint8_t *code, size_t len, uint64_t rip, unsigned m
 }
 
 #endif
-
-char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned max)
-{
-    return text_code(code, len, rip, max, false);
-}
-
-char *dbt_disassemble32(const uint8_t *code, size_t len, uint64_t rip, unsigned max)
-{
-    return text_code(code, len, rip, max, true);
-}

@@ -6,12 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cpu/x86/decode.h"
+
 /* Loads the library: before the sandbox closes, from then on it is there or not. */
 void dbt_disassemble_init(void);
 /* Up to `max` instructions, a line each ("  0xADDRESS  BYTES  TEXT"), without a newline at the
- * end. Without the library, or where it gives up, bytes. The caller frees it. */
-char *dbt_disassemble(const uint8_t *code, size_t len, uint64_t rip, unsigned max);
-/* The same of 32-bit code. */
-char *dbt_disassemble32(const uint8_t *code, size_t len, uint64_t rip, unsigned max);
+ * end. Without the library, or where it gives up, bytes. The caller frees it. Code of 16 bits is taken for code of 32. */
+char *dbt_disassemble(enum insn_mode mode, const uint8_t *code, size_t len, uint64_t rip,
+                      unsigned max);
 
 #endif

@@ -162,14 +162,9 @@ static uint32_t lost_flags(const struct lockstep *l)
 
 /* ---- reports ---- */
 
-static char *report_insn(const struct block *b, const uint8_t *code, size_t len, uint64_t rip)
-{
-    return b->mode == MODE_64 ? dbt_disassemble(code, len, rip, 1)
-                              : dbt_disassemble32(code, len, rip, 1);
-}
-
 static void report_code(const struct lockstep *l, const struct block *b)
 {
+    const enum insn_mode mode = (enum insn_mode)(b->mode & MODE_CODE);
     unsigned n = MIN(l->nr_insns, (unsigned)LOCKSTEP_TRAIL);
     struct vcpu *v = l->d->interp.v;
 
@@ -178,11 +173,12 @@ static void report_code(const struct lockstep *l, const struct block *b)
         g_autofree char *text = NULL;
 
         if (PAGE_BASE(rip) == PAGE_BASE(l->start.rip) && at < b->bytes) {
-            text = report_insn(b, b->source + at, (size_t)(b->bytes - at), rip);
+            text = dbt_disassemble(mode, b->source + at, (size_t)(b->bytes - at), rip, 1);
         } else if (x86_probe(v, rip, &gpa) && mem_page(v->mem, gpa >> 12) != NULL) {
             const uint8_t *page = mem_page(v->mem, gpa >> 12);
 
-            text = report_insn(b, page + (gpa & 4095), MEM_PAGE_SIZE - (gpa & 4095), rip);
+            text = dbt_disassemble(mode, page + (gpa & 4095), MEM_PAGE_SIZE - (gpa & 4095), rip,
+                                   1);
         }
         log_write("%s", text != NULL ? text : "  ?");
     }

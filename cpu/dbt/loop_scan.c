@@ -164,7 +164,7 @@ static bool loop_group_of(struct tr_loop *l, unsigned at)
 
     t->ip = t->at[at];
     if (!tr_operand_of(t, &t->insn[at], &op) || op.locked || op.bits || op.size == 0 ||
-        op.size > 64 || op.seg == CPU_FS || op.seg == CPU_GS) {
+        op.size > 64 || tr_based(&op)) {
         return false;
     }
     new.base = op.base;

@@ -78,8 +78,7 @@ void tr_set(struct tr *t, unsigned gpr, unsigned from)
 static bool operand_plain(const struct tr_operand *op)
 {
     return !op->bits && op->base != INSN_REG_RIP && op->base != INSN_NO_REG && !tr_displaced(op->base) &&
-           (op->index == INSN_NO_REG || !tr_displaced(op->index)) && op->seg != CPU_FS &&
-           op->seg != CPU_GS;
+           (op->index == INSN_NO_REG || !tr_displaced(op->index)) && !tr_based(op);
 }
 
 /* From the address in r10 to that of the word the bit is in. The host's instruction does the
@@ -132,7 +131,7 @@ static void check_addresses(struct tr *t, const struct tr_operand *op, unsigned 
         emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
     } else {
         emit_op_mem(&t->c, EMIT_LEA, HOST_R10, &m);
-        if (op->seg == CPU_FS || op->seg == CPU_GS) {
+        if (tr_based(op)) {
             emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R10,
                        TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
         }
@@ -153,7 +152,7 @@ static void check_host(struct tr *t, const struct tr_operand *op, struct emit_me
 {
     *m = (struct emit_mem){.base = HOST_R11, .index = EMIT_NO_REG, .scale = 1,
                            .disp = (int32_t)op->disp};
-    if (op->seg == CPU_FS || op->seg == CPU_GS) {
+    if (tr_based(op)) {
         emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11,
                    TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
     }
@@ -274,8 +273,7 @@ static bool check_stack(struct tr *t, const struct tr_operand *op, struct emit_m
 {
     unsigned most = 0;
 
-    if (op->base != CPU_RSP || op->bits || op->locked || op->seg == CPU_FS ||
-        op->seg == CPU_GS ||
+    if (op->base != CPU_RSP || op->bits || op->locked || tr_based(op) ||
         (op->index != INSN_NO_REG && !tr_bounded(t, t->number, op->index, &most)) ||
         !tr_stack_covers(t, op->disp, op->size + most * op->scale)) {
         return false;

@@ -127,14 +127,9 @@ void tr_stack_wrap(struct tr *t, unsigned base, int32_t delta)
 
 /* ---- memory ---- */
 
-static bool code32_segment(const struct tr_operand *op)
-{
-    return op->seg == CPU_FS || op->seg == CPU_GS;
-}
-
 bool tr_within32(const struct tr_operand *op)
 {
-    return !code32_segment(op) || op->base != INSN_NO_REG || op->index != INSN_NO_REG ||
+    return !tr_based(op) || op->base != INSN_NO_REG || op->index != INSN_NO_REG ||
            (uint32_t)op->disp <= (uint32_t)-op->size;
 }
 
@@ -159,7 +154,7 @@ static void code32_offset(struct tr *t, unsigned to, const struct tr_operand *op
 /* From there to the linear address. */
 static void code32_base(struct tr *t, unsigned to, const struct tr_operand *op)
 {
-    if (code32_segment(op)) {
+    if (tr_based(op)) {
         emit_op32_gs(&t->c, EMIT_ADD_LOAD, to, TR_GS(seg_base[op->seg == CPU_GS]));
     }
 }
@@ -168,12 +163,12 @@ void tr_address32(struct tr *t, unsigned to, const struct tr_operand *op, int64_
 {
     bool constant = op->base == INSN_NO_REG && op->index == INSN_NO_REG;
 
-    if (code32_segment(op)) {
+    if (tr_based(op)) {
         emit_imm_gs(&t->c, EMIT_CMP, 1, TR_GS(seg_odd[op->seg == CPU_GS]), 0);
         tr_slow_if(t, JNE);
     }
     code32_offset(t, to, op, disp);
-    if (code32_segment(op) && !constant && size > 1) { /* not beyond the limit, 4 GiB */
+    if (tr_based(op) && !constant && size > 1) { /* not beyond the limit, 4 GiB */
         emit_bytes(&t->c, (const uint8_t[]){0x41, 0x81, 0xf8 | (to & 7)}, 3); /* cmp $-size,%r32 */
         emit_u32(&t->c, -size);
         tr_slow_if(t, JA);

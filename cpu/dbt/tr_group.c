@@ -227,10 +227,10 @@ static void group_address(struct tr *t, const struct tr_operand *op, const struc
         m->disp = (int32_t)(op->disp - g->low);
         return;
     }
-    t->uses_r10 = op->seg == CPU_FS || op->seg == CPU_GS || op->base == INSN_REG_RIP ||
+    t->uses_r10 = tr_based(op) || op->base == INSN_REG_RIP ||
                   (op->base != INSN_NO_REG && tr_displaced(op->base)) ||
                   (indexed && tr_displaced(op->index)) || t->uses_r10;
-    if (op->seg == CPU_FS || op->seg == CPU_GS) {
+    if (tr_based(op)) {
         emit_op_gs(&t->c, EMIT_LOAD, HOST_R10, TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
         group_plus(t, HOST_R10);
     }

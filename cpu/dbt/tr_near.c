@@ -7,15 +7,10 @@
  */
 #include "translate.h"
 
-static bool near_segment(const struct tr_operand *op)
-{
-    return op->seg == CPU_FS || op->seg == CPU_GS;
-}
-
 static bool near_displaced(const struct tr_operand *op)
 {
     return op->base == INSN_REG_RIP || op->base == INSN_NO_REG || tr_displaced(op->base) ||
-           (op->index != INSN_NO_REG && tr_displaced(op->index)) || near_segment(op);
+           (op->index != INSN_NO_REG && tr_displaced(op->index)) || tr_based(op);
 }
 
 void tr_near_address(struct tr *t, const struct tr_operand *op, int64_t disp, bool host)
@@ -47,7 +42,7 @@ void tr_near_address(struct tr *t, const struct tr_operand *op, int64_t disp, bo
     } else {
         emit_op_mem(&t->c, EMIT_LEA, HOST_R11, &m);
     }
-    if (near_segment(op)) {
+    if (tr_based(op)) {
         emit_op_gs(&t->c, EMIT_ADD_LOAD, HOST_R11,
                    TR_GS(seg_base) + (op->seg == CPU_GS ? 8 : 0));
     }
@@ -245,7 +240,7 @@ static void near_data(struct tr *t, const struct tr_operand *op, enum dbt_near_h
 
 bool tr_check_near(struct tr *t, const struct tr_operand *op, struct emit_mem *m)
 {
-    bool stack = op->base == CPU_RSP && !near_segment(op) && !tr_is32(t);
+    bool stack = op->base == CPU_RSP && !tr_based(op) && !tr_is32(t);
     enum dbt_near_how how = dbt_near_how(t->d, t->b->frame, t->ip);
 
     if (op->locked || op->bits || op->size > 64 || how == NEAR_NEVER) {

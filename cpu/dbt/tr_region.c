@@ -47,7 +47,7 @@ static bool region_address(const struct tr *t, const struct tr_operand *op, uint
         }
         *va += t->value[op->index] * op->scale;
     }
-    if (op->seg == CPU_FS || op->seg == CPU_GS) {
+    if (tr_based(op)) {
         *va += cpu->seg[op->seg].base;
     }
     return true;

@@ -31,8 +31,8 @@ static void trace_lines(char *text)
 /* Code of a guest. */
 static void trace_code(const struct tb *t, const uint8_t *code, size_t len, uint64_t rip, unsigned max)
 {
-    trace_lines(t->block->mode == MODE_64 ? dbt_disassemble(code, len, rip, max)
-                                          : dbt_disassemble32(code, len, rip, max));
+    trace_lines(
+        dbt_disassemble((enum insn_mode)(t->block->mode & MODE_CODE), code, len, rip, max));
 }
 
 /* Where its last jump led to (tr_follow.c). */
@@ -84,7 +84,7 @@ void dbt_trace_translation(struct dbt *d, const struct tb *t, uint32_t start, un
     }
     if ((log_mask & LOG_OUT_ASM) != 0) {
         log_write("  ->");
-        trace_lines(dbt_disassemble(d->rw + start, d->used - start,
+        trace_lines(dbt_disassemble(INSN_MODE_64, d->rw + start, d->used - start,
                                     (uint64_t)(uintptr_t)(d->rx + start), UINT32_MAX));
     }
 }

@@ -57,6 +57,12 @@ struct tr_operand {
     uint8_t bit;  /* in this register */
 };
 
+/* Is it in a segment with a base of its own? */
+static inline bool tr_based(const struct tr_operand *op)
+{
+    return op->seg == CPU_FS || op->seg == CPU_GS;
+}
+
 /* tr_near.c: a slot of interp.near, and who uses it in a block. */
 struct tr_slot {
     uint8_t base, index;

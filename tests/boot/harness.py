@@ -272,6 +272,13 @@ def balloon(guest, pvemu, folder, name, sizes, cycles=1):
         assert full > start << 10, full
 
 
+def sequences(guest, limit, prefix=""):
+    """Programs of busybox with known answers; prefix: a command that runs its arguments."""
+    sums = guest.run(f"{prefix}sh -c 'seq 1 20000 | md5sum; seq 1 20000 | sort | gzip -c | gunzip -c | sort -n | md5sum'", limit)
+    if sums.count("e071f707df7bbeee2a6a1eb48011ddd0") != 2:
+        guest.fail("wrong sums: " + sums)
+
+
 def told(guest):
     """What lockstep says at the end, of each vCPU."""
     found = re.findall(rb"lockstep: (\d+) runs of translations and (\d+) instructions compared, (\d+) diff", guest.err)

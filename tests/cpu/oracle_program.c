@@ -367,8 +367,7 @@ static void show(const struct run *run)
             len = in.len;
         }
         if (run->p.code[i] != 0x90) {
-            text = mode == INSN_MODE_64 ? dbt_disassemble(run->p.code + i, len, run->c.rip + i, 1)
-                                        : dbt_disassemble32(run->p.code + i, len, run->c.rip + i, 1);
+            text = dbt_disassemble(mode, run->p.code + i, len, run->c.rip + i, 1);
             printf("%s\n", text);
         }
         i += len;
