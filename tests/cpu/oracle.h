@@ -22,6 +22,8 @@
 #define ORACLE_GS_BASE 0x2fffff00ull
 enum { ORACLE_CODE_SIZE = 8192, ORACLE_DATA_SIZE = 12288, ORACLE_RW_SIZE = 8192 };
 enum { ORACLE_XSAVE = 832 };
+/* Vectors of programs that did not end by themselves: ORACLE_STOPPED, or what engine said, from ORACLE_EXIT. */
+enum { ORACLE_STOPPED = 999, ORACLE_EXIT = 1000, ORACLE_TICK_MS = 200 };
 
 /* What an instruction starts from and ends in. */
 struct oracle_state {
@@ -91,6 +93,10 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 /* With len bytes of code at c->rip, which stay. */
 void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                          struct oracle_state *end);
+/* From here on tick() runs each ORACLE_TICK_MS of processor time, in a signal handler, whatever runs
+ * then; oracle_host_stop() from there ends this processor's program, in ORACLE_STOPPED. */
+void oracle_host_watch(void (*tick)(void));
+void oracle_host_stop(void);
 uint8_t *oracle_host_code(void);
 /* 32-bit code can run here, with segments of its own. */
 bool oracle_host_compat(void);
@@ -107,6 +113,8 @@ uint8_t *oracle_guest_data(void);
 void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                           struct oracle_state *end);
 void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end);
+/* The program that runs ends in ORACLE_STOPPED. Async-signal-safe. */
+void oracle_guest_stop(void);
 uint64_t oracle_guest_insns(void); /* executed so far, as the engine counts */
 /* Runs compiled code: text copied to ORACLE_CODE, entered at `entry` with rdi = ORACLE_DATA
  * (zeroed) and rsi = n. */

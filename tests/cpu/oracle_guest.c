@@ -272,9 +272,12 @@ void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsi
         guest_segment(&cpu->seg[CPU_FS], ORACLE_SEL_FS, &c->fs);
         guest_segment(&cpu->seg[CPU_GS], ORACLE_SEL_GS, &c->gs);
     }
+    atomic_fetch_and(&guest_vcpu->request, ~(uint32_t)VCPU_REQ_STOP); /* meant for the one before */
     guest_accel->run(guest_vcpu, &exit);
-    if (exit.kind != EXIT_HALT) {
-        end->vector = 1000 + exit.kind;
+    if (exit.kind == EXIT_KICK) {
+        end->vector = ORACLE_STOPPED;
+    } else if (exit.kind != EXIT_HALT) {
+        end->vector = ORACLE_EXIT + exit.kind;
         g_printerr("engine exit %d: %s\n", exit.kind, exit.message);
     } else {
         guest_frame(end);
@@ -288,6 +291,11 @@ void oracle_guest_run(const struct oracle_case *c, struct oracle_state *end)
 
     oracle_guest_program(c, c->bytes, c->len, end);
     mem_write(guest_board->board.mem, G_CODE + (c->rip - ORACLE_CODE), fill, c->len);
+}
+
+void oracle_guest_stop(void)
+{
+    vcpu_request(guest_vcpu, VCPU_REQ_STOP);
 }
 
 uint64_t oracle_guest_insns(void)

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -106,12 +107,31 @@ static const uint8_t host_greg[16] = {
 
 static struct sigaction host_previous[65];
 
+static void (*host_tick)(void);
+static bool host_stopped;
+
+void oracle_host_stop(void)
+{
+    host_stopped = true;
+}
+
+/* true: the program is to end here. */
+static bool host_ticked(const struct oracle_state *running)
+{
+    host_stopped = false;
+    host_tick();
+    return host_stopped && running != NULL;
+}
+
 void oracle_host_signal(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     greg_t *regs = uc->uc_mcontext.gregs;
     struct oracle_state *end = host_result;
 
+    if (sig == SIGPROF && !host_ticked(end)) {
+        return;
+    }
     if (end == NULL) {
         host_previous[sig].sa_sigaction(sig, info, context); /* the engine's own */
         return;
@@ -122,13 +142,24 @@ void oracle_host_signal(int sig, siginfo_t *info, void *context)
     }
     end->rip = (uint64_t)regs[REG_RIP];
     end->rflags = (uint64_t)regs[REG_EFL];
-    end->vector = (unsigned)regs[REG_TRAPNO];
+    end->vector = sig == SIGPROF ? ORACLE_STOPPED : (unsigned)regs[REG_TRAPNO];
     end->error = (uint64_t)regs[REG_ERR];
     end->cr2 = (uint64_t)regs[REG_CR2];
     memcpy(end->xsave, uc->uc_mcontext.fpregs, ORACLE_XSAVE);
     regs[REG_RIP] = (greg_t)(uintptr_t)oracle_host_exit;
     regs[REG_EFL] = 0x202;
     regs[REG_CSGSFS] = (greg_t)((uint64_t)HOST_DATA << 48 | HOST_CODE64); /* SS, FS, GS, CS */
+}
+
+void oracle_host_watch(void (*tick)(void))
+{
+    const struct timeval period = {.tv_usec = ORACLE_TICK_MS * 1000};
+    struct sigaction sa = {.sa_sigaction = oracle_host_handler,
+                           .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+
+    host_tick = tick;
+    g_assert(sigaction(SIGPROF, &sa, NULL) == 0);
+    g_assert(setitimer(ITIMER_PROF, &(struct itimerval){period, period}, NULL) == 0);
 }
 
 static uint8_t *host_map(uint64_t at, size_t size, int prot)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Random programs: 5 to 40 instructions with loops, calls, returns, faults, strings, page
- * crossings, and stores into themselves. Every one ends: in its INT3, or in a fault.
+ * crossings, and stores into themselves. They end in their INT3 or in a fault, but for one in many
+ * millions that returns to itself for ever.
  */
 #ifndef PVEMU_TESTS_PROGRAM_H
 #define PVEMU_TESTS_PROGRAM_H
