@@ -105,10 +105,20 @@ def test_686_together(folder):
     modes(folder, TOGETHER)
 
 
-def programs(folder, words):
+def both(guest, cpus):
+    """Programs of 64 and of 32 bits side by side on every CPU: all have the same sum."""
+    kinds = ("", "chroot /tmp/32 ")
+    jobs = [f"for i in 1 2 3 4 5 6 7 8; do taskset -c {cpu} {kind}md5sum </bin/busybox; done &" for cpu in range(cpus) for kind in kinds]
+    found = guest.run("{ " + " ".join(jobs) + " wait; } | sort | uniq -c", LONG).split()
+    if len(found) != 3 or found[0] != str(8 * cpus * len(kinds)):
+        guest.fail(f"not the same sums: {found}")
+
+
+def programs(folder, words, *more, cpus=1):
     """The 32-bit busybox on the 64-bit kernel."""
     args = ["-kernel", os.environ["PVEMU_CLOUD"] + "/vmlinuz", "-disk", os.environ["PVEMU_BUSYBOX"] + ",snapshot",
-            "-disk", IMAGE + ",snapshot", "-net", "none", "-accel", "bt," + words]
+            "-disk", IMAGE + ",snapshot", "-net", "none", "-accel", "bt," + words,
+            "-smp", str(cpus), *more]
     with Guest(PVEMU, args, folder) as guest:
         guest.wait("Welcome to pvemu", LONG)
         guest.wait(PROMPT)
@@ -116,6 +126,8 @@ def programs(folder, words):
         if guest.run("head -c 5 /tmp/32/bin/busybox | md5sum").split()[0] != ELF32:
             guest.fail("the other busybox is not of 32 bits")
         sums(guest, "chroot /tmp/32 ")
+        if cpus > 1:
+            both(guest, cpus)
         guest.type("poweroff -f\n")
         guest.finish(0)
         if "lockstep" in words:
@@ -132,6 +144,18 @@ def test_programs_lockstep(folder):
 
 def test_programs_together(folder):
     programs(folder, TOGETHER)
+
+
+def test_programs_smp(folder):
+    programs(folder, "hot=1", cpus=2)
+
+
+def test_programs_pv(folder):
+    programs(folder, "hot=1", "-machine", "pv", cpus=2)
+
+
+def test_programs_pv_together(folder):
+    programs(folder, TOGETHER, "-machine", "pv")
 
 
 def grub(folder, image, machine, *args):
