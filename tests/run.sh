@@ -142,7 +142,7 @@ if [ "$mode" != --quick ]; then
     if [ "$mode" = --slow ]; then
         suite "32-bit guests and GRUB" plain "${i386[@]}"
     else
-        suite "32-bit guests and GRUB" plain "${i386[@]}" 686_smp grub_cloud 686_lockstep programs programs_lockstep
+        suite "32-bit guests and GRUB" plain "${i386[@]}" 686_smp grub_cloud 686_lockstep programs
     fi
     suite "modes of the translator" plain "${env[@]}" python3 "$pvemu_top/tests/boot/modes.py"
     if [ "$mode" = --slow ]; then

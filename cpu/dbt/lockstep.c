@@ -6,7 +6,7 @@
  * and so does C for other vCPUs. A difference that an input changed by them may explain counts as a
  * race, and is reported only when it comes again and again at the same place; so does one after a
  * LOCKed instruction or a store to a page that devices write to. Status flags may differ as long as
- * nobody looks at them (docs/translator.md 3.6).
+ * nobody looks at them (docs/translator.md).
  */
 #include "lockstep.h"
 

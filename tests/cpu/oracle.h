@@ -22,7 +22,8 @@
 #define ORACLE_GS_BASE 0x2fffff00ull
 enum { ORACLE_CODE_SIZE = 8192, ORACLE_DATA_SIZE = 12288, ORACLE_RW_SIZE = 8192 };
 enum { ORACLE_XSAVE = 832 };
-/* Vectors of programs that did not end by themselves: ORACLE_STOPPED, or what engine said, from ORACLE_EXIT. */
+/* Vectors of programs that did not end by themselves: ORACLE_STOPPED, or, from ORACLE_EXIT on,
+ * what the engine said. */
 enum { ORACLE_STOPPED = 999, ORACLE_EXIT = 1000, ORACLE_TICK_MS = 200 };
 
 /* What an instruction starts from and ends in. */
@@ -93,8 +94,9 @@ void oracle_host_run(const struct oracle_case *c, struct oracle_state *end);
 /* With len bytes of code at c->rip, which stay. */
 void oracle_host_program(const struct oracle_case *c, const uint8_t *code, unsigned len,
                          struct oracle_state *end);
-/* From here on tick() runs each ORACLE_TICK_MS of processor time, in a signal handler, whatever runs
- * then; oracle_host_stop() from there ends this processor's program, in ORACLE_STOPPED. */
+/* From here on tick() runs each ORACLE_TICK_MS of processor time, in a signal handler, whatever
+ * runs then; oracle_host_stop() from there ends this processor's program, if it is in its code, in
+ * ORACLE_STOPPED. NULL: no more ticks. */
 void oracle_host_watch(void (*tick)(void));
 void oracle_host_stop(void);
 uint8_t *oracle_host_code(void);

@@ -274,7 +274,7 @@ void oracle_guest_program(const struct oracle_case *c, const uint8_t *code, unsi
     }
     atomic_fetch_and(&guest_vcpu->request, ~(uint32_t)VCPU_REQ_STOP); /* meant for the one before */
     guest_accel->run(guest_vcpu, &exit);
-    if (exit.kind == EXIT_KICK) {
+    if (exit.kind == EXIT_KICK && (atomic_load(&guest_vcpu->request) & VCPU_REQ_STOP) != 0) {
         end->vector = ORACLE_STOPPED;
     } else if (exit.kind != EXIT_HALT) {
         end->vector = ORACLE_EXIT + exit.kind;

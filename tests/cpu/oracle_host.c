@@ -82,8 +82,8 @@ __asm__(".text\n"
         "mov 56(%rbx), %edi\n\tmov 24(%rbx), %ebx\n\t"
         "ljmpl *oracle_host_context+152(%rip)\n");
 
-/* From a program that had FS for itself the C library's comes back first: the selector of CS is
- * in the frame, 184 bytes into the ucontext. */
+/* From a program that had FS for itself the C library's comes back first, and its own last where it goes
+ * on: the selector of CS is in the frame, 184 bytes into the ucontext. */
 void oracle_host_handler(int sig, siginfo_t *info, void *context);
 void oracle_host_signal(int sig, siginfo_t *info, void *context);
 uint64_t oracle_host_fs_base;
@@ -93,8 +93,15 @@ __asm__(".text\n"
         ".type oracle_host_handler, @function\n"
         "oracle_host_handler:\n\t"
         "cmpw $0x23, 184(%rdx)\n\tjne 1f\n\t"
+        "mov %fs, %eax\n\tmov %gs, %ecx\n\tpush %rax\n\tpush %rcx\n\tpush %rdx\n\t"
         "xor %eax, %eax\n\tmov %eax, %fs\n\tmov %eax, %gs\n\t"
-        "mov oracle_host_fs_base(%rip), %rax\n\twrfsbase %rax\n"
+        "mov oracle_host_fs_base(%rip), %rax\n\twrfsbase %rax\n\t"
+        "call oracle_host_signal\n\t"
+        "pop %rdx\n\tpop %rcx\n\tpop %rax\n\t"
+        "cmpw $0x23, 184(%rdx)\n\tjne 3f\n\t"
+        "test %eax, %eax\n\tjz 2f\n\tmov %eax, %fs\n"
+        "2:\ttest %ecx, %ecx\n\tjz 3f\n\tmov %ecx, %gs\n"
+        "3:\tret\n"
         "1:\tjmp oracle_host_signal\n");
 
 static struct oracle_state *host_result;
@@ -115,12 +122,12 @@ void oracle_host_stop(void)
     host_stopped = true;
 }
 
-/* true: the program is to end here. */
-static bool host_ticked(const struct oracle_state *running)
+/* true: the program, whose end is wanted, is to end here; not on the way to it, or from it. */
+static bool host_ticked(const struct oracle_state *end, uint64_t rip)
 {
     host_stopped = false;
     host_tick();
-    return host_stopped && running != NULL;
+    return host_stopped && end != NULL && rip - ORACLE_CODE < ORACLE_CODE_SIZE;
 }
 
 void oracle_host_signal(int sig, siginfo_t *info, void *context)
@@ -129,7 +136,7 @@ void oracle_host_signal(int sig, siginfo_t *info, void *context)
     greg_t *regs = uc->uc_mcontext.gregs;
     struct oracle_state *end = host_result;
 
-    if (sig == SIGPROF && !host_ticked(end)) {
+    if (sig == SIGPROF && !host_ticked(end, (uint64_t)regs[REG_RIP])) {
         return;
     }
     if (end == NULL) {
@@ -153,12 +160,14 @@ void oracle_host_signal(int sig, siginfo_t *info, void *context)
 
 void oracle_host_watch(void (*tick)(void))
 {
-    const struct timeval period = {.tv_usec = ORACLE_TICK_MS * 1000};
+    const struct timeval period = {.tv_usec = tick == NULL ? 0 : ORACLE_TICK_MS * 1000};
     struct sigaction sa = {.sa_sigaction = oracle_host_handler,
                            .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
 
-    host_tick = tick;
-    g_assert(sigaction(SIGPROF, &sa, NULL) == 0);
+    if (tick != NULL) {
+        host_tick = tick;
+        g_assert(sigaction(SIGPROF, &sa, NULL) == 0);
+    }
     g_assert(setitimer(ITIMER_PROF, &(struct itimerval){period, period}, NULL) == 0);
 }
 
